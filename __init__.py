@@ -1,0 +1,67 @@
+"""trimpot: black-box calibration of frozen models.
+
+    import trimpot
+
+    calibration = trimpot.load_calibration(pipe, "calibration.json")    # a stock diffusers pipeline
+
+To write a backbone, a reward or a searcher: subclass `Adapter`, `Objective` or `Optimizer`, name it with
+`@trimpot.hookimpl`, and inherit its contract from `trimpot.testing`. Everything is imported when it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .adapters.applying import AppliedCalibration, load_calibration
+    from .engine.bucket import Bucket, PromptSet
+    from .engine.calibration import Calibration
+    from .engine.errors import TrimpotError
+    from .engine.hooks import hookimpl
+    from .engine.knobs import Knob, KnobSpace, Setting
+    from .engine.seams import Adapter, Objective, Optimizer
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Adapter": "engine.seams",
+    "AppliedCalibration": "adapters.applying",
+    "Bucket": "engine.bucket",
+    "Calibration": "engine.calibration",
+    "Knob": "engine.knobs",
+    "KnobSpace": "engine.knobs",
+    "Objective": "engine.seams",
+    "Optimizer": "engine.seams",
+    "PromptSet": "engine.bucket",
+    "Setting": "engine.knobs",
+    "TrimpotError": "engine.errors",
+    "hookimpl": "engine.hooks",
+    "load_calibration": "adapters.applying",
+}
+
+__all__ = [
+    "Adapter",
+    "AppliedCalibration",
+    "Bucket",
+    "Calibration",
+    "Knob",
+    "KnobSpace",
+    "Objective",
+    "Optimizer",
+    "PromptSet",
+    "Setting",
+    "TrimpotError",
+    "hookimpl",
+    "load_calibration",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'trimpot' has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

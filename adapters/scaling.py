@@ -1,0 +1,105 @@
+"""Scaling sites: one forward hook on each module that a site names.
+
+The scales lie as a small float32 tensor on the hooked module itself, one row for each row of the batch, so the
+hook is the same code for every block and compiled graphs see values change without being compiled again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..engine.errors import ModelError
+from .sites import Site
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.utils.hooks import RemovableHandle
+
+SCALES = "_trimpot_scales"  # (num_rows or 1, num_scaled_items) on the hooked module, or None while idle
+ITEMS = "_trimpot_items"  # ((item, batch_dim), ...) in column order
+
+
+class Scaling:
+    """Scales on the sites of one model. The model is untouched until `set`, and again after `remove`.
+
+    Args:
+        model: The transformer.
+        sites: Where to scale; a site's index is its column in `set`.
+
+    Raises:
+        ModelError: If the model is compiled already (its hooks would silently be ignored) or hooked already.
+    """
+
+    def __init__(self, model: nn.Module, sites: Sequence[Site]) -> None:
+        if _is_compiled(model):
+            raise ModelError(
+                "the model is compiled already, so hooks would be ignored; attach first, then compile"
+            )
+        columns: dict[str, list[int]] = {}
+        for index, site in enumerate(sites):
+            columns.setdefault(site.path, []).append(index)
+        self._modules = [
+            (model.get_submodule(path), torch.tensor(indices)) for path, indices in columns.items()
+        ]
+        for module, _ in self._modules:
+            if hasattr(module, ITEMS):
+                raise ModelError("the model carries scales already; remove them before adding others")
+        self._handles: list[RemovableHandle] = []
+        for module, indices in self._modules:
+            items = tuple((sites[index].item, sites[index].batch_dim) for index in indices.tolist())
+            setattr(module, ITEMS, items)
+            setattr(module, SCALES, None)
+            self._handles.append(module.register_forward_hook(_scale))
+
+    def set(self, scales: Tensor | None) -> None:
+        """Set every site's scale, or make the hooks idle.
+
+        Args:
+            scales: Shape (num_rows, num_sites) with one row for each row of the coming batches, or
+                (1, num_sites) for all rows alike; float32, on the model's device. None leaves outputs alone.
+        """
+        for module, indices in self._modules:
+            setattr(module, SCALES, None if scales is None else scales[:, indices.to(scales.device)])
+
+    def remove(self) -> None:
+        """Take the hooks off; the model is as it was."""
+        for handle in self._handles:
+            handle.remove()
+        for module, _ in self._modules:
+            for attribute in (SCALES, ITEMS):
+                if hasattr(module, attribute):
+                    delattr(module, attribute)
+        self._handles, self._modules = [], []
+
+
+def _scale(module: nn.Module, _args: Any, output: Any) -> Any:
+    scales: Tensor | None = getattr(module, SCALES)
+    if scales is None:
+        return None
+    result = output
+    for column, (item, batch_dim) in enumerate(getattr(module, ITEMS)):
+        factor = scales[:, column]
+        if item is None:
+            result = _times(result, factor, batch_dim)
+        else:
+            if not isinstance(result, tuple) or item >= len(result):
+                raise ModelError(
+                    f"{type(module).__name__} gives no item [{item}] to scale; correct the site line of its block"
+                )
+            result = (*result[:item], _times(result[item], factor, batch_dim), *result[item + 1 :])
+    return result
+
+
+def _times(output: Tensor, factor: Tensor, batch_dim: int) -> Tensor:
+    """Multiply rows in the wider of both dtypes and give the model its own dtype back: in bfloat16, 1.003 is 1.0."""
+    shape = [1] * output.ndim
+    shape[batch_dim] = -1
+    return (output * factor.view(shape)).to(output.dtype)
+
+
+def _is_compiled(model: nn.Module) -> bool:
+    return any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) for m in model.modules())

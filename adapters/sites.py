@@ -1,0 +1,231 @@
+"""Sites: the places where a residual branch of a transformer enters its stream.
+
+One declarative line a block class says where its sites are:
+
+    joint: attn.image=norm1[1] attn2.image=norm1[6]?use_dual_attention attn.text=norm1_context[1]?!context_pre_only
+    │      │    │     │     │                       └ only where this attribute of the block is true (`?!`: false)
+    │      │    │     │     └ item of a tuple output; without it, the whole output
+    │      │    │     └ submodule of the block whose output is scaled
+    │      │    └ stream: image, text, joint, video, audio
+    │      └ branch: attn, attn2, mlp, single
+    └ what blocks of this class are called in knob names
+
+`@1` after a module names the batch dimension where it is not 0. What is scaled is the gate a norm hands out
+where there is one, and otherwise the branch's own output; both scale the branch's contribution alike.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from ..engine.errors import ConfigError, ModelError, near_misses
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Granularity = Literal["block", "layer", "gate"]
+
+BLOCKS: dict[str, str] = {
+    "JointTransformerBlock": (
+        "joint: attn.image=norm1[1] mlp.image=norm1[4] attn2.image=norm1[6]?use_dual_attention "
+        "attn.text=norm1_context[1]?!context_pre_only mlp.text=norm1_context[4]?!context_pre_only"
+    ),
+    "FluxTransformerBlock": (
+        "double: attn.image=norm1[1] mlp.image=norm1[4] attn.text=norm1_context[1] mlp.text=norm1_context[4]"
+    ),
+    "FluxSingleTransformerBlock": "single: single.joint=norm[1]",
+    "QwenImageTransformerBlock": (
+        "block: attn.image=attn[0] attn.text=attn[1] mlp.image=img_mlp mlp.text=txt_mlp"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class SiteLine:
+    """One site of a block class, as declared.
+
+    Attributes:
+        branch: `attn`, `attn2`, `mlp`, `single`.
+        stream: `image`, `text`, `joint`, `video` or `audio`.
+        module: Path of the submodule within the block.
+        item: Item of a tuple output, or None for the whole output.
+        batch_dim: Dimension of the output along which rows are stacked.
+        flag: Attribute of the block that must be true, or false if it starts with `!`; or None.
+    """
+
+    branch: str
+    stream: str
+    module: str
+    item: int | None
+    batch_dim: int
+    flag: str | None
+
+    def applies_to(self, block: object) -> bool:
+        """Whether a block has this site."""
+        if self.flag is None:
+            return True
+        return bool(getattr(block, self.flag.lstrip("!"), None)) != self.flag.startswith("!")
+
+
+_SITE = re.compile(
+    r"(?P<branch>\w+)\.(?P<stream>\w+)=(?P<module>[\w.]+)(\[(?P<item>\d+)\])?(@(?P<dim>\d))?(\?(?P<flag>!?\w+))?"
+)
+
+
+def parse_line(text: str) -> tuple[str, list[SiteLine]]:
+    """Read a block class's line.
+
+    Returns:
+        What its blocks are called, and its sites in order.
+
+    Raises:
+        ConfigError: If it is not of the form above.
+    """
+    label, colon, body = text.partition(":")
+    if not colon or not label.isidentifier() or not body.split():
+        raise ConfigError(f"site line {text!r} must read 'label: branch.stream=module[item] ...'")
+    sites = []
+    for word in body.split():
+        match = _SITE.fullmatch(word)
+        if match is None:
+            raise ConfigError(
+                f"site {word!r} must read 'branch.stream=module', with optional [item], @dim and ?flag"
+            )
+        item = match["item"]
+        sites.append(
+            SiteLine(
+                match["branch"],
+                match["stream"],
+                match["module"],
+                None if item is None else int(item),
+                int(match["dim"] or 0),
+                match["flag"],
+            )
+        )
+    return label, sites
+
+
+@dataclass(frozen=True)
+class Site:
+    """One site of a model.
+
+    Attributes:
+        block: What its block is called: `double.07`.
+        branch: See `SiteLine`.
+        stream: See `SiteLine`.
+        path: Module path from the model's root.
+        item: Item of the module's tuple output, or None.
+        batch_dim: Dimension of the output along which rows are stacked.
+    """
+
+    block: str
+    branch: str
+    stream: str
+    path: str
+    item: int | None = None
+    batch_dim: int = 0
+
+    @property
+    def name(self) -> str:
+        """Reads from outside in: `double.07.attn.image`; a block with one site is called by its block alone."""
+        return self.block if self.branch == "single" else f"{self.block}.{self.branch}.{self.stream}"
+
+    @property
+    def address(self) -> str:
+        """Module path with item and batch dimension: `transformer_blocks.7.norm1[1]`."""
+        item = "" if self.item is None else f"[{self.item}]"
+        return f"{self.path}{item}" + (f"@{self.batch_dim}" if self.batch_dim else "")
+
+    def knob(self, granularity: Granularity) -> str:
+        """The knob this site is tied to.
+
+        *gate* is one knob a site, *layer* ties the streams of a branch and attn2 with attn, *block* ties a
+        whole block (Calibri, section 3.3).
+        """
+        if granularity == "gate":
+            return self.name
+        if granularity == "block" or self.branch == "single":
+            return self.block
+        return f"{self.block}.{'attn' if self.branch.startswith('attn') else self.branch}"
+
+
+def find_sites(model: nn.Module, blocks: Mapping[str, str] | None = None) -> list[Site]:
+    """Find every site of a model, in the order of its modules.
+
+    Args:
+        model: A transformer.
+        blocks: Site lines by block class, added to the built-in table and taking precedence over it.
+
+    Raises:
+        ModelError: If no block class is covered, or a line names a submodule that a block does not have.
+    """
+    lines = {name: parse_line(text) for name, text in {**BLOCKS, **(blocks or {})}.items()}
+    sites: list[Site] = []
+    counts: dict[str, int] = {}
+    seen: list[str] = []
+    for path, module in model.named_modules():
+        kind = type(module).__name__
+        seen.append(kind)
+        if kind not in lines:
+            continue
+        label, site_lines = lines[kind]
+        number = counts[label] = counts.get(label, -1) + 1
+        for line in site_lines:
+            if not line.applies_to(module):
+                continue
+            if not _has(module, line.module):
+                raise ModelError(
+                    f"the site line of {kind} names {line.module!r}, which block {path} does not have; correct the line"
+                )
+            full = f"{path}.{line.module}"
+            sites.append(
+                Site(f"{label}.{number:02d}", line.branch, line.stream, full, line.item, line.batch_dim)
+            )
+    if not sites:
+        blocks_seen = sorted({kind for kind in seen if kind.endswith("Block")})
+        raise ModelError(
+            f"{type(model).__name__} has no block that trimpot knows sites of "
+            f"({', '.join(blocks_seen) or 'no block classes at all'}); add a site line for its block class"
+        )
+    return sites
+
+
+def _has(module: nn.Module, path: str) -> bool:
+    try:
+        module.get_submodule(path)
+    except AttributeError:
+        return False
+    return True
+
+
+def site_at(model: nn.Module, address: str) -> Site:
+    """The site at an address such as `transformer_blocks.7.norm1[1]`.
+
+    Raises:
+        ModelError: If the model has no such module.
+    """
+    match = re.fullmatch(r"(?P<path>[\w.]+?)(\[(?P<item>\d+)\])?(@(?P<dim>\d))?", address)
+    if match is None:
+        raise ModelError(f"{address!r} is no module address such as transformer_blocks.7.norm1[1]")
+    if not _has(model, match["path"]):
+        paths = [path for path, _ in model.named_modules()]
+        raise ModelError(
+            f"{type(model).__name__} has no module {match['path']!r}; {near_misses(match['path'], paths)}"
+        )
+    item = match["item"]
+    return Site("", "", "", match["path"], None if item is None else int(item), int(match["dim"] or 0))
+
+
+def tie(sites: Sequence[Site], granularity: Granularity) -> dict[str, list[int]]:
+    """Tie sites into knobs.
+
+    Returns:
+        Knob name to the indices of its sites, in the order of first occurrence.
+    """
+    knobs: dict[str, list[int]] = {}
+    for index, site in enumerate(sites):
+        knobs.setdefault(site.knob(granularity), []).append(index)
+    return knobs

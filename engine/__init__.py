@@ -1,0 +1,1 @@
+"""The vocabulary, the loop, the seams. Imports neither torch, cma nor SQLite."""

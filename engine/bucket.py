@@ -1,0 +1,105 @@
+"""Buckets: the prompts and seeds that candidates are compared on.
+
+A seed belongs to a prompt, never to a worker or a batch; every candidate of a group sees the same bucket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from .errors import ConfigError, near_misses
+from .knobs import digest
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Prompts and one seed for each.
+
+    Attributes:
+        prompts: What to generate, num_outputs of them; a prompt may occur with several seeds.
+        seeds: One non-negative integer below 2**31 for each prompt.
+    """
+
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.prompts) != len(self.seeds):
+            raise ConfigError(
+                f"a bucket of {len(self.prompts)} prompts needs as many seeds, not {len(self.seeds)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of prompts and seeds."""
+        return digest([self.prompts, self.seeds])
+
+    def head(self, num_prompts: int) -> Bucket:
+        """The first `num_prompts` prompts with their seeds."""
+        return Bucket(self.prompts[:num_prompts], self.seeds[:num_prompts])
+
+
+def draw_bucket(prompts: Sequence[str], size: int, *key: int) -> Bucket:
+    """Draw prompts without replacement, and a fresh seed for each.
+
+    Where `size` exceeds the number of prompts, every prompt is used before any is used again.
+
+    Args:
+        prompts: The pool.
+        size: Number of prompts to draw.
+        *key: Non-negative integers that name the draw (run seed, stage, generation); the same key always
+            draws the same bucket, whatever was drawn before.
+    """
+    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+    order: list[int] = []
+    while len(order) < size:
+        order.extend(int(index) for index in generator.permutation(len(prompts)))
+    seeds = generator.integers(0, 2**31, size=size)
+    return Bucket(tuple(prompts[index] for index in order[:size]), tuple(int(seed) for seed in seeds))
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """Three disjoint pools of prompts.
+
+    Attributes:
+        train: What the search draws its buckets from.
+        validation: What the recommendation is chosen on.
+        test: What the gain is measured on, once.
+
+    Raises:
+        ConfigError: If a pool is empty or two pools share a prompt.
+    """
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+    source: str = field(default="prompts", compare=False)
+
+    def __post_init__(self) -> None:
+        pools = {"train": self.train, "validation": self.validation, "test": self.test}
+        for name, pool in pools.items():
+            if not pool:
+                raise ConfigError(f"{self.source}: the {name} prompts are empty; give at least one")
+        for first, second in (("train", "validation"), ("train", "test"), ("validation", "test")):
+            shared = sorted(set(pools[first]) & set(pools[second]))
+            if shared:
+                raise ConfigError(
+                    f"{self.source}: {len(shared)} prompt(s) stand in both the {first} and the {second} prompts, "
+                    f"such as {shared[0]!r}; a gain can only be believed on prompts the search never saw"
+                )
+
+    def pool(self, stage: str) -> tuple[str, ...]:
+        """The pool of `train`, `validation` or `test`."""
+        if stage not in ("train", "validation", "test"):
+            raise ConfigError(
+                f"no prompts for {stage!r}; {near_misses(stage, ('train', 'validation', 'test'))}"
+            )
+        return {"train": self.train, "validation": self.validation, "test": self.test}[stage]

@@ -1,0 +1,63 @@
+"""What can go wrong, drawn first.
+
+    TrimpotError                 one sentence that says what is wrong and what to do
+    ├── ConfigError              a configuration that cannot be run as written
+    ├── PluginError              an unknown, clashing, broken or uninstalled plugin
+    ├── ModelError               a backbone that cannot be loaded, hooked or calibrated
+    ├── ScoreError               an objective that raised or returned something unusable
+    ├── CalibrationError         a calibration file that cannot be read or does not fit
+    └── StoreError               a database that cannot be opened, read or written
+        └── ReplayError          a resumed search that no longer asks what was recorded
+
+Every error a user can cause is one of these; the command line prints it without a traceback and exits 1.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TrimpotError(Exception):
+    """Base of everything trimpot raises on purpose."""
+
+
+class ConfigError(TrimpotError):
+    """A configuration that cannot be run as written."""
+
+
+class PluginError(TrimpotError):
+    """An unknown, clashing, broken or uninstalled plugin."""
+
+
+class ModelError(TrimpotError):
+    """A backbone that cannot be loaded, hooked or calibrated."""
+
+
+class ScoreError(TrimpotError):
+    """An objective that raised or returned something unusable."""
+
+
+class CalibrationError(TrimpotError):
+    """A calibration file that cannot be read or does not fit the model."""
+
+
+class StoreError(TrimpotError):
+    """A database that cannot be opened, read or written."""
+
+
+class ReplayError(StoreError):
+    """A resumed search that no longer asks for what was recorded."""
+
+
+def near_misses(name: str, known: Iterable[str]) -> str:
+    """Say what `name` may have meant.
+
+    Returns:
+        A clause to end a sentence with: `did you mean 'cma-es'?` or `known: 'a', 'b'`.
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if close:
+        return "did you mean " + " or ".join(repr(match) for match in close) + "?"
+    return "known: " + ", ".join(repr(other) for other in names) if names else "none is known"

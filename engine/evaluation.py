@@ -1,0 +1,92 @@
+"""What an evaluation is: one candidate on one bucket, with the score of every output by every objective."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .bucket import Bucket
+from .knobs import Setting, digest
+
+Stage = Literal["baseline", "reference", "search", "validation", "test"]
+STAGES: tuple[Stage, ...] = ("baseline", "reference", "search", "validation", "test")
+
+
+class Place(NamedTuple):
+    """Where in a run a candidate stands.
+
+    Attributes:
+        stage: `baseline` compares neutral settings, `reference` is the neutral setting on the first
+            bucket, `search` feeds the optimizer, `validation` judges its recommendations, `test` measures.
+        generation: Counts from 0; outside `search` the number of the comparison within its stage.
+        position: The candidate's row in the population.
+    """
+
+    stage: Stage
+    generation: int
+    position: int
+
+    def __str__(self) -> str:
+        return f"{self.stage} generation {self.generation}, candidate {self.position}"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One candidate on one bucket.
+
+    Attributes:
+        setting: Knob name to value.
+        bucket: The prompts and seeds it was scored on.
+        num_steps: Denoising steps an image, or None where the backbone has no such notion.
+        scores: Objective name to one score an output, in bucket order; higher is better.
+        weights: Objective name to its weight in the fitness; objectives without one are only watched.
+        generate_seconds: Wall time of generating.
+        score_seconds: Wall time of scoring.
+    """
+
+    setting: Setting
+    bucket: Bucket
+    num_steps: int | None
+    scores: Mapping[str, tuple[float, ...]]
+    weights: Mapping[str, float]
+    generate_seconds: float = field(default=0.0, compare=False)
+    score_seconds: float = field(default=0.0, compare=False)
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """The weighted sum of the objectives' scores of every output, shape (num_outputs,)."""
+        total = np.zeros(len(self.bucket))
+        for name, weight in self.weights.items():
+            total += weight * np.asarray(self.scores[name])
+        return total
+
+    @property
+    def fitness(self) -> float:
+        """The one number told to the optimizer: the mean of `values`."""
+        return float(self.values.mean())
+
+    @property
+    def num_images(self) -> int:
+        """Outputs generated for it."""
+        return len(self.bucket)
+
+    @property
+    def work(self) -> int:
+        """Denoising steps taken for it, summed over its images (images where steps mean nothing)."""
+        return len(self.bucket) * (self.num_steps or 1)
+
+
+def evaluation_key(context: str, setting: Setting, bucket: Bucket, num_steps: int | None) -> str:
+    """Name an evaluation by what determines it, so that equal work is found instead of done again.
+
+    Args:
+        context: Fingerprint of backbone, objectives and library versions.
+        setting: Knob name to value, compared bit for bit.
+        bucket: Prompts and seeds.
+        num_steps: Denoising steps an image.
+    """
+    return digest([context, sorted(setting.items()), bucket.fingerprint, num_steps])

@@ -1,0 +1,123 @@
+"""Judging on prompts and seeds that the search never saw.
+
+The neutral side of every comparison is the neutral setting that is best for its number of steps, chosen on
+validation prompts: a calibration that only rediscovers a better guidance value gains nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .evaluator import Evaluator
+from .knobs import Setting
+from .statistics import Gain, paired_gain
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The best neutral setting at one number of steps.
+
+    Attributes:
+        label: What the adapter calls it, such as `guidance 3`.
+        setting: Knob name to value.
+        score: Its mean validation score.
+        grid: Mean validation score of every neutral setting that was tried, by label.
+    """
+
+    label: str
+    setting: Setting
+    score: float
+    grid: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A recommendation judged on the validation bucket after `generation` generations."""
+
+    generation: int
+    setting: Setting
+    score: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Neutral against calibrated on test prompts, at one number of steps.
+
+    Attributes:
+        num_steps: Denoising steps of both sides, or None where there is no such notion.
+        baseline: The neutral side and how it was chosen.
+        neutral: Mean test score of the neutral side.
+        calibrated: Mean test score of the calibrated side.
+        gain: Their paired difference.
+        gain_at_calibrated_steps: The setting at the steps it was calibrated for against the neutral side at
+            these steps: what calibration is worth as a saving of steps.
+    """
+
+    num_steps: int | None
+    baseline: Baseline
+    neutral: float
+    calibrated: float
+    gain: Gain
+    gain_at_calibrated_steps: Gain
+
+
+def select(checks: Sequence[Check]) -> Check:
+    """The check with the best validation score; the earliest of equals. The neutral setting takes part."""
+    return max(checks, key=lambda check: check.score)
+
+
+def best_neutral(evaluator: Evaluator, comparison: int) -> Baseline:
+    """Choose among the adapter's neutral settings on validation prompts.
+
+    Args:
+        evaluator: Of the run.
+        comparison: 0 for the calibrated number of steps, i for the i-th of `by_steps.steps`.
+    """
+    run, adapter = evaluator.run, evaluator.run.adapter
+    bucket = run.validation_bucket
+    if comparison:
+        adapter = adapter.with_steps(run.config.by_steps.steps[comparison - 1])
+        bucket = bucket.head(run.config.by_steps.num_validation)
+    neutrals = adapter.neutrals()
+    evaluator.watch.stage_started(run=run, stage="baseline", num_images=len(neutrals) * len(bucket))
+    population = np.stack([adapter.space.to_vector(setting) for setting in neutrals.values()])
+    evaluations = evaluator.evaluate("baseline", comparison, population, bucket, adapter)
+    grid = {label: evaluation.fitness for label, evaluation in zip(neutrals, evaluations, strict=True)}
+    label = max(grid, key=lambda name: grid[name])
+    return Baseline(label, neutrals[label], grid[label], grid)
+
+
+def compare(evaluator: Evaluator, baseline: Baseline, calibrated: Setting) -> tuple[Comparison, ...]:
+    """Measure the gain on test prompts: first at the calibrated steps, then at each other step count.
+
+    Args:
+        evaluator: Of the run.
+        baseline: The best neutral setting at the calibrated number of steps.
+        calibrated: The chosen setting.
+    """
+    run = evaluator.run
+    comparisons: list[Comparison] = []
+    at_calibrated_steps = np.empty(0)
+    for index, num_steps in enumerate((run.adapter.num_steps, *run.config.by_steps.steps)):
+        adapter = run.adapter if index == 0 else run.adapter.with_steps(num_steps or 0)
+        neutral = baseline if index == 0 else best_neutral(evaluator, index)
+        bucket = run.test_bucket if index == 0 else run.test_bucket.head(run.config.by_steps.num_prompts)
+        evaluator.watch.stage_started(run=run, stage="test", num_images=2 * len(bucket))
+        pair = np.stack([adapter.space.to_vector(setting) for setting in (neutral.setting, calibrated)])
+        before, after = evaluator.evaluate("test", index, pair, bucket, adapter)
+        if index == 0:
+            at_calibrated_steps = after.values
+        comparisons.append(
+            Comparison(
+                num_steps,
+                neutral,
+                before.fitness,
+                after.fitness,
+                paired_gain(after.values, before.values),
+                paired_gain(at_calibrated_steps[: len(bucket)], before.values),
+            )
+        )
+    return tuple(comparisons)

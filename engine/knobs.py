@@ -1,0 +1,155 @@
+"""Knobs and the space they span.
+
+A knob is one scalar that the search may turn. Outside the optimizer a point of the space is a *setting*,
+a mapping from knob name to value; vectors live only between `ask` and `tell`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ConfigError, near_misses
+
+Setting = Mapping[str, float]
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One named scalar that is searched.
+
+    Attributes:
+        name: Reads from outside in: `member1.double.07.attn.image`.
+        low: Smallest value the search may try, in the knob's own unit.
+        high: Largest value the search may try.
+        default: The neutral value, at which the model is untouched.
+        spread: Width of the first sample in the knob's own unit: its first standard deviation is the
+            optimizer's sigma0 times `spread`.
+
+    Raises:
+        ConfigError: If the bounds do not enclose the default or the spread is not positive.
+    """
+
+    name: str
+    low: float = -1.0
+    high: float = 2.0
+    default: float = 1.0
+    spread: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise ConfigError(f"knob {self.name!r}: low {self.low:g} must lie below high {self.high:g}")
+        if not self.low <= self.default <= self.high:
+            raise ConfigError(
+                f"knob {self.name!r}: its bounds [{self.low:g}, {self.high:g}] exclude its "
+                f"default {self.default:g}; widen the bounds or move the default"
+            )
+        if not (self.spread > 0 and np.isfinite(self.spread)):
+            raise ConfigError(f"knob {self.name!r}: spread {self.spread:g} must be positive and finite")
+
+
+class KnobSpace(Sequence[Knob]):
+    """An ordered set of knobs, with the two ways between settings and vectors.
+
+    Raises:
+        ConfigError: If it is empty or two knobs share a name.
+    """
+
+    def __init__(self, knobs: Sequence[Knob]) -> None:
+        self._knobs = tuple(knobs)
+        if not self._knobs:
+            raise ConfigError("a knob space needs at least one knob")
+        for name, count in Counter(knob.name for knob in self._knobs).items():
+            if count > 1:
+                raise ConfigError(f"{count} knobs are named {name!r}; every knob needs a name of its own")
+
+    def __len__(self) -> int:
+        return len(self._knobs)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]  # Sequence's overloads add nothing here
+        return self._knobs[index]
+
+    def __iter__(self) -> Iterator[Knob]:
+        return iter(self._knobs)
+
+    def __repr__(self) -> str:
+        return f"KnobSpace({len(self)} knobs, {self._knobs[0].name} .. {self._knobs[-1].name})"
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Knob names in vector order."""
+        return tuple(knob.name for knob in self._knobs)
+
+    @property
+    def defaults(self) -> Vector:
+        """The neutral vector, shape (num_knobs,)."""
+        return np.array([knob.default for knob in self._knobs], dtype=np.float64)
+
+    @property
+    def spreads(self) -> Vector:
+        """Relative widths of the first sample, shape (num_knobs,)."""
+        return np.array([knob.spread for knob in self._knobs], dtype=np.float64)
+
+    @property
+    def bounds(self) -> tuple[Vector, Vector]:
+        """Lower and upper bounds, each of shape (num_knobs,)."""
+        return (
+            np.array([knob.low for knob in self._knobs], dtype=np.float64),
+            np.array([knob.high for knob in self._knobs], dtype=np.float64),
+        )
+
+    def to_vector(self, setting: Setting) -> Vector:
+        """Order a setting's values into a vector.
+
+        Args:
+            setting: Knob name to value; knobs it leaves out stand at their default.
+
+        Returns:
+            Shape (num_knobs,).
+
+        Raises:
+            ConfigError: If it names a knob the space does not have.
+        """
+        known = set(self.names)
+        for name in setting:
+            if name not in known:
+                raise ConfigError(f"no knob {name!r} in this space; {near_misses(name, known)}")
+        return np.array([setting.get(knob.name, knob.default) for knob in self._knobs], dtype=np.float64)
+
+    def to_setting(self, vector: Vector) -> dict[str, float]:
+        """Name a vector's values; the exact inverse of `to_vector` for a full setting.
+
+        Args:
+            vector: Shape (num_knobs,).
+
+        Raises:
+            ConfigError: If the length is wrong.
+        """
+        if np.shape(vector) != (len(self),):
+            raise ConfigError(
+                f"a vector of shape {np.shape(vector)} is no point of a space of {len(self)} knobs"
+            )
+        return dict(zip(self.names, (float(value) for value in vector), strict=True))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of every knob; equal spaces have equal fingerprints."""
+        return digest([asdict(knob) for knob in self._knobs])
+
+
+def digest(value: object) -> str:
+    """Hash a JSON-like value: sha256 of its canonical JSON, first 16 hexadecimal digits.
+
+    Floats are written with the shortest digits that read back to the same float64, so equal digests mean
+    bit-equal numbers.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

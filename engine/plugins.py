@@ -1,0 +1,169 @@
+"""Finding plugins by name.
+
+The built-ins are plugins too: they are loaded from one tuple and register through the same hooks.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import inspect
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import pluggy
+from pydantic import ConfigDict, ValidationError, validate_call
+
+from . import hooks
+from .errors import ConfigError, PluginError, near_misses
+from .hooks import Factory
+
+GROUP = "trimpot"
+KINDS = ("adapters", "objectives", "optimizers", "prompts")
+BUILT_IN = ("trimpot.engine.prompt_files", "trimpot.adapters", "trimpot.objectives", "trimpot.optimizers")
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A name that a plugin gave to a factory.
+
+    Attributes:
+        kind: `adapters`, `objectives`, `optimizers` or `prompts`.
+        name: What a configuration calls it.
+        factory: Makes it from keyword options.
+        origin: The distribution it came from.
+    """
+
+    kind: str
+    name: str
+    factory: Factory
+    origin: str
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A plugin that could not be imported: its entry point, distribution and the reason."""
+
+    name: str
+    origin: str
+    reason: str
+
+
+class Plugins:
+    """Every registered factory, by kind and name.
+
+    Attributes:
+        manager: The pluggy manager; its hooks announce what a run does.
+        broken: Plugins that could not be imported; they stop only the runs that name them.
+    """
+
+    def __init__(self) -> None:
+        self.manager = pluggy.PluginManager(GROUP)
+        self.manager.add_hookspecs(hooks)
+        self.broken: list[Broken] = []
+        self._registered: dict[str, dict[str, Registration]] = {kind: {} for kind in KINDS}
+        for module in BUILT_IN:
+            self.add(importlib.import_module(module), name=module, origin="trimpot")
+        for entry in importlib.metadata.entry_points(group=GROUP):
+            origin = entry.dist.name if entry.dist else entry.value
+            try:
+                plugin = entry.load()
+            except Exception as error:  # a stranger's import may fail in any way
+                self.broken.append(Broken(entry.name, origin, f"{type(error).__name__}: {error}"))
+            else:
+                self.add(plugin, name=entry.name, origin=origin)
+
+    def add(self, plugin: object, *, name: str, origin: str) -> None:
+        """Register a plugin object and collect what it names.
+
+        Raises:
+            PluginError: If it names something that another distribution has named already.
+        """
+        self.manager.register(plugin, name=name)
+        for kind in KINDS:
+            others = [other for other in self.manager.get_plugins() if other is not plugin]
+            caller = self.manager.subset_hook_caller(f"register_{kind}", remove_plugins=others)
+            caller(register=lambda name, factory, kind=kind: self._register(kind, name, factory, origin))
+
+    def _register(self, kind: str, name: str, factory: Factory, origin: str) -> None:
+        taken = self._registered[kind].get(name)
+        if taken is not None:
+            raise PluginError(
+                f"two plugins register {kind} {name!r}: {taken.origin} and {origin}; uninstall one of them"
+            )
+        self._registered[kind][name] = Registration(kind, name, factory, origin)
+
+    def announce(self, event: str, facts: Mapping[str, Any]) -> None:
+        """Tell every plugin that watches what a run does.
+
+        A watcher that raises is warned about and told no more: watching must not stop a run.
+        """
+        for implementation in getattr(self.manager.hook, event).get_hookimpls():
+            plugin = implementation.plugin
+            try:
+                implementation.function(**{name: facts[name] for name in implementation.argnames})
+            except Exception as error:  # a stranger's watcher may fail in any way
+                warnings.warn(
+                    f"plugin {implementation.plugin_name} failed while watching and is told no more: {error}",
+                    stacklevel=2,
+                )
+                self.manager.unregister(plugin)
+
+    def registrations(self, kind: str) -> list[Registration]:
+        """What is registered of a kind, by name."""
+        return [self._registered[kind][name] for name in sorted(self._registered[kind])]
+
+    def get(self, kind: str, name: str) -> Registration:
+        """Find a registration.
+
+        Raises:
+            PluginError: If there is none; the message lists near misses and plugins that failed to import.
+        """
+        try:
+            return self._registered[kind][name]
+        except KeyError:
+            message = f"no {kind.rstrip('s')} {name!r}; {near_misses(name, self._registered[kind])}"
+            if self.broken:
+                message += (
+                    " (could not import: " + "; ".join(f"{b.name}: {b.reason}" for b in self.broken) + ")"
+                )
+            raise PluginError(message) from None
+
+    def make(self, kind: str, name: str, options: Mapping[str, Any], *positional: Any, **given: Any) -> Any:
+        """Make one by name.
+
+        Args:
+            kind: `adapters`, `objectives`, `optimizers` or `prompts`.
+            name: The registered name.
+            options: What the configuration says, checked against the factory's annotated parameters.
+            *positional: Passed through unchecked.
+            **given: Keywords the engine supplies itself, which a configuration may not set.
+
+        Raises:
+            PluginError: If the name is unknown.
+            ConfigError: If an option is unknown or of the wrong type.
+        """
+        factory = self.get(kind, name).factory
+        where = f"{kind.rstrip('s')} {name!r}"
+        parameters = inspect.signature(factory).parameters.values()
+        takes = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in given]
+        open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        for option in options:
+            if option not in takes and not open_ended:
+                raise ConfigError(f"{where} takes no option {option!r}; {near_misses(option, takes)}")
+        checked = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(factory)
+        try:
+            return checked(*positional, **given, **options)
+        except ValidationError as error:
+            first = error.errors()[0]
+            option = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(f"{where}: option {option!r}: {first['msg']}, not {first['input']!r}") from None
+
+
+@cache
+def plugins() -> Plugins:
+    """The process's plugins, loaded once."""
+    return Plugins()

@@ -1,0 +1,110 @@
+"""CMA-ES through pycma, behind the ask/tell seam.
+
+This is the one place where the sign flips: pycma minimises.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from ..engine.knobs import KnobSpace, Vector
+from ..engine.seams import Optimizer, Population
+from .population import default_population_size
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # pycma warns on import where matplotlib is not installed
+    import cma
+
+
+class CmaEs(Optimizer):
+    """The covariance matrix adaptation evolution strategy (Hansen and Ostermeier 2001; pycma).
+
+    Args:
+        space: Bounds and spreads; a knob's first standard deviation is `sigma0` times its spread.
+        start: First mean, shape (num_knobs,).
+        seed: Drives a generator of its own; pycma's global seeding is switched off.
+        sigma0: First step size, in units of the spreads. The paper's is 0.25 (Calibri, section 4).
+        population_size: Candidates a generation; by default 4 + floor(3 ln num_knobs).
+        diagonal: Adapt a diagonal covariance only (sep-CMA-ES, Ros and Hansen 2008).
+    """
+
+    def __init__(
+        self,
+        space: KnobSpace,
+        *,
+        start: Vector,
+        seed: int,
+        sigma0: float = 0.25,
+        population_size: int | None = None,
+        diagonal: bool = False,
+    ) -> None:
+        generator = np.random.default_rng(np.random.SeedSequence([seed, len(space)]))
+        low, high = space.bounds
+        options = {
+            "popsize": population_size or default_population_size(len(space)),
+            "bounds": [low.tolist(), high.tolist()],
+            "CMA_stds": space.spreads,
+            "CMA_diagonal": diagonal,
+            "randn": lambda *shape: generator.standard_normal(shape),
+            "seed": np.nan,  # leave numpy's global state alone
+            "verbose": -9,
+            "verb_log": 0,
+            "maxiter": np.inf,  # stopping early is the loop's decision
+            "tolflatfitness": np.inf,
+            "tolfun": 0,
+            "tolfunhist": 0,
+            "tolstagnation": np.inf,
+            "updatecovwait": 0,  # decompose by count, never by clock
+        }
+        with _quietly():
+            self._es = cma.CMAEvolutionStrategy(np.array(start), sigma0, options)
+        self._asked: list[Vector] = []
+
+    def ask(self) -> Population:
+        """Sample the population. See `Optimizer.ask`."""
+        with _quietly():
+            self._asked = self._es.ask()
+        return np.array(self._asked, dtype=np.float64)
+
+    def tell(self, population: Population, fitness: Vector) -> None:
+        """Move mean, step size and covariance. See `Optimizer.tell`."""
+        if len(population) != len(fitness):
+            raise ValueError(f"{len(population)} candidates need as many fitness values, not {len(fitness)}")
+        asked = self._asked if np.array_equal(population, np.array(self._asked)) else list(population)
+        with _quietly():
+            self._es.tell(asked, [-float(value) for value in fitness])
+
+    def recommend(self) -> Vector:
+        """The distribution's mean, inside the bounds. See `Optimizer.recommend`."""
+        return np.array(self._es.result.xfavorite, dtype=np.float64)
+
+    def stop_reason(self) -> str | None:
+        """pycma's own reasons: numerical limits of step size and covariance."""
+        reasons = self._es.stop()
+        return (
+            "CMA-ES stopped: " + ", ".join(f"{name} {value:g}" for name, value in reasons.items())
+            if reasons
+            else None
+        )
+
+    @property
+    def sigma(self) -> float:
+        """Step size, in units of the spreads."""
+        return float(self._es.sigma)
+
+
+class _quietly:  # noqa: N801  # reads as a phrase where it is used
+    """One BLAS thread (small matrices are many times slower with more) and no warnings of pycma's."""
+
+    def __enter__(self) -> None:
+        self._limit = threadpool_limits(limits=1, user_api="blas")
+        self._warnings = warnings.catch_warnings()
+        self._warnings.__enter__()
+        warnings.simplefilter("ignore")
+
+    def __exit__(self, *error: object) -> None:
+        self._warnings.__exit__(*error)  # type: ignore[arg-type]
+        self._limit.restore_original_limits()

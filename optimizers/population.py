@@ -1,0 +1,10 @@
+"""How many candidates a generation has."""
+
+from __future__ import annotations
+
+import math
+
+
+def default_population_size(num_knobs: int) -> int:
+    """4 + floor(3 ln num_knobs) (Hansen 2016; Calibri, section 4)."""
+    return 4 + math.floor(3 * math.log(num_knobs))

@@ -1,0 +1,57 @@
+"""Random search: the baseline."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..engine.knobs import KnobSpace, Vector
+from ..engine.seams import Optimizer, Population
+from .population import default_population_size
+
+
+class RandomSearch(Optimizer):
+    """Independent normal samples around the start, clipped to the bounds.
+
+    Its recommendation is the fittest sample so far: it has no distribution to take a mean of, which makes it
+    the searcher that believes its luck most.
+
+    Args:
+        space: Bounds and spreads.
+        start: Centre of the samples, shape (num_knobs,).
+        seed: Drives a generator of its own.
+        sigma0: Standard deviation in units of the spreads.
+        population_size: Candidates a generation; by default as for CMA-ES.
+    """
+
+    def __init__(
+        self,
+        space: KnobSpace,
+        *,
+        start: Vector,
+        seed: int,
+        sigma0: float = 0.25,
+        population_size: int | None = None,
+    ) -> None:
+        self._generator = np.random.default_rng(np.random.SeedSequence([seed, len(space)]))
+        self._low, self._high = space.bounds
+        self._start = np.array(start, dtype=np.float64)
+        self._width = sigma0 * space.spreads
+        self._size = population_size or default_population_size(len(space))
+        self._best, self._best_fitness = self._start, -np.inf
+
+    def ask(self) -> Population:
+        """Sample around the start. See `Optimizer.ask`."""
+        steps = self._generator.standard_normal((self._size, len(self._start)))
+        return np.clip(self._start + steps * self._width, self._low, self._high)
+
+    def tell(self, population: Population, fitness: Vector) -> None:
+        """Remember the fittest. See `Optimizer.tell`."""
+        if len(population) != len(fitness):
+            raise ValueError(f"{len(population)} candidates need as many fitness values, not {len(fitness)}")
+        best = int(np.argmax(fitness))
+        if fitness[best] > self._best_fitness:
+            self._best, self._best_fitness = np.array(population[best]), float(fitness[best])
+
+    def recommend(self) -> Vector:
+        """The fittest sample. See `Optimizer.recommend`."""
+        return self._best.copy()

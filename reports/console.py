@@ -1,0 +1,191 @@
+"""What a person sees while a run works: a live bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ..engine.evaluation import Evaluation, Place
+from ..engine.plan import planned_work
+from ..engine.run import Run
+from ..engine.seams import Watcher
+
+SECONDS_BETWEEN_LINES = 10.0
+STAGE_TITLES = {
+    "baseline": "choosing the best neutral setting",
+    "search": "searching",
+    "test": "measuring on test prompts",
+}
+
+
+class ProgressWatcher(Watcher):
+    """Shows how far a run is, when it will be done, and the best so far.
+
+    Args:
+        console: Where to write.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.fields[facts]}"),
+            console=console,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._total = self._done = self._images = self._test_work = 0
+        self._begun = self._last_line = time.monotonic()
+        self._facts = ""
+        self._stage = ""
+        self._best = float("-inf")
+
+    def __enter__(self) -> ProgressWatcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._console.is_terminal:
+            self._progress.stop()
+
+    def run_started(self, run: Run, work_done: int) -> None:
+        """Announce the run and start the bar."""
+        self._begun = time.monotonic()
+        self._done, self._total = work_done, max(planned_work(run), 1)
+        space, steps = run.adapter.space, run.adapter.num_steps
+        resumed = f", {work_done / self._total:.0%} done already" if work_done else ""
+        self._console.print(
+            f"[bold]{escape(run.id)}[/]: {len(space)} knobs of {escape(run.config.adapter.name)}"
+            + (f" at {steps} steps" if steps else "")
+            + f", {escape(run.config.optimizer.name)}, up to {run.config.generations} generations{resumed}"
+        )
+        if self._console.is_terminal:
+            self._progress.start()
+            self._task = self._progress.add_task("starting", total=self._total, completed=work_done, facts="")
+
+    def stage_started(self, run: Run, stage: str, num_images: int) -> None:
+        """Name the stage."""
+        self._stage = STAGE_TITLES.get(stage, stage)
+        self._show()
+
+    def evaluation_recorded(self, run: Run, place: Place, evaluation: Evaluation) -> None:
+        """Move the bar."""
+        self._done += evaluation.work
+        self._images += evaluation.num_images
+        if place.stage == "validation":
+            self._best = max(self._best, evaluation.fitness)
+        self._show()
+
+    def generation_told(
+        self, run: Run, generation: int, evaluations: Sequence[Evaluation], sigma: float | None
+    ) -> None:
+        """Say how the search stands."""
+        fitness = [evaluation.fitness for evaluation in evaluations]
+        self._facts = (
+            f"generation {generation + 1}/{run.config.generations}, mean {sum(fitness) / len(fitness):.3f}"
+        )
+        if sigma is not None:
+            self._facts += f", sigma {sigma:.3g}"
+        if self._best > float("-inf"):
+            self._facts += f", best on validation {self._best:.3f}"
+        self._show()
+
+    def _show(self) -> None:
+        if self._task is not None:
+            self._progress.update(
+                self._task,
+                completed=min(self._done, self._total),
+                description=self._stage,
+                facts=self._facts,
+            )
+            return
+        now = time.monotonic()
+        if self._console.is_terminal or now - self._last_line < SECONDS_BETWEEN_LINES:
+            return
+        self._last_line = now
+        share = min(self._done / self._total, 1.0)
+        left = (now - self._begun) * (1 - share) / max(share, 1e-9)
+        facts = f": {self._facts}" if self._facts else ""
+        self._console.print(
+            f"{share:4.0%}  {self._stage}{facts} (at most {duration(left)} left)", highlight=False
+        )
+
+
+def print_result(console: Console, summary: Mapping[str, Any]) -> None:
+    """Print what a finished run found, and what to type next.
+
+    Args:
+        console: Where to write.
+        summary: Of `session.summary`.
+    """
+    comparisons = summary["outcome"]["comparisons"]
+    gain = summary["gain"]
+    steps = comparisons[0]["num_steps"]
+    at_steps = f" at {steps} steps" if steps else ""
+    console.print(
+        f"\n[bold]{signed(gain['mean'])} {interval(gain)}[/] on {gain['num_images']} prompts and seeds that the "
+        f"search never saw{at_steps}:\nneutral ({escape(comparisons[0]['baseline']['label'])}, its best) "
+        f"{comparisons[0]['neutral']:.3f}, calibrated {comparisons[0]['calibrated']:.3f}"
+        + ("" if gain["low"] > 0 else "  [yellow](no gain beyond noise)[/]")
+    )
+    if len(comparisons) > 1:
+        console.print(steps_table(comparisons))
+    console.print(
+        f"stopped: {escape(summary['stop_reason'])}; {summary['num_images']:,} images in "
+        f"{duration(summary['seconds'])}"
+    )
+    console.print(
+        f"calibration  {escape(summary['calibration'])}\nreport       {escape(summary['report'])}",
+        soft_wrap=True,
+    )
+    if steps:
+        console.print(
+            f"\napply it     [bold]trimpot.load_calibration(pipe, {summary['calibration']!r})[/]",
+            soft_wrap=True,
+        )
+
+
+def steps_table(comparisons: Sequence[Mapping[str, Any]]) -> Table:
+    """Neutral at its best guidance against calibrated, by number of steps."""
+    first = comparisons[0]["num_steps"]
+    table = Table(box=None, pad_edge=False)
+    for heading in ("steps", "neutral", "calibrated", "gain", f"calibrated at {first} against neutral here"):
+        table.add_column(heading, justify="right")
+    for each in sorted(comparisons, key=lambda comparison: comparison["num_steps"] or 0):
+        gain, across = each["gain"], each["gain_at_calibrated_steps"]
+        table.add_row(
+            str(each["num_steps"]),
+            f"{each['neutral']:.3f}",
+            f"{each['calibrated']:.3f}",
+            f"{signed(gain['mean'])} {interval(gain)}",
+            f"{signed(across['mean'])} {interval(across)}",
+        )
+    return table
+
+
+def signed(value: float) -> str:
+    """Three decimals with the sign."""
+    return f"{value:+.3f}"
+
+
+def interval(gain: Mapping[str, float]) -> str:
+    """A 95 % interval, escaped for rich."""
+    return escape(f"[{gain['low']:+.3f}, {gain['high']:+.3f}]")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,197 @@
+"""Starting, resuming and finishing runs: where the rooms are wired together.
+
+from trimpot.session import start
+finished = start(load_config("shapes"), Path("trimpot-runs"))
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .engine.calibration import calibration_of
+from .engine.config import Config, load_config
+from .engine.errors import StoreError, TrimpotError
+from .engine.evaluation import Evaluation, Place
+from .engine.loop import calibrate
+from .engine.plugins import Plugins, plugins
+from .engine.run import Run, assemble
+from .engine.seams import Watcher
+from .storage import RunRow, SqliteStore
+
+DEFAULT_FOLDER = Path("trimpot-runs")
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where a run's results lie.
+
+    Attributes:
+        calibration: The artifact.
+        report: The self-contained page.
+        images: Before-and-after pictures.
+    """
+
+    calibration: Path
+    report: Path
+    images: Path
+
+    @classmethod
+    def of(cls, folder: Path) -> Files:
+        """The files of a run's folder."""
+        return cls(folder / "calibration.json", folder / "report.html", folder / "images")
+
+
+def start(config: Config, folder: Path = DEFAULT_FOLDER, watchers: tuple[Watcher, ...] = ()) -> str:
+    """Begin a run and work on it to the end.
+
+    Args:
+        config: What to do.
+        folder: Where the store lies.
+        watchers: Told of everything recorded, beside the plugins.
+
+    Returns:
+        The run's name.
+
+    Raises:
+        TrimpotError: If it cannot be begun, or stops; what was recorded can be resumed.
+    """
+    known = plugins()
+    run = assemble("", config, known)
+    with SqliteStore(folder) as store:
+        prefix = config.name or config.adapter.name
+        run_id = store.add_run(prefix, run.identity, config.model_dump(mode="json"), run.versions)
+        _work(replace(run, id=run_id), store, known, watchers)
+    return run_id
+
+
+def resume(run_id: str | None, folder: Path = DEFAULT_FOLDER, watchers: tuple[Watcher, ...] = ()) -> str:
+    """Go on with a run where it stopped.
+
+    Args:
+        run_id: Its name, or None for the latest that has not finished.
+        folder: Where the store lies.
+        watchers: Told of everything recorded, beside the plugins.
+
+    Returns:
+        The run's name.
+
+    Raises:
+        StoreError: If there is no such run, or the backbone or rewards are not those it was begun with.
+        ReplayError: If the search asks for other candidates than those recorded.
+    """
+    known = plugins()
+    with SqliteStore(folder, create=False) as store:
+        row = store.run(run_id) if run_id else _latest_unfinished(store)
+        if row.outcome is not None:
+            return row.id
+        run = assemble(row.id, load_config(row.config), known)
+        if run.identity != row.identity:
+            raise StoreError(
+                f"run {row.id} was begun with another backbone or reward ({_difference(row, run)}); "
+                f"restore it, or start a new run"
+            )
+        _work(run, store, known, watchers)
+        return row.id
+
+
+def _latest_unfinished(store: SqliteStore) -> RunRow:
+    rows = [row for row in store.runs() if row.status in ("interrupted", "failed")]
+    if not rows:
+        raise StoreError(f"every run in {store.folder} has finished; `trimpot runs` lists them")
+    return rows[-1]
+
+
+def _difference(row: RunRow, run: Run) -> str:
+    changed = [
+        f"{name} {old} then, {run.versions.get(name)} now"
+        for name, old in row.versions.items()
+        if run.versions.get(name) != old
+    ]
+    return "; ".join(changed) or "library versions are the same, so its weights or options changed"
+
+
+def _work(run: Run, store: SqliteStore, known: Plugins, watchers: tuple[Watcher, ...]) -> None:
+    """Work on a run until it has finished, failed or is interrupted; whichever it is, the store says so."""
+    from .reports import write_images, write_report
+
+    begun = time.perf_counter()
+    files = Files.of(store.run_folder(run.id))
+    spent = store.run(run.id).seconds
+    with store.lock(run.id):
+        error: str | None = "interrupted"
+        try:
+            store.update_run(run.id, error=None)
+            watch = Announcer(known, watchers)
+            watch.run_started(run, sum(evaluation.work for _, evaluation in store.evaluations(run.id)))
+            outcome = calibrate(run, store, watch)
+            write_images(run.adapter, outcome, run.test_bucket, files.images)
+            totals = store.totals(run.id)
+            calibration_of(run, outcome, totals).save(files.calibration)
+            store.update_run(run.id, outcome=asdict(outcome), stop_reason=outcome.stop_reason)
+            error = None
+        except KeyboardInterrupt:
+            error = None
+            raise
+        except TrimpotError as problem:
+            error = str(problem)
+            raise
+        finally:
+            seconds = spent + time.perf_counter() - begun
+            store.update_run(run.id, error=error, seconds=seconds)
+        write_report(store, run.id, files)
+
+
+def summary(store: SqliteStore, row: RunRow) -> dict[str, Any]:
+    """What `trimpot show --json` says of a run."""
+    files = Files.of(store.folder / row.id)
+    comparisons = row.outcome["comparisons"] if row.outcome else []
+    totals = store.totals(row.id)
+    spent = totals.pop("generate_seconds") + totals.pop("score_seconds")
+    return {
+        "run": row.id,
+        "status": row.status,
+        "created": row.created,
+        **totals,
+        "seconds": row.seconds,
+        "engine_share": max(0.0, 1 - spent / row.seconds) if row.outcome and row.seconds else None,
+        "gain": comparisons[0]["gain"] if comparisons else None,
+        "stop_reason": row.stop_reason,
+        "error": row.error,
+        "calibration": str(files.calibration) if files.calibration.exists() else None,
+        "report": str(files.report) if files.report.exists() else None,
+        "outcome": row.outcome,
+        "config": row.config,
+        "versions": row.versions,
+    }
+
+
+class Announcer(Watcher):
+    """Tells watchers and plugins what a run does. A plugin that fails is told no more; the run goes on."""
+
+    def __init__(self, known: Plugins, watchers: tuple[Watcher, ...] = ()) -> None:
+        self._known = known
+        self._watchers = watchers
+
+    def run_started(self, run: Run, work_done: int) -> None:
+        """See `Watcher.run_started`."""
+        self._tell("run_started", run=run, work_done=work_done)
+
+    def stage_started(self, run: Run, stage: str, num_images: int) -> None:
+        """See `Watcher.stage_started`."""
+        self._tell("stage_started", run=run, stage=stage, num_images=num_images)
+
+    def evaluation_recorded(self, run: Run, place: Place, evaluation: Evaluation) -> None:
+        """See `Watcher.evaluation_recorded`."""
+        self._tell("evaluation_recorded", run=run, place=place, evaluation=evaluation)
+
+    def generation_told(self, run: Run, generation: int, evaluations: Any, sigma: float | None) -> None:
+        """See `Watcher.generation_told`."""
+        self._tell("generation_told", run=run, generation=generation, evaluations=evaluations, sigma=sigma)
+
+    def _tell(self, event: str, **facts: Any) -> None:
+        for watcher in self._watchers:
+            getattr(watcher, event)(**facts)
+        self._known.announce(event, facts)

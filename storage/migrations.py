@@ -1,0 +1,63 @@
+"""The schema, step by step. Steps are only ever added; a file of any older version is brought up to date.
+
+runs          one row a run: configuration, versions, identity, outcome
+buckets       prompts and seeds, by fingerprint
+evaluations   one row for a setting on a bucket: the score of every output by every objective
+candidates    where in a run an evaluation stands; two runs may share an evaluation
+generations   the optimizer's step size after each generation
+"""
+
+from __future__ import annotations
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+migrations = Migrations("trimpot")
+
+
+@migrations()
+def m001_runs_and_evaluations(db: Database) -> None:
+    """The first schema."""
+    db["runs"].create(
+        {
+            "id": str,
+            "created": str,
+            "identity": str,
+            "config": str,
+            "versions": str,
+            "seconds": float,
+            "stop_reason": str,
+            "outcome": str,
+            "error": str,
+        },
+        pk="id",
+        not_null={"created", "identity", "config", "versions", "seconds"},
+        defaults={"seconds": 0.0},
+    )
+    db["buckets"].create({"id": str, "prompts": str, "seeds": str}, pk="id", not_null={"prompts", "seeds"})
+    db["evaluations"].create(
+        {
+            "key": str,
+            "setting": str,
+            "bucket": str,
+            "num_steps": int,
+            "scores": str,
+            "generate_seconds": float,
+            "score_seconds": float,
+            "recorded": str,
+        },
+        pk="key",
+        not_null={"setting", "bucket", "scores", "generate_seconds", "score_seconds", "recorded"},
+        foreign_keys=[("bucket", "buckets", "id")],
+    )
+    db["candidates"].create(
+        {"run": str, "stage": str, "generation": int, "position": int, "evaluation": str, "fresh": int},
+        pk=("run", "stage", "generation", "position"),
+        not_null={"evaluation", "fresh"},
+        foreign_keys=[("run", "runs", "id"), ("evaluation", "evaluations", "key")],
+    )
+    db["generations"].create(
+        {"run": str, "generation": int, "sigma": float},
+        pk=("run", "generation"),
+        foreign_keys=[("run", "runs", "id")],
+    )
