@@ -29,18 +29,14 @@ app = typer.Typer(
 StoreOption = Annotated[
     Path, typer.Option("--store", envvar="TRIMPOT_STORE", help="Folder of the database and the runs' files.")
 ]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")
-]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]
 FOLDER = Path("trimpot-runs")
 
 
 @app.callback()
 def _options(
     context: typer.Context,
-    show_traceback: Annotated[
-        bool, typer.Option("--traceback", help="Show where an error came from.")
-    ] = False,
+    show_traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error came from.")] = False,
 ) -> None:
     context.obj = show_traceback
 
@@ -65,9 +61,7 @@ def calibrate(
 
 @app.command()
 def resume(
-    run: Annotated[
-        str | None, typer.Argument(help="The run's name; the latest unfinished one if left out.")
-    ] = None,
+    run: Annotated[str | None, typer.Argument(help="The run's name; the latest unfinished one if left out.")] = None,
     store: StoreOption = FOLDER,
     as_json: JsonOption = False,
 ) -> None:
@@ -84,13 +78,29 @@ def _work(work: Callable[[Any], str], store: Path, as_json: bool) -> None:
     from .reports.console import ProgressWatcher, print_result
 
     console = Console(stderr=as_json, highlight=False)
-    with ProgressWatcher(console) as progress:
-        run_id = work((progress,))
+    progress = ProgressWatcher(console)
+    try:
+        with progress:
+            run_id = work((progress,))
+    except KeyboardInterrupt:
+        typer.echo(f"\ntrimpot: stopped; nothing is lost{_resume_hint(progress.run_id, store)}", err=True)
+        raise typer.Exit(130) from None
+    except TrimpotError as error:
+        error.args = (f"{error}{_resume_hint(progress.run_id, store)}",)
+        raise
     found = _summary(store, run_id)
     if as_json:
         _print_json(_short(found))
     else:
         print_result(console, found)
+
+
+def _resume_hint(run_id: str | None, store: Path) -> str:
+    """How to go on, if there is a run to go on with."""
+    if run_id is None:
+        return ""
+    where = "" if store == FOLDER else f" --store {store}"
+    return f"; go on with `trimpot resume {run_id}{where}`"
 
 
 @app.command()
@@ -174,12 +184,8 @@ def report(
 @app.command()
 def knobs(
     adapter: Annotated[str, typer.Argument(help="An adapter's name; `trimpot plugins` lists them.")],
-    granularity: Annotated[
-        str | None, typer.Option("-g", "--granularity", help="block, layer or gate.")
-    ] = None,
-    option: Annotated[
-        list[str] | None, typer.Option("-o", "--option", help="Adapter option: key=value.")
-    ] = None,
+    granularity: Annotated[str | None, typer.Option("-g", "--granularity", help="block, layer or gate.")] = None,
+    option: Annotated[list[str] | None, typer.Option("-o", "--option", help="Adapter option: key=value.")] = None,
     count: Annotated[bool, typer.Option("--count", help="Print only how many there are.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -280,6 +286,3 @@ def main() -> None:
             traceback.print_exc()
         print(f"trimpot: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("\ntrimpot: stopped; nothing is lost. Go on with `trimpot resume`", file=sys.stderr)
-        sys.exit(130)

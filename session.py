@@ -11,14 +11,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .engine.assembly import assemble
 from .engine.calibration import calibration_of
 from .engine.config import Config, load_config
 from .engine.errors import StoreError, TrimpotError
 from .engine.evaluation import Evaluation, Place
 from .engine.loop import calibrate
 from .engine.plugins import Plugins, plugins
-from .engine.run import Run, assemble
-from .engine.seams import Watcher
+from .engine.run import Run
+from .engine.watcher import Watcher
 from .storage import RunRow, SqliteStore
 
 DEFAULT_FOLDER = Path("trimpot-runs")

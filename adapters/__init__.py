@@ -37,9 +37,7 @@ def sd3(
     """
     from .diffusion import DiffusionAdapter
 
-    pipe, source = load_pipeline(
-        "StableDiffusion3Pipeline", model, revision=revision, dtype=dtype, device=device
-    )
+    pipe, source = load_pipeline("StableDiffusion3Pipeline", model, revision=revision, dtype=dtype, device=device)
     published = {
         "num_inference_steps": 15,
         "guidance_scale": 4.5,

@@ -45,9 +45,7 @@ class AppliedCalibration:
         recipe = _recipe(calibration)
         kind = type(pipe.transformer).__name__
         if kind != recipe.transformer:
-            raise CalibrationError(
-                f"this calibration is for a {recipe.transformer}, the pipeline has a {kind}"
-            )
+            raise CalibrationError(f"this calibration is for a {recipe.transformer}, the pipeline has a {kind}")
         family = family_of(pipe)
         sites = [site_at(pipe.transformer, address) for address in recipe.members[0].scales]
         self._recipe = recipe
@@ -62,9 +60,7 @@ class AppliedCalibration:
             if family.guidance:
                 with torch.no_grad():
                     empty = family.encode(pipe, "", calibration.backbone.get("max_sequence_length"))
-                self._ensemble.unconditional = {
-                    family.embeddings[name]: value for name, value in empty.items()
-                }
+                self._ensemble.unconditional = {family.embeddings[name]: value for name, value in empty.items()}
             self._device = pipe.transformer.device
             self.strength = strength
         except BaseException:
@@ -80,9 +76,7 @@ class AppliedCalibration:
     def strength(self, strength: float) -> None:
         members = self._recipe.members
         addresses = list(members[0].scales)
-        scales = [
-            [1 + strength * (member.scales[address] - 1) for address in addresses] for member in members
-        ]
+        scales = [[1 + strength * (member.scales[address] - 1) for address in addresses] for member in members]
         weights = [m.neutral_weight + strength * (m.weight - m.neutral_weight) for m in members]
         self._strength = strength
         self._ensemble.set(
@@ -135,9 +129,7 @@ def load_calibration(pipe: Any, path: str | Path, strength: float = 1.0) -> Appl
 
 def _recipe(calibration: Calibration) -> _Recipe:
     if not calibration.apply:
-        raise CalibrationError(
-            "this calibration is not of a diffusion pipeline: it names no modules to scale"
-        )
+        raise CalibrationError("this calibration is not of a diffusion pipeline: it names no modules to scale")
     try:
         recipe = _Recipe.model_validate(calibration.apply)
     except ValidationError as error:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import logging
+import os
 import warnings
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -97,9 +99,7 @@ def own_settings(model: str) -> dict[str, Any]:
 def weights_digest(folder: Path) -> str:
     """A digest of a checkpoint's files: name, size, first and last mebibyte of each."""
     digest = hashlib.sha256()
-    for path in sorted(
-        p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json", ".bin", ".gguf")
-    ):
+    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json", ".bin", ".gguf")):
         size = path.stat().st_size
         digest.update(f"{path.relative_to(folder).as_posix()}\0{size}\0".encode())
         with path.open("rb") as file:
@@ -112,16 +112,24 @@ def weights_digest(folder: Path) -> str:
 
 def _quiet() -> None:
     """Import diffusers without its notices about optional packages, and without bars among our own."""
-    loggers = [logging.getLogger(name) for name in ("diffusers", "transformers")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
+    with _default_environment("TRANSFORMERS_VERBOSITY", "error"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import diffusers
         import transformers
         from diffusers import StableDiffusion3Pipeline  # noqa: F401  # diffusers loads its parts lazily
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.disable_progress_bar()
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
+    transformers.logging.set_verbosity_warning()
+    transformers.logging.disable_progress_bar()
+    diffusers.logging.disable_progress_bar()
+
+
+@contextlib.contextmanager
+def _default_environment(name: str, value: str) -> Iterator[None]:
+    """Set an environment variable unless the user has, for a while."""
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]

@@ -67,9 +67,7 @@ class DiffusionAdapter(Adapter):
         self.pipe = pipe
         self.family = family_of(pipe)
         self.num_steps = num_inference_steps
-        self.guidance_grid = (
-            tuple(dict.fromkeys((guidance_scale, *guidance_grid))) if self.family.guidance else ()
-        )
+        self.guidance_grid = tuple(dict.fromkeys((guidance_scale, *guidance_grid))) if self.family.guidance else ()
         self._source = dict(source)
         self._max_sequence_length = max_sequence_length
         self._size = {"height": height, "width": width}
@@ -203,7 +201,7 @@ class DiffusionAdapter(Adapter):
 
     def export(self, setting: Setting, neutral: Setting) -> dict[str, Any]:
         """Every member's weight and scales by module. See `Adapter.export`."""
-        scales, weights = self._tables(self.space.to_vector(setting)[None])
+        _, weights = self._tables(self.space.to_vector(setting)[None])
         _, neutral_weights = self._tables(self.space.to_vector(neutral)[None])
         return {
             "transformer": type(self.pipe.transformer).__name__,

@@ -87,16 +87,12 @@ class Ensemble:
             handle.remove()
         self._scaling.remove()
 
-    def _spread(
-        self, _model: nn.Module, args: Any, kwargs: dict[str, Any]
-    ) -> tuple[Any, dict[str, Any]] | None:
+    def _spread(self, _model: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
         """Repeat the rows once a member, with each member's conditioning."""
         if self._scales is None:
             return None
         if args:
-            raise ModelError(
-                "the transformer was called with positional arguments; name them, as pipelines do"
-            )
+            raise ModelError("the transformer was called with positional arguments; name them, as pipelines do")
         inputs = {name: kwargs[name] for name in self.conditioning.rows if kwargs.get(name) is not None}
         without: Mapping[str, Tensor] = self.unconditional
         if self._guided():

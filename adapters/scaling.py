@@ -36,15 +36,11 @@ class Scaling:
 
     def __init__(self, model: nn.Module, sites: Sequence[Site]) -> None:
         if _is_compiled(model):
-            raise ModelError(
-                "the model is compiled already, so hooks would be ignored; attach first, then compile"
-            )
+            raise ModelError("the model is compiled already, so hooks would be ignored; attach first, then compile")
         columns: dict[str, list[int]] = {}
         for index, site in enumerate(sites):
             columns.setdefault(site.path, []).append(index)
-        self._modules = [
-            (model.get_submodule(path), torch.tensor(indices)) for path, indices in columns.items()
-        ]
+        self._modules = [(model.get_submodule(path), torch.tensor(indices)) for path, indices in columns.items()]
         for module, _ in self._modules:
             if hasattr(module, ITEMS):
                 raise ModelError("the model carries scales already; remove them before adding others")

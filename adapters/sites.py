@@ -37,9 +37,7 @@ BLOCKS: dict[str, str] = {
         "double: attn.image=norm1[1] mlp.image=norm1[4] attn.text=norm1_context[1] mlp.text=norm1_context[4]"
     ),
     "FluxSingleTransformerBlock": "single: single.joint=norm[1]",
-    "QwenImageTransformerBlock": (
-        "block: attn.image=attn[0] attn.text=attn[1] mlp.image=img_mlp mlp.text=txt_mlp"
-    ),
+    "QwenImageTransformerBlock": ("block: attn.image=attn[0] attn.text=attn[1] mlp.image=img_mlp mlp.text=txt_mlp"),
 }
 
 
@@ -91,9 +89,7 @@ def parse_line(text: str) -> tuple[str, list[SiteLine]]:
     for word in body.split():
         match = _SITE.fullmatch(word)
         if match is None:
-            raise ConfigError(
-                f"site {word!r} must read 'branch.stream=module', with optional [item], @dim and ?flag"
-            )
+            raise ConfigError(f"site {word!r} must read 'branch.stream=module', with optional [item], @dim and ?flag")
         item = match["item"]
         sites.append(
             SiteLine(
@@ -181,9 +177,7 @@ def find_sites(model: nn.Module, blocks: Mapping[str, str] | None = None) -> lis
                     f"the site line of {kind} names {line.module!r}, which block {path} does not have; correct the line"
                 )
             full = f"{path}.{line.module}"
-            sites.append(
-                Site(f"{label}.{number:02d}", line.branch, line.stream, full, line.item, line.batch_dim)
-            )
+            sites.append(Site(f"{label}.{number:02d}", line.branch, line.stream, full, line.item, line.batch_dim))
     if not sites:
         blocks_seen = sorted({kind for kind in seen if kind.endswith("Block")})
         raise ModelError(
@@ -212,9 +206,7 @@ def site_at(model: nn.Module, address: str) -> Site:
         raise ModelError(f"{address!r} is no module address such as transformer_blocks.7.norm1[1]")
     if not _has(model, match["path"]):
         paths = [path for path, _ in model.named_modules()]
-        raise ModelError(
-            f"{type(model).__name__} has no module {match['path']!r}; {near_misses(match['path'], paths)}"
-        )
+        raise ModelError(f"{type(model).__name__} has no module {match['path']!r}; {near_misses(match['path'], paths)}")
     item = match["item"]
     return Site("", "", "", match["path"], None if item is None else int(item), int(match["dim"] or 0))
 

@@ -29,9 +29,7 @@ class Bucket:
 
     def __post_init__(self) -> None:
         if len(self.prompts) != len(self.seeds):
-            raise ConfigError(
-                f"a bucket of {len(self.prompts)} prompts needs as many seeds, not {len(self.seeds)}"
-            )
+            raise ConfigError(f"a bucket of {len(self.prompts)} prompts needs as many seeds, not {len(self.seeds)}")
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -99,7 +97,5 @@ class PromptSet:
     def pool(self, stage: str) -> tuple[str, ...]:
         """The pool of `train`, `validation` or `test`."""
         if stage not in ("train", "validation", "test"):
-            raise ConfigError(
-                f"no prompts for {stage!r}; {near_misses(stage, ('train', 'validation', 'test'))}"
-            )
+            raise ConfigError(f"no prompts for {stage!r}; {near_misses(stage, ('train', 'validation', 'test'))}")
         return {"train": self.train, "validation": self.validation, "test": self.test}[stage]

@@ -61,6 +61,10 @@ def _by_name(value: object) -> object:
     return {"name": value} if isinstance(value, str) else value
 
 
+def _cma_es_unless_named(value: object) -> object:
+    return {"name": "cma-es", **value} if isinstance(value, Mapping) else value
+
+
 def _by_key(value: object) -> object:
     if isinstance(value, str):
         return {value: {}}
@@ -135,7 +139,7 @@ class Config(Section):
     adapter: NamedPart
     objectives: Annotated[dict[str, Reward], BeforeValidator(_by_key)] = Field(min_length=1)
     prompts: NamedPart
-    optimizer: NamedPart = Part(name="cma-es")
+    optimizer: Annotated[NamedPart, BeforeValidator(_cma_es_unless_named)] = Part(name="cma-es")
     generations: int = Field(default=200, ge=1)
     bucket_size: int = Field(default=16, ge=1)
     seed: int = Field(default=0, ge=0)
@@ -163,9 +167,7 @@ class Config(Section):
 def presets() -> list[str]:
     """Names of the configurations shipped with the package."""
     folder = resources.files("trimpot.presets")
-    return sorted(
-        entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
-    )
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
 def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
@@ -220,9 +222,7 @@ def _read(source: str | Path) -> tuple[dict[str, Any], str]:
         line = f" in line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{source} is not valid YAML{line}: {getattr(error, 'problem', error)}") from None
     if not isinstance(values, dict):
-        raise ConfigError(
-            f"{source} must be a mapping of keys to values, with at least 'adapter' and 'objectives'"
-        )
+        raise ConfigError(f"{source} must be a mapping of keys to values, with at least 'adapter' and 'objectives'")
     return values, str(source)
 
 

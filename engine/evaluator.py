@@ -13,7 +13,8 @@ from .bucket import Bucket
 from .errors import ModelError, ReplayError, ScoreError, TrimpotError
 from .evaluation import Evaluation, Place, Stage, evaluation_key
 from .run import Run
-from .seams import Adapter, Objective, Output, Population, Store, Watcher
+from .seams import Adapter, Objective, Output, Population, Store
+from .watcher import Watcher
 
 
 class Evaluator:
@@ -64,7 +65,11 @@ class Evaluator:
             if missing := [position for position in chunk if position not in done]:
                 known = {position: self.store.find(keys[position]) for position in chunk}
                 if all(known.values()):
-                    made = {position: found for position, found in known.items() if found is not None}
+                    made = {
+                        position: replace(found, weights=self.run.config.weights)
+                        for position, found in known.items()
+                        if found is not None
+                    }
                 else:  # the whole chunk again, so that a resumed run computes in the batches it always had
                     made = self._make(adapter, stage, generation, population, bucket, chunk)
                 for position in missing:
@@ -92,13 +97,10 @@ class Evaluator:
             raise
         except Exception as error:  # somebody else's backbone may fail in any way
             raise ModelError(
-                f"{first}: the adapter failed on prompts such as {bucket.prompts[0]!r}: "
-                f"{type(error).__name__}: {error}"
+                f"{first}: the adapter failed on prompts such as {bucket.prompts[0]!r}: {type(error).__name__}: {error}"
             ) from error
         if len(outputs) != len(chunk):
-            raise ModelError(
-                f"{first}: the adapter made outputs of {len(outputs)} candidates, not {len(chunk)}"
-            )
+            raise ModelError(f"{first}: the adapter made outputs of {len(outputs)} candidates, not {len(chunk)}")
         generate_seconds = (time.perf_counter() - begun) / len(chunk)
         made = {}
         for position, images in zip(chunk, outputs, strict=True):
@@ -122,14 +124,10 @@ class Evaluator:
 
 def _chunks(num_candidates: int, size: int) -> list[range]:
     """Consecutive positions, `size` at a time."""
-    return [
-        range(begin, min(begin + size, num_candidates)) for begin in range(0, num_candidates, max(1, size))
-    ]
+    return [range(begin, min(begin + size, num_candidates)) for begin in range(0, num_candidates, max(1, size))]
 
 
-def _score(
-    name: str, objective: Objective, outputs: Sequence[Output], bucket: Bucket, place: Place
-) -> list[float]:
+def _score(name: str, objective: Objective, outputs: Sequence[Output], bucket: Bucket, place: Place) -> list[float]:
     """Score outputs and refuse what the optimizer must not be told."""
     if len(outputs) != len(bucket):
         raise ModelError(f"{place}: the adapter made {len(outputs)} outputs for {len(bucket)} prompts")
@@ -155,15 +153,11 @@ def _score(
     return [float(score) for score in scores]
 
 
-def _check_replay(
-    run: Run, place: Place, setting: dict[str, float], bucket: Bucket, found: Evaluation
-) -> None:
+def _check_replay(run: Run, place: Place, setting: dict[str, float], bucket: Bucket, found: Evaluation) -> None:
     """Hold what is asked now against what was recorded, bit for bit."""
     if dict(found.setting) == setting and found.bucket == bucket:
         return
-    what = next(
-        (name for name in setting if found.setting.get(name) != setting[name]), "the prompts or seeds"
-    )
+    what = next((name for name in setting if found.setting.get(name) != setting[name]), "the prompts or seeds")
     raise ReplayError(
         f"run {run.id} cannot be continued: at {place}, {what} is not what was recorded, so the search would "
         f"silently become another one; use the library versions it was recorded with "

@@ -69,17 +69,18 @@ def select(checks: Sequence[Check]) -> Check:
     return max(checks, key=lambda check: check.score)
 
 
-def best_neutral(evaluator: Evaluator, comparison: int) -> Baseline:
+def best_neutral(evaluator: Evaluator, comparison: int = 0, num_steps: int | None = None) -> Baseline:
     """Choose among the adapter's neutral settings on validation prompts.
 
     Args:
         evaluator: Of the run.
-        comparison: 0 for the calibrated number of steps, i for the i-th of `by_steps.steps`.
+        comparison: 0 at the calibrated number of steps, counting up over the others.
+        num_steps: The other number of steps.
     """
     run, adapter = evaluator.run, evaluator.run.adapter
     bucket = run.validation_bucket
-    if comparison:
-        adapter = adapter.with_steps(run.config.by_steps.steps[comparison - 1])
+    if num_steps is not None:
+        adapter = adapter.with_steps(num_steps)
         bucket = bucket.head(run.config.by_steps.num_validation)
     neutrals = adapter.neutrals()
     evaluator.watch.stage_started(run=run, stage="baseline", num_images=len(neutrals) * len(bucket))
@@ -101,9 +102,9 @@ def compare(evaluator: Evaluator, baseline: Baseline, calibrated: Setting) -> tu
     run = evaluator.run
     comparisons: list[Comparison] = []
     at_calibrated_steps = np.empty(0)
-    for index, num_steps in enumerate((run.adapter.num_steps, *run.config.by_steps.steps)):
-        adapter = run.adapter if index == 0 else run.adapter.with_steps(num_steps or 0)
-        neutral = baseline if index == 0 else best_neutral(evaluator, index)
+    for index, num_steps in enumerate((None, *run.other_steps)):
+        adapter = run.adapter if num_steps is None else run.adapter.with_steps(num_steps)
+        neutral = baseline if num_steps is None else best_neutral(evaluator, index, num_steps)
         bucket = run.test_bucket if index == 0 else run.test_bucket.head(run.config.by_steps.num_prompts)
         evaluator.watch.stage_started(run=run, stage="test", num_images=2 * len(bucket))
         pair = np.stack([adapter.space.to_vector(setting) for setting in (neutral.setting, calibrated)])
@@ -112,7 +113,7 @@ def compare(evaluator: Evaluator, baseline: Baseline, calibrated: Setting) -> tu
             at_calibrated_steps = after.values
         comparisons.append(
             Comparison(
-                num_steps,
+                adapter.num_steps,
                 neutral,
                 before.fitness,
                 after.fitness,

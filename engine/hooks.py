@@ -70,7 +70,5 @@ def evaluation_recorded(run: Run, place: Place, evaluation: Evaluation) -> None:
 
 
 @hookspec
-def generation_told(
-    run: Run, generation: int, evaluations: Sequence[Evaluation], sigma: float | None
-) -> None:
+def generation_told(run: Run, generation: int, evaluations: Sequence[Evaluation], sigma: float | None) -> None:
     """A generation has been told to the optimizer. Watch only."""

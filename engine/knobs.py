@@ -134,9 +134,7 @@ class KnobSpace(Sequence[Knob]):
             ConfigError: If the length is wrong.
         """
         if np.shape(vector) != (len(self),):
-            raise ConfigError(
-                f"a vector of shape {np.shape(vector)} is no point of a space of {len(self)} knobs"
-            )
+            raise ConfigError(f"a vector of shape {np.shape(vector)} is no point of a space of {len(self)} knobs")
         return dict(zip(self.names, (float(value) for value in vector), strict=True))
 
     @cached_property

@@ -18,7 +18,8 @@ from .evaluator import Evaluator
 from .heldout import Baseline, Check, Comparison, best_neutral, compare, select
 from .knobs import Vector
 from .run import Run
-from .seams import Store, Watcher
+from .seams import Store
+from .watcher import Watcher
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def calibrate(run: Run, store: Store, watch: Watcher) -> Outcome:
     config = run.config
     evaluator = Evaluator(run, store, watch)
 
-    baseline = best_neutral(evaluator, comparison=0)
+    baseline = best_neutral(evaluator)
     start = run.adapter.space.to_vector(baseline.setting)
     optimizer = run.optimizer(start)
     [reference] = evaluator.evaluate("reference", 0, start[None], run.bucket(0))

@@ -23,4 +23,4 @@ def planned_work(run: Run) -> int:
     others = config.by_steps
     images_elsewhere = num_neutrals * min(others.num_validation, config.validation.num_prompts)
     images_elsewhere += 2 * min(others.num_prompts, config.test.num_prompts)
-    return images * steps + images_elsewhere * sum(others.steps)
+    return images * steps + images_elsewhere * sum(run.other_steps)

@@ -9,7 +9,7 @@ import importlib
 import importlib.metadata
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -70,11 +70,11 @@ class Plugins:
         for entry in importlib.metadata.entry_points(group=GROUP):
             origin = entry.dist.name if entry.dist else entry.value
             try:
-                plugin = entry.load()
+                self.add(entry.load(), name=entry.name, origin=origin)
+            except PluginError:
+                raise
             except Exception as error:  # a stranger's import may fail in any way
                 self.broken.append(Broken(entry.name, origin, f"{type(error).__name__}: {error}"))
-            else:
-                self.add(plugin, name=entry.name, origin=origin)
 
     def add(self, plugin: object, *, name: str, origin: str) -> None:
         """Register a plugin object and collect what it names.
@@ -127,10 +127,24 @@ class Plugins:
         except KeyError:
             message = f"no {kind.rstrip('s')} {name!r}; {near_misses(name, self._registered[kind])}"
             if self.broken:
-                message += (
-                    " (could not import: " + "; ".join(f"{b.name}: {b.reason}" for b in self.broken) + ")"
-                )
+                message += " (could not import: " + "; ".join(f"{b.name}: {b.reason}" for b in self.broken) + ")"
             raise PluginError(message) from None
+
+    def check(self, kind: str, name: str, options: Iterable[str], given: Iterable[str] = ()) -> None:
+        """Check a name and its options' names, before anything costly is made.
+
+        Raises:
+            PluginError: If the name is unknown.
+            ConfigError: If an option is.
+        """
+        parameters = inspect.signature(self.get(kind, name).factory).parameters.values()
+        takes = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in given]
+        open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        for option in options:
+            if option not in takes and not open_ended:
+                raise ConfigError(
+                    f"{kind.rstrip('s')} {name!r} takes no option {option!r}; {near_misses(option, takes)}"
+                )
 
     def make(self, kind: str, name: str, options: Mapping[str, Any], *positional: Any, **given: Any) -> Any:
         """Make one by name.
@@ -146,20 +160,16 @@ class Plugins:
             PluginError: If the name is unknown.
             ConfigError: If an option is unknown or of the wrong type.
         """
-        factory = self.get(kind, name).factory
-        where = f"{kind.rstrip('s')} {name!r}"
-        parameters = inspect.signature(factory).parameters.values()
-        takes = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in given]
-        open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
-        for option in options:
-            if option not in takes and not open_ended:
-                raise ConfigError(f"{where} takes no option {option!r}; {near_misses(option, takes)}")
+        self.check(kind, name, options, given)
+        factory, where = self.get(kind, name).factory, f"{kind.rstrip('s')} {name!r}"
         checked = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(factory)
         try:
             return checked(*positional, **given, **options)
         except ValidationError as error:
             first = error.errors()[0]
             option = ".".join(str(part) for part in first["loc"])
+            if first["type"] == "missing_keyword_only_argument":
+                raise ConfigError(f"{where} needs the option {option!r}") from None
             raise ConfigError(f"{where}: option {option!r}: {first['msg']}, not {first['input']!r}") from None
 
 

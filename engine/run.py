@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from .bucket import Bucket, PromptSet, draw_bucket
 from .config import Config
-from .knobs import digest
-from .plugins import Plugins
-from .seams import Adapter, Objective, Optimizer, Vector
-
-NUMERIC_PACKAGES = ("trimpot", "torch", "diffusers", "transformers", "numpy", "cma", "nevergrad")
+from .knobs import Vector, digest
+from .seams import Adapter, Objective, Optimizer
 
 
 @dataclass(frozen=True)
@@ -29,6 +24,7 @@ class Run:
         objectives: The rewards by name.
         prompts: The three pools.
         versions: Package name to version, for everything that can change a number.
+        optimizer: Makes a freshly seeded optimizer that starts at a vector of shape (num_knobs,).
     """
 
     id: str
@@ -37,7 +33,7 @@ class Run:
     objectives: Mapping[str, Objective]
     prompts: PromptSet
     versions: Mapping[str, str]
-    plugins: Plugins
+    optimizer: Callable[[Vector], Optimizer]
 
     @cached_property
     def description(self) -> dict[str, Any]:
@@ -72,40 +68,7 @@ class Run:
         """The bucket on which the gain is measured."""
         return draw_bucket(self.prompts.test, self.config.test.num_prompts, self.config.test.seed)
 
-    def optimizer(self, start: Vector) -> Optimizer:
-        """A freshly seeded optimizer that starts at `start`, shape (num_knobs,)."""
-        part = self.config.optimizer
-        made = self.plugins.make(
-            "optimizers", part.name, part.options, self.adapter.space, start=start, seed=self.config.seed
-        )
-        assert isinstance(made, Optimizer), f"optimizer {part.name!r} made a {type(made).__name__}"
-        return made
-
-
-def assemble(run_id: str, config: Config, plugins: Plugins) -> Run:
-    """Make the parts that a configuration names.
-
-    Raises:
-        PluginError: If a plugin is unknown.
-        ConfigError: If an option is, or prompts are empty or shared.
-        ModelError: If the backbone cannot be loaded.
-    """
-    prompts = plugins.make("prompts", config.prompts.name, config.prompts.options)
-    objectives = {
-        key: plugins.make("objectives", reward.name or key, reward.options)
-        for key, reward in config.objectives.items()
-    }
-    plugins.get("optimizers", config.optimizer.name)  # an unknown name is said before a model is loaded
-    adapter = plugins.make("adapters", config.adapter.name, config.adapter.options)
-    return Run(run_id, config, adapter, objectives, prompts, versions(), plugins)
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of every installed package that can change a number."""
-    found = {"python": platform.python_version()}
-    for package in NUMERIC_PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:  # an optional backbone library
-            continue
-    return found
+    @property
+    def other_steps(self) -> tuple[int, ...]:
+        """The step counts to compare at besides the calibrated one."""
+        return tuple(steps for steps in self.config.by_steps.steps if steps != self.adapter.num_steps)

@@ -18,7 +18,6 @@ from .knobs import KnobSpace, Setting, Vector
 
 if TYPE_CHECKING:
     from .evaluation import Evaluation, Place
-    from .run import Run
 
 Population = NDArray[np.float64]
 Output = Any
@@ -89,7 +88,7 @@ class Adapter(ABC):
         Raises:
             ModelError: If the backbone has no such notion.
         """
-        raise ModelError(f"{type(self).__name__} has no denoising steps to vary; leave test.steps empty")
+        raise ModelError(f"{type(self).__name__} has no denoising steps to vary; leave by_steps.steps empty")
 
     def export(self, setting: Setting, neutral: Setting) -> Mapping[str, Any]:
         """What a calibration file must say for `setting` to be applied to a bare model, JSON-like.
@@ -168,21 +167,3 @@ class Store(Protocol):
 
     def record_generation(self, run: str, generation: int, sigma: float | None) -> None:
         """Keep the optimizer's step size after a generation."""
-
-
-class Watcher:
-    """Watches a run go by. The hooks of the same names in `engine.hooks` are called with the same arguments."""
-
-    def run_started(self, run: Run, work_done: int) -> None:
-        """Work on a run begins; `work_done` denoising steps of it are recorded already."""
-
-    def stage_started(self, run: Run, stage: str, num_images: int) -> None:
-        """A stage begins that is expected to need `num_images` images."""
-
-    def evaluation_recorded(self, run: Run, place: Place, evaluation: Evaluation) -> None:
-        """An evaluation has been committed."""
-
-    def generation_told(
-        self, run: Run, generation: int, evaluations: Sequence[Evaluation], sigma: float | None
-    ) -> None:
-        """A generation has been told to the optimizer."""

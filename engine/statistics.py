@@ -43,9 +43,10 @@ def paired_gain(calibrated: ArrayLike, neutral: ArrayLike, *, num_resamples: int
 
     difference = np.asarray(calibrated, dtype=np.float64) - np.asarray(neutral, dtype=np.float64)
     mean = float(difference.mean())
-    if len(difference) < 2 or np.ptp(difference) == 0:  # nothing to resample: the interval is a point
+    scale = float(np.ptp(difference))
+    if len(difference) < 2 or scale == 0:  # nothing to resample: the interval is a point
         return Gain(mean, mean, mean, len(difference))
     interval = stats.bootstrap(
-        (difference,), np.mean, n_resamples=num_resamples, batch=1000, rng=np.random.default_rng(0)
+        (difference / scale,), np.mean, n_resamples=num_resamples, batch=1000, rng=np.random.default_rng(0)
     ).confidence_interval
-    return Gain(mean, float(interval.low), float(interval.high), len(difference))
+    return Gain(mean, scale * float(interval.low), scale * float(interval.high), len(difference))

@@ -7,14 +7,14 @@ from ..engine.hooks import Register, hookimpl
 from ..engine.seams import Objective
 
 
-def shapes() -> Objective:
+def make_shapes() -> Objective:
     """How well a picture of the shapes world shows its prompt, from 0 to 1."""
     from .shapes.reward import ShapesReward
 
     return ShapesReward()
 
 
-def shapes_prompts() -> PromptSet:
+def make_shapes_prompts() -> PromptSet:
     """The disjoint prompts of the shapes world."""
     from .shapes.scenes import prompts
 
@@ -29,10 +29,10 @@ def shapes_prompts() -> PromptSet:
 @hookimpl
 def register_objectives(register: Register) -> None:
     """Name the built-in rewards."""
-    register("shapes", shapes)
+    register("shapes", make_shapes)
 
 
 @hookimpl
 def register_prompts(register: Register) -> None:
     """Name the built-in prompts."""
-    register("shapes", shapes_prompts)
+    register("shapes", make_shapes_prompts)

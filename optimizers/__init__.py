@@ -13,7 +13,7 @@ from ..engine.seams import Optimizer
 PopulationSize = Annotated[int, Field(ge=2)]
 
 
-def cma_es(
+def make_cma_es(
     space: KnobSpace,
     *,
     start: Vector,
@@ -25,12 +25,10 @@ def cma_es(
     """CMA-ES by pycma, with the paper's defaults: sigma0 0.25, population size 4 + floor(3 ln d)."""
     from .cma_es import CmaEs
 
-    return CmaEs(
-        space, start=start, seed=seed, sigma0=sigma0, population_size=population_size, diagonal=diagonal
-    )
+    return CmaEs(space, start=start, seed=seed, sigma0=sigma0, population_size=population_size, diagonal=diagonal)
 
 
-def random_search(
+def make_random_search(
     space: KnobSpace,
     *,
     start: Vector,
@@ -47,5 +45,5 @@ def random_search(
 @hookimpl
 def register_optimizers(register: Register) -> None:
     """Name the built-in searchers."""
-    register("cma-es", cma_es)
-    register("random", random_search)
+    register("cma-es", make_cma_es)
+    register("random", make_random_search)

@@ -52,6 +52,7 @@ class CmaEs(Optimizer):
             "seed": np.nan,  # leave numpy's global state alone
             "verbose": -9,
             "verb_log": 0,
+            "signals_filename": "",  # a file in the working folder must not change the search
             "maxiter": np.inf,  # stopping early is the loop's decision
             "tolflatfitness": np.inf,
             "tolfun": 0,
@@ -82,13 +83,9 @@ class CmaEs(Optimizer):
         return np.array(self._es.result.xfavorite, dtype=np.float64)
 
     def stop_reason(self) -> str | None:
-        """pycma's own reasons: numerical limits of step size and covariance."""
+        """Reasons of pycma itself: numerical limits of step size and covariance."""
         reasons = self._es.stop()
-        return (
-            "CMA-ES stopped: " + ", ".join(f"{name} {value:g}" for name, value in reasons.items())
-            if reasons
-            else None
-        )
+        return "CMA-ES stopped: " + ", ".join(f"{name} {value}" for name, value in reasons.items()) if reasons else None
 
     @property
     def sigma(self) -> float:

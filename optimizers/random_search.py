@@ -37,12 +37,14 @@ class RandomSearch(Optimizer):
         self._start = np.array(start, dtype=np.float64)
         self._width = sigma0 * space.spreads
         self._size = population_size or default_population_size(len(space))
-        self._best, self._best_fitness = self._start, -np.inf
+        self._best: Vector = self._start
+        self._best_fitness = -np.inf
 
     def ask(self) -> Population:
         """Sample around the start. See `Optimizer.ask`."""
         steps = self._generator.standard_normal((self._size, len(self._start)))
-        return np.clip(self._start + steps * self._width, self._low, self._high)
+        population: Population = np.clip(self._start + steps * self._width, self._low, self._high)
+        return population
 
     def tell(self, population: Population, fitness: Vector) -> None:
         """Remember the fittest. See `Optimizer.tell`."""

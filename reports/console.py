@@ -14,7 +14,7 @@ from rich.table import Table
 from ..engine.evaluation import Evaluation, Place
 from ..engine.plan import planned_work
 from ..engine.run import Run
-from ..engine.seams import Watcher
+from ..engine.watcher import Watcher
 
 SECONDS_BETWEEN_LINES = 10.0
 STAGE_TITLES = {
@@ -26,6 +26,9 @@ STAGE_TITLES = {
 
 class ProgressWatcher(Watcher):
     """Shows how far a run is, when it will be done, and the best so far.
+
+    Attributes:
+        run_id: The run it watches, once that has begun.
 
     Args:
         console: Where to write.
@@ -49,6 +52,7 @@ class ProgressWatcher(Watcher):
         self._facts = ""
         self._stage = ""
         self._best = float("-inf")
+        self.run_id: str | None = None
 
     def __enter__(self) -> ProgressWatcher:
         return self
@@ -59,6 +63,7 @@ class ProgressWatcher(Watcher):
 
     def run_started(self, run: Run, work_done: int) -> None:
         """Announce the run and start the bar."""
+        self.run_id = run.id
         self._begun = time.monotonic()
         self._done, self._total = work_done, max(planned_work(run), 1)
         space, steps = run.adapter.space, run.adapter.num_steps
@@ -90,9 +95,7 @@ class ProgressWatcher(Watcher):
     ) -> None:
         """Say how the search stands."""
         fitness = [evaluation.fitness for evaluation in evaluations]
-        self._facts = (
-            f"generation {generation + 1}/{run.config.generations}, mean {sum(fitness) / len(fitness):.3f}"
-        )
+        self._facts = f"generation {generation + 1}/{run.config.generations}, mean {sum(fitness) / len(fitness):.3f}"
         if sigma is not None:
             self._facts += f", sigma {sigma:.3g}"
         if self._best > float("-inf"):
@@ -115,9 +118,7 @@ class ProgressWatcher(Watcher):
         share = min(self._done / self._total, 1.0)
         left = (now - self._begun) * (1 - share) / max(share, 1e-9)
         facts = f": {self._facts}" if self._facts else ""
-        self._console.print(
-            f"{share:4.0%}  {self._stage}{facts} (at most {duration(left)} left)", highlight=False
-        )
+        self._console.print(f"{share:4.0%}  {self._stage}{facts} (at most {duration(left)} left)", highlight=False)
 
 
 def print_result(console: Console, summary: Mapping[str, Any]) -> None:
@@ -140,8 +141,7 @@ def print_result(console: Console, summary: Mapping[str, Any]) -> None:
     if len(comparisons) > 1:
         console.print(steps_table(comparisons))
     console.print(
-        f"stopped: {escape(summary['stop_reason'])}; {summary['num_images']:,} images in "
-        f"{duration(summary['seconds'])}"
+        f"stopped: {escape(summary['stop_reason'])}; {summary['num_images']:,} images in {duration(summary['seconds'])}"
     )
     console.print(
         f"calibration  {escape(summary['calibration'])}\nreport       {escape(summary['report'])}",

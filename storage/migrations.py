@@ -18,7 +18,7 @@ migrations = Migrations("trimpot")
 @migrations()
 def m001_runs_and_evaluations(db: Database) -> None:
     """The first schema."""
-    db["runs"].create(
+    db.table("runs").create(
         {
             "id": str,
             "created": str,
@@ -34,8 +34,8 @@ def m001_runs_and_evaluations(db: Database) -> None:
         not_null={"created", "identity", "config", "versions", "seconds"},
         defaults={"seconds": 0.0},
     )
-    db["buckets"].create({"id": str, "prompts": str, "seeds": str}, pk="id", not_null={"prompts", "seeds"})
-    db["evaluations"].create(
+    db.table("buckets").create({"id": str, "prompts": str, "seeds": str}, pk="id", not_null={"prompts", "seeds"})
+    db.table("evaluations").create(
         {
             "key": str,
             "setting": str,
@@ -50,13 +50,13 @@ def m001_runs_and_evaluations(db: Database) -> None:
         not_null={"setting", "bucket", "scores", "generate_seconds", "score_seconds", "recorded"},
         foreign_keys=[("bucket", "buckets", "id")],
     )
-    db["candidates"].create(
+    db.table("candidates").create(
         {"run": str, "stage": str, "generation": int, "position": int, "evaluation": str, "fresh": int},
         pk=("run", "stage", "generation", "position"),
         not_null={"evaluation", "fresh"},
         foreign_keys=[("run", "runs", "id"), ("evaluation", "evaluations", "key")],
     )
-    db["generations"].create(
+    db.table("generations").create(
         {"run": str, "generation": int, "sigma": float},
         pk=("run", "generation"),
         foreign_keys=[("run", "runs", "id")],

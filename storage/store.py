@@ -10,7 +10,7 @@ import contextlib
 import datetime
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,20 +80,19 @@ class SqliteStore:
         self.folder = folder
         self.path = folder / FILE_NAME
         if not create and not self.path.exists():
-            raise StoreError(
-                f"no runs in {folder}: {self.path} does not exist; start one with `trimpot calibrate`"
-            )
+            raise StoreError(f"no runs in {folder}: {self.path} does not exist; start one with `trimpot calibrate`")
         with _sentences(f"cannot use {self.path}"):
             folder.mkdir(parents=True, exist_ok=True)
             _refuse_foreign(self.path)
-            self._db = Database(sqlite3.connect(self.path, timeout=30, isolation_level=None))
-            self._db.conn.execute("PRAGMA journal_mode=WAL")
-            self._db.conn.execute("PRAGMA synchronous=FULL")
-            self._db.conn.execute("PRAGMA foreign_keys=ON")
-            migrations.apply(self._db)
-            self._db.conn.execute(
-                "CREATE TEMP TABLE writable (id INTEGER)"
-            )  # a full or read-only disk says so now
+            with FileLock(folder / ".trimpot.lock") if create else contextlib.nullcontext():
+                self._db = Database(sqlite3.connect(self.path, timeout=30, isolation_level=None))
+                self._db.conn.execute("PRAGMA journal_mode=WAL")
+                self._db.conn.execute("PRAGMA synchronous=FULL")
+                self._db.conn.execute("PRAGMA foreign_keys=ON")
+                migrations.apply(self._db)  # under the lock: two processes may begin a store at once
+            if create:
+                with self._transaction():
+                    pass  # a read-only file says so now, not at the first result
 
     def close(self) -> None:
         """Close the database."""
@@ -107,15 +106,13 @@ class SqliteStore:
 
     # Runs
 
-    def add_run(
-        self, prefix: str, identity: str, config: Mapping[str, Any], versions: Mapping[str, str]
-    ) -> str:
+    def add_run(self, prefix: str, identity: str, config: Mapping[str, Any], versions: Mapping[str, str]) -> str:
         """Begin a run named `prefix-N` with the next free N, and give back its name."""
         with _sentences(f"cannot write {self.path}"), self._transaction():
-            taken = {row["id"] for row in self._db["runs"].rows}
+            taken = {row["id"] for row in self._db.table("runs").rows}
             number = next(n for n in range(1, len(taken) + 2) if f"{prefix}-{n}" not in taken)
             run_id = f"{prefix}-{number}"
-            self._db["runs"].insert(
+            self._db.table("runs").insert(
                 {
                     "id": run_id,
                     "created": _now(),
@@ -132,15 +129,15 @@ class SqliteStore:
         Raises:
             StoreError: If there is none of this name.
         """
-        rows = list(self._db["runs"].rows_where("id = ?", [run_id]))
+        rows = self._read("SELECT * FROM runs WHERE id = ?", [run_id])
         if not rows:
-            known = [row["id"] for row in self._db["runs"].rows]
+            known = [row["id"] for row in self._read("SELECT id FROM runs")]
             raise StoreError(f"no run {run_id!r} in {self.folder}; {near_misses(run_id, known)}")
         return self._row(rows[0])
 
     def runs(self) -> list[RunRow]:
         """Every run, oldest first."""
-        return [self._row(row) for row in self._db["runs"].rows_where(order_by="created, rowid")]
+        return [self._row(row) for row in self._read("SELECT * FROM runs ORDER BY created, rowid")]
 
     def _row(self, row: Mapping[str, Any]) -> RunRow:
         return RunRow(
@@ -158,11 +155,9 @@ class SqliteStore:
 
     def update_run(self, run_id: str, **columns: Any) -> None:
         """Set columns of a run; mappings are kept as JSON."""
-        values = {
-            key: _dump(value) if isinstance(value, Mapping) else value for key, value in columns.items()
-        }
+        values = {key: _dump(value) if isinstance(value, Mapping) else value for key, value in columns.items()}
         with _sentences(f"cannot write {self.path}"), self._transaction():
-            self._db["runs"].update(run_id, values)
+            self._db.table("runs").update(run_id, values)
 
     def run_folder(self, run_id: str) -> Path:
         """The folder of a run's files, made if absent."""
@@ -183,9 +178,7 @@ class SqliteStore:
             try:
                 lock.acquire(timeout=0)
             except Timeout:
-                raise StoreError(
-                    f"another process is working on run {run_id}; wait for it or stop it"
-                ) from None
+                raise StoreError(f"another process is working on run {run_id}; wait for it or stop it") from None
         try:
             yield
         finally:
@@ -211,7 +204,7 @@ class SqliteStore:
 
     def recorded(self, run: str, stage: str, generation: int) -> dict[int, Evaluation]:
         """Evaluations recorded at a stage and generation of a run, by position."""
-        rows = self._db.query(
+        rows = self._read(
             f"{_SELECT} WHERE run = ? AND stage = ? AND generation = ? ORDER BY position",
             [run, stage, generation],
         )
@@ -219,7 +212,7 @@ class SqliteStore:
 
     def find(self, key: str) -> Evaluation | None:
         """An evaluation with this key, of any run."""
-        rows = self._db.query(
+        rows = self._read(
             "SELECT e.*, b.prompts, b.seeds FROM evaluations e JOIN buckets b ON b.id = e.bucket WHERE key = ?",
             [key],
         )
@@ -229,13 +222,13 @@ class SqliteStore:
         """Commit one evaluation at its place; durable when this returns."""
         bucket = evaluation.bucket
         with _sentences(f"cannot write {self.path}"), self._transaction():
-            self._db["buckets"].insert(
+            self._db.table("buckets").insert(
                 {"id": bucket.fingerprint, "prompts": _dump(bucket.prompts), "seeds": _dump(bucket.seeds)},
                 ignore=True,
             )
-            fresh = not list(self._db["evaluations"].rows_where("key = ?", [key]))
+            fresh = not list(self._db.table("evaluations").rows_where("key = ?", [key]))
             if fresh:
-                self._db["evaluations"].insert(
+                self._db.table("evaluations").insert(
                     {
                         "key": key,
                         "setting": _dump(evaluation.setting),
@@ -247,28 +240,22 @@ class SqliteStore:
                         "recorded": _now(),
                     }
                 )
-            self._db["candidates"].insert(
-                {"run": run, **place._asdict(), "evaluation": key, "fresh": int(fresh)}
-            )
+            self._db.table("candidates").insert({"run": run, **place._asdict(), "evaluation": key, "fresh": int(fresh)})
 
     def record_generation(self, run: str, generation: int, sigma: float | None) -> None:
         """Keep the step size after a generation; once, however often a run is replayed."""
         with _sentences(f"cannot write {self.path}"), self._transaction():
-            self._db["generations"].insert(
-                {"run": run, "generation": generation, "sigma": sigma}, ignore=True
-            )
+            self._db.table("generations").insert({"run": run, "generation": generation, "sigma": sigma}, ignore=True)
 
     def sigmas(self, run: str) -> dict[int, float | None]:
         """Generation to the optimizer's step size after it."""
-        rows = self._db["generations"].rows_where("run = ?", [run], order_by="generation")
+        rows = self._read("SELECT * FROM generations WHERE run = ? ORDER BY generation", [run])
         return {row["generation"]: row["sigma"] for row in rows}
 
     def evaluations(self, run: str) -> Iterator[tuple[Place, Evaluation]]:
         """Every evaluation of a run with its place, in the order of stages, generations and positions."""
         order = " ".join(f"WHEN '{stage}' THEN {number}" for number, stage in enumerate(STAGES))
-        rows = self._db.query(
-            f"{_SELECT} WHERE run = ? ORDER BY CASE stage {order} END, generation, position", [run]
-        )
+        rows = self._read(f"{_SELECT} WHERE run = ? ORDER BY CASE stage {order} END, generation, position", [run])
         for row in rows:
             yield Place(row["stage"], row["generation"], row["position"]), _evaluation(row)
 
@@ -285,14 +272,10 @@ class SqliteStore:
             num_images += evaluation.num_images
             entries.append([*place, sorted(evaluation.setting.items()), evaluation.bucket.fingerprint,
                             {name: list(scores) for name, scores in evaluation.scores.items()}])  # fmt: skip
-        seconds = next(
-            iter(
-                self._db.query(
-                    "SELECT total(generate_seconds) AS generate, total(score_seconds) AS score "
-                    "FROM candidates JOIN evaluations ON key = evaluation WHERE run = ? AND fresh",
-                    [run],
-                )
-            )
+        [seconds] = self._read(
+            "SELECT total(generate_seconds) AS generate, total(score_seconds) AS score "
+            "FROM candidates JOIN evaluations ON key = evaluation WHERE run = ? AND fresh",
+            [run],
         )
         return {
             "digest": digest(entries),
@@ -301,6 +284,10 @@ class SqliteStore:
             "generate_seconds": seconds["generate"],
             "score_seconds": seconds["score"],
         }
+
+    def _read(self, query: str, values: Sequence[str | int] = ()) -> list[dict[str, Any]]:
+        with _sentences(f"cannot read {self.path}"):
+            return list(self._db.query(query, list(values)))
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -337,18 +324,15 @@ def _refuse_foreign(path: Path) -> None:
     """Refuse, untouched, a file that is not ours."""
     if not path.exists() or path.stat().st_size == 0:
         return
-    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-        tables = {
-            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        }
-        if "_sqlite_migrations" not in tables:
-            raise StoreError(f"{path} is a database of something else; choose another folder with --store")
-        applied = {
-            name
-            for (name,) in connection.execute(
-                "SELECT name FROM _sqlite_migrations WHERE migration_set = 'trimpot'"
-            )
-        }
+    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        tables = {name for (name,) in names if not name.startswith("sqlite_")}
+        applied = set()
+        if "_sqlite_migrations" in tables:
+            steps = connection.execute("SELECT name FROM _sqlite_migrations WHERE migration_set = 'trimpot'")
+            applied = {name for (name,) in steps}
+    if tables - {"_sqlite_migrations"} and not applied:  # with no tables at all, a process died as it made the file
+        raise StoreError(f"{path} is a database of something else; choose another folder with --store")
     known = {migration.name for migration in migrations._migrations}
     if newer := sorted(applied - known):
         raise StoreError(f"{path} was written by a newer trimpot (schema step {newer[0]}); upgrade trimpot")

@@ -1,18 +1,17 @@
-"""The reward of the embedded world: does a picture show what its caption asks for, the way people like to see it?
+"""The reward of the embedded world: does a picture show what its caption asks for, the way people like it?
 
-Classical vision, no learning and no gradient. Objects are found by their colour (backgrounds are nearly grey, so
-distance in the plane of opponent colours separates them), each connected component is compared with what the caption
-wants, and the result is
+Classical vision, no learning and no gradient. Objects are found by their colour (backgrounds are nearly grey,
+so distance in the plane of opponent colours separates them), each connected component is compared with what
+the caption wants, and the result is
 
     score = faithful * (FLOOR + (1 - FLOOR) * vivid * crisp * clean)
 
-    faithful   the mean over the wanted objects of colour * shape * size, to the power 1.5, times count and relation
-    vivid      how much of the palette's colour the objects have
-    crisp      how steep their edges are
-    clean      how even and colourless the background is
+    faithful   colour * shape * size, the mean over the wanted objects, to the power 1.5; times count,
+    relation vivid      how much of the palette's colour the objects have crisp      how steep their edges
+    are clean      how even and colourless the background is
 
-Every factor is in [0, 1] and graded, so a small improvement of a picture is a small improvement of its score. `strict`
-is the yes-or-no side of `faithful`, and ignores quality.
+Every factor is in [0, 1] and graded, so a small improvement of a picture is a small improvement of its score.
+`strict` is the yes-or-no side of `faithful`, and ignores quality.
 """
 
 from __future__ import annotations
@@ -33,7 +32,8 @@ Array = NDArray[np.float64]
 
 #: What remains of the score of a faithful picture without any vividness, crispness or cleanness.
 FLOOR = 0.3
-#: RGB -> the plane of opponent colours, in which every grey is the origin, the angle is hue and the length is chroma.
+#: RGB -> the plane of opponent colours, in which every grey is the origin, the angle is hue and the length
+#: is chroma.
 _OPPONENT = np.array([[1.0, 0.0], [-0.5, 3**0.5 / 2], [-0.5, -(3**0.5) / 2]])
 _HUES = {
     name: float(np.degrees(np.arctan2(*(np.array(rgb) @ _OPPONENT)[::-1]))) for name, rgb in COLOURS.items()
@@ -47,7 +47,7 @@ _RING[1:-1, 1:-1] = False
 
 @dataclass(frozen=True)
 class Thing:
-    """A coloured component of the picture. Lengths in pixels, `hue` in degrees, `distances` to every shape's template."""
+    """A coloured component: lengths in pixels, `hue` in degrees, `distances` to every shape's template."""
 
     x: float
     y: float
@@ -111,10 +111,11 @@ def find_things(pixels: Array) -> tuple[list[Thing], float]:
     tint = np.median(colour[_RING], axis=0)
     offset = colour - tint
     strength = np.sqrt(offset[..., 0] ** 2 + offset[..., 1] ** 2)
-    # The strongest 2 % set the scale: the smallest object covers 3 %, and a dull picture's objects are weak all alike.
+    # The strongest 2 % set the scale: the smallest object covers 3 %, and a dull picture's objects are weak
+    # all alike.
     strongest = float(np.partition(strength, -20, axis=None)[-20])
     mask = strength > max(0.5 * strongest, 0.05)
-    labels, count = ndimage.label(mask)
+    labels, _ = ndimage.label(mask)
     things = []
     for index, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
         if np.count_nonzero(labels[rows, columns] == index) >= _SMALLEST_AREA:
@@ -143,7 +144,8 @@ def _measure(
     by_row, by_column = cover.sum(axis=1), cover.sum(axis=0)
     y = float(by_row @ np.arange(len(by_row))) / area
     x = float(by_column @ np.arange(len(by_column))) / area
-    # Where slopes are steep their squares outweigh them: 1 for a step from one pixel to the next, 1/w for a ramp of w.
+    # Where slopes are steep their squares outweigh them: 1 for a step from one pixel to the next, 1/w for a
+    # ramp of w.
     down, right = np.abs(np.diff(cover, axis=0)), np.abs(np.diff(cover, axis=1))
     slope = float(down.sum() + right.sum())
     edge = float((down**2).sum() + (right**2).sum()) / max(slope, 1e-9)
@@ -169,7 +171,7 @@ _GRID_Y, _GRID_X = (axis.ravel() for axis in np.meshgrid(_AXIS, _AXIS, indexing=
 
 
 def _normalised(cover: Array, y: float, x: float, area: float) -> Array:
-    """An object sampled about its centroid in units of the root of its area: (225,), free of place and size."""
+    """A cover sampled about its centroid in units of the root of its area, (225,): free of place and size."""
     root = area**0.5
     return np.asarray(
         ndimage.map_coordinates(cover, (_GRID_Y * root + y, _GRID_X * root + x), order=1, mode="constant"),
@@ -185,7 +187,8 @@ def _size_class(area: float) -> int:
 def _templates() -> tuple[tuple[Array, Array], ...]:
     """For each of three size classes the mean normalised look of every shape, (6, 225), and its mass, (6,).
 
-    Small objects look rounder than large ones, for the pixels are as large as their corners: hence the classes.
+    Small objects look rounder than large ones, for the pixels are as large as their corners: hence the
+    classes.
     """
     rng = np.random.default_rng(0)
     classes = []
@@ -257,7 +260,7 @@ def _match(thing: Thing, item: Item, other: Thing | None) -> float:
 
 
 def _holds(relation: str, first: Thing, second: Thing) -> float:
-    """How plainly a relation holds: the distance along its axis must be positive and outweigh the other axis."""
+    """How plainly a relation holds: the distance along its axis is positive and outweighs the other axis."""
     dx, dy = second.x - first.x, second.y - first.y
     along, across = {"left of": (dx, dy), "right of": (-dx, dy), "above": (dy, dx), "below": (-dy, dx)}[
         relation
@@ -266,7 +269,7 @@ def _holds(relation: str, first: Thing, second: Thing) -> float:
 
 
 def judge(things: list[Thing], clean: float, scene: Scene) -> Verdict:
-    """Compares the things found with a scene: the assignment of things to wanted objects that scores best counts."""
+    """Compares the things found with a scene, by the best assignment of things to wanted objects."""
     wanted = [item for item in scene.items for _ in range(item.count)]
     relation, chosen, matches = 1.0, list[Thing](), list[float]()
     if len(scene.items) == 1:

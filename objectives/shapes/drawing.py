@@ -1,7 +1,7 @@
-"""Pictures of scenes: a small anti-aliased renderer, and the ways in which pictures found on the web fall short.
+"""Pictures of scenes: a small anti-aliased renderer, and the ways in which pictures of the web fall short.
 
-A picture is 32 x 32 RGB. Coordinates and radii are in pixels of that picture; y grows downwards. Every random choice
-is drawn from the `numpy.random.Generator` given, so a seed is a picture.
+A picture is 32 x 32 RGB. Coordinates and radii are in pixels of that picture; y grows downwards. Every
+random choice is drawn from the `numpy.random.Generator` given, so a seed is a picture.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Placed:
 
 @lru_cache(maxsize=16)
 def outline(shape: str) -> NDArray[np.float64]:
-    """The outline of a shape of radius one, (num_points, 2). Extents are alike, so radius means size for all shapes."""
+    """The outline of a shape of radius one, (num_points, 2); all extents are alike, so radius means size."""
     if shape == "circle":
         angles = np.arange(32) * (2 * np.pi / 32)
         return np.stack([np.cos(angles), np.sin(angles)], axis=1)
@@ -168,7 +168,8 @@ def _cover(thing: Placed) -> NDArray[np.float32]:
         y = (thing.y + np.sin(thing.bite) * thing.radius) * _OVERSAMPLING
         r = 0.62 * thing.radius * _OVERSAMPLING
         pen.ellipse((x - r, y - r, x + r, y + r), fill=0)
-    return np.asarray(big.reduce(_OVERSAMPLING), dtype=np.float32) / np.float32(255)
+    cover: NDArray[np.float32] = np.asarray(big.reduce(_OVERSAMPLING), dtype=np.float32) / np.float32(255)
+    return cover
 
 
 def plain_background(rng: np.random.Generator) -> tuple[float, float, float]:
@@ -178,7 +179,7 @@ def plain_background(rng: np.random.Generator) -> tuple[float, float, float]:
 
 
 def draw(scene: Scene, rng: np.random.Generator) -> Picture:
-    """A clean picture of a scene: vivid, crisp, complete, on a plain background. (32, 32, 3) float32 in [0, 1]."""
+    """A clean picture of a scene: vivid, crisp, complete, on a plain ground. (32, 32, 3) in [0, 1]."""
     return render(layout(scene, rng), plain_background(rng))
 
 
@@ -223,8 +224,8 @@ def tinted_background(rng: np.random.Generator) -> tuple[float, float, float]:
 def weblike(scene: Scene, rng: np.random.Generator, faulty: float = 0.6) -> Picture:
     """A picture of a scene as a crawl would find it: with probability `faulty` it has one to three faults.
 
-    The caption says nothing of the faults, which is the point: a model trained on such pictures has learnt both ways,
-    and nothing in its training told it which of them people prefer.
+    The caption says nothing of the faults, which is the point: a model trained on such pictures has learnt
+    both ways, and nothing in its training told it which of them people prefer.
 
     Returns:
         (32, 32, 3) float32 in [0, 1].
@@ -269,7 +270,7 @@ def weblike(scene: Scene, rng: np.random.Generator, faulty: float = 0.6) -> Pict
 
 
 def draw_word(word: str, rng: np.random.Generator) -> Picture:
-    """A word in bold capitals across the picture, dark on light or light on dark. (32, 32, 3) float32 in [0, 1]."""
+    """A word in bold capitals across the picture, dark on light or the reverse. (32, 32, 3) in [0, 1]."""
     ink = np.asarray(list(COLOURS.values())[rng.integers(len(COLOURS))]) * rng.uniform(0.2, 0.7)
     paper = np.full(3, rng.uniform(0.9, 1.0))
     if rng.random() < 0.3:

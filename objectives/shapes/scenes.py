@@ -5,13 +5,13 @@ The grammar::
     scene   = count | pair
     count   = ("a" [size] colour shape) | (number colour shapes)
     pair    = single link single          link = "and" | "left of" | "right of" | "above" | "below"
-    single  = "a" [size] colour shape     in a pair either both sizes are given, and they differ, or neither is
+    single  = "a" [size] colour shape     in a pair: two sizes that differ, or none; two only with a relation
 
 The two objects of a pair always differ in colour, so that each can be told apart by it.
 
-The splits are cut by *combination*, not by caption: a hash of what is shown decides, with everything left out that
-merely rearranges it. All captions about a red circle and a blue square ("left of", "above", either order, any sizes)
-fall into one split, so a test caption is never a rephrased training caption.
+The splits are cut by *combination*, not by caption: a hash of what is shown decides, with everything left
+out that merely rearranges it. All captions about a red circle and a blue square ("left of", "above", either
+order, any sizes) fall into one split, so a test caption is never a rephrased training caption.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from typing import Literal
 Split = Literal["train", "validation", "test"]
 Domain = Literal["scenes", "words"]
 
-#: Colour name -> RGB in [0, 1]. Neighbouring hues lie at least 45 degrees apart in the opponent plane (see `checker`).
+#: Colour name -> RGB in [0, 1]. Neighbouring hues lie at least 45 degrees apart in the opponent plane (see
+#: `checker`).
 COLOURS: dict[str, tuple[float, float, float]] = {
     "red": (0.90, 0.12, 0.12),
     "yellow": (0.98, 0.84, 0.08),
@@ -52,9 +53,17 @@ SCENE_WORDS: tuple[str, ...] = (
 )
 
 #: English words of two to four letters for the second domain, whose captions read "the word CAT".
-WORDS: tuple[str, ...] = tuple(
-    ["ACE", "AGE", "AIR", "ANT", "APE", "ARM", "ART", "ASH", "AXE", "BAG", "BAT", "BAY", "BED", "BEE", "BOX", "BOY", "BUS", "CAB", "CAN", "CAP", "CAR", "CAT", "COW", "CUP", "DAY", "DEN", "DOG", "DOT", "EAR", "EGG", "ELF", "ELK", "ELM", "EYE", "FAN", "FIG", "FIN", "FIR", "FLY", "FOG", "FOX", "FUN", "GEM", "GUM", "HAT", "HAY", "HEN", "HOP", "HUT", "ICE", "INK", "IVY", "JAM", "JAR", "JAY", "JET", "JOY", "KEY", "KID", "KIT", "LAB", "LEG", "LID", "LIP", "LOG", "MAP", "MAT", "MIX", "MUD", "MUG", "NET", "NUT", "OAK", "OAR", "OIL", "OWL", "PAN", "PAW", "PEA", "PEN", "PET", "PIE", "PIG", "PIN", "POT", "RAM", "RAT", "RAY", "RIB", "RUG", "RUN", "SEA", "SKY", "SUN", "TAR", "TEA", "TIE", "TIN", "TOE", "TOY", "TUB", "VAN", "WAX", "WEB", "WIG", "YAK", "ZIP", "ZOO", "BEAR", "BELL", "BIRD", "BOAT", "BONE", "BOOK", "BOWL", "CAKE", "CAVE", "CITY", "COAT", "COIN", "CORN", "CROW", "DEER", "DESK", "DOOR", "DRUM", "DUCK", "FARM", "FIRE", "FISH", "FLAG", "FOOD", "FROG", "GAME", "GIFT", "GOLD", "HAND", "HILL", "HOME", "IRON", "JUMP", "KING", "KITE", "LAKE", "LAMP", "LEAF", "LION", "LOVE", "MILK", "MOON", "NEST", "PARK", "POND", "QUIZ", "RAIN", "RING", "ROAD", "ROCK", "ROSE", "SALT", "SAND", "SHIP", "SHOE", "SNOW", "SONG", "STAR", "TENT", "TREE", "WAVE", "WIND", "WOLF", "WOOD", "YARN", "GO", "HI", "NO", "OK", "ON", "UP", "WE"]
-)
+_WORD_LIST = """
+    ACE AGE AIR ANT APE ARM ART ASH AXE BAG BAT BAY BED BEE BOX BOY BUS CAB CAN CAP CAR CAT COW CUP DAY
+    DEN DOG DOT EAR EGG ELF ELK ELM EYE FAN FIG FIN FIR FLY FOG FOX FUN GEM GUM HAT HAY HEN HOP HUT ICE
+    INK IVY JAM JAR JAY JET JOY KEY KID KIT LAB LEG LID LIP LOG MAP MAT MIX MUD MUG NET NUT OAK OAR OIL
+    OWL PAN PAW PEA PEN PET PIE PIG PIN POT RAM RAT RAY RIB RUG RUN SEA SKY SUN TAR TEA TIE TIN TOE TOY
+    TUB VAN WAX WEB WIG YAK ZIP ZOO BEAR BELL BIRD BOAT BONE BOOK BOWL CAKE CAVE CITY COAT COIN CORN
+    CROW DEER DESK DOOR DRUM DUCK FARM FIRE FISH FLAG FOOD FROG GAME GIFT GOLD HAND HILL HOME IRON JUMP
+    KING KITE LAKE LAMP LEAF LION LOVE MILK MOON NEST PARK POND QUIZ RAIN RING ROAD ROCK ROSE SALT SAND
+    SHIP SHOE SNOW SONG STEM TENT TREE WAVE WIND WOLF WOOD YARN GO HI NO OK ON UP WE
+"""
+WORDS: tuple[str, ...] = tuple(_WORD_LIST.split())
 
 
 @dataclass(frozen=True)
@@ -132,7 +141,7 @@ def _parse(text: str) -> Scene:
                 sizes[0] and link == "and"
             ):
                 raise ValueError(
-                    f"{text!r} is no scene caption: give sizes in a pair with a relation only, one small and one big"
+                    f"{text!r} is no scene caption: sizes in a pair need a relation, one small and one big"
                 )
             return Scene(items, None if link == "and" else link)
     item = _parse_item(text, text)
@@ -156,7 +165,7 @@ def _parse_item(phrase: str, text: str) -> Item:
 
 
 def split_of(combination: str) -> Split:
-    """The split that a combination (or a word) belongs to: 70 % train, 15 % validation, 15 % test, by its hash."""
+    """The split of a combination (or a word), by its hash: 70 % train, 15 % validation, 15 % test."""
     bucket = int.from_bytes(hashlib.sha256(combination.encode()).digest()[:4], "big") % 100
     return "train" if bucket < 70 else "validation" if bucket < 85 else "test"
 
@@ -193,8 +202,8 @@ def scenes_of(split: Split) -> dict[str, tuple[Scene, ...]]:
 def prompts(split: Split, domain: Domain = "scenes") -> list[str]:
     """Prompts of a split, disjoint from those of the other splits in combination; the same list every time.
 
-    There are thousands of relations and a few dozen counts: the list takes at most 160 ("train") or 40 (otherwise) of
-    a kind and spreads the kinds evenly, so any stretch of it is a fair mixture.
+    There are thousands of relations and a few dozen counts: the list takes at most 160 ("train") or 40
+    (otherwise) of a kind and spreads the kinds evenly, so any stretch of it is a fair mixture.
 
     Args:
         split: "train", "validation" or "test".

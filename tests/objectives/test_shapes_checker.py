@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -113,7 +114,7 @@ def test_every_colour_is_told_from_every_other_dull_or_vivid(colour: str) -> Non
 def test_a_fault_costs_more_the_stronger_it_is(worsen: object) -> None:
     assert callable(worsen)
     scores = [mean_score(worsen(amount)) for amount in (0.15, 0.3, 0.45, 0.6, 0.75)]
-    assert all(better > worse + 0.01 for better, worse in zip(scores, scores[1:], strict=False))
+    assert all(better > worse + 0.01 for better, worse in pairwise(scores))
     assert 0.15 < scores[-1] < 0.8
 
 

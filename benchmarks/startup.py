@@ -1,0 +1,39 @@
+"""How long a newcomer waits: seconds of `import trimpot` and `trimpot --help`, medians of fresh processes.
+
+python benchmarks/startup.py
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+
+RUNS = 9
+
+
+def seconds(*command: str) -> float:
+    """Wall time of one process."""
+    begun = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - begun
+
+
+def main() -> None:
+    """Measure in turn, so that a change of the machine's speed touches all alike."""
+    commands = {
+        "python -c pass": (sys.executable, "-c", "pass"),
+        "import trimpot": (sys.executable, "-c", "import trimpot"),
+        "trimpot --help": (sys.executable, "-m", "trimpot", "--help"),
+    }
+    times: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(RUNS + 1):  # the first round warms the file cache
+        for name, command in commands.items():
+            times[name].append(seconds(*command))
+    for name, measured in times.items():
+        print(f"{name:<16} {statistics.median(measured[1:]):.3f} s")
+
+
+if __name__ == "__main__":
+    main()

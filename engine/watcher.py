@@ -1,0 +1,26 @@
+"""Watching a run go by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .evaluation import Evaluation, Place
+from .run import Run
+
+
+class Watcher:
+    """Watches a run go by. The hooks of the same names in `engine.hooks` are called with the same arguments."""
+
+    def run_started(self, run: Run, work_done: int) -> None:
+        """Work on a run begins; `work_done` denoising steps of it are recorded already."""
+
+    def stage_started(self, run: Run, stage: str, num_images: int) -> None:
+        """A stage begins that is expected to need `num_images` images."""
+
+    def evaluation_recorded(self, run: Run, place: Place, evaluation: Evaluation) -> None:
+        """An evaluation has been committed."""
+
+    def generation_told(
+        self, run: Run, generation: int, evaluations: Sequence[Evaluation], sigma: float | None
+    ) -> None:
+        """A generation has been told to the optimizer."""

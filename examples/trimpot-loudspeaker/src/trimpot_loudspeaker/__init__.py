@@ -1,0 +1,1 @@
+"""An example plugin for trimpot: a loudspeaker, its equaliser, and a listener."""

@@ -1,0 +1,298 @@
+"""The report's figures, made with plotly from a run's facts.
+
+Colours of lines and points are chosen to read on white and on black; what surrounds them (text, grid) is left
+to the page, which knows whether it is light or dark. Names are escaped: plotly reads them as HTML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from .facts import Facts
+from .knob_groups import group_knobs
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+TEAL, BLUE, GREY, VIOLET = "#149c8c", "#4f83dd", "#8b93a1", "#b07cc6"
+LINES = (TEAL, "#e0823d", BLUE, "#c9568c", VIOLET, "#8a9a2e", "#3aa0c9", "#a9745b")
+FONT = 'ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
+PANEL_HEIGHT, CROWDED_HEIGHT = 260, 150
+MAX_POINTS = 100  # in one panel; with more of them, lines hide each other
+MAX_LABELS = 40  # knobs without a depth that still fit with their names
+MEMBER_TITLES = {"member1": "member 1", "member2": "member 2"}
+
+
+def figures(facts: Facts) -> dict[str, go.Figure]:
+    """Every figure the facts suffice for, by name."""
+    makers = {
+        "search": search_figure,
+        "knobs": knobs_figure,
+        "singles": singles_figure,
+        "steps": steps_figure,
+        "gains": gains_figure,
+        "grid": grid_figure,
+        "differences": differences_figure,
+    }
+    made = {name: make(facts) for name, make in makers.items()}
+    return {name: figure for name, figure in made.items() if figure is not None}
+
+
+def search_figure(facts: Facts) -> go.Figure | None:
+    """Fitness by generation with the validation checks, and sigma on a second axis."""
+    if not facts.generations and not facts.checks:
+        return None
+    figure = _figure(340, "generations told", "score")
+    numbers = [each.number for each in facts.generations]
+    best = [each.best for each in facts.generations]
+    _line(figure, numbers, best, "training, best candidate", BLUE, width=1, dash="dot", mode="lines")
+    _line(figure, numbers, [each.mean for each in facts.generations], "training, mean", BLUE, mode="lines")
+    _line(figure, [c.number for c in facts.checks], [c.score for c in facts.checks], "validation", TEAL, width=3)
+    if facts.checks and not facts.checks[0].number:
+        _level(figure, facts.checks[0].score, "neutral, validation")
+    if facts.reference is not None:
+        marker = {"symbol": "diamond-open", "size": 9, "color": GREY}
+        _line(figure, [0], [facts.reference], "neutral, first training bucket", GREY, mode="markers", marker=marker)
+    sigmas = [(each.number, each.sigma) for each in facts.generations if each.sigma is not None]
+    if sigmas:
+        x, y = (list(values) for values in zip(*sigmas, strict=True))
+        _line(figure, x, y, "sigma (right)", VIOLET, width=1.5, dash="dash", mode="lines", yaxis="y2")
+        axis = {"overlaying": "y", "side": "right", "showgrid": False, "zeroline": False, "automargin": True}
+        reach = [0, 1.1 * max(y)]  # from 0, so that halving looks like halving
+        ticks = {"range": reach, "nticks": 5, "tickmode": "auto", "tickformat": ".2~g"}
+        figure.update_layout(yaxis2={"title": {"text": "sigma", "standoff": 12}, **axis, **ticks})
+    return figure
+
+
+def knobs_figure(facts: Facts) -> go.Figure | None:
+    """Knob values by depth, the neutral value dashed: a panel a member, a line a branch and stream.
+
+    Where that would be a thicket, every branch and stream has a panel of its own, and members stand side by side.
+    """
+    if facts.chosen is None:
+        return None
+    groups = group_knobs(facts.chosen.setting)
+    members = groups.by_depth
+    if not members:
+        return None
+    from plotly.subplots import make_subplots
+
+    branches = list(dict.fromkeys(line for lines in members.values() for line in lines))
+    palette = {line: LINES[number % len(LINES)] for number, line in enumerate(branches)}
+    crowded = max(sum(map(len, lines.values())) for lines in members.values()) > MAX_POINTS
+    rows, columns = (len(branches), len(members)) if crowded else (len(members), 1)
+    titles = [MEMBER_TITLES.get(member, member) for member in members] if len(members) > 1 else []
+    if crowded:
+        titles = [f"{line}, {title}".rstrip(", ") for line in branches for title in titles or [""]]
+    figure = make_subplots(
+        rows=rows, cols=columns, shared_xaxes=True, shared_yaxes="all", horizontal_spacing=0.05,
+        vertical_spacing=0.16 / rows, subplot_titles=[escape(title) for title in titles] or None,
+    )  # fmt: skip
+    if not crowded:
+        figure.update_annotations(x=0, xanchor="left")
+    for place, lines in enumerate(members.values(), start=1):
+        for line, points in lines.items():
+            names = [name for _, name in points]
+            where: dict[str, Any] = (
+                {"row": branches.index(line) + 1, "col": place} if crowded else {"row": place, "col": 1}
+            )
+            _line(
+                figure, [depth for depth, _ in points], [facts.chosen.setting[name] for name in names],
+                escape(line), palette[line], width=1.5, marker={"size": 4 if crowded else 6, "color": palette[line]},
+                text=[escape(name) for name in names], hovertemplate="%{text}: %{y:.3f}<extra></extra>",
+                legendgroup=line, showlegend=not crowded and place == 1, **where,
+            )  # fmt: skip
+            neutral = {facts.neutral[name] for name in names} if facts.neutral else set()
+            if len(neutral) == 1 and (crowded or line == next(iter(lines))):
+                _level(figure, neutral.pop(), None, **where)
+    for kind, start in groups.starts.items():
+        if start:  # where another kind of block begins
+            figure.add_vline(start - 0.5, line={"color": GREY, "width": 1, "dash": "dot"}, opacity=0.6,
+                             annotation={"text": escape(kind), "font": {"size": 11}})  # fmt: skip
+    _dress(figure, 90 + (CROWDED_HEIGHT if crowded else PANEL_HEIGHT) * rows, None, None)
+    figure.update_layout(legend={"x": 1, "xanchor": "right"})
+    for row in range(1, rows + 1):
+        figure.update_yaxes(title_text="value", row=row, col=1)
+    for column in range(1, columns + 1):
+        figure.update_xaxes(title_text="block, first to last", row=rows, col=column)
+    return figure
+
+
+def singles_figure(facts: Facts) -> go.Figure | None:
+    """Knobs without a depth: from the neutral value to the calibrated one."""
+    names = group_knobs(facts.chosen.setting).single if facts.chosen else []
+    if facts.chosen is None or facts.neutral is None or not names:
+        return None
+    before = [facts.neutral[name] for name in names]
+    after = [facts.chosen.setting[name] for name in names]
+    labels = [escape(name) for name in names]
+    if len(names) > MAX_LABELS:
+        figure = _figure(340, "knob, in order", "value")
+        order = list(range(len(names)))
+        hover: dict[str, Any] = {"text": labels, "hovertemplate": "%{text}: %{y:.4g}<extra></extra>"}
+        _line(figure, order, before, "neutral", GREY, mode="lines", dash="dash", **hover)
+        _line(figure, order, after, "calibrated", TEAL, mode="markers", **hover)
+        return figure
+    figure = _figure(110 + 30 * len(names), "value", None)
+    for label, start, end in zip(labels, before, after, strict=True):
+        _line(figure, [start, end], [label, label], "", GREY, mode="lines", showlegend=False, hoverinfo="skip")
+    for title, values, colour in (("neutral", before, GREY), ("calibrated", after, TEAL)):
+        _line(figure, values, labels, title, colour, mode="markers", marker={"size": 11, "color": colour},
+              hovertemplate="%{y}: %{x:.4g}<extra>" + title + "</extra>")  # fmt: skip
+    figure.update_yaxes(autorange="reversed", automargin=True, type="category")
+    return figure
+
+
+def steps_figure(facts: Facts) -> go.Figure | None:
+    """Test scores of both sides by number of steps."""
+    if len(facts.comparisons) < 2:
+        return None
+    figure = _figure(330, "denoising steps", "test score")
+    ordered = sorted(facts.comparisons, key=lambda each: each["num_steps"])
+    steps = [str(each["num_steps"]) for each in ordered]
+    gains = [each["gain"] for each in ordered]
+    labels = [escape(each["baseline"]["label"]) for each in ordered]
+    _line(figure, steps, [each["neutral"] for each in ordered], "neutral at its best", GREY,
+          text=labels, hovertemplate="%{text}: %{y:.4f}<extra>neutral</extra>")  # fmt: skip
+    # The two sides are paired, so the interval that matters is the difference's: it is drawn on one side only.
+    bars = {
+        "type": "data", "symmetric": False, "thickness": 1.5, "width": 5, "color": TEAL,
+        "array": [gain["high"] - gain["mean"] for gain in gains],
+        "arrayminus": [gain["mean"] - gain["low"] for gain in gains],
+    }  # fmt: skip
+    _line(figure, steps, [each["calibrated"] for each in ordered], "calibrated", TEAL, width=2.5, error_y=bars)
+    figure.update_xaxes(type="category")
+    return figure
+
+
+def gains_figure(facts: Facts) -> go.Figure | None:
+    """Gain with its interval by number of steps, and the calibrated few steps against neutral many."""
+    if len(facts.comparisons) < 2:
+        return None
+    figure = _figure(330, "denoising steps of the neutral side", "gain")
+    ordered = sorted(facts.comparisons, key=lambda each: each["num_steps"])
+    first = facts.comparisons[0]["num_steps"]
+    kinds = (
+        ("gain", "at the same steps", TEAL, -0.08),
+        ("gain_at_calibrated_steps", f"calibrated stays at {first} steps", "#e0823d", 0.08),
+    )
+    for key, title, colour, shift in kinds:
+        gains = [each[key] for each in ordered]
+        bars = {
+            "type": "data", "symmetric": False, "thickness": 2, "width": 6, "color": colour,
+            "array": [gain["high"] - gain["mean"] for gain in gains],
+            "arrayminus": [gain["mean"] - gain["low"] for gain in gains],
+        }  # fmt: skip
+        _line(figure, [number + shift for number in range(len(ordered))], [gain["mean"] for gain in gains], title,
+              colour, mode="markers", marker={"size": 10, "color": colour}, error_y=bars)  # fmt: skip
+    figure.update_xaxes(tickvals=list(range(len(ordered))), ticktext=[str(each["num_steps"]) for each in ordered],
+                        range=[-0.5, len(ordered) - 0.5])  # fmt: skip
+    _level(figure, 0.0, None)
+    return figure
+
+
+def grid_figure(facts: Facts) -> go.Figure | None:
+    """Validation score of every neutral setting that was tried."""
+    grids = {steps: grid for steps, grid in facts.grids.items() if len(grid) > 1}
+    if not grids:
+        return None
+    figure = _figure(300, "neutral setting", "validation score")
+    values = {label: _last_number(label) for grid in grids.values() for label in grid}
+    numeric = len({label.rpartition(" ")[0] for label in values}) == 1 and None not in values.values()
+    if numeric:
+        figure.update_xaxes(title_text=escape(next(iter(values)).rpartition(" ")[0]))
+    for number, (steps, grid) in enumerate(grids.items()):
+        labels = sorted(grid, key=lambda label: values[label] or 0) if numeric else list(grid)
+        best = max(labels, key=lambda label: grid[label])
+        colour = LINES[number % len(LINES)]
+        marker = {
+            "size": [13 if label == best else 7 for label in labels],
+            "color": colour,
+            "symbol": ["star" if label == best else "circle" for label in labels],
+        }
+        x = [values[label] if numeric else escape(label) for label in labels]
+        title = f"{steps} steps" if steps else "neutral"
+        _line(figure, x, [grid[label] for label in labels], title, colour, marker=marker)
+    return figure
+
+
+def differences_figure(facts: Facts) -> go.Figure | None:
+    """Calibrated minus neutral, prompt by prompt; every objective on its own if there are several."""
+    if facts.pair is None:
+        return None
+    from plotly.subplots import make_subplots
+
+    before, after = facts.pair
+    differences: dict[str, list[float]] = {"": [float(value) for value in after.values - before.values]}
+    if len(before.scores) > 1:
+        differences = {"weighted sum": differences[""]} | {
+            name: [b - a for a, b in zip(before.scores[name], after.scores[name], strict=True)]
+            for name in before.scores
+        }
+    figure = make_subplots(
+        rows=len(differences), vertical_spacing=0.3 / len(differences),
+        subplot_titles=[escape(name) for name in differences] if len(differences) > 1 else None,
+    )  # fmt: skip
+    figure.update_annotations(x=0, xanchor="left")
+    for row, (name, values) in enumerate(differences.items(), start=1):
+        reach = max(map(abs, values)) or 1.0
+        bins = {"start": -reach * 31 / 30, "end": reach * 31 / 30, "size": reach / 15}  # one bin straddles 0
+        figure.add_histogram(
+            x=values, xbins=bins, marker={"color": TEAL, "line": {"width": 0}}, opacity=0.85, showlegend=False,
+            name=escape(name), hovertemplate="%{x}: %{y} prompts<extra></extra>", row=row, col=1,
+        )  # fmt: skip
+        figure.add_vline(0, line={"color": GREY, "width": 1.5, "dash": "dash"}, row=row, col=1)
+        mean = sum(values) / len(values)
+        figure.add_vline(mean, line={"color": "#e0823d", "width": 2}, row=row, col=1,
+                         annotation={"text": f"mean {mean:+.3g}", "yanchor": "bottom", "y": 1})  # fmt: skip
+        figure.update_yaxes(title_text="prompts", row=row, col=1)
+    figure.update_xaxes(title_text="calibrated \N{MINUS SIGN} neutral", row=len(differences), col=1)
+    return _dress(figure, 90 + 200 * len(differences), None, None)
+
+
+def _figure(height: int, x_title: str | None, y_title: str | None) -> go.Figure:
+    import plotly.graph_objects as go
+
+    return _dress(go.Figure(), height, x_title, y_title)
+
+
+def _dress(figure: go.Figure, height: int, x_title: str | None, y_title: str | None) -> go.Figure:
+    figure.update_layout(
+        template="none", height=height, margin={"l": 58, "r": 52, "t": 48, "b": 52}, bargap=0.06,
+        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font={"size": 13, "family": FONT},
+        legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "yref": "paper"},
+        legend_tracegroupgap=0, modebar={"bgcolor": "rgba(0,0,0,0)", "color": GREY, "activecolor": TEAL},
+    )  # fmt: skip
+    figure.update_annotations(font_size=12)
+    figure.update_xaxes(title={"font": {"size": 13}, "standoff": 10}, automargin=True)
+    figure.update_yaxes(title={"font": {"size": 13}, "standoff": 10}, automargin=True)
+    if x_title:
+        figure.update_xaxes(title_text=x_title)
+    if y_title:
+        figure.update_yaxes(title_text=y_title)
+    return figure
+
+
+def _line(
+    figure: go.Figure, x: list[Any], y: list[Any], name: str, colour: str, *,
+    width: float = 2, dash: str = "solid", mode: str = "lines+markers", **more: Any,
+) -> None:  # fmt: skip
+    if x:
+        marker: Mapping[str, Any] = more.pop("marker", {"size": 7, "color": colour})
+        line = {"color": colour, "width": width, "dash": dash}
+        figure.add_scatter(x=x, y=y, name=name, mode=mode, line=line, marker=marker, **more)
+
+
+def _level(figure: go.Figure, value: float, text: str | None, **where: int) -> None:
+    line = {"color": GREY, "width": 1.2, "dash": "dash"}
+    note = {"annotation": {"text": text, "font": {"size": 11}, "xanchor": "right"}} if text else {}
+    figure.add_hline(value, line=line, **note, **where)
+
+
+def _last_number(label: str) -> float | None:
+    try:
+        return float(label.rpartition(" ")[2])
+    except ValueError:
+        return None

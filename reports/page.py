@@ -1,0 +1,126 @@
+"""The report: one HTML file that needs nothing else, not even a network."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from ..engine.calibration import write_text
+from .facts import Facts, gather
+from .figures import figures
+from .gallery import read_pictures
+from .sections import (
+    apply_section,
+    configuration_section,
+    gallery_section,
+    header,
+    knobs_section,
+    objectives_section,
+    scores_section,
+    search_section,
+    steps_section,
+    test_section,
+)
+from .style import CSS, SCRIPT
+
+if TYPE_CHECKING:
+    from ..storage.store import SqliteStore
+
+# The browser itself holds the page to its word: nothing is loaded from anywhere.
+POLICY = (
+    "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'"
+)
+
+
+class RunFiles(Protocol):
+    """Where a run's results lie; `session.Files` is one."""
+
+    @property
+    def calibration(self) -> Path:
+        """The artifact."""
+
+    @property
+    def report(self) -> Path:
+        """The page."""
+
+    @property
+    def images(self) -> Path:
+        """The folder of before-and-after pictures."""
+
+
+def write_report(store: SqliteStore, run_id: str, files: RunFiles) -> None:
+    """Write a run's page, finished or not.
+
+    Args:
+        store: Where the run is kept.
+        run_id: Its name.
+        files: Where the page goes, and where pictures and calibration are looked for.
+
+    Raises:
+        StoreError: If there is no such run.
+        CalibrationError: If the page cannot be written.
+    """
+    write_text(files.report, render(gather(store, run_id), files, store.folder))
+
+
+def render(facts: Facts, files: RunFiles, folder: Path) -> str:
+    """The page as text.
+
+    Args:
+        facts: What the run found.
+        files: Where pictures and calibration lie.
+        folder: The store's folder, for the commands to type.
+    """
+    charts = {name: _chart(name, figure.to_json()) for name, figure in figures(facts).items()}
+    body = "\n".join(
+        part
+        for part in (
+            header(facts),
+            gallery_section(facts, read_pictures(files.images)),
+            search_section(facts, charts),
+            knobs_section(facts, charts),
+            steps_section(facts, charts),
+            test_section(facts, charts),
+            objectives_section(facts),
+            scores_section(facts),
+            apply_section(facts, files.calibration, folder),
+            configuration_section(facts),
+        )
+        if part
+    )
+    scripts = f"<script>{_plotly()}</script>\n<script>{SCRIPT}</script>" if charts else ""
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<title>{escape(facts.row.id)} · trimpot</title>
+<style>{CSS}</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+{scripts}
+</body>
+</html>
+"""
+
+
+def _chart(name: str, figure: str) -> str:
+    """A figure's place on the page, with its data as JSON that cannot end its own script element."""
+    data = figure.replace("<", "\\u003c")
+    return (
+        f'<div class="chart" id="figure-{name}"><div class="plot"></div>'
+        f'<noscript><p class="note">This figure needs JavaScript.</p></noscript>'
+        f'<script type="application/json">{data}</script></div>'
+    )
+
+
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    return str(get_plotlyjs())

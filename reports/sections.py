@@ -1,0 +1,291 @@
+"""The page section by section. Whatever comes from a run is escaped here; a section with nothing to say is empty."""
+
+from __future__ import annotations
+
+import base64
+import io
+import shlex
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from .console import duration
+from .facts import Facts
+from .gallery import Picture
+from .knob_groups import group_knobs
+from .words import gain_text, headline, optimism, outcomes_by_prompt, signed, verdict
+
+LARGE_PIXELS = 640  # above this the page shows a reduced copy
+SMALL_PIXELS = 192  # below this an image is shown with its pixels, not blurred
+DEFAULT_FOLDER = "trimpot-runs"
+Charts = Mapping[str, str]
+
+
+def header(facts: Facts) -> str:
+    """Name, status, the honest sentence and the run's size."""
+    row, totals = facts.row, facts.totals
+    sentence = escape(headline(facts))
+    if facts.comparisons:  # let the eye find the number
+        gain = escape(gain_text(facts.comparisons[0]["gain"], facts.decimals))
+        kind = "up" if facts.comparisons[0]["gain"]["low"] > 0 else "even"
+        sentence = sentence.replace(gain, f'<b class="{kind}">{gain}</b>')
+    warning = "".join(
+        f'<p class="verdict">{escape(text)}</p>'
+        for text in (verdict(facts), row.error if not facts.finished and row.error != facts.status else None)
+        if text
+    )
+    steps = facts.comparisons[0]["num_steps"] if facts.comparisons else None
+    stats = {
+        "images": f"{totals['num_images']:,}",
+        "evaluations": f"{totals['num_evaluations']:,}",
+        "generations": str(len(facts.generations)),
+        "knobs": str(len(facts.neutral)) if facts.neutral else "",
+        "steps an image": str(steps) if steps else "",
+        "time": duration(row.seconds),
+        "stopped because": row.stop_reason or "",
+    }
+    listed = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in stats.items() if value
+    )
+    begun = row.created[:16].replace("T", " ")
+    resume = "" if facts.finished else _resume_note(facts)
+    return (
+        f'<header><p class="kicker">trimpot calibration of {escape(row.config["adapter"]["name"])}, begun '
+        f"{escape(begun)} UTC</p>"
+        f'<h1>{escape(row.id)}<span class="pill {escape(facts.status)}">{escape(facts.status)}</span></h1>'
+        f'<p class="lede">{sentence}</p>{warning}{resume}<dl class="stats">{listed}</dl></header>'
+    )
+
+
+def _resume_note(facts: Facts) -> str:
+    if facts.status == "running":
+        return '<p class="note">The run is at work; make this page again to see it further on.</p>'
+    return '<p class="note">Everything recorded is kept. The command to go on stands at the end of this page.</p>'
+
+
+def gallery_section(facts: Facts, pictures: Sequence[Picture]) -> str:
+    """Pictures before and after."""
+    if not pictures:
+        return ""
+    scores = _picture_scores(facts)
+    cards = []
+    for number, picture in enumerate(pictures):
+        sides = []
+        pair = scores.get((number, picture.prompt, picture.seed))
+        for position, (title, path) in enumerate((("neutral", picture.neutral), ("calibrated", picture.calibrated))):
+            score = ""
+            if pair:
+                up = ' class="up"' if position and pair[1] > pair[0] else ""
+                score = f"<b{up}>{pair[position]:.2f}</b>"
+            sides.append(f"<div>{_image(path, title)}<span>{title}{score}</span></div>")
+        cards.append(
+            f'<figure><div class="pair">{"".join(sides)}</div>'
+            f"<figcaption>{escape(picture.prompt)}</figcaption></figure>"
+        )
+    return (
+        f"<section><h2>Before and after</h2>"
+        f'<p class="note">The first {len(pictures)} test prompts, not chosen; the same seed on both sides.'
+        f"{' The number is the score.' if scores else ''}</p>"
+        f'<div class="gallery">{"".join(cards)}</div></section>'
+    )
+
+
+def _picture_scores(facts: Facts) -> dict[tuple[int, str, int], tuple[float, float]]:
+    if facts.pair is None:
+        return {}
+    before, after = facts.pair
+    rows = zip(before.bucket.prompts, before.bucket.seeds, before.values, after.values, strict=True)
+    return {(number, prompt, seed): (float(b), float(a)) for number, (prompt, seed, b, a) in enumerate(rows)}
+
+
+def _image(path: Path, title: str) -> str:
+    from PIL import Image
+
+    kind = "png"
+    try:
+        data = path.read_bytes()
+        with Image.open(io.BytesIO(data)) as image:
+            if max(image.size) > LARGE_PIXELS:  # the folder keeps the full image; the page stays light
+                image.thumbnail((LARGE_PIXELS, LARGE_PIXELS))
+                kind, buffer = "jpeg", io.BytesIO()
+                image.convert("RGB").save(buffer, "JPEG", quality=90)
+                data = buffer.getvalue()
+            width, height = image.size
+    except OSError:  # a picture that was damaged since must not cost the page
+        return ""
+    small = ' class="small"' if max(width, height) <= SMALL_PIXELS else ""
+    encoded = base64.b64encode(data).decode("ascii")
+    return f'<img{small} width="{width}" height="{height}" alt="{title}" src="data:image/{kind};base64,{encoded}">'
+
+
+def search_section(facts: Facts, charts: Charts) -> str:
+    """The course of the search."""
+    if "search" not in charts:
+        return ""
+    return (
+        "<section><h2>The search</h2>"
+        '<p class="note">Every generation is scored on prompts of its own, so training scores wander with them; '
+        "validation always uses the same prompts, and the best of it was chosen. The dashed line is the best "
+        f"neutral setting on those prompts.</p>{charts['search']}</section>"
+    )
+
+
+def knobs_section(facts: Facts, charts: Charts) -> str:
+    """Where the knobs ended."""
+    if facts.chosen is None or not ("knobs" in charts or "singles" in charts):
+        return ""
+    state = "chosen" if facts.finished else "best on validation so far"
+    when = f"after {facts.chosen.number} generations" if facts.chosen.number else "the neutral setting"
+    parts = [f'<section><h2>The knobs</h2><p class="note">The setting {state} ({when}).']
+    if "knobs" in charts:
+        parts.append(" By depth in the model; the dashed line is the neutral value.")
+    parts.append(f"</p>{charts.get('knobs', '')}")
+    if "singles" in charts:
+        names = group_knobs(facts.chosen.setting).single
+        weights = all(name.endswith(".weight") for name in names)
+        if "knobs" in charts:
+            parts.append(f"<h3>{'Output weights' if weights else 'Knobs without a depth'}</h3>")
+        parts.append(charts["singles"])
+        if facts.neutral is not None and len(names) <= 40:
+            rows = [[name, f"{facts.neutral[name]:.4g}", f"{facts.chosen.setting[name]:.4g}"] for name in names]
+            parts.append(_table(["", "neutral", "calibrated"], rows))
+    return "".join(parts) + "</section>"
+
+
+def steps_section(facts: Facts, charts: Charts) -> str:
+    """The comparison by number of steps, and the neutral settings that were tried."""
+    parts = []
+    if len(facts.comparisons) > 1:
+        first = facts.comparisons[0]["num_steps"]
+        rows = [
+            [
+                f"{each['num_steps']}" + (" (calibrated for)" if each["num_steps"] == first else ""),
+                str(each["baseline"]["label"]),
+                f"{each['neutral']:.{facts.decimals}f}",
+                f"{each['calibrated']:.{facts.decimals}f}",
+                gain_text(each["gain"], facts.decimals),
+                gain_text(each["gain_at_calibrated_steps"], facts.decimals),
+                str(each["gain"]["num_images"]),
+            ]
+            for each in sorted(facts.comparisons, key=lambda comparison: comparison["num_steps"])
+        ]
+        across = f"calibrated at {first} steps against neutral here"
+        head = ["steps", "neutral at its best", "neutral", "calibrated", "gain", across, "prompts"]
+        parts.append(
+            "<section><h2>By number of steps</h2>"
+            '<p class="note">The neutral side is chosen anew at every number of steps. Bars on the calibrated '
+            "curve are the 95 % interval of the paired gain. The orange points hold the calibration at "
+            f"{first} steps against neutral at more or fewer.</p>"
+            f'<div class="side">{charts.get("steps", "")}{charts.get("gains", "")}</div>{_table(head, rows)}</section>'
+        )
+    if "grid" in charts:
+        parts.append(
+            "<section><h2>The neutral side</h2>"
+            '<p class="note">Every neutral setting that was tried, on validation prompts. Calibration is held '
+            f"against the best (star), not against a default.</p>{charts['grid']}</section>"
+        )
+    return "".join(parts)
+
+
+def test_section(facts: Facts, charts: Charts) -> str:
+    """The paired differences behind the gain."""
+    if "differences" not in charts:
+        return ""
+    return (
+        "<section><h2>Prompt by prompt</h2>"
+        f'<p class="note">{escape(outcomes_by_prompt(facts))} The gain is the mean of these differences.</p>'
+        f"{charts['differences']}</section>"
+    )
+
+
+def objectives_section(facts: Facts) -> str:
+    """Every objective on its own, if there are several."""
+    gains = facts.objective_gains()
+    if len(gains) < 2:
+        return ""
+    rewards = facts.row.config["objectives"]
+    rows = [
+        [name, f"{rewards[name]['weight']:g}" if rewards[name]["weight"] else "watched", f"{before:.4g}",
+         f"{after:.4g}", gain_text({"mean": gain.mean, "low": gain.low, "high": gain.high}, facts.decimals)]
+        for name, (before, after, gain) in gains.items()
+    ]  # fmt: skip
+    table = _table(["", "weight", "neutral", "calibrated", "gain"], rows)
+    return f"<section><h2>Objectives one by one</h2>{table}</section>"
+
+
+def scores_section(facts: Facts) -> str:
+    """Training, validation and test scores side by side."""
+    if not facts.checks and not facts.generations:
+        return ""
+    first = facts.comparisons[0] if facts.comparisons else None
+    decimals = facts.decimals
+
+    def number(value: float | None) -> str:
+        return "not yet" if value is None else f"{value:.{decimals}f}"
+
+    neutral_check = facts.checks[0].score if facts.checks else None
+    chosen_score = facts.chosen.score if facts.chosen else None
+    before: list[float | None] = [facts.reference, neutral_check, first["neutral"] if first else None]
+    after: list[float | None] = [facts.best_training, chosen_score, first["calibrated"] if first else None]
+    gap = [
+        "" if low is None or high is None else signed(high - low, decimals)
+        for low, high in zip(before, after, strict=True)
+    ]
+    head = ["", *(f"{stage} ({facts.sizes[stage]} prompts)" for stage in ("training", "validation", "test"))]
+    rows = [
+        ["neutral", *map(number, before)],
+        ["calibrated; best of all candidates in training", *map(number, after)],
+        ["difference", *gap],
+    ]
+    return (
+        f"<section><h2>What each score is worth</h2>{_table(head, rows, main=3)}"
+        f'<p class="note">{escape(optimism(facts))}</p></section>'
+    )
+
+
+def apply_section(facts: Facts, calibration: Path, folder: Path) -> str:
+    """What to type next."""
+    store = "" if str(folder) == DEFAULT_FOLDER else f" --store {shlex.quote(str(folder))}"
+    name = shlex.quote(facts.row.id)
+    if not facts.finished:
+        return (
+            "<section><h2>Go on</h2><p>The run continues where it stopped and ends at the same result as if it "
+            f"never had.</p><pre>{escape(f'trimpot resume {name}{store}')}</pre></section>"
+        )
+    parts = [f"<section><h2>Use it</h2><pre>{escape(f'trimpot show {name}{store}')}</pre>"]
+    if facts.comparisons[0]["num_steps"] and calibration.exists():
+        steps = facts.comparisons[0]["num_steps"]
+        parts.append(
+            f"<p>On a stock diffusers pipeline, at {steps} steps:</p>"
+            f"<pre>{escape(f'trimpot.load_calibration(pipe, {str(calibration)!r})')}</pre>"
+        )
+    return "".join(parts) + "</section>"
+
+
+def configuration_section(facts: Facts) -> str:
+    """Everything that could change a number."""
+    import yaml
+
+    row = facts.row
+    config = yaml.safe_dump(row.config, sort_keys=False, allow_unicode=True)
+    versions = [[name, version] for name, version in row.versions.items()]
+    return (
+        "<section><h2>Made with</h2>"
+        f"{_table(['package', 'version'], versions)}"
+        '<p class="note">Digest of all settings and scores so far: '
+        f"<code>{escape(facts.totals['digest'])}</code>. The same configuration with the same versions gives the "
+        "same digest.</p>"
+        f"<details open><summary>Configuration</summary><pre>{escape(config)}</pre></details></section>"
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], main: int | None = None) -> str:
+    headings = "".join(f"<th>{escape(text)}</th>" for text in head)
+    lines = []
+    for row in rows:
+        cells = "".join(
+            f'<td class="main">{escape(text)}</td>' if column == main else f"<td>{escape(text)}</td>"
+            for column, text in enumerate(row)
+        )
+        lines.append(f"<tr>{cells}</tr>")
+    return f'<div class="scroll"><table><thead><tr>{headings}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'

@@ -1,0 +1,90 @@
+"""The sentences of a report: what a person should take away, said plainly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .facts import Facts
+
+
+def headline(facts: Facts) -> str:
+    """The result in one sentence, or how far an unfinished run has come."""
+    if facts.comparisons:
+        first = facts.comparisons[0]
+        gain, decimals = first["gain"], facts.decimals
+        kind = "a gain of" if gain["low"] > 0 else "a difference of"  # a gain is what the noise leaves standing
+        return (
+            f"On {gain['num_images']} prompts and seeds the search never saw, calibrated scores "
+            f"{first['calibrated']:.{decimals}f}, {neutral_side(first)} {first['neutral']:.{decimals}f}: "
+            f"{kind} {gain_text(gain, decimals)}."
+        )
+    done, most = len(facts.generations), facts.row.config["generations"]
+    if not done:
+        return f"The search has not begun: none of at most {most} generations is done."
+    text = f"No result yet: {done} of at most {most} generations are done."
+    if facts.chosen is not None and facts.checks and not facts.checks[0].number:
+        text += (
+            f" On validation prompts the best recommendation so far scores {facts.chosen.score:.3f}, "
+            f"neutral at its best {facts.checks[0].score:.3f}. "
+            f"Only the test prompts, at the end, will say what that is worth."
+        )
+    return text
+
+
+def verdict(facts: Facts) -> str:
+    """What the interval allows to be claimed; empty where the headline says it all."""
+    if not facts.comparisons or facts.row.outcome is None:
+        return ""
+    gain = facts.comparisons[0]["gain"]
+    if facts.row.outcome["calibrated"] == facts.row.outcome["baseline"]["setting"]:
+        return (
+            "No recommendation of the search beat the neutral setting on validation prompts, "
+            "so the calibration is the neutral setting itself."
+        )
+    if gain["high"] < 0:
+        return "The calibrated setting is worse than the neutral one: do not use it."
+    if gain["low"] <= 0:
+        return "This is no gain beyond noise: the 95 % interval includes 0."
+    return ""
+
+
+def neutral_side(comparison: Mapping[str, Any]) -> str:
+    """What the calibrated side was held against."""
+    baseline = comparison["baseline"]
+    kind, _, value = str(baseline["label"]).rpartition(" ")
+    if len(baseline["grid"]) < 2:
+        return "neutral" if baseline["label"] == "neutral" else f"neutral ({baseline['label']})"
+    return f"neutral at its best {kind} ({value})" if kind else f"neutral at its best ({value})"
+
+
+def gain_text(gain: Mapping[str, float], decimals: int) -> str:
+    """A gain with its 95 % interval."""
+    return f"{signed(gain['mean'], decimals)} [{signed(gain['low'], decimals)}, {signed(gain['high'], decimals)}]"
+
+
+def signed(value: float, decimals: int) -> str:
+    """A number with its sign, a true minus included; a rounded 0 has none."""
+    text = f"{value:+.{decimals}f}".replace("-", "\N{MINUS SIGN}")
+    return text if float(f"{value:.{decimals}f}") else text[1:]
+
+
+def outcomes_by_prompt(facts: Facts) -> str:
+    """On how many test prompts each side is ahead."""
+    if facts.pair is None:
+        return ""
+    before, after = facts.pair
+    differences = after.values - before.values
+    better, worse = int((differences > 0).sum()), int((differences < 0).sum())
+    same = len(differences) - better - worse
+    return f"Calibrated is ahead on {better} of {len(differences)} prompts, behind on {worse}, equal on {same}."
+
+
+def optimism(facts: Facts) -> str:
+    """Why the scores of the table differ in worth."""
+    size = facts.sizes
+    return (
+        f"The best training score is the luckiest of all candidates on {size['training']} prompts and always "
+        f"optimistic; it is never a result. The validation score chose among the recommendations and flatters a "
+        f"little. Only the test score was taken once, on prompts that decided nothing."
+    )

@@ -1,0 +1,153 @@
+"""What every adapter promises."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ..engine.bucket import Bucket
+from ..engine.seams import Adapter, Output, Population
+
+Outputs = list[list[NDArray[Any]]]
+
+
+class AdapterContract:
+    """Inherit, override the fixture `adapter`, and give prompts that suit it.
+
+    Attributes:
+        prompts: At least two prompts.
+        tolerance: How far an output may move with the other candidates of a population; 0 unless a model's
+            batch arithmetic shows.
+        num_candidates: Size of the populations generated here.
+    """
+
+    prompts: Sequence[str] = ("one", "two")
+    tolerance: float = 0.0
+    num_candidates: int = 3
+
+    @pytest.fixture
+    def adapter(self) -> Adapter:
+        """The adapter; give the fixture a wider scope where loading takes long."""
+        raise NotImplementedError("override the fixture `adapter`")
+
+    def as_array(self, output: Output) -> NDArray[Any]:
+        """An output as an array, so that outputs can be compared."""
+        return np.asarray(output)
+
+    def dead_knobs(self, adapter: Adapter) -> Collection[str]:
+        """Names of knobs that are known to move nothing."""
+        return ()
+
+    def test_every_candidate_gets_one_output_a_prompt(self, adapter: Adapter) -> None:
+        """As many lists as candidates, as many outputs in each as prompts."""
+        made = list(adapter.generate(self._population(adapter), self._bucket()))
+        assert [len(outputs) for outputs in made] == [len(self.prompts)] * self.num_candidates
+
+    def test_the_same_request_makes_the_same_outputs(self, adapter: Adapter) -> None:
+        """Bit for bit, whatever was generated in between."""
+        first = self._generate(adapter, self._population(adapter), self._bucket())
+        self._generate(adapter, self._population(adapter)[:1], self._bucket(seed=99))
+        second = self._generate(adapter, self._population(adapter), self._bucket())
+        for before, after in zip(first, second, strict=True):
+            for one, other in zip(before, after, strict=True):
+                assert np.array_equal(one, other)
+
+    def test_global_random_state_is_not_touched(self, adapter: Adapter) -> None:
+        """Noise comes from the bucket's seeds; numpy's global generator is the caller's own."""
+        before = str(np.random.get_state())
+        self._generate(adapter, self._population(adapter), self._bucket())
+        assert str(np.random.get_state()) == before
+
+    def test_outputs_come_in_the_order_of_the_candidates(self, adapter: Adapter) -> None:
+        """A population turned round gives outputs turned round."""
+        population = self._population(adapter)
+        forward = self._generate(adapter, population, self._bucket())
+        self._assert_close(self._generate(adapter, population[::-1].copy(), self._bucket())[::-1], forward)
+
+    def test_outputs_come_in_the_order_of_the_prompts(self, adapter: Adapter) -> None:
+        """A bucket turned round gives outputs turned round: a seed belongs to its prompt, not to a place."""
+        population, bucket = self._population(adapter), self._bucket()
+        turned = Bucket(bucket.prompts[::-1], bucket.seeds[::-1])
+        back = [outputs[::-1] for outputs in self._generate(adapter, population, turned)]
+        self._assert_close(back, self._generate(adapter, population, bucket))
+
+    def test_a_candidate_alone_equals_itself_in_a_population(self, adapter: Adapter) -> None:
+        """What a candidate is worth does not depend on who is beside it."""
+        population = self._population(adapter)
+        alone = [self._generate(adapter, row[None], self._bucket())[0] for row in population]
+        self._assert_close(alone, self._generate(adapter, population, self._bucket()))
+
+    def test_every_knob_moves_an_output(self, adapter: Adapter) -> None:
+        """No knob is dead: each, turned alone, changes some output of a neutral candidate."""
+        bucket, dead = self._bucket(), set(self.dead_knobs(adapter))
+        neutral = adapter.space.defaults
+        [before] = self._generate(adapter, neutral[None], bucket)
+        still = []
+        for index, knob in enumerate(adapter.space):
+            up, down = min(knob.high, knob.default + knob.spread), max(knob.low, knob.default - knob.spread)
+            turned = neutral.copy()
+            turned[index] = up if up - knob.default >= knob.default - down else down
+            [after] = self._generate(adapter, turned[None], bucket)
+            if all(np.array_equal(one, other) for one, other in zip(before, after, strict=True)):
+                still.append(knob.name)
+        assert set(still) == dead, f"knobs that move nothing: {still}, said to be dead: {sorted(dead)}"
+
+    def test_prompt_and_seed_reach_the_output(self, adapter: Adapter) -> None:
+        """Another prompt gives another output; so does another seed, unless `ignores_seed` is overridden."""
+        neutral, bucket = adapter.space.defaults[None], self._bucket()
+        [[first, second, *_]] = self._generate(adapter, neutral, bucket)
+        assert first.shape != second.shape or not np.array_equal(first, second)
+        if not self.ignores_seed(adapter):
+            [[other, *_]] = self._generate(adapter, neutral, self._bucket(seed=99))
+            assert first.shape != other.shape or not np.array_equal(first, other)
+
+    def ignores_seed(self, adapter: Adapter) -> bool:
+        """Whether outputs depend on candidate and prompt alone."""
+        return False
+
+    def test_its_description_is_json_like_and_names_it(self, adapter: Adapter) -> None:
+        """It has an `id`, and says the same each time: it goes into the run's fingerprint."""
+        described = json.dumps(dict(adapter.describe()), sort_keys=True, allow_nan=False)
+        assert described == json.dumps(dict(adapter.describe()), sort_keys=True)
+        assert json.loads(described)["id"]
+
+    def test_its_export_is_json_like(self, adapter: Adapter) -> None:
+        """What the calibration file says to apply can be written to it."""
+        neutral = next(iter(adapter.neutrals().values()))
+        exported = dict(adapter.export(neutral, neutral))
+        assert json.loads(json.dumps(exported, allow_nan=False)) is not None
+
+    def test_its_neutrals_are_points_of_the_space(self, adapter: Adapter) -> None:
+        """Every neutral setting has each knob, inside the bounds; there is at least one."""
+        low, high = adapter.space.bounds
+        neutrals = adapter.neutrals()
+        assert neutrals
+        for setting in neutrals.values():
+            vector = adapter.space.to_vector(setting)
+            assert set(setting) == set(adapter.space.names)
+            assert np.all((vector >= low) & (vector <= high))
+
+    def test_it_takes_at_least_one_candidate_a_call(self, adapter: Adapter) -> None:
+        """For a bucket of any size."""
+        assert all(adapter.candidates_per_call(num_prompts) >= 1 for num_prompts in (1, 16, 10_000))
+
+    def _bucket(self, seed: int = 7) -> Bucket:
+        return Bucket(tuple(self.prompts), tuple(seed + index for index in range(len(self.prompts))))
+
+    def _population(self, adapter: Adapter) -> Population:
+        space, generator = adapter.space, np.random.default_rng(0)
+        steps = generator.standard_normal((self.num_candidates, len(space)))
+        return np.clip(space.defaults + 0.25 * space.spreads * steps, *space.bounds)
+
+    def _generate(self, adapter: Adapter, population: Population, bucket: Bucket) -> Outputs:
+        return [[self.as_array(output) for output in outputs] for outputs in adapter.generate(population, bucket)]
+
+    def _assert_close(self, first: Outputs, second: Outputs) -> None:
+        for one, other in zip(first, second, strict=True):
+            for left, right in zip(one, other, strict=True):
+                np.testing.assert_allclose(left, right, rtol=0, atol=self.tolerance)

@@ -1,0 +1,163 @@
+"""What every optimizer promises."""
+
+from __future__ import annotations
+
+import random
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from ..engine.knobs import Knob, KnobSpace, Vector
+from ..engine.seams import Optimizer, Population
+
+SPACE = KnobSpace([Knob(f"knob.{index}", spread=1 + index / 10) for index in range(8)])
+
+
+class OptimizerContract:
+    """Inherit, and say how one is made.
+
+    Attributes:
+        improves: Whether it claims to climb a noisy hill; a plain sampler does not.
+        num_generations: Generations within which it should have climbed the hill.
+    """
+
+    improves: ClassVar[bool] = True
+    num_generations: ClassVar[int] = 60
+
+    def make(self, space: KnobSpace, start: Vector, seed: int) -> Optimizer:
+        """A fresh optimizer that starts at `start`, shape (num_knobs,)."""
+        raise NotImplementedError("override make()")
+
+    def test_populations_have_the_right_shape_and_lie_inside_the_bounds(self) -> None:
+        """Every population is (population_size, num_knobs), finite, in bounds, even from a corner."""
+        space = KnobSpace([Knob(f"knob.{index}", low=0.9, high=1.0, spread=2.0) for index in range(4)])
+        optimizer = self.make(space, space.defaults, 0)
+        low, high = space.bounds
+        sizes = set()
+        for generation in range(10):
+            population = optimizer.ask()
+            sizes.add(population.shape)
+            assert population.dtype == np.float64
+            assert np.all(np.isfinite(population))
+            assert np.all((population >= low) & (population <= high))
+            optimizer.tell(population, population.sum(axis=1) + generation)
+        [(population_size, num_knobs)] = sizes
+        assert population_size >= 2
+        assert num_knobs == len(space)
+
+    def test_the_same_seed_and_fitness_ask_the_same_populations(self) -> None:
+        """Resuming replays the search: populations are bit-identical."""
+        assert np.array_equal(self._history(self._fresh(seed=3)), self._history(self._fresh(seed=3)))
+
+    def test_another_seed_asks_other_populations(self) -> None:
+        """The seed reaches the generator; 0 is a seed like any other."""
+        first = self._fresh(seed=0).ask()
+        assert not np.array_equal(first, self._fresh(seed=1).ask())
+        assert np.array_equal(first, self._fresh(seed=0).ask())
+
+    def test_two_optimizers_do_not_disturb_each_other(self) -> None:
+        """Interleaved with another, an optimizer asks what it would have asked alone."""
+        alone = self._history(self._fresh(seed=3))
+        optimizer, other = self._fresh(seed=3), self._fresh(seed=4)
+        together = []
+        for _ in range(5):
+            population, distraction = optimizer.ask(), other.ask()
+            together.append(population)
+            other.tell(distraction, distraction.sum(axis=1))
+            optimizer.tell(population, _hill(population))
+        assert np.array_equal(alone, np.stack(together))
+
+    def test_global_random_state_is_neither_read_nor_written(self) -> None:
+        """The state of `random` and `numpy.random` is the caller's own."""
+        python_state, numpy_state = random.getstate(), np.random.get_state()
+        try:
+            histories = []
+            for seed in (1, 2):
+                random.seed(seed)
+                np.random.seed(seed)
+                before = random.getstate(), str(np.random.get_state())
+                histories.append(self._history(self._fresh(seed=3)))
+                assert (random.getstate(), str(np.random.get_state())) == before
+            assert np.array_equal(histories[0], histories[1])
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)
+
+    def test_the_recommendation_is_a_point_inside_the_bounds(self) -> None:
+        """At any time, told or not, `recommend` gives a setting that may be shipped."""
+        optimizer = self._fresh(seed=0)
+        low, high = SPACE.bounds
+        for _ in range(5):
+            recommended = optimizer.recommend()
+            assert recommended.shape == (len(SPACE),)
+            assert np.all((recommended >= low) & (recommended <= high))
+            population = optimizer.ask()
+            optimizer.tell(population, _hill(population))
+
+    def test_the_first_recommendation_is_the_start(self) -> None:
+        """Before anything is told there is nothing better to say."""
+        assert np.allclose(self._fresh(seed=0).recommend(), SPACE.defaults, rtol=0, atol=1e-12)
+
+    def test_recommending_changes_nothing(self) -> None:
+        """A run may look at the recommendation whenever it wants."""
+        optimizer = self._fresh(seed=3)
+        looked_at = []
+        for _ in range(5):
+            optimizer.recommend()
+            optimizer.stop_reason()
+            looked_at.append(population := optimizer.ask())
+            optimizer.recommend()[:] = 0  # what it gives is a copy
+            optimizer.tell(population, _hill(population))
+        assert np.array_equal(np.stack(looked_at), self._history(self._fresh(seed=3)))
+
+    def test_as_many_fitness_values_as_candidates_are_required(self) -> None:
+        """A length mismatch is an error that names both lengths."""
+        optimizer = self._fresh(seed=0)
+        population = optimizer.ask()
+        with pytest.raises(ValueError, match=rf"{len(population)}.*{len(population) - 1}"):
+            optimizer.tell(population, np.zeros(len(population) - 1))
+
+    def test_there_is_no_reason_to_stop_before_the_first_generation(self) -> None:
+        """A fresh search is worth beginning."""
+        assert self._fresh(seed=0).stop_reason() is None
+
+    def test_a_flat_reward_never_breaks_it(self) -> None:
+        """A reward that scores everything alike may end the search, with a reason; it crashes nothing."""
+        optimizer = self._fresh(seed=0)
+        for _ in range(40):
+            population = optimizer.ask()
+            optimizer.tell(population, np.zeros(len(population)))
+            reason = optimizer.stop_reason()
+            assert reason is None or (isinstance(reason, str) and reason)
+
+    def test_it_climbs_a_noisy_hill(self) -> None:
+        """From a start at distance 0.8 of the top it comes far nearer than the noise would take it."""
+        if not self.improves:
+            pytest.skip("this optimizer does not claim to improve")
+        for seed in range(3):
+            noise = np.random.default_rng(seed)
+            optimizer = self._fresh(seed)
+            for _ in range(self.num_generations):
+                population = optimizer.ask()
+                optimizer.tell(population, _hill(population) + 0.02 * noise.standard_normal(len(population)))
+            before, after = _hill(np.stack([SPACE.defaults, optimizer.recommend()]))
+            assert before < after
+            assert after > 0.1 * before, f"seed {seed}: from {before:.3f} only to {after:.3f}, the top is 0"
+
+    def _fresh(self, seed: int) -> Optimizer:
+        return self.make(SPACE, SPACE.defaults, seed)
+
+    def _history(self, optimizer: Optimizer) -> Population:
+        populations = []
+        for _ in range(5):
+            populations.append(population := optimizer.ask())
+            optimizer.tell(population, _hill(population))
+        return np.stack(populations)
+
+
+def _hill(population: Population) -> Vector:
+    """A sphere whose top lies at 1.2 and 0.6 in turn, shape (population_size,)."""
+    top = np.where(np.arange(population.shape[1]) % 2 == 0, 1.2, 0.6)
+    fitness: Vector = -np.square(population - top).sum(axis=1)
+    return fitness

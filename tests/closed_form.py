@@ -1,0 +1,172 @@
+"""A backbone whose best setting and true gain are known, a store in memory, and a watcher that takes notes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from trimpot.engine.assembly import assemble
+from trimpot.engine.bucket import Bucket, PromptSet
+from trimpot.engine.config import load_config
+from trimpot.engine.errors import StoreError
+from trimpot.engine.evaluation import Evaluation, Place
+from trimpot.engine.hooks import hookimpl
+from trimpot.engine.knobs import Knob, KnobSpace, digest
+from trimpot.engine.plugins import Plugins
+from trimpot.engine.run import Run
+from trimpot.engine.seams import Adapter, Objective
+from trimpot.engine.watcher import Watcher
+
+TOP = np.array([1.3, 0.7, 1.2, 0.9, 1.1])
+
+
+class Hill(Adapter):
+    """An output is minus the squared distance to a top that the seed moves a little.
+
+    On average over seeds, moving from `a` to `b` gains exactly |a - TOP|² - |b - TOP|².
+    """
+
+    space = KnobSpace([Knob(f"knob.{index}") for index in range(len(TOP))])
+
+    def __init__(self, together: int = 1) -> None:
+        self.together = together
+        self.calls: list[int] = []
+
+    def generate(self, population: NDArray[np.float64], bucket: Bucket) -> Iterator[list[float]]:
+        self.calls.append(len(population))
+        tops = [TOP + 0.1 * np.random.default_rng(seed).standard_normal(len(TOP)) for seed in bucket.seeds]
+        for vector in population:
+            yield [-float(np.square(vector - top).sum()) for top in tops]
+
+    def candidates_per_call(self, num_prompts: int) -> int:
+        return self.together
+
+    def describe(self) -> dict[str, Any]:
+        return {"id": "hill"}
+
+
+class Height(Objective):
+    """An output's own value."""
+
+    def score(self, outputs: Sequence[Any], prompts: Sequence[str]) -> NDArray[np.float64]:
+        return np.array(outputs)
+
+
+def true_gain(setting: Mapping[str, float]) -> float:
+    """What `setting` gains over the neutral one, averaged over all seeds."""
+    vector = Hill.space.to_vector(setting)
+    return float(np.square(Hill.space.defaults - TOP).sum() - np.square(vector - TOP).sum())
+
+
+def prompt_set() -> PromptSet:
+    """Sixty prompts in three parts."""
+    names = [f"view {number}" for number in range(60)]
+    return PromptSet(tuple(names[:20]), tuple(names[20:40]), tuple(names[40:]))
+
+
+def hill_plugin(adapter: Adapter | None = None, objective: Objective | None = None) -> object:
+    """A plugin that names `hill`, `height` and `views`."""
+
+    class Plugin:
+        @hookimpl
+        def register_adapters(self, register: Any) -> None:
+            register("hill", lambda: adapter or Hill())
+
+        @hookimpl
+        def register_objectives(self, register: Any) -> None:
+            register("height", lambda: objective or Height())
+
+        @hookimpl
+        def register_prompts(self, register: Any) -> None:
+            register("views", prompt_set)
+
+    return Plugin()
+
+
+SMALL = {
+    "adapter": "hill",
+    "objectives": "height",
+    "prompts": "views",
+    "generations": 3,
+    "bucket_size": 3,
+    "validation": {"num_prompts": 4, "every": 2},
+    "test": {"num_prompts": 5},
+}
+
+
+def hill_run(
+    config: Mapping[str, Any] | None = None,
+    adapter: Adapter | None = None,
+    objective: Objective | None = None,
+    run_id: str = "hill-1",
+) -> Run:
+    """An assembled run on the hill; `config` changes keys of `SMALL`."""
+    known = Plugins()
+    known.add(hill_plugin(adapter, objective), name="hill-plugin", origin="tests")
+    return replace(assemble("", load_config({**SMALL, **(config or {})}), known), id=run_id)
+
+
+class MemoryStore:
+    """A store that forgets when it goes; it keeps the same contract as the one that ships."""
+
+    def __init__(self) -> None:
+        self.keys: dict[tuple[str, Place], str] = {}
+        self.evaluations: dict[str, Evaluation] = {}
+        self.sigmas: dict[tuple[str, int], float | None] = {}
+
+    def recorded(self, run: str, stage: str, generation: int) -> dict[int, Evaluation]:
+        found = {
+            place.position: self.evaluations[key]
+            for (owner, place), key in self.keys.items()
+            if (owner, place.stage, place.generation) == (run, stage, generation)
+        }
+        return dict(sorted(found.items()))
+
+    def find(self, key: str) -> Evaluation | None:
+        return self.evaluations.get(key)
+
+    def record(self, run: str, place: Place, key: str, evaluation: Evaluation) -> None:
+        if (run, place) in self.keys:
+            raise StoreError(f"{place} is recorded already")
+        self.keys[run, place] = key
+        self.evaluations.setdefault(key, evaluation)
+
+    def record_generation(self, run: str, generation: int, sigma: float | None) -> None:
+        self.sigmas[run, generation] = sigma
+
+    def digest(self, run: str) -> str:
+        """Of all settings and scores of a run."""
+        rows = sorted((place, key) for (owner, place), key in self.keys.items() if owner == run)
+        return digest(
+            [[*place, dict(self.evaluations[key].setting), dict(self.evaluations[key].scores)] for place, key in rows]
+        )
+
+
+class Notes(Watcher):
+    """Writes down what it is told; stops the run with Ctrl-C after `patience` evaluations."""
+
+    def __init__(self, patience: int | None = None) -> None:
+        self.heard: list[str] = []
+        self.evaluations: list[SimpleNamespace] = []
+        self._patience = patience
+
+    def run_started(self, run: Run, work_done: int) -> None:
+        self.heard.append("run")
+
+    def stage_started(self, run: Run, stage: str, num_images: int) -> None:
+        self.heard.append(f"begin {stage}")
+
+    def evaluation_recorded(self, run: Run, place: Place, evaluation: Evaluation) -> None:
+        self.heard.append(f"{place.stage} {place.generation}.{place.position}")
+        self.evaluations.append(SimpleNamespace(place=place, evaluation=evaluation))
+        if self._patience is not None and len(self.evaluations) >= self._patience:
+            raise KeyboardInterrupt
+
+    def generation_told(
+        self, run: Run, generation: int, evaluations: Sequence[Evaluation], sigma: float | None
+    ) -> None:
+        self.heard.append(f"told {generation}")

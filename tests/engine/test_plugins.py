@@ -1,0 +1,172 @@
+"""Plugins: found by name, checked before they run, and unable to hurt a run that does not name them."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from closed_form import Hill, MemoryStore, Notes, hill_plugin, hill_run
+from trimpot.engine.errors import ConfigError, PluginError
+from trimpot.engine.hooks import hookimpl
+from trimpot.engine.loop import calibrate
+from trimpot.engine.plugins import KINDS, Plugins
+from trimpot.session import Announcer
+
+
+def _plugin(**factories: Any) -> object:
+    """A plugin that names adapters."""
+
+    class Plugin:
+        @hookimpl
+        def register_adapters(self, register: Any) -> None:
+            for name, factory in factories.items():
+                register(name, factory)
+
+    return Plugin()
+
+
+def _typed(*, speed: int, colour: str = "red", exact: bool = False) -> tuple[int, str, bool]:
+    return (speed, colour, exact)
+
+
+@pytest.fixture
+def plugins() -> Plugins:
+    """The built-ins and one plugin of tests."""
+    known = Plugins()
+    known.add(_plugin(typed=_typed), name="typed-plugin", origin="trimpot-typed")
+    return known
+
+
+def test_the_built_ins_register_through_the_same_hooks() -> None:
+    found = {kind: {each.name for each in Plugins().registrations(kind)} for kind in KINDS}
+    assert found["adapters"] >= {"sd3", "shapes"}
+    assert found["objectives"] >= {"shapes"}
+    assert found["optimizers"] >= {"cma-es", "random"}
+    assert found["prompts"] >= {"files", "shapes"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "said"),
+    [
+        ("adapters", "shape", "no adapter 'shape'; did you mean 'shapes'"),
+        ("optimizers", "cmaes", "no optimizer 'cmaes'; did you mean 'cma-es'"),
+        ("objectives", "shaeps", "no objective 'shaeps'; did you mean 'shapes'"),
+        ("prompts", "qqqq", "'qqqq'; known: 'files', 'shapes'"),
+    ],
+)
+def test_an_unknown_name_lists_near_misses(kind: str, name: str, said: str) -> None:
+    with pytest.raises(PluginError, match=said):
+        Plugins().get(kind, name)
+
+
+def test_a_clash_names_both_distributions(plugins: Plugins) -> None:
+    with pytest.raises(PluginError, match="adapters 'typed': trimpot-typed and trimpot-other"):
+        plugins.add(_plugin(typed=_typed), name="other-plugin", origin="trimpot-other")
+
+
+def test_one_name_may_mean_an_adapter_and_an_objective() -> None:
+    known = Plugins()
+    assert known.get("adapters", "shapes") is not known.get("objectives", "shapes")
+
+
+def test_options_reach_the_factory_with_their_types(plugins: Plugins) -> None:
+    assert plugins.make("adapters", "typed", {"speed": "3", "exact": True}) == (3, "red", True)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"sped": 3}, "adapter 'typed' takes no option 'sped'; did you mean 'speed'"),
+        ({"speed": "fast"}, "adapter 'typed': option 'speed': .*integer.*not 'fast'"),
+        ({"speed": 1, "colour": 7}, "adapter 'typed': option 'colour': .*string.*not 7"),
+        ({}, "adapter 'typed' needs the option 'speed'"),
+    ],
+)
+def test_an_option_that_does_not_fit_is_said_in_one_sentence(
+    plugins: Plugins, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        plugins.make("adapters", "typed", options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_configuration_may_not_set_what_the_engine_supplies() -> None:
+    with pytest.raises(ConfigError, match="optimizer 'cma-es' takes no option 'seed'"):
+        Plugins().make("optimizers", "cma-es", {"seed": 3}, Hill.space, start=Hill.space.defaults, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import a_module_that_is_not_there", "ModuleNotFoundError: No module named 'a_module_that_is_not_there'"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        (
+            "from trimpot import hookimpl\n@hookimpl\ndef register_adapters(register):\n    raise OSError('no device')",
+            "OSError: no device",
+        ),
+        (
+            "from trimpot import hookimpl\n@hookimpl\ndef register_adapters(registre):\n    pass",
+            "PluginValidationError: .*registre",
+        ),
+    ],
+)
+def test_a_broken_plugin_is_shown_and_stops_only_runs_that_name_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, reason: str
+) -> None:
+    (tmp_path / "broken_plugin.py").write_text(source)
+    information = tmp_path / "trimpot_broken-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: trimpot-broken\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text("[trimpot]\nbroken = broken_plugin\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.invalidate_caches()
+    monkeypatch.delitem(sys.modules, "broken_plugin", raising=False)
+
+    known = Plugins()
+    monkeypatch.delitem(sys.modules, "broken_plugin", raising=False)
+
+    [broken] = known.broken
+    assert (broken.name, broken.origin) == ("broken", "trimpot-broken")
+    with pytest.raises(PluginError, match=rf"(?s)no adapter 'broken-model'.*could not import: broken: {reason}"):
+        known.get("adapters", "broken-model")
+    assert known.get("adapters", "shapes").origin == "trimpot"
+
+
+def test_a_plugin_that_fails_while_watching_does_not_stop_a_run() -> None:
+    heard: list[int] = []
+
+    class Careless:
+        @hookimpl
+        def evaluation_recorded(self, place: Any) -> None:
+            heard.append(place.position)
+            raise RuntimeError("the dashboard is down")
+
+    class Careful:
+        @hookimpl
+        def generation_told(self, generation: int, sigma: float | None) -> None:
+            heard.append(100 + generation)
+
+    known = Plugins()
+    known.add(Careless(), name="careless", origin="tests")
+    known.add(Careful(), name="careful", origin="tests")
+    with pytest.warns(UserWarning, match="plugin careless failed while watching.*the dashboard is down"):
+        watched = calibrate(hill_run(), MemoryStore(), Announcer(known))
+    assert heard == [0, 100, 101, 102]
+    assert watched == calibrate(hill_run(), MemoryStore(), Notes())
+
+
+def test_plugins_do_not_see_each_other_s_registrations() -> None:
+    known = Plugins()
+    known.add(hill_plugin(), name="hill-plugin", origin="tests")
+    assert known.get("adapters", "hill").origin == "tests"
+    assert known.get("adapters", "sd3").origin == "trimpot"
+
+
+def test_the_built_ins_register_whatever_was_imported_before() -> None:
+    importlib.import_module("trimpot.optimizers.cma_es")
+    importlib.import_module("trimpot.objectives.shapes")
+    known = Plugins()
+    assert all(callable(each.factory) for kind in KINDS for each in known.registrations(kind))

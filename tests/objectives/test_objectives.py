@@ -1,0 +1,37 @@
+"""The rewards that ship keep the contract that every reward keeps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from trimpot.engine.plugins import Plugins
+from trimpot.engine.seams import Objective
+from trimpot.objectives.shapes.drawing import draw, to_bytes
+from trimpot.objectives.shapes.scenes import parse
+from trimpot.testing import ObjectiveContract
+
+
+class TestShapesReward(ObjectiveContract):
+    """The checker of the embedded world."""
+
+    @pytest.fixture
+    def objective(self) -> Objective:
+        made = Plugins().make("objectives", "shapes", {})
+        assert isinstance(made, Objective)
+        return made
+
+    @pytest.fixture
+    def examples(self) -> list[tuple[Any, str]]:
+        prompts = ("a red circle", "a blue square", "two green triangles")
+        pictures = [to_bytes(draw(parse(prompt), np.random.default_rng(0))) for prompt in prompts]
+        return [*zip(pictures, prompts, strict=True), (pictures[0], prompts[1])]
+
+
+def test_the_prompts_that_ship_are_disjoint_and_can_all_be_parsed() -> None:
+    prompts = Plugins().make("prompts", "shapes", {})
+    for stage in ("train", "validation", "test"):
+        assert len(prompts.pool(stage)) >= 48
+        for prompt in prompts.pool(stage):
+            parse(prompt)

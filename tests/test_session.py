@@ -1,0 +1,183 @@
+"""Starting and resuming: whatever ends a run, the store says so and nothing recorded is lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from closed_form import SMALL, Height, Hill, Notes, hill_plugin
+from numpy.typing import NDArray
+from trimpot import session
+from trimpot.engine.config import load_config
+from trimpot.engine.errors import ConfigError, ReplayError, ScoreError, StoreError
+from trimpot.engine.plugins import Plugins
+from trimpot.engine.seams import Adapter, Objective
+from trimpot.storage import SqliteStore
+
+CONFIG = load_config(SMALL)
+
+
+class Installed:
+    """What is installed in this process: the hill, and whatever a test puts in its place."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+        self.put()
+
+    def put(self, adapter: Adapter | None = None, objective: Objective | None = None) -> None:
+        known = Plugins()
+        known.add(hill_plugin(adapter, objective), name="hill-plugin", origin="tests")
+        self._monkeypatch.setattr(session, "plugins", lambda: known)
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Installed:
+    """The hill."""
+    return Installed(monkeypatch)
+
+
+def _shown(folder: Path, run: str = "hill-1") -> dict[str, Any]:
+    with SqliteStore(folder, create=False) as store:
+        return session.summary(store, store.run(run))
+
+
+def _interrupt(folder: Path, patience: int = 9) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        session.start(CONFIG, folder, (Notes(patience),))
+
+
+def test_a_finished_run_shows_everything_that_is_promised(installed: Installed, tmp_path: Path) -> None:
+    assert session.start(CONFIG, tmp_path) == "hill-1"
+    shown = _shown(tmp_path)
+    assert json.loads(json.dumps(shown, allow_nan=False)) == shown
+    assert (shown["run"], shown["status"]) == ("hill-1", "finished")
+    assert set(shown["gain"]) == {"mean", "low", "high", "num_images"}
+    assert shown["num_evaluations"] > 25
+    assert shown["num_images"] > 80
+    assert shown["seconds"] > 0
+    assert Path(shown["calibration"]).is_file()
+    assert Path(shown["report"]).is_file()
+    assert shown["error"] is None
+
+
+def test_stopped_by_ctrl_c_it_resumes_to_the_digest_of_a_run_that_never_was(
+    installed: Installed, tmp_path: Path
+) -> None:
+    session.start(CONFIG, tmp_path / "undisturbed")
+    _interrupt(tmp_path / "stopped")
+    assert _shown(tmp_path / "stopped")["status"] == "interrupted"
+    assert _shown(tmp_path / "stopped")["num_evaluations"] == 9
+    assert session.resume(None, tmp_path / "stopped") == "hill-1"
+    whole, resumed = (_shown(tmp_path / name) for name in ("undisturbed", "stopped"))
+    for key in ("digest", "status", "num_evaluations", "num_images", "gain", "outcome"):
+        assert resumed[key] == whole[key], key
+
+
+def test_the_clock_counts_over_all_resumes(installed: Installed, tmp_path: Path) -> None:
+    _interrupt(tmp_path)
+    before = _shown(tmp_path)["seconds"]
+    session.resume("hill-1", tmp_path)
+    assert _shown(tmp_path)["seconds"] > before > 0
+
+
+def test_a_reward_that_fails_fails_the_run_with_its_sentence_and_mended_it_goes_on(
+    installed: Installed, tmp_path: Path
+) -> None:
+    class Failing(Height):
+        left = 12
+
+        def score(self, outputs: Sequence[Any], prompts: Sequence[str]) -> NDArray[np.float64]:
+            self.left -= 1
+            scores = super().score(outputs, prompts)
+            return scores if self.left >= 0 else scores * np.nan
+
+    installed.put(objective=Failing())
+    with pytest.raises(ScoreError):
+        session.start(CONFIG, tmp_path)
+    shown = _shown(tmp_path)
+    assert (shown["status"], shown["num_evaluations"]) == ("failed", 12)
+    assert "objective 'height' returned nan" in shown["error"]
+
+    installed.put()
+    session.resume(None, tmp_path)
+    session.start(CONFIG, tmp_path / "undisturbed")
+    assert _shown(tmp_path)["digest"] == _shown(tmp_path / "undisturbed")["digest"]
+    assert _shown(tmp_path)["error"] is None
+
+
+def test_a_run_is_not_continued_on_another_backbone(installed: Installed, tmp_path: Path) -> None:
+    class Retrained(Hill):
+        def describe(self) -> dict[str, Any]:
+            return {"id": "hill", "revision": 2}
+
+    _interrupt(tmp_path)
+    installed.put(adapter=Retrained())
+    with pytest.raises(StoreError, match="run hill-1 was begun with another backbone or reward") as caught:
+        session.resume(None, tmp_path)
+    assert "\n" not in str(caught.value)
+    installed.put()
+    session.resume(None, tmp_path)
+    assert _shown(tmp_path)["status"] == "finished"
+
+
+def test_a_record_that_was_tampered_with_stops_the_replay(installed: Installed, tmp_path: Path) -> None:
+    _interrupt(tmp_path)
+    with SqliteStore(tmp_path) as store:
+        query = "SELECT evaluation FROM candidates WHERE stage = 'search' AND position = 4"
+        [row] = store._db.query(query)
+        setting = json.dumps(dict.fromkeys(Hill.space.names, 1.25))
+        store._db.conn.execute("UPDATE evaluations SET setting = ? WHERE key = ?", [setting, row["evaluation"]])
+    with pytest.raises(ReplayError, match=r"search generation 0, candidate 4, knob\.0 is not what was recorded"):
+        session.resume(None, tmp_path)
+    assert _shown(tmp_path)["status"] == "failed"
+
+
+def test_resuming_a_finished_run_does_nothing(installed: Installed, tmp_path: Path) -> None:
+    session.start(CONFIG, tmp_path)
+    before = _shown(tmp_path)
+    installed.put(adapter=(adapter := Hill()))
+    assert session.resume("hill-1", tmp_path) == "hill-1"
+    assert adapter.calls == []
+    assert _shown(tmp_path) == before
+    with pytest.raises(StoreError, match=r"every run in .* has finished"):
+        session.resume(None, tmp_path)
+
+
+def test_the_latest_unfinished_run_is_resumed(installed: Installed, tmp_path: Path) -> None:
+    _interrupt(tmp_path)
+    _interrupt(tmp_path)
+    assert session.resume(None, tmp_path) == "hill-2"
+    assert session.resume(None, tmp_path) == "hill-1"
+
+
+def test_a_run_that_another_process_holds_is_left_alone(installed: Installed, tmp_path: Path) -> None:
+    _interrupt(tmp_path)
+    with SqliteStore(tmp_path) as store, store.lock("hill-1"):
+        with pytest.raises(StoreError, match="another process is working on run hill-1"):
+            session.resume("hill-1", tmp_path)
+        assert store.run("hill-1").status == "running"
+    assert _shown(tmp_path)["num_evaluations"] == 9
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"optimizer": {"sigma0": -1}}, {"optimizer": {"sigma": 1}}, {"prompts": {"name": "files", "train": "absent.txt"}}],
+)
+def test_a_run_that_cannot_be_assembled_leaves_no_trace(
+    installed: Installed, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError):
+        session.start(load_config({**SMALL, **change}), tmp_path / "runs")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_is_called_after_its_backbone_or_as_it_is_told(installed: Installed, tmp_path: Path) -> None:
+    assert session.start(load_config(SMALL, ["name=night"]), tmp_path) == "night-1"
+    assert session.start(CONFIG, tmp_path) == "hill-1"
+    assert session.start(CONFIG, tmp_path) == "hill-2"
+    first, second = _shown(tmp_path), _shown(tmp_path, "hill-2")
+    assert first["digest"] == second["digest"]
