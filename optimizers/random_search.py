@@ -56,4 +56,4 @@ class RandomSearch(Optimizer):
 
     def recommend(self) -> Vector:
         """The fittest sample. See `Optimizer.recommend`."""
-        return self._best.copy()
+        return np.array(self._best, dtype=np.float64)

@@ -140,18 +140,19 @@ class SqliteStore:
         return [self._row(row) for row in self._read("SELECT * FROM runs ORDER BY created, rowid")]
 
     def _row(self, row: Mapping[str, Any]) -> RunRow:
-        return RunRow(
-            id=row["id"],
-            created=row["created"],
-            identity=row["identity"],
-            config=json.loads(row["config"]),
-            versions=json.loads(row["versions"]),
-            seconds=row["seconds"],
-            stop_reason=row["stop_reason"],
-            outcome=json.loads(row["outcome"]) if row["outcome"] else None,
-            error=row["error"],
-            locked=self._locked(row["id"]),
-        )
+        with _decoding(row):
+            return RunRow(
+                id=row["id"],
+                created=row["created"],
+                identity=row["identity"],
+                config=json.loads(row["config"]),
+                versions=json.loads(row["versions"]),
+                seconds=row["seconds"],
+                stop_reason=row["stop_reason"],
+                outcome=json.loads(row["outcome"]) if row["outcome"] else None,
+                error=row["error"],
+                locked=self._locked(row["id"]),
+            )
 
     def update_run(self, run_id: str, **columns: Any) -> None:
         """Set columns of a run; mappings are kept as JSON."""
@@ -308,16 +309,17 @@ _SELECT = (
 
 def _evaluation(row: Mapping[str, Any]) -> Evaluation:
     """Rebuild an evaluation; weights belong to the run and are set by whoever asks."""
-    scores = {name: tuple(values) for name, values in json.loads(row["scores"]).items()}
-    return Evaluation(
-        setting=json.loads(row["setting"]),
-        bucket=Bucket(tuple(json.loads(row["prompts"])), tuple(json.loads(row["seeds"]))),
-        num_steps=row["num_steps"],
-        scores=scores,
-        weights=dict.fromkeys(scores, 1.0),
-        generate_seconds=row["generate_seconds"],
-        score_seconds=row["score_seconds"],
-    )
+    with _decoding(row):
+        scores = {name: tuple(values) for name, values in json.loads(row["scores"]).items()}
+        return Evaluation(
+            setting=json.loads(row["setting"]),
+            bucket=Bucket(tuple(json.loads(row["prompts"])), tuple(json.loads(row["seeds"]))),
+            num_steps=row["num_steps"],
+            scores=scores,
+            weights=dict.fromkeys(scores, 1.0),
+            generate_seconds=row["generate_seconds"],
+            score_seconds=row["score_seconds"],
+        )
 
 
 def _refuse_foreign(path: Path) -> None:
@@ -346,8 +348,20 @@ def _sentences(what: str) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         hint = "it is corrupt or no SQLite database" if type(error) is sqlite3.DatabaseError else str(error)
         raise StoreError(f"{what}: {hint}") from error
+    except UnicodeDecodeError as error:  # SQLite's own complaint quotes damaged text
+        raise StoreError(f"{what}: it is corrupt") from error
     except OSError as error:
         raise StoreError(f"{what}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _decoding(row: Mapping[str, Any]) -> Iterator[None]:
+    """Turn a row that SQLite reads and nobody can understand into one sentence."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        name = row.get("key", row.get("id"))
+        raise StoreError(f"the record {name!r} of the store is damaged ({error}); restore the file") from error
 
 
 def _dump(value: object) -> str:

@@ -149,6 +149,18 @@ def grid(pipe: StableDiffusion3Pipeline, out: Path, steps: int, guidance: float)
     print(out)
 
 
+def schedule(pipe: StableDiffusion3Pipeline, count: int, steps: Sequence[int], guidance: float) -> None:
+    """The reward by schedule: its shift, and the noise level from which the last step jumps to zero."""
+    texts = repeated(scenes.prompts("validation"), count)
+    shipped = pipe.scheduler.config
+    for shift in (1.0, 2.0, 3.0):
+        for terminal in (None, 0.15, 0.25, 0.35):
+            pipe.scheduler = type(pipe.scheduler).from_config(shipped, shift=shift, shift_terminal=terminal)
+            for number in steps:
+                verdicts = [check(p, t) for p, t in zip(make(pipe, texts, number, guidance), texts, strict=True)]
+                print(line(f"shift {shift} terminal {terminal} steps {number}", verdicts), flush=True)
+
+
 def cost(pipe: StableDiffusion3Pipeline, model: Path, steps: int, guidance: float) -> None:
     """Size on disk, parameters, and milliseconds a picture on one thread."""
     torch.set_num_threads(1)
@@ -171,9 +183,9 @@ def cost(pipe: StableDiffusion3Pipeline, model: Path, steps: int, guidance: floa
 
 
 def main() -> None:
-    """Runs one of the five."""
+    """Runs one of the six."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["checker", "vae", "table", "grid", "cost"])
+    parser.add_argument("what", choices=["checker", "vae", "table", "grid", "schedule", "cost"])
     parser.add_argument("--model", type=Path, default=Path("adapters/shapes"))
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--steps", type=int, nargs="+", default=None)
@@ -193,6 +205,8 @@ def main() -> None:
         table(pipe, options.count, options.steps or STEPS, options.guidance or GUIDANCE)
     elif options.what == "grid":
         grid(pipe, options.out, steps[0], guidance[0])
+    elif options.what == "schedule":
+        schedule(pipe, options.count, options.steps or (4, 6), guidance[0])
     else:
         cost(pipe, options.model, steps[0], guidance[0])
 

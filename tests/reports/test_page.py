@@ -135,12 +135,16 @@ def test_a_finished_run_says_its_gain_and_nothing_better(begin: Any) -> None:
         assert f"<td>{version}</td>" in body
 
 
-def test_figures_hold_the_numbers_of_the_store(begin: Any) -> None:
+def test_figures_hold_the_numbers_of_the_store(begin: Any, tmp_path: Path) -> None:
     facts, text = begin(Hill())
     lines = {line["name"]: line for line in figure(text, "search")["data"]}
     outcome = facts.row.outcome
     assert lines["validation"]["y"] == [check["score"] for check in outcome["checks"]]
     assert lines["training, mean"]["x"] == [1, 2, 3]
+    with SqliteStore(tmp_path, create=False) as store:
+        told = [[e.fitness for e in store.recorded("hill-1", "search", number).values()] for number in range(3)]
+    assert lines["training, mean"]["y"] == pytest.approx([np.mean(fitness) for fitness in told])
+    assert lines["training, best candidate"]["y"] == [max(fitness) for fitness in told]
     assert max(lines["training, best candidate"]["y"]) <= outcome["best_training"] == facts.best_training
     assert lines["neutral, first training bucket"]["y"] == [outcome["reference"]]
     assert [y for line in figure(text, "knobs")["data"] for y in line["y"]] == list(outcome["calibrated"].values())
@@ -226,6 +230,10 @@ def test_a_large_picture_is_reduced_and_a_damaged_one_is_left_out(tmp_path: Path
     shown = _image(tmp_path / "large.png", "neutral")
     assert 'width="640" height="480"' in shown and "data:image/jpeg;base64," in shown
     assert _image(tmp_path / "damaged.png", "neutral") == ""
+
+
+def test_a_name_in_a_figure_cannot_end_its_script() -> None:
+    assert page._chart("knobs", '{"name": "</script><script>"}').count("<script") == 1
 
 
 def test_prompts_ahead_and_behind_add_up(begin: Any) -> None:

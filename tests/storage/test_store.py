@@ -152,7 +152,8 @@ def test_a_store_damaged_anywhere_is_read_right_or_refused_in_a_sentence(path: P
         damaged = bytearray(whole)
         if trial % 2:
             start = generator.randrange(len(whole))
-            damaged[start : start + 400] = generator.randbytes(400)
+            length = generator.choice([2, 20, 400])
+            damaged[start : start + length] = generator.randbytes(length)
         else:
             damaged = damaged[: generator.randrange(100, len(whole))]
         for leftover in path.parent.glob(f"{FILE_NAME}*"):
@@ -165,7 +166,7 @@ def test_a_store_damaged_anywhere_is_read_right_or_refused_in_a_sentence(path: P
         except StoreError as error:
             refused += 1
             assert "\n" not in str(error)
-    assert refused > 30
+    assert refused > 20
 
 
 def test_a_store_of_a_newer_trimpot_is_refused_untouched(path: Path) -> None:
