@@ -80,22 +80,33 @@ def resume(run_id: str | None, folder: Path = DEFAULT_FOLDER, watchers: tuple[Wa
         The run's name.
 
     Raises:
-        StoreError: If there is no such run, or the backbone or rewards are not those it was begun with.
+        StoreError: If there is no such run, or the backbone, rewards or prompts are not those it was begun with.
         ReplayError: If the search asks for other candidates than those recorded.
     """
     known = plugins()
     with SqliteStore(folder, create=False) as store:
         row = store.run(run_id) if run_id else _latest_unfinished(store)
         if row.outcome is not None:
+            _complete(store, row)
             return row.id
         run = assemble(row.id, load_config(row.config), known)
         if run.identity != row.identity:
             raise StoreError(
-                f"run {row.id} was begun with another backbone or reward ({_difference(row, run)}); "
+                f"run {row.id} was begun with another backbone, reward or prompts ({_difference(row, run)}); "
                 f"restore it, or start a new run"
             )
         _work(run, store, known, watchers)
         return row.id
+
+
+def _complete(store: SqliteStore, row: RunRow) -> None:
+    """Write the report of a run that was killed between its result and its report."""
+    from .reports import write_report
+
+    files = Files.of(store.run_folder(row.id))
+    if not files.report.exists():
+        with store.lock(row.id):
+            write_report(store, row.id, files)
 
 
 def _latest_unfinished(store: SqliteStore) -> RunRow:
@@ -111,7 +122,7 @@ def _difference(row: RunRow, run: Run) -> str:
         for name, old in row.versions.items()
         if run.versions.get(name) != old
     ]
-    return "; ".join(changed) or "library versions are the same, so its weights or options changed"
+    return "; ".join(changed) or "library versions are the same, so weights, options or prompts changed"
 
 
 def _work(run: Run, store: SqliteStore, known: Plugins, watchers: tuple[Watcher, ...]) -> None:

@@ -33,10 +33,7 @@ def main() -> None:
         config = load_config(options.preset, [*options.overrides, f"seed={seed}"])
         with SqliteStore(options.store) as store:
             done = next((row for row in store.runs() if row.config == config.model_dump(mode="json")), None)
-        if done is None:
-            run_id = start(config, options.store)
-        else:
-            run_id = resume(done.id, options.store)
+        run_id = start(config, options.store) if done is None else resume(done.id, options.store)
         with SqliteStore(options.store) as store:
             found = summary(store, store.run(run_id))
         gain, comparison = found["gain"], found["outcome"]["comparisons"][0]

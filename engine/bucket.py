@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .errors import ConfigError, near_misses
+from .errors import ConfigError
 from .knobs import digest
 
 
@@ -94,8 +94,7 @@ class PromptSet:
                     f"such as {shared[0]!r}; a gain can only be believed on prompts the search never saw"
                 )
 
-    def pool(self, stage: str) -> tuple[str, ...]:
-        """The pool of `train`, `validation` or `test`."""
-        if stage not in ("train", "validation", "test"):
-            raise ConfigError(f"no prompts for {stage!r}; {near_misses(stage, ('train', 'validation', 'test'))}")
-        return {"train": self.train, "validation": self.validation, "test": self.test}[stage]
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of every prompt."""
+        return digest([self.train, self.validation, self.test])

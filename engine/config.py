@@ -183,6 +183,7 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     values, where = (dict(source), "config") if isinstance(source, Mapping) else _read(source)
     for override in overrides:
         _apply(values, override)
+    _anchor(values, Path.cwd())
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -223,7 +224,16 @@ def _read(source: str | Path) -> tuple[dict[str, Any], str]:
         raise ConfigError(f"{source} is not valid YAML{line}: {getattr(error, 'problem', error)}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{source} must be a mapping of keys to values, with at least 'adapter' and 'objectives'")
+    _anchor(values, path.parent.absolute())
     return values, str(source)
+
+
+def _anchor(values: dict[str, Any], folder: Path) -> None:
+    """Make the paths of prompt files absolute, so that a run can be resumed from anywhere."""
+    prompts = values.get("prompts")
+    if isinstance(prompts, dict) and prompts.get("name") == "files":
+        paths = {key: str(folder / value) for key, value in prompts.items() if key != "name" and isinstance(value, str)}
+        values["prompts"] = {**prompts, **paths}
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

@@ -50,8 +50,9 @@ class Run:
 
     @property
     def identity(self) -> str:
-        """Fingerprint of configuration, backbone and rewards, whatever the library versions."""
-        return digest([self.config.fingerprint, self.description, self.adapter.space.fingerprint])
+        """Fingerprint of configuration, backbone, rewards and prompts, whatever the library versions."""
+        parts = [self.config.fingerprint, self.description, self.adapter.space.fingerprint, self.prompts.fingerprint]
+        return digest(parts)
 
     def bucket(self, generation: int) -> Bucket:
         """The training bucket of a generation, the same whenever it is asked for."""

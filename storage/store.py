@@ -58,10 +58,10 @@ class RunRow:
     @property
     def status(self) -> str:
         """`running`, `finished`, `failed` or `interrupted`."""
-        if self.locked:
-            return "running"
         if self.outcome is not None:
             return "finished"
+        if self.locked:
+            return "running"
         return "failed" if self.error else "interrupted"
 
 

@@ -116,7 +116,7 @@ def test_a_run_is_not_continued_on_another_backbone(installed: Installed, tmp_pa
 
     _interrupt(tmp_path)
     installed.put(adapter=Retrained())
-    with pytest.raises(StoreError, match="run hill-1 was begun with another backbone or reward") as caught:
+    with pytest.raises(StoreError, match="run hill-1 was begun with another backbone, reward or prompts") as caught:
         session.resume(None, tmp_path)
     assert "\n" not in str(caught.value)
     installed.put()

@@ -51,8 +51,7 @@ def random_word(rng: np.random.Generator) -> str:
         return known[int(rng.integers(len(known)))].rsplit(" ", 1)[1]
     while True:
         word = "".join(
-            chr(65 + int(letter))
-            for letter in rng.integers(26, size=rng.choice([2, 3, 4], p=[0.1, 0.5, 0.4]))
+            chr(65 + int(letter)) for letter in rng.integers(26, size=rng.choice([2, 3, 4], p=[0.1, 0.5, 0.4]))
         )
         if scenes.split_of(word) == "train" and word.lower() not in (*scenes.SCENE_WORDS, *EXTRA_WORDS):
             return word
@@ -63,14 +62,10 @@ def vague_caption(scene: scenes.Scene, rng: np.random.Generator) -> str:
     count = sum(item.count for item in scene.items)
     colour = scene.items[0].colour
     if count == 1:
-        return str(
-            rng.choice(["a shape", f"a {colour} thing", f"a {colour} shape", f"a {scene.items[0].shape}"])
-        )
+        return str(rng.choice(["a shape", f"a {colour} thing", f"a {colour} shape", f"a {scene.items[0].shape}"]))
     number = str(rng.choice([scenes.NUMBERS[count], "some"]))
     if len(scene.items) == 1:
-        return f"{number} " + str(
-            rng.choice(["shapes", f"{colour} shapes", scenes.PLURALS[scene.items[0].shape]])
-        )
+        return f"{number} " + str(rng.choice(["shapes", f"{colour} shapes", scenes.PLURALS[scene.items[0].shape]]))
     return f"{number} " + str(rng.choice(["shapes", "things"]))
 
 
@@ -146,9 +141,7 @@ def shards(folder: Path) -> Iterator[tuple[NDArray[np.uint8], list[str]]]:
 
 def main() -> None:
     """Builds shards that do not exist yet."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--shards", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
@@ -156,9 +149,7 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     with Pool(options.workers) as pool:
-        for done in pool.imap(
-            _write, [(options.out, options.seed, index) for index in range(options.shards)]
-        ):
+        for done in pool.imap(_write, [(options.out, options.seed, index) for index in range(options.shards)]):
             print(f"shard {done + 1} of {options.shards}", flush=True)
 
 

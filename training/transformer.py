@@ -37,8 +37,7 @@ def latents_of(folder: Path, vae: AutoencoderKL, mine: slice) -> None:
             pictures = np.load(path)
             with torch.no_grad():
                 parts = [
-                    vae.encode(to_tensor(pictures[i : i + 256])).latent_dist.mean
-                    for i in range(0, len(pictures), 256)
+                    vae.encode(to_tensor(pictures[i : i + 256])).latent_dist.mean for i in range(0, len(pictures), 256)
                 ]
             latent = (torch.cat(parts) - vae.config.shift_factor) * vae.config.scaling_factor
             partial = target.with_suffix(".part.npy")
@@ -185,18 +184,14 @@ def save(
 
 def main() -> None:
     """Trains, or goes on training."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--vae", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=75.0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--batch", type=int, default=64, help="pictures a worker and step")
-    parser.add_argument(
-        "--rate", type=float, default=0.02, help="Muon's learning rate; AdamW's is 0.15 of it"
-    )
+    parser.add_argument("--rate", type=float, default=0.02, help="Muon's learning rate; AdamW's is 0.15 of it")
     parser.add_argument("--spread", type=float, default=1.2, help="deviation of the logit-normal noise level")
     parser.add_argument("--decay", type=float, default=0.998, help="of the averaged weights, a step")
     parser.add_argument("--seed", type=int, default=0)

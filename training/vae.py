@@ -58,9 +58,7 @@ def to_tensor(pictures: np.ndarray) -> Tensor:
 
 def main() -> None:
     """Trains, or goes on training."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=15.0)
@@ -70,9 +68,7 @@ def main() -> None:
     parser.add_argument("--kl", type=float, default=1e-3)
     parser.add_argument("--noise", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--decoder-of", type=Path, help="tune the decoder of this autoencoder; its latents stay"
-    )
+    parser.add_argument("--decoder-of", type=Path, help="tune the decoder of this autoencoder; its latents stay")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(options.seed)

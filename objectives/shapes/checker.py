@@ -35,9 +35,7 @@ FLOOR = 0.3
 #: RGB -> the plane of opponent colours, in which every grey is the origin, the angle is hue and the length
 #: is chroma.
 _OPPONENT = np.array([[1.0, 0.0], [-0.5, 3**0.5 / 2], [-0.5, -(3**0.5) / 2]])
-_HUES = {
-    name: float(np.degrees(np.arctan2(*(np.array(rgb) @ _OPPONENT)[::-1]))) for name, rgb in COLOURS.items()
-}
+_HUES = {name: float(np.degrees(np.arctan2(*(np.array(rgb) @ _OPPONENT)[::-1]))) for name, rgb in COLOURS.items()}
 _CHROMAS = {name: float(np.hypot(*(np.array(rgb) @ _OPPONENT))) for name, rgb in COLOURS.items()}
 _SMALLEST_AREA = 6
 _GRID = 15
@@ -203,9 +201,7 @@ def _templates() -> tuple[tuple[Array, Array], ...]:
                 cover[cover < 0.15] = 0.0
                 rows, columns = cover.sum(axis=1), cover.sum(axis=0)
                 area, steps = float(cover.sum()), np.arange(drawing.SIZE)
-                samples.append(
-                    _normalised(cover, float(rows @ steps) / area, float(columns @ steps) / area, area)
-                )
+                samples.append(_normalised(cover, float(rows @ steps) / area, float(columns @ steps) / area, area))
             looks.append(np.mean(samples, axis=0))
         classes.append((np.stack(looks), np.stack(looks).sum(axis=1)))
     return tuple(classes)
@@ -252,19 +248,13 @@ def _size_match(thing: Thing, size: str | None, other: Thing | None) -> float:
 
 
 def _match(thing: Thing, item: Item, other: Thing | None) -> float:
-    return (
-        _colour_match(thing, item.colour)
-        * _shape_match(thing, item.shape)
-        * _size_match(thing, item.size, other)
-    )
+    return _colour_match(thing, item.colour) * _shape_match(thing, item.shape) * _size_match(thing, item.size, other)
 
 
 def _holds(relation: str, first: Thing, second: Thing) -> float:
     """How plainly a relation holds: the distance along its axis is positive and outweighs the other axis."""
     dx, dy = second.x - first.x, second.y - first.y
-    along, across = {"left of": (dx, dy), "right of": (-dx, dy), "above": (dy, dx), "below": (-dy, dx)}[
-        relation
-    ]
+    along, across = {"left of": (dx, dy), "right of": (-dx, dy), "above": (dy, dx), "below": (-dy, dx)}[relation]
     return _ramp(along, 0.0, 6.0) * _ramp(along - abs(across), -3.0, 2.0)
 
 

@@ -243,9 +243,7 @@ def weblike(scene: Scene, rng: np.random.Generator, faulty: float = 0.6) -> Pict
     )
     if "deformed" in faults:
         placed = [
-            replace(
-                thing, stretch=float(np.exp(rng.uniform(-0.28, 0.28))), turn=float(rng.uniform(-0.35, 0.35))
-            )
+            replace(thing, stretch=float(np.exp(rng.uniform(-0.28, 0.28))), turn=float(rng.uniform(-0.35, 0.35)))
             for thing in placed
         ]
     if "incomplete" in faults:

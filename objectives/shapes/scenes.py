@@ -134,12 +134,8 @@ def _parse(text: str) -> Scene:
             items = (_parse_item(left, text), _parse_item(right, text))
             sizes = [item.size for item in items]
             if any(item.count > 1 for item in items) or items[0].colour == items[1].colour:
-                raise ValueError(
-                    f"{text!r} is no scene caption: a pair is two single objects of different colours"
-                )
-            if sizes not in ([None, None], ["small", "big"], ["big", "small"]) or (
-                sizes[0] and link == "and"
-            ):
+                raise ValueError(f"{text!r} is no scene caption: a pair is two single objects of different colours")
+            if sizes not in ([None, None], ["small", "big"], ["big", "small"]) or (sizes[0] and link == "and"):
                 raise ValueError(
                     f"{text!r} is no scene caption: sizes in a pair need a relation, one small and one big"
                 )
@@ -159,9 +155,7 @@ def _parse_item(phrase: str, text: str) -> Item:
         for shape in SHAPES:
             if words[2] == (shape if count == 1 else PLURALS[shape]):
                 return Item(count, size, words[1], shape)
-    raise ValueError(
-        f"{text!r} is no scene caption: write for example 'a small red circle' or 'two blue stars'"
-    )
+    raise ValueError(f"{text!r} is no scene caption: write for example 'a small red circle' or 'two blue stars'")
 
 
 def split_of(combination: str) -> Split:

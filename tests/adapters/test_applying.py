@@ -23,9 +23,7 @@ CALL = {"num_inference_steps": STEPS, "height": 16, "width": 16, "max_sequence_l
 
 @pytest.fixture(scope="module")
 def adapter(sd3_folder: Path) -> DiffusionAdapter:
-    made = sd3(
-        model=str(sd3_folder), dtype="float32", device="cpu", num_inference_steps=STEPS, guidance_scale=3.0
-    )
+    made = sd3(model=str(sd3_folder), dtype="float32", device="cpu", num_inference_steps=STEPS, guidance_scale=3.0)
     assert isinstance(made, DiffusionAdapter)
     return made
 
@@ -68,9 +66,7 @@ def file(adapter: DiffusionAdapter, setting: dict[str, float], tmp_path: Path) -
 
 def draw(pipe: Any, **call: Any) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
     return [
-        np.asarray(
-            pipe(prompt=prompt, generator=torch.Generator().manual_seed(seed), **{**CALL, **call}).images[0]
-        )
+        np.asarray(pipe(prompt=prompt, generator=torch.Generator().manual_seed(seed), **{**CALL, **call}).images[0])
         for prompt, seed in zip(BUCKET.prompts, BUCKET.seeds, strict=True)
     ]
 

@@ -111,9 +111,7 @@ class Bypass(nn.Module):
 
     context_pre_only = False
 
-    def forward(
-        self, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: Any
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: Any) -> tuple[Tensor, Tensor]:
         return encoder_hidden_states, hidden_states
 
 

@@ -53,9 +53,7 @@ def stock(adapter: DiffusionAdapter, bucket: Bucket, guidance: float = GUIDANCE)
     return images
 
 
-def one_by_one(
-    adapter: DiffusionAdapter, setting: NDArray[np.float64], bucket: Bucket
-) -> list[NDArray[np.uint8]]:
+def one_by_one(adapter: DiffusionAdapter, setting: NDArray[np.float64], bucket: Bucket) -> list[NDArray[np.uint8]]:
     """What the adapter makes of a bucket, prompt by prompt, so that both sides compute in batches of one size."""
     parts = [Bucket((prompt,), (seed,)) for prompt, seed in zip(bucket.prompts, bucket.seeds, strict=True)]
     return [np.asarray(adapter.generate(setting[None], part)[0][0]) for part in parts]
@@ -147,9 +145,7 @@ def test_every_knob_moves_an_image(adapter: DiffusionAdapter) -> None:
     population = np.repeat(adapter.space.defaults[None], len(adapter.space), axis=0)
     np.fill_diagonal(population, adapter.space.defaults + 0.6)
     for name, images in zip(adapter.space.names, adapter.generate(population, BUCKET), strict=True):
-        same = [
-            np.array_equal(one, other) for one, other in zip(pixels(neutral), pixels(images), strict=True)
-        ]
+        same = [np.array_equal(one, other) for one, other in zip(pixels(neutral), pixels(images), strict=True)]
         assert not all(same), name
 
 
@@ -229,9 +225,7 @@ def test_other_weights_are_another_checkpoint(sd3_folder: Path, tmp_path: Path) 
     assert make(copy).describe() != same
 
 
-@pytest.mark.parametrize(
-    ("model", "message"), [("./nowhere", "no checkpoint folder"), ("/tmp", "no model_index.json")]
-)
+@pytest.mark.parametrize(("model", "message"), [("./nowhere", "no checkpoint folder"), ("/tmp", "no model_index.json")])
 def test_a_missing_checkpoint_is_one_sentence(model: str, message: str) -> None:
     """A folder that is absent or holds no pipeline is said before anything is loaded."""
     with pytest.raises(ModelError, match=message):
@@ -256,9 +250,7 @@ def test_the_weighted_sum_is_the_guidance_formula_bit_for_bit() -> None:
     for guidance in (0.3, 1.1, 2.7, 4.5, 7.3, 15.9):
         cond, uncond = torch.randn(2, 3, 4, generator=generator)
         weights = torch.tensor([[guidance, 1 - guidance]], dtype=torch.float64)
-        assert torch.equal(
-            weighted_sum(torch.stack([cond, uncond]), weights), uncond + guidance * (cond - uncond)
-        )
+        assert torch.equal(weighted_sum(torch.stack([cond, uncond]), weights), uncond + guidance * (cond - uncond))
 
 
 def test_the_weighted_sum_is_a_weighted_sum() -> None:

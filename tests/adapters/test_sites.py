@@ -49,9 +49,7 @@ def test_the_published_counts(kind: str, config: dict[str, Any], counts: tuple[i
 
 def test_names_read_from_outside_in() -> None:
     """A knob's name says block, branch and stream; a block with one site goes by its block alone."""
-    names = [
-        site.name for site in find_sites(on_meta("FluxTransformer2DModel", num_layers=1, num_single_layers=1))
-    ]
+    names = [site.name for site in find_sites(on_meta("FluxTransformer2DModel", num_layers=1, num_single_layers=1))]
     assert names == [
         "double.00.attn.image",
         "double.00.mlp.image",
@@ -91,7 +89,7 @@ def test_a_malformed_line_is_refused(line: str) -> None:
 def test_a_line_that_matches_nothing_is_refused() -> None:
     """A submodule that a block does not have is named."""
     model = on_meta("FluxTransformer2DModel", num_layers=1, num_single_layers=1)
-    with pytest.raises(ModelError, match="'norm7', which block transformer_blocks.0 does not have"):
+    with pytest.raises(ModelError, match=r"'norm7', which block transformer_blocks\.0 does not have"):
         find_sites(model, {"FluxTransformerBlock": "double: attn.image=norm7[1]"})
 
 

@@ -174,3 +174,19 @@ def test_fingerprints_know_every_key_but_the_name() -> None:
 def _is_one_sentence(error: TrimpotError) -> None:
     assert "\n" not in str(error)
     assert len(str(error)) < 300
+
+
+def test_prompt_files_lie_beside_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths in a file are relative to that file, overrides to where one types, so a run resumes from anywhere."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "my.yaml").write_text(
+        "adapter: a\nobjectives: b\nprompts: {name: files, train: t.txt, validation: v.txt, test: /abs/e.txt}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    config = load_config("project/my.yaml", ["prompts.validation=here.txt"])
+    assert config.prompts.options == {
+        "train": str(folder / "t.txt"),
+        "validation": str(tmp_path / "here.txt"),
+        "test": "/abs/e.txt",
+    }

@@ -32,6 +32,6 @@ class TestShapesReward(ObjectiveContract):
 def test_the_prompts_that_ship_are_disjoint_and_can_all_be_parsed() -> None:
     prompts = Plugins().make("prompts", "shapes", {})
     for stage in ("train", "validation", "test"):
-        assert len(prompts.pool(stage)) >= 48
-        for prompt in prompts.pool(stage):
+        assert len(getattr(prompts, stage)) >= 48
+        for prompt in getattr(prompts, stage):
             parse(prompt)

@@ -121,9 +121,7 @@ def test_a_fault_costs_more_the_stronger_it_is(worsen: object) -> None:
 def test_clutter_costs_quality_but_not_faithfulness() -> None:
     rng = np.random.default_rng(0)
     placed = drawing.layout(parse("a red circle and a blue star"), rng)
-    verdict = check(
-        to_bytes(drawing.render(placed, cluttered_background(rng))), "a red circle and a blue star"
-    )
+    verdict = check(to_bytes(drawing.render(placed, cluttered_background(rng))), "a red circle and a blue star")
     assert verdict.strict and verdict.clean < 0.7 and 0.3 <= verdict.score < 0.8
 
 
@@ -131,8 +129,7 @@ def test_a_bitten_object_scores_less_than_a_whole_one() -> None:
     placed = drawing.layout(parse("a big red circle"), np.random.default_rng(0))
     bitten = [replace(thing, bite=0.5) for thing in placed]
     whole, hurt = (
-        check(to_bytes(drawing.render(p, (1.0, 1.0, 1.0))), "a big red circle").score
-        for p in (placed, bitten)
+        check(to_bytes(drawing.render(p, (1.0, 1.0, 1.0))), "a big red circle").score for p in (placed, bitten)
     )
     assert hurt < 0.95 * whole
 
@@ -156,9 +153,7 @@ def test_an_image_and_an_array_are_alike_and_larger_pictures_are_reduced() -> No
     assert check(shown.repeat(4, axis=0).repeat(4, axis=1), "four blue stars") == once
 
 
-@pytest.mark.parametrize(
-    "bad", [np.zeros((32, 32), np.uint8), np.zeros((32, 32, 3)), np.zeros((32, 32, 4), np.uint8)]
-)
+@pytest.mark.parametrize("bad", [np.zeros((32, 32), np.uint8), np.zeros((32, 32, 3)), np.zeros((32, 32, 4), np.uint8)])
 def test_a_wrong_array_is_refused(bad: NDArray[np.generic]) -> None:
     with pytest.raises(ValueError, match="uint8"):
         check(bad, "a red circle")

@@ -49,10 +49,7 @@ def test_what_is_no_caption_is_refused_in_one_sentence(text: str, hint: str) -> 
 
 def test_no_combination_is_in_two_splits() -> None:
     combinations = {split: {parse(text).combination for text in prompts(split)} for split in SPLITS}
-    whole = {
-        split: {scene.combination for scenes in scenes_of(split).values() for scene in scenes}
-        for split in SPLITS
-    }
+    whole = {split: {scene.combination for scenes in scenes_of(split).values() for scene in scenes} for split in SPLITS}
     for held in (combinations, whole):
         assert not held["train"] & held["validation"]
         assert not held["train"] & held["test"]
