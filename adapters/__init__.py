@@ -12,7 +12,7 @@ from .checkpoints import Dtype, load_pipeline, own_settings, shipped
 from .sites import Granularity
 
 
-def sd3(
+def make_sd3(
     *,
     model: str = "stabilityai/stable-diffusion-3.5-medium",
     revision: str | None = None,
@@ -66,7 +66,7 @@ def sd3(
     )
 
 
-def shapes(
+def make_shapes(
     *,
     granularity: Granularity = "block",
     num_inference_steps: Annotated[int, Field(ge=1)] | None = None,
@@ -78,7 +78,7 @@ def shapes(
     high: float = 2.0,
 ) -> Adapter:
     """The tiny text-to-image transformer shipped with trimpot: the sd3 adapter on a checkpoint of its own."""
-    return sd3(
+    return make_sd3(
         model=str(shipped("shapes")),
         dtype="float32",
         device="cpu",
@@ -96,5 +96,5 @@ def shapes(
 @hookimpl
 def register_adapters(register: Register) -> None:
     """Name the built-in backbones."""
-    register("sd3", sd3)
-    register("shapes", shapes)
+    register("sd3", make_sd3)
+    register("shapes", make_shapes)

@@ -57,7 +57,7 @@ def near_misses(name: str, known: Iterable[str]) -> str:
         A clause to end a sentence with: `did you mean 'cma-es'?` or `known: 'a', 'b'`.
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     if close:
         return "did you mean " + " or ".join(repr(match) for match in close) + "?"
     return "known: " + ", ".join(repr(other) for other in names) if names else "none is known"

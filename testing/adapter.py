@@ -32,7 +32,7 @@ class AdapterContract:
 
     @pytest.fixture
     def adapter(self) -> Adapter:
-        """The adapter; give the fixture a wider scope where loading takes long."""
+        """The adapter; where loading takes long, ask here for a fixture of your own with a wider scope."""
         raise NotImplementedError("override the fixture `adapter`")
 
     def as_array(self, output: Output) -> NDArray[Any]:

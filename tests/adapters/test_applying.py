@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import trimpot
-from trimpot.adapters import sd3
+from trimpot.adapters import make_sd3
 from trimpot.adapters.diffusion import DiffusionAdapter
 from trimpot.engine.bucket import Bucket
 from trimpot.engine.calibration import Calibration, GainRecord, Provenance
@@ -23,7 +23,7 @@ CALL = {"num_inference_steps": STEPS, "height": 16, "width": 16, "max_sequence_l
 
 @pytest.fixture(scope="module")
 def adapter(sd3_folder: Path) -> DiffusionAdapter:
-    made = sd3(model=str(sd3_folder), dtype="float32", device="cpu", num_inference_steps=STEPS, guidance_scale=3.0)
+    made = make_sd3(model=str(sd3_folder), dtype="float32", device="cpu", num_inference_steps=STEPS, guidance_scale=3.0)
     assert isinstance(made, DiffusionAdapter)
     return made
 

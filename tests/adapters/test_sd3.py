@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from trimpot.adapters import sd3
+from trimpot.adapters import make_sd3
 from trimpot.adapters.diffusion import DiffusionAdapter
 from trimpot.adapters.ensemble import Ensemble, weighted_sum
 from trimpot.engine.bucket import Bucket
@@ -21,7 +21,7 @@ BUCKET = Bucket(("a cat", "two dogs", "a red circle"), (11, 12, 13))
 
 
 def make(folder: Path, **options: Any) -> DiffusionAdapter:
-    adapter = sd3(
+    adapter = make_sd3(
         model=str(folder),
         dtype="float32",
         device="cpu",
@@ -229,7 +229,7 @@ def test_other_weights_are_another_checkpoint(sd3_folder: Path, tmp_path: Path) 
 def test_a_missing_checkpoint_is_one_sentence(model: str, message: str) -> None:
     """A folder that is absent or holds no pipeline is said before anything is loaded."""
     with pytest.raises(ModelError, match=message):
-        sd3(model=model)
+        make_sd3(model=model)
 
 
 def test_a_broken_checkpoint_is_one_sentence(sd3_folder: Path, tmp_path: Path) -> None:
