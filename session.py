@@ -191,9 +191,9 @@ class Announcer(Watcher):
         """See `Watcher.run_started`."""
         self._tell("run_started", run=run, work_done=work_done)
 
-    def stage_started(self, run: Run, stage: str, num_images: int) -> None:
+    def stage_started(self, run: Run, stage: str) -> None:
         """See `Watcher.stage_started`."""
-        self._tell("stage_started", run=run, stage=stage, num_images=num_images)
+        self._tell("stage_started", run=run, stage=stage)
 
     def evaluation_recorded(self, run: Run, place: Place, evaluation: Evaluation) -> None:
         """See `Watcher.evaluation_recorded`."""

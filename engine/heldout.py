@@ -83,7 +83,7 @@ def best_neutral(evaluator: Evaluator, comparison: int = 0, num_steps: int | Non
         adapter = adapter.with_steps(num_steps)
         bucket = bucket.head(run.config.by_steps.num_validation)
     neutrals = adapter.neutrals()
-    evaluator.watch.stage_started(run=run, stage="baseline", num_images=len(neutrals) * len(bucket))
+    evaluator.watch.stage_started(run=run, stage="baseline")
     population = np.stack([adapter.space.to_vector(setting) for setting in neutrals.values()])
     evaluations = evaluator.evaluate("baseline", comparison, population, bucket, adapter)
     grid = {label: evaluation.fitness for label, evaluation in zip(neutrals, evaluations, strict=True)}
@@ -106,7 +106,7 @@ def compare(evaluator: Evaluator, baseline: Baseline, calibrated: Setting) -> tu
         adapter = run.adapter if num_steps is None else run.adapter.with_steps(num_steps)
         neutral = baseline if num_steps is None else best_neutral(evaluator, index, num_steps)
         bucket = run.test_bucket if index == 0 else run.test_bucket.head(run.config.by_steps.num_prompts)
-        evaluator.watch.stage_started(run=run, stage="test", num_images=2 * len(bucket))
+        evaluator.watch.stage_started(run=run, stage="test")
         pair = np.stack([adapter.space.to_vector(setting) for setting in (neutral.setting, calibrated)])
         before, after = evaluator.evaluate("test", index, pair, bucket, adapter)
         if index == 0:

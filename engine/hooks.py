@@ -60,8 +60,8 @@ def run_started(run: Run, work_done: int) -> None:
 
 
 @hookspec
-def stage_started(run: Run, stage: str, num_images: int) -> None:
-    """A stage of a run begins that is expected to need `num_images` images. Watch only."""
+def stage_started(run: Run, stage: str) -> None:
+    """A stage of a run begins: `baseline`, `search` or `test`. Watch only."""
 
 
 @hookspec

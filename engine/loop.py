@@ -71,11 +71,9 @@ def calibrate(run: Run, store: Store, watch: Watcher) -> Outcome:
     checks = [Check(0, baseline.setting, baseline.score)]
     best_training, stop_reason, generation = reference.fitness, "", 0
 
+    watch.stage_started(run=run, stage="search")
     while not stop_reason:
         population = optimizer.ask()
-        if generation == 0:
-            num_images = config.generations * len(population) * config.bucket_size
-            watch.stage_started(run=run, stage="search", num_images=num_images)
         evaluations = evaluator.evaluate("search", generation, population, run.bucket(generation))
         fitness = _fitness(evaluations)
         optimizer.tell(population, fitness)

@@ -14,8 +14,8 @@ class Watcher:
     def run_started(self, run: Run, work_done: int) -> None:
         """Work on a run begins; `work_done` denoising steps of it are recorded already."""
 
-    def stage_started(self, run: Run, stage: str, num_images: int) -> None:
-        """A stage begins that is expected to need `num_images` images."""
+    def stage_started(self, run: Run, stage: str) -> None:
+        """A stage begins: `baseline`, `search` or `test`."""
 
     def evaluation_recorded(self, run: Run, place: Place, evaluation: Evaluation) -> None:
         """An evaluation has been committed."""

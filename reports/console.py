@@ -77,7 +77,7 @@ class ProgressWatcher(Watcher):
             self._progress.start()
             self._task = self._progress.add_task("starting", total=self._total, completed=work_done, facts="")
 
-    def stage_started(self, run: Run, stage: str, num_images: int) -> None:
+    def stage_started(self, run: Run, stage: str) -> None:
         """Name the stage."""
         self._stage = STAGE_TITLES.get(stage, stage)
         self._show()

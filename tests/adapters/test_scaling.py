@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import tiny_models
 import torch
 from torch import Tensor, nn
 from trimpot.adapters.scaling import Scaling
@@ -19,28 +19,7 @@ NUM_ROWS = 4
 @pytest.fixture
 def model() -> Iterator[nn.Module]:
     """A tiny SD3 transformer in float64, with dual attention in its first block."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from diffusers import SD3Transformer2DModel
-    import tiny_models
-
-    torch.manual_seed(0)
-    made = SD3Transformer2DModel(
-        sample_size=4,
-        patch_size=2,
-        in_channels=4,
-        num_layers=3,
-        attention_head_dim=8,
-        num_attention_heads=2,
-        joint_attention_dim=32,
-        caption_projection_dim=16,
-        pooled_projection_dim=16,
-        out_channels=4,
-        pos_embed_max_size=4,
-        dual_attention_layers=(0,),
-        qk_norm="rms_norm",
-    )
-    tiny_models.shake(made)
+    made = tiny_models.tiny_sd3_transformer()
     with torch.no_grad():
         yield made.double().eval()
 

@@ -17,7 +17,6 @@ def tiny_sd3(folder: Path, *, num_layers: int = 3, dtype: torch.dtype = torch.fl
         from diffusers import (
             AutoencoderKL,
             FlowMatchEulerDiscreteScheduler,
-            SD3Transformer2DModel,
             StableDiffusion3Pipeline,
         )
         from transformers import CLIPTextConfig, CLIPTextModelWithProjection
@@ -35,22 +34,7 @@ def tiny_sd3(folder: Path, *, num_layers: int = 3, dtype: torch.dtype = torch.fl
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    transformer = SD3Transformer2DModel(
-        sample_size=4,
-        patch_size=2,
-        in_channels=4,
-        num_layers=num_layers,
-        attention_head_dim=8,
-        num_attention_heads=2,
-        joint_attention_dim=32,
-        caption_projection_dim=16,
-        pooled_projection_dim=16,
-        out_channels=4,
-        pos_embed_max_size=4,
-        dual_attention_layers=(0,),
-        qk_norm="rms_norm",
-    )
-    shake(transformer)
+    transformer = tiny_sd3_transformer(num_layers)
     vae = AutoencoderKL(
         block_out_channels=(8, 8, 8),
         down_block_types=["DownEncoderBlock2D"] * 3,
@@ -77,6 +61,31 @@ def tiny_sd3(folder: Path, *, num_layers: int = 3, dtype: torch.dtype = torch.fl
     pipe.to(dtype).save_pretrained(folder)
     (folder / "trimpot.json").write_text('{"height": 16, "width": 16, "max_sequence_length": 4}')
     return folder
+
+
+def tiny_sd3_transformer(num_layers: int = 3) -> nn.Module:
+    """A tiny SD3Transformer2DModel with dual attention in its first block; its gates matter."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from diffusers import SD3Transformer2DModel
+    torch.manual_seed(0)
+    transformer = SD3Transformer2DModel(
+        sample_size=4,
+        patch_size=2,
+        in_channels=4,
+        num_layers=num_layers,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        caption_projection_dim=16,
+        pooled_projection_dim=16,
+        out_channels=4,
+        pos_embed_max_size=4,
+        dual_attention_layers=(0,),
+        qk_norm="rms_norm",
+    )
+    shake(transformer)
+    return transformer
 
 
 def byte_tokenizer() -> Any:

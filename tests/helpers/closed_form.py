@@ -157,7 +157,7 @@ class Notes(Watcher):
     def run_started(self, run: Run, work_done: int) -> None:
         self.heard.append("run")
 
-    def stage_started(self, run: Run, stage: str, num_images: int) -> None:
+    def stage_started(self, run: Run, stage: str) -> None:
         self.heard.append(f"begin {stage}")
 
     def evaluation_recorded(self, run: Run, place: Place, evaluation: Evaluation) -> None:
