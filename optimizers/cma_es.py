@@ -63,6 +63,7 @@ class CmaEs(Optimizer):
         with _quietly():
             self._es = cma.CMAEvolutionStrategy(np.array(start), sigma0, options)
         self._asked: list[Vector] = []
+        self._means: list[Vector] = []
 
     def ask(self) -> Population:
         """Sample the population. See `Optimizer.ask`."""
@@ -77,10 +78,17 @@ class CmaEs(Optimizer):
         asked = self._asked if np.array_equal(population, np.array(self._asked)) else list(population)
         with _quietly():
             self._es.tell(asked, [-float(value) for value in fitness])
+        self._means.append(np.array(self._es.result.xfavorite, dtype=np.float64))
 
     def recommend(self) -> Vector:
-        """The distribution's mean, inside the bounds. See `Optimizer.recommend`."""
-        return np.array(self._es.result.xfavorite, dtype=np.float64)
+        """The distribution's mean, averaged over the later half of the generations. See `Optimizer.recommend`.
+
+        Under noise the mean wanders about the optimum; the average of where it has been lies nearer (Polyak and
+        Juditsky 1992).
+        """
+        if not self._means:
+            return np.array(self._es.result.xfavorite, dtype=np.float64)
+        return np.mean(self._means[len(self._means) // 2 :], axis=0)
 
     def stop_reason(self) -> str | None:
         """Reasons of pycma itself: numerical limits of step size and covariance."""

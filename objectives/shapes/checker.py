@@ -31,7 +31,7 @@ from .scenes import COLOURS, SHAPES, Item, Scene, parse
 Array = NDArray[np.float64]
 
 #: What remains of the score of a faithful picture without any vividness, crispness or cleanness.
-FLOOR = 0.3
+FLOOR = 0.1
 #: RGB -> the plane of opponent colours, in which every grey is the origin, the angle is hue and the length
 #: is chroma.
 _OPPONENT = np.array([[1.0, 0.0], [-0.5, 3**0.5 / 2], [-0.5, -(3**0.5) / 2]])
