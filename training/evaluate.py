@@ -145,7 +145,7 @@ def grid(pipe: StableDiffusion3Pipeline, out: Path, steps: int, guidance: float)
         half = len(words) if len(text) < 28 else len(words) // 2
         pen.text((x + 2, y + width), " ".join(words[:half]), fill="black", font_size=10)
         pen.text((x + 2, y + width + 10), " ".join(words[half:]), fill="black", font_size=10)
-    sheet.quantize(128).save(out, optimize=True)
+    sheet.save(out, optimize=True)
     print(out)
 
 

@@ -6,9 +6,10 @@ the caption wants, and the result is
 
     score = faithful * (FLOOR + (1 - FLOOR) * vivid * crisp * clean)
 
-    faithful   colour * shape * size, the mean over the wanted objects, to the power 1.5; times count,
-    relation vivid      how much of the palette's colour the objects have crisp      how steep their edges
-    are clean      how even and colourless the background is
+    faithful   colour * shape * size, the mean over the wanted objects, to the power 1.5; count, relation
+    vivid      how much of the palette's colour the objects have
+    crisp      how steep their edges are
+    clean      how even and colourless the background is
 
 Every factor is in [0, 1] and graded, so a small improvement of a picture is a small improvement of its score.
 `strict` is the yes-or-no side of `faithful`, and ignores quality.
