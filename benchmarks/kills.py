@@ -19,6 +19,8 @@ from pathlib import Path
 
 SHORT = [
     "generations=4",
+    "optimizer.population_size=8",
+    "bucket_size=6",
     "validation.num_prompts=16",
     "validation.every=2",
     "test.num_prompts=16",

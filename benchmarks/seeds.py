@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--store", type=Path, default=Path("trimpot-runs/seeds"))
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     print(
         f"{'seed':>4}  {'neutral':>7}  {'calibrated':>10}  {'gain':>6}  {'95 % interval':<18}  {'images':>7}  seconds"
     )
