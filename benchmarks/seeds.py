@@ -23,13 +23,14 @@ def main() -> None:
     parser.add_argument("preset")
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--store", type=Path, default=Path("trimpot-runs/seeds"))
     options = parser.parse_intermixed_args()
     print(
         f"{'seed':>4}  {'neutral':>7}  {'calibrated':>10}  {'gain':>6}  {'95 % interval':<18}  {'images':>7}  seconds"
     )
     gains = []
-    for seed in range(options.seeds):
+    for seed in range(options.first, options.first + options.seeds):
         config = load_config(options.preset, [*options.overrides, f"seed={seed}"])
         with SqliteStore(options.store) as store:
             done = next((row for row in store.runs() if row.config == config.model_dump(mode="json")), None)

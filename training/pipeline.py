@@ -1,6 +1,6 @@
 """Builds the parts of the pipeline, and writes a trained state as a diffusers checkpoint.
 
-    python training/pipeline.py --state DIR/state.pt --vae DIR/vae --out adapters/shapes
+    python training/pipeline.py --state DIR/state.safetensors --vae DIR/vae --out adapters/shapes
 
 The result is a directory that `StableDiffusion3Pipeline.from_pretrained` loads as it loads any other, in
 float16.
@@ -21,6 +21,7 @@ from diffusers import (
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
 )
+from state import load_state
 from tokenizers import AddedToken
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
@@ -151,7 +152,7 @@ def assemble(state: Path, vae: Path) -> StableDiffusion3Pipeline:
     tokenizer = build_tokenizer()
     autoencoder = AutoencoderKL.from_pretrained(vae)
     denoiser = Denoiser(tokenizer, autoencoder.config.latent_channels)
-    denoiser.load_state_dict(torch.load(state, map_location="cpu")["average"])
+    denoiser.load_state_dict(load_state(state)[0]["average"])
     return StableDiffusion3Pipeline(
         transformer=denoiser.transformer,
         scheduler=build_scheduler(),

@@ -25,6 +25,7 @@ import torch.multiprocessing as multiprocessing
 from diffusers import AutoencoderKL
 from muon import Muon
 from pipeline import MAX_TOKENS, Denoiser, build_tokenizer
+from state import load_state, save_state
 from torch import Tensor
 from vae import to_tensor
 
@@ -90,13 +91,12 @@ def train(worker: int, options: argparse.Namespace) -> None:
     params = list(model.parameters())
     optimizers = optimizers_of(model, options.rate)
     average = {name: value.clone() for name, value in model.state_dict().items()}
-    step, spent, seen, saved = 0, 0.0, 0, options.out / "state.pt"
+    step, spent, seen, saved = 0, 0.0, 0, options.out / "state.safetensors"
     if saved.exists():
-        state = torch.load(saved)
-        model.load_state_dict(state["model"])
-        average, step, spent, seen = state["average"], state["step"], state["spent"], state["seen"]
-        for optimizer, held in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(held)
+        groups, numbers = load_state(saved, optimizers)
+        model.load_state_dict(groups["model"])
+        average, spent = groups["average"], numbers["spent"]
+        step, seen = int(numbers["step"]), int(numbers["seen"])
     if worker == 0:
         print(
             f"{len(latents)} pictures, {sum(p.numel() for p in params):,} parameters, from step {step}",
@@ -151,35 +151,13 @@ def train(worker: int, options: argparse.Namespace) -> None:
             speed = (step - reported) * options.batch * options.workers / (last - since)
             print(f"{passed:6.1%} step {step} seen {seen} loss {mean:.4f} {speed:.0f} pictures/s", flush=True)
             reported, since = step, last
-            save(saved, model, average, optimizers, step, last - began, seen)
+            numbers = {"step": step, "spent": last - began, "seen": seen}
+            save_state(saved, {"model": model.state_dict(), "average": average}, optimizers, numbers)
     if worker == 0:
-        save(saved, model, average, optimizers, step, time.monotonic() - began, seen)
+        numbers = {"step": step, "spent": time.monotonic() - began, "seen": seen}
+        save_state(saved, {"model": model.state_dict(), "average": average}, optimizers, numbers)
         print(f"done: {step} steps, {seen} pictures, loss {mean:.4f}", flush=True)
     dist.destroy_process_group()
-
-
-def save(
-    target: Path,
-    model: Denoiser,
-    average: dict[str, Tensor],
-    optimizers: list[torch.optim.Optimizer],
-    step: int,
-    spent: float,
-    seen: int,
-) -> None:
-    """Writes a checkpoint and swaps it in whole."""
-    held = [optimizer.state_dict() for optimizer in optimizers]
-    state = {
-        "model": model.state_dict(),
-        "average": average,
-        "optimizers": held,
-        "step": step,
-        "spent": spent,
-        "seen": seen,
-    }
-    partial = target.with_suffix(".part")
-    torch.save(state, partial)
-    partial.rename(target)
 
 
 def main() -> None:

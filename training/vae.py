@@ -21,6 +21,7 @@ import data
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from state import load_state, save_state
 from torch import Tensor
 from torch.nn import functional
 
@@ -83,12 +84,11 @@ def main() -> None:
     optimizer = torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad], lr=options.rate, betas=(0.9, 0.98)
     )
-    step, spent, saved = 0, 0.0, options.out / "state.pt"
+    step, spent, saved = 0, 0.0, options.out / "state.safetensors"
     if saved.exists():
-        state = torch.load(saved)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        step, spent = state["step"], state["spent"]
+        groups, numbers = load_state(saved, [optimizer])
+        model.load_state_dict(groups["model"])
+        step, spent = int(numbers["step"]), numbers["spent"]
     began, last, mean = time.monotonic() - spent, time.monotonic(), 0.0
     while True:
         passed = (time.monotonic() - began) / (60 * options.minutes)
@@ -119,13 +119,7 @@ def main() -> None:
                 f"latent std {std:.2f} within {posterior.std.mean().item():.3f} {rate_now:.0f} pictures/s",
                 flush=True,
             )
-            state = {
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "step": step,
-                "spent": last - began,
-            }
-            torch.save(state, saved)
+            save_state(saved, {"model": model.state_dict()}, [optimizer], {"step": step, "spent": last - began})
     # The pipeline hands the transformer (latent - shift) * scale, which should have mean 0 and deviation 1.
     with torch.no_grad():
         latents = torch.cat(
@@ -136,7 +130,8 @@ def main() -> None:
             shift_factor=round(latents.mean().item(), 4), scaling_factor=round(1 / latents.std().item(), 4)
         )
     model.save_pretrained(options.out / "vae")
-    torch.save({**torch.load(saved), "model": model.state_dict(), "step": step}, saved)
+    numbers = {"step": step, "spent": time.monotonic() - began}
+    save_state(saved, {"model": model.state_dict()}, [optimizer], numbers)
     print(
         f"done: {step} steps, {step * options.batch} pictures, loss {mean:.4f}, "
         f"shift {model.config.shift_factor}, scale {model.config.scaling_factor}",
