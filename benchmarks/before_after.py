@@ -19,7 +19,7 @@ from trimpot.engine.bucket import draw_bucket
 from trimpot.engine.calibration import Calibration
 from trimpot.objectives.shapes import prompts
 
-SIDE, GAP, TEXT, COLUMNS = 96, 8, 42, 9
+SIDE, GAP, TEXT, COLUMNS = 96, 8, 58, 9
 
 
 def main() -> None:
