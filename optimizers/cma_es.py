@@ -88,7 +88,7 @@ class CmaEs(Optimizer):
         """
         if not self._means:
             return np.array(self._es.result.xfavorite, dtype=np.float64)
-        return np.mean(self._means[len(self._means) // 2 :], axis=0)
+        return np.array(np.mean(self._means[len(self._means) // 2 :], axis=0), dtype=np.float64)
 
     def stop_reason(self) -> str | None:
         """Reasons of pycma itself: numerical limits of step size and covariance."""
