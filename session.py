@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .engine.alarm import Alarm
 from .engine.assembly import assemble
 from .engine.calibration import calibration_of
 from .engine.config import Config, load_config
@@ -202,6 +203,10 @@ class Announcer(Watcher):
     def generation_told(self, run: Run, generation: int, evaluations: Any, sigma: float | None) -> None:
         """See `Watcher.generation_told`."""
         self._tell("generation_told", run=run, generation=generation, evaluations=evaluations, sigma=sigma)
+
+    def alarm_raised(self, run: Run, alarm: Alarm) -> None:
+        """See `Watcher.alarm_raised`."""
+        self._tell("alarm_raised", run=run, alarm=alarm)
 
     def _tell(self, event: str, **facts: Any) -> None:
         for watcher in self._watchers:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
+from .alarm import Watch
 from .config import Config
-from .errors import ConfigError
-from .knobs import Vector
+from .errors import ConfigError, near_misses
+from .knobs import KnobSpace, Setting, Vector
+from .ladder import rungs_of
 from .plugins import Plugins
 from .run import Run
-from .seams import Optimizer
+from .seams import Adapter, Objective, Optimizer
+from .search import group_size
 
-NUMERIC_PACKAGES = ("trimpot", "torch", "diffusers", "transformers", "numpy", "cma")
+NUMERIC_PACKAGES = ("trimpot", "torch", "diffusers", "transformers", "numpy", "cma", "nevergrad")
+STATISTICS = ("edge-density", "entropy", "saturation", "dark-share", "bright-share")  # of images, always watched
 
 
 def assemble(run_id: str, config: Config, plugins: Plugins) -> Run:
@@ -20,30 +27,103 @@ def assemble(run_id: str, config: Config, plugins: Plugins) -> Run:
 
     Raises:
         PluginError: If a plugin is unknown.
-        ConfigError: If an option is, or prompts are empty or shared.
+        ConfigError: If an option is, prompts are empty or shared, or keys contradict each other.
         ModelError: If the backbone cannot be loaded.
     """
     prompts = plugins.make("prompts", config.prompts.name, config.prompts.options)
     objectives = {
         key: plugins.make("objectives", reward.name or key, reward.options) for key, reward in config.objectives.items()
     }
+    weights, combine = dict(config.weights), config.combine
+    combination = plugins.make("combinations", combine.name, combine.options, weights)
+    for name in combination.uses:
+        if name not in objectives:
+            raise ConfigError(f"combine names the objective {name!r}; {near_misses(name, objectives)}")
     plugins.check("optimizers", config.optimizer.name, config.optimizer.options, ("start", "seed"))
     adapter = plugins.make("adapters", config.adapter.name, config.adapter.options)
+    watched: dict[str, Watch] = {
+        name: "falls"
+        for name, reward in config.objectives.items()
+        if not reward.weight and name not in combination.uses
+    }
+    for name, statistic in _statistics(adapter, plugins).items():
+        if name not in objectives:
+            objectives[name], watched[name] = statistic, "moves"
     if config.by_steps.steps and adapter.num_steps is None:
         raise ConfigError(
             f"by_steps.steps asks for {list(config.by_steps.steps)} steps, but adapter {config.adapter.name!r} "
             f"has no denoising steps to vary; leave it empty"
         )
 
-    def optimizer(start: Vector) -> Optimizer:
+    def optimizer(space: KnobSpace, start: Vector) -> Optimizer:
         part = config.optimizer
-        made = plugins.make("optimizers", part.name, part.options, adapter.space, start=start, seed=config.seed)
+        made = plugins.make("optimizers", part.name, part.options, space, start=start, seed=config.seed)
         assert isinstance(made, Optimizer), f"optimizer {part.name!r} made a {type(made).__name__}"
         return made
 
-    run = Run(run_id, config, adapter, objectives, prompts, versions(), optimizer)
-    run.optimizer(adapter.space.defaults)  # a wrong value is said before the run has begun
+    rungs = rungs_of(adapter, config.ladder, config.generations)
+    start = None if config.start is None else _start(config.start, adapter)
+    run = Run(run_id, config, adapter, objectives, combination, prompts, versions(), optimizer, rungs, start, watched)
+    _try(run)
     return run
+
+
+def _try(run: Run) -> None:
+    """Say before the run has begun what the optimizer would say in the first generation."""
+    for rung in run.rungs:
+        optimizer = run.optimizer(rung.space, rung.lower(run.adapter.space.defaults))
+        asked = len(optimizer.ask())
+        group_size(optimizer, run.config, asked)
+    images, budget = asked * run.config.bucket_size, run.config.budget.images
+    if budget is not None and images > budget:
+        raise ConfigError(
+            f"budget.images {budget:,} is smaller than one generation: {asked} candidates on "
+            f"{run.config.bucket_size} prompts are {images:,} images"
+        )
+
+
+def _statistics(adapter: Adapter, plugins: Plugins) -> Mapping[str, Objective]:
+    if adapter.makes != "image":
+        return {}
+    return {name: plugins.make("objectives", name, {}) for name in STATISTICS}
+
+
+def _start(source: str, adapter: Adapter) -> Setting:
+    """The setting of a calibration file, or of the one in a run's folder.
+
+    A calibration at a coarser granularity of the same backbone is lifted.
+
+    Raises:
+        ConfigError: If it is of another space.
+    """
+    from .calibration import Calibration
+
+    path = Path(source)
+    calibration = Calibration.load(path / "calibration.json" if path.is_dir() else path)
+    space, setting = adapter.space, dict(calibration.setting)
+    if set(setting) == set(space.names):
+        return setting
+    for granularity in ("block", "layer"):
+        lifted = _lifted(setting, granularity, adapter)
+        if lifted is not None:
+            return lifted
+    differ = sorted(set(setting) ^ set(space.names))
+    raise ConfigError(
+        f"start: {path} is a calibration of {calibration.backbone.get('id', 'another backbone')} with other knobs "
+        f"(such as {differ[0]!r}); start from one of this adapter's knobs, or of a coarser granularity of them"
+    )
+
+
+def _lifted(setting: Setting, granularity: str, adapter: Adapter) -> dict[str, Any] | None:
+    from .errors import ModelError
+
+    try:
+        tied = adapter.tied(granularity)
+    except ModelError:
+        return None
+    if set(tied) != set(setting):
+        return None
+    return {knob: setting[name] for name, members in tied.items() for knob in members}
 
 
 def versions() -> dict[str, str]:

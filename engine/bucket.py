@@ -44,21 +44,22 @@ class Bucket:
         return Bucket(self.prompts[:num_prompts], self.seeds[:num_prompts])
 
 
-def draw_bucket(prompts: Sequence[str], size: int, *key: int) -> Bucket:
-    """Draw prompts without replacement, and a fresh seed for each.
+def draw_bucket(prompts: Sequence[str], size: int, *key: int, seeds_per_prompt: int = 1) -> Bucket:
+    """Draw prompts without replacement, and fresh seeds for each.
 
     Where `size` exceeds the number of prompts, every prompt is used before any is used again.
 
     Args:
         prompts: The pool.
-        size: Number of prompts to draw.
+        size: Number of seeds to draw.
         *key: Non-negative integers that name the draw (run seed, stage, generation); the same key always
             draws the same bucket, whatever was drawn before.
     """
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
     order: list[int] = []
     while len(order) < size:
-        order.extend(int(index) for index in generator.permutation(len(prompts)))
+        drawn = generator.permutation(len(prompts))[: size - len(order)]
+        order.extend(int(index) for index in drawn for _ in range(seeds_per_prompt))
     seeds = generator.integers(0, 2**31, size=size)
     return Bucket(tuple(prompts[index] for index in order[:size]), tuple(int(seed) for seed in seeds))
 
@@ -93,6 +94,11 @@ class PromptSet:
                     f"{self.source}: {len(shared)} prompt(s) stand in both the {first} and the {second} prompts, "
                     f"such as {shared[0]!r}; a gain can only be believed on prompts the search never saw"
                 )
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every prompt, train first."""
+        return (*self.train, *self.validation, *self.test)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -9,159 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from .errors import ConfigError, near_misses
-from .knobs import digest
+from .schema import Config
 
-
-class Section(BaseModel):
-    """A mapping with known keys only."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Part(BaseModel):
-    """A plugin by name, with its options.
-
-    Attributes:
-        name: The registered name.
-    """
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-    name: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Everything but the name; checked against the plugin's own parameters when it is made."""
-        return dict(self.model_extra or {})
-
-
-class Reward(BaseModel):
-    """An objective's part in the fitness.
-
-    Attributes:
-        name: The registered objective; defaults to the key it stands under.
-        weight: Factor of its score in the fitness; 0 only watches it.
-    """
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-    name: str | None = None
-    weight: float = Field(default=1.0, allow_inf_nan=False)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Options of the objective itself."""
-        return dict(self.model_extra or {})
-
-
-def _by_name(value: object) -> object:
-    return {"name": value} if isinstance(value, str) else value
-
-
-def _cma_es_unless_named(value: object) -> object:
-    return {"name": "cma-es", **value} if isinstance(value, Mapping) else value
-
-
-def _by_key(value: object) -> object:
-    if isinstance(value, str):
-        return {value: {}}
-    if isinstance(value, Mapping):
-        return {key: {} if entry is None else entry for key, entry in value.items()}
-    return value
-
-
-NamedPart = Annotated[Part, BeforeValidator(_by_name)]
-
-
-class Validation(Section):
-    """How recommendations are judged while the search runs.
-
-    Attributes:
-        num_prompts: Validation prompts, one seed each; the same for every check.
-        every: Generations between two checks.
-        patience: Checks without a better score after which the search stops.
-        seed: Draws prompts and seeds; apart from the run's seed, so that runs can be compared.
-    """
-
-    num_prompts: int = Field(default=64, ge=2)
-    every: int = Field(default=4, ge=1)
-    patience: int = Field(default=6, ge=1)
-    seed: int = Field(default=1, ge=0)
-
-
-class Test(Section):
-    """How the gain is measured, once, at the end.
-
-    Attributes:
-        num_prompts: Test prompts, each with a fresh seed.
-        seed: Draws prompts and seeds.
-    """
-
-    num_prompts: int = Field(default=256, ge=2)
-    seed: int = Field(default=2, ge=0)
-
-
-class BySteps(Section):
-    """The same comparison at other numbers of denoising steps.
-
-    Attributes:
-        steps: Step counts besides the calibrated one.
-        num_prompts: Test prompts at each, the first of the test bucket.
-        num_validation: Validation prompts on which the neutral setting is chosen at each.
-    """
-
-    steps: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    num_prompts: int = Field(default=128, ge=2)
-    num_validation: int = Field(default=48, ge=2)
-
-
-class Config(Section):
-    """One calibration.
-
-    Attributes:
-        name: Prefix of the run's name; defaults to the adapter's.
-        adapter: The backbone and its options.
-        objectives: The rewards by name; a single name stands for itself with weight 1.
-        prompts: Where prompts come from; `files` takes `train`, `validation` and `test` paths.
-        optimizer: The searcher and its options.
-        generations: The most generations to search.
-        bucket_size: Prompts in a bucket, shared by all candidates of a generation.
-        seed: Drives the optimizer and the training buckets.
-        validation: How recommendations are judged.
-        test: How the gain is measured.
-        by_steps: The comparison at other step counts.
-    """
-
-    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    adapter: NamedPart
-    objectives: Annotated[dict[str, Reward], BeforeValidator(_by_key)] = Field(min_length=1)
-    prompts: NamedPart
-    optimizer: Annotated[NamedPart, BeforeValidator(_cma_es_unless_named)] = Part(name="cma-es")
-    generations: int = Field(default=200, ge=1)
-    bucket_size: int = Field(default=16, ge=1)
-    seed: int = Field(default=0, ge=0)
-    validation: Validation = Validation()
-    test: Test = Test()
-    by_steps: BySteps = BySteps()
-
-    @model_validator(mode="after")
-    def _something_to_optimize(self) -> Config:
-        if all(reward.weight == 0 for reward in self.objectives.values()):
-            raise ValueError("every objective has weight 0, so there is nothing to optimize")
-        return self
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """Objective name to its weight in the fitness, watched ones left out."""
-        return {name: reward.weight for name, reward in self.objectives.items() if reward.weight}
-
-    @property
-    def fingerprint(self) -> str:
-        """A digest of every key that can change a number."""
-        return digest(self.model_dump(mode="json", exclude={"name"}))
+__all__ = ["Config", "load_config", "parse_options", "presets"]
 
 
 def presets() -> list[str]:
@@ -229,7 +84,9 @@ def _read(source: str | Path) -> tuple[dict[str, Any], str]:
 
 
 def _anchor(values: dict[str, Any], folder: Path) -> None:
-    """Make the paths of prompt files absolute, so that a run can be resumed from anywhere."""
+    """Make the paths of prompt files and of the start absolute, so that a run can be resumed from anywhere."""
+    if isinstance(values.get("start"), str):
+        values["start"] = str(folder / values["start"])
     prompts = values.get("prompts")
     if isinstance(prompts, dict) and prompts.get("name") == "files":
         paths = {key: str(folder / value) for key, value in prompts.items() if key != "name" and isinstance(value, str)}
@@ -268,7 +125,8 @@ def _sentence(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         model: Any = Config
         for part in path[:-1]:
-            model = model.model_fields[part].annotation
+            kinds = (model.model_fields[part].annotation, *get_args(model.model_fields[part].annotation))
+            model = next(kind for kind in kinds if hasattr(kind, "model_fields"))
         return f"unknown key {key!r}; {near_misses(path[-1], model.model_fields)}"
     if first["type"] == "missing":
         return f"key {key!r} is missing"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from .bucket import Bucket
 from .knobs import Setting, digest
 
-Stage = Literal["baseline", "reference", "search", "validation", "test"]
-STAGES: tuple[Stage, ...] = ("baseline", "reference", "search", "validation", "test")
+Stage = Literal["baseline", "reference", "sensitivity", "search", "validation", "test"]
+STAGES: tuple[Stage, ...] = ("baseline", "reference", "sensitivity", "search", "validation", "test")
+POOL = " pool"  # ends the stage of the neutral outputs that a stage's outputs are judged against
+COMBINED = "combined"  # the name under which a combination's value of every output is kept beside the scores
 
 
 class Place(NamedTuple):
@@ -21,12 +23,14 @@ class Place(NamedTuple):
 
     Attributes:
         stage: `baseline` compares neutral settings, `reference` is the neutral setting on the first
-            bucket, `search` feeds the optimizer, `validation` judges its recommendations, `test` measures.
+            bucket, `sensitivity` turns one knob at a time, `search` feeds the optimizer, `validation` judges
+            its recommendations, `test` measures. `search pool` and so on hold the neutral model's outputs that
+            those of the stage are judged against.
         generation: Counts from 0; outside `search` the number of the comparison within its stage.
         position: The candidate's row in the population.
     """
 
-    stage: Stage
+    stage: str
     generation: int
     position: int
 
@@ -58,11 +62,13 @@ class Evaluation:
 
     @property
     def values(self) -> NDArray[np.float64]:
-        """The weighted sum of the objectives' scores of every output, shape (num_outputs,)."""
-        total = np.zeros(len(self.bucket))
-        for name, weight in self.weights.items():
-            total += weight * np.asarray(self.scores[name])
-        return total
+        """What every output is worth, shape (num_outputs,).
+
+        The combination's value where one was kept, else the weighted sum of the objectives' scores.
+        """
+        if COMBINED in self.scores:
+            return np.asarray(self.scores[COMBINED])
+        return weighted_sum(self.scores, self.weights, len(self.bucket))
 
     @property
     def fitness(self) -> float:
@@ -78,6 +84,23 @@ class Evaluation:
     def work(self) -> int:
         """Denoising steps taken for it, summed over its images (images where steps mean nothing)."""
         return len(self.bucket) * (self.num_steps or 1)
+
+
+def weighted_sum(scores: Mapping[str, Any], weights: Mapping[str, float], num_outputs: int) -> NDArray[np.float64]:
+    """Sum objectives' scores by weight, in the order of the weights.
+
+    Args:
+        scores: Objective name to scores, each of shape (num_outputs,).
+        weights: Objective name to its weight.
+        num_outputs: Length of the result.
+
+    Returns:
+        Shape (num_outputs,).
+    """
+    total = np.zeros(num_outputs)
+    for name, weight in weights.items():
+        total += weight * np.asarray(scores[name])
+    return total
 
 
 def evaluation_key(context: str, setting: Setting, bucket: Bucket, num_steps: int | None) -> str:

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .bucket import Bucket
-from .errors import ModelError, ReplayError, ScoreError, TrimpotError
-from .evaluation import Evaluation, Place, Stage, evaluation_key
+from .errors import ModelError, ReplayError, TrimpotError
+from .evaluation import COMBINED, POOL, Evaluation, Place, evaluation_key
 from .run import Run
-from .seams import Adapter, Objective, Output, Population, Store
+from .scoring import score_outputs
+from .seams import Adapter, Output, Population, Store
 from .watcher import Watcher
+
+Made = Mapping[int, Evaluation]
 
 
 class Evaluator:
     """Scores populations of one run, through its store.
 
     Resuming needs nothing else: asked the same again, it finds what was recorded and does the rest.
+
+    Attributes:
+        images: Outputs of every evaluation so far by stage, whether found or made.
+        seconds: Spent generating and scoring them, whenever that was.
 
     Args:
         run: The run whose parts are used.
@@ -32,23 +41,29 @@ class Evaluator:
         self.run = run
         self.store = store
         self.watch = watch
+        self.images: Counter[str] = Counter()
+        self.seconds = 0.0
 
     def evaluate(
         self,
-        stage: Stage,
+        stage: str,
         generation: int,
         population: Population,
         bucket: Bucket,
         adapter: Adapter | None = None,
+        first: int = 0,
+        group: int = 0,
     ) -> list[Evaluation]:
-        """Evaluate every candidate of a population on one bucket.
+        """Evaluate every candidate of a group on its bucket.
 
         Args:
             stage: Where in the run this belongs.
             generation: Which generation or comparison of the stage.
-            population: Shape (population_size, num_knobs).
+            population: Shape (group_size, num_knobs).
             bucket: The prompts and seeds.
             adapter: The backbone to use instead of the run's own, such as one at other steps.
+            first: Position of the group's first candidate in the generation's population.
+            group: Which group of the generation it is.
 
         Raises:
             ReplayError: If something else is recorded at this place.
@@ -57,100 +72,143 @@ class Evaluator:
         """
         adapter = adapter or self.run.adapter
         done = dict(self.store.recorded(self.run.id, stage, generation))
+        places = [Place(stage, generation, first + index) for index in range(len(population))]
         settings = [adapter.space.to_setting(vector) for vector in population]
-        keys = [evaluation_key(self.run.context, setting, bucket, adapter.num_steps) for setting in settings]
-        for position, found in done.items():
-            _check_replay(self.run, Place(stage, generation, position), settings[position], bucket, found)
-        for chunk in _chunks(len(settings), adapter.candidates_per_call(len(bucket))):
-            if missing := [position for position in chunk if position not in done]:
-                known = {position: self.store.find(keys[position]) for position in chunk}
-                if all(known.values()):
-                    made = {
-                        position: replace(found, weights=self.run.config.weights)
-                        for position, found in known.items()
-                        if found is not None
-                    }
-                else:  # the whole chunk again, so that a resumed run computes in the batches it always had
-                    made = self._make(adapter, stage, generation, population, bucket, chunk)
-                for position in missing:
-                    place = Place(stage, generation, position)
-                    self.store.record(self.run.id, place, keys[position], made[position])
-                    self.watch.evaluation_recorded(run=self.run, place=place, evaluation=made[position])
-                    done[position] = made[position]
-        return [replace(done[position], weights=self.run.config.weights) for position in range(len(settings))]
+        context = self.run.context_of(stage)
+        keys = [evaluation_key(context, setting, bucket, adapter.num_steps) for setting in settings]
+        found = [done.get(place.position) for place in places]
+        for place, setting, recorded in zip(places, settings, found, strict=True):
+            if recorded is not None:
+                _check_replay(self.run, place, setting, bucket, recorded)
+        pool = None if stage.endswith(POOL) else self.pool(stage, generation, bucket, adapter, group)
 
-    def _make(
-        self,
-        adapter: Adapter,
-        stage: Stage,
-        generation: int,
-        population: Population,
-        bucket: Bucket,
-        chunk: range,
-    ) -> dict[int, Evaluation]:
-        """Generate and score the candidates of a chunk."""
+        def record(made: Made) -> None:
+            for index, evaluation in made.items():
+                if found[index] is None:
+                    self.store.record(self.run.id, places[index], keys[index], evaluation)
+                    self.watch.evaluation_recorded(run=self.run, place=places[index], evaluation=evaluation)
+                    found[index] = evaluation
+
+        with self._in_turn(record) as hand_over:
+            for chunk in _chunks(len(settings), adapter.candidates_per_call(len(bucket))):
+                if all(found[index] is not None for index in chunk):
+                    continue
+                known = {index: self.store.find(keys[index]) for index in chunk}
+                if None not in known.values():
+                    hand_over(lambda known=known: {index: each for index, each in known.items() if each is not None})
+                else:  # the whole chunk again, so that a resumed run computes in the batches it always had
+                    outputs, seconds = self._generate(
+                        adapter, population[chunk.start : chunk.stop], bucket, places[chunk.start]
+                    )
+                    images = dict(zip(chunk, outputs, strict=True))
+                    self._keep(stage, {keys[index]: each for index, each in images.items()})
+                    hand_over(self._scoring(images, settings, places, bucket, adapter.num_steps, pool, seconds))
+        evaluations = [replace(each, weights=self.run.config.weights) for each in found if each is not None]
+        self.images[stage] += sum(each.num_images for each in evaluations)
+        self.seconds += sum(each.generate_seconds + each.score_seconds for each in evaluations)
+        return evaluations
+
+    def pool(
+        self, stage: str, generation: int, bucket: Bucket, adapter: Adapter | None = None, group: int = 0
+    ) -> Evaluation | None:
+        """The neutral model's outputs that a group's are judged against, if the run's combination wants any."""
+        adapter = adapter or self.run.adapter
+        wanted = self.run.combination.pool(bucket)
+        if wanted is None:
+            return None
+        neutral = adapter.space.defaults[None]
+        [evaluation] = self.evaluate(stage + POOL, generation, neutral, wanted, adapter, first=group)
+        return evaluation
+
+    def _generate(
+        self, adapter: Adapter, population: Population, bucket: Bucket, place: Place
+    ) -> tuple[list[Sequence[Output]], float]:
+        """Outputs of some candidates, and the seconds each took."""
         begun = time.perf_counter()
-        first = Place(stage, generation, chunk[0])
         try:
-            outputs = list(adapter.generate(population[chunk.start : chunk.stop], bucket))
+            outputs = list(adapter.generate(population, bucket))
         except TrimpotError:
             raise
         except Exception as error:  # somebody else's backbone may fail in any way
             raise ModelError(
-                f"{first}: the adapter failed on prompts such as {bucket.prompts[0]!r}: {type(error).__name__}: {error}"
+                f"{place}: the adapter failed on prompts such as {bucket.prompts[0]!r}: {type(error).__name__}: {error}"
             ) from error
-        if len(outputs) != len(chunk):
-            raise ModelError(f"{first}: the adapter made outputs of {len(outputs)} candidates, not {len(chunk)}")
-        generate_seconds = (time.perf_counter() - begun) / len(chunk)
-        made = {}
-        for position, images in zip(chunk, outputs, strict=True):
-            begun = time.perf_counter()
-            place = Place(stage, generation, position)
-            scores = {
-                name: tuple(_score(name, objective, images, bucket, place))
-                for name, objective in self.run.objectives.items()
-            }
-            made[position] = Evaluation(
-                adapter.space.to_setting(population[position]),
-                bucket,
-                adapter.num_steps,
-                scores,
-                self.run.config.weights,
-                generate_seconds,
-                time.perf_counter() - begun,
-            )
-        return made
+        if len(outputs) != len(population):
+            raise ModelError(f"{place}: the adapter made outputs of {len(outputs)} candidates, not {len(population)}")
+        return outputs, (time.perf_counter() - begun) / len(population)
+
+    def _scoring(
+        self,
+        images: Mapping[int, Sequence[Output]],
+        settings: Sequence[Mapping[str, float]],
+        places: Sequence[Place],
+        bucket: Bucket,
+        num_steps: int | None,
+        pool: Evaluation | None,
+        generate_seconds: float,
+    ) -> Callable[[], Made]:
+        """The work of scoring a chunk, to be done now or behind the next chunk's generating."""
+        run, stage = self.run, places[0].stage
+        objectives = run.scored(stage)
+
+        def score() -> Made:
+            made = {}
+            for index, outputs in images.items():
+                begun = time.perf_counter()
+                scores = score_outputs(objectives, outputs, bucket, places[index])
+                if run.combines and not stage.endswith(POOL):
+                    arrays = {name: np.asarray(values) for name, values in scores.items()}
+                    scores[COMBINED] = tuple(map(float, run.combination.values(arrays, bucket, pool)))
+                made[index] = Evaluation(
+                    settings[index],
+                    bucket,
+                    num_steps,
+                    scores,
+                    run.config.weights,
+                    generate_seconds,
+                    time.perf_counter() - begun,
+                )
+            return made
+
+        return score
+
+    def _keep(self, stage: str, outputs: Mapping[str, Sequence[Output]]) -> None:
+        kept = self.run.config.keep
+        judged = kept == "validation" and stage in ("baseline", "validation")
+        if self.run.adapter.makes == "image" and (kept == "all" or judged):
+            for key, images in outputs.items():
+                self.store.keep_outputs(key, images)
+
+    @contextmanager
+    def _in_turn(self, record: Callable[[Made], None]) -> Iterator[Callable[[Callable[[], Made]], None]]:
+        """Give a function that takes a chunk's scoring; results are recorded in the order they were handed over.
+
+        Where every objective may overlap, a chunk is scored in a thread while the next one is generated.
+        """
+        if not self.run.overlaps:
+            yield lambda score: record(score())
+            return
+        with ThreadPoolExecutor(1, "scoring") as thread:
+            waiting: deque[Callable[[], Made]] = deque()
+
+            def hand_over(score: Callable[[], Made]) -> None:
+                waiting.append(thread.submit(score).result)
+                while len(waiting) > 1:
+                    record(waiting.popleft()())
+
+            try:
+                yield hand_over
+            except Exception:  # what has been generated is still worth recording
+                if waiting:
+                    record(waiting.popleft()())
+                raise
+            while waiting:
+                record(waiting.popleft()())
 
 
 def _chunks(num_candidates: int, size: int) -> list[range]:
-    """Consecutive positions, `size` at a time."""
+    """Consecutive candidates, `size` at a time."""
     return [range(begin, min(begin + size, num_candidates)) for begin in range(0, num_candidates, max(1, size))]
-
-
-def _score(name: str, objective: Objective, outputs: Sequence[Output], bucket: Bucket, place: Place) -> list[float]:
-    """Score outputs and refuse what the optimizer must not be told."""
-    if len(outputs) != len(bucket):
-        raise ModelError(f"{place}: the adapter made {len(outputs)} outputs for {len(bucket)} prompts")
-    try:
-        scores: NDArray[np.float64] = np.asarray(objective.score(outputs, bucket.prompts), dtype=np.float64)
-    except TrimpotError:
-        raise
-    except Exception as error:  # somebody else's reward may fail in any way
-        raise ScoreError(
-            f"{place}: objective {name!r} failed on prompts such as {bucket.prompts[0]!r}: "
-            f"{type(error).__name__}: {error}"
-        ) from error
-    if scores.shape != (len(bucket),):
-        raise ScoreError(
-            f"{place}: objective {name!r} returned shape {scores.shape} for {len(bucket)} outputs, "
-            f"first prompt {bucket.prompts[0]!r}; it must return one score an output"
-        )
-    for index in np.flatnonzero(~np.isfinite(scores)):
-        raise ScoreError(
-            f"{place}: objective {name!r} returned {scores[index]} for prompt {bucket.prompts[index]!r} "
-            f"(seed {bucket.seeds[index]}); scores must be finite"
-        )
-    return [float(score) for score in scores]
 
 
 def _check_replay(run: Run, place: Place, setting: dict[str, float], bucket: Bucket, found: Evaluation) -> None:

@@ -6,11 +6,12 @@ validation prompts: a calibration that only rediscovers a better guidance value 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from .evaluation import Evaluation
 from .evaluator import Evaluator
 from .knobs import Setting
 from .statistics import Gain, paired_gain
@@ -31,15 +32,6 @@ class Baseline:
     setting: Setting
     score: float
     grid: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Check:
-    """A recommendation judged on the validation bucket after `generation` generations."""
-
-    generation: int
-    setting: Setting
-    score: float
 
 
 @dataclass(frozen=True)
@@ -64,18 +56,18 @@ class Comparison:
     gain_at_calibrated_steps: Gain
 
 
-def select(checks: Sequence[Check]) -> Check:
-    """The check with the best validation score; the earliest of equals. The neutral setting takes part."""
-    return max(checks, key=lambda check: check.score)
-
-
-def best_neutral(evaluator: Evaluator, comparison: int = 0, num_steps: int | None = None) -> Baseline:
+def best_neutral(
+    evaluator: Evaluator, comparison: int = 0, num_steps: int | None = None
+) -> tuple[Baseline, Evaluation]:
     """Choose among the adapter's neutral settings on validation prompts.
 
     Args:
         evaluator: Of the run.
         comparison: 0 at the calibrated number of steps, counting up over the others.
         num_steps: The other number of steps.
+
+    Returns:
+        The best of them, and its evaluation.
     """
     run, adapter = evaluator.run, evaluator.run.adapter
     bucket = run.validation_bucket
@@ -85,10 +77,10 @@ def best_neutral(evaluator: Evaluator, comparison: int = 0, num_steps: int | Non
     neutrals = adapter.neutrals()
     evaluator.watch.stage_started(run=run, stage="baseline")
     population = np.stack([adapter.space.to_vector(setting) for setting in neutrals.values()])
-    evaluations = evaluator.evaluate("baseline", comparison, population, bucket, adapter)
-    grid = {label: evaluation.fitness for label, evaluation in zip(neutrals, evaluations, strict=True)}
+    made = dict(zip(neutrals, evaluator.evaluate("baseline", comparison, population, bucket, adapter), strict=True))
+    grid = {label: evaluation.fitness for label, evaluation in made.items()}
     label = max(grid, key=lambda name: grid[name])
-    return Baseline(label, neutrals[label], grid[label], grid)
+    return Baseline(label, neutrals[label], grid[label], grid), made[label]
 
 
 def compare(evaluator: Evaluator, baseline: Baseline, calibrated: Setting) -> tuple[Comparison, ...]:
@@ -104,7 +96,7 @@ def compare(evaluator: Evaluator, baseline: Baseline, calibrated: Setting) -> tu
     at_calibrated_steps = np.empty(0)
     for index, num_steps in enumerate((None, *run.other_steps)):
         adapter = run.adapter if num_steps is None else run.adapter.with_steps(num_steps)
-        neutral = baseline if num_steps is None else best_neutral(evaluator, index, num_steps)
+        neutral = baseline if num_steps is None else best_neutral(evaluator, index, num_steps)[0]
         bucket = run.test_bucket if index == 0 else run.test_bucket.head(run.config.by_steps.num_prompts)
         evaluator.watch.stage_started(run=run, stage="test")
         pair = np.stack([adapter.space.to_vector(setting) for setting in (neutral.setting, calibrated)])

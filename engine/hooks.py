@@ -19,6 +19,7 @@ import pluggy
 if TYPE_CHECKING:
     import typer
 
+    from .alarm import Alarm
     from .evaluation import Evaluation, Place
     from .run import Run
 
@@ -37,6 +38,11 @@ def register_adapters(register: Register) -> None:
 @hookspec
 def register_objectives(register: Register) -> None:
     """Name objectives: `factory(**options)` gives an Objective."""
+
+
+@hookspec
+def register_combinations(register: Register) -> None:
+    """Name ways of combining objectives: `factory(weights, **options)` gives a Combination."""
 
 
 @hookspec
@@ -61,7 +67,7 @@ def run_started(run: Run, work_done: int) -> None:
 
 @hookspec
 def stage_started(run: Run, stage: str) -> None:
-    """A stage of a run begins: `baseline`, `search` or `test`. Watch only."""
+    """A stage of a run begins: `baseline`, `sensitivity`, `search` or `test`. Watch only."""
 
 
 @hookspec
@@ -72,3 +78,8 @@ def evaluation_recorded(run: Run, place: Place, evaluation: Evaluation) -> None:
 @hookspec
 def generation_told(run: Run, generation: int, evaluations: Sequence[Evaluation], sigma: float | None) -> None:
     """A generation has been told to the optimizer. Watch only."""
+
+
+@hookspec
+def alarm_raised(run: Run, alarm: Alarm) -> None:
+    """The optimised score has risen on validation while something watched has moved away. Watch only."""

@@ -11,14 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
-from .evaluation import Evaluation
+from .alarm import Alarm
 from .evaluator import Evaluator
-from .heldout import Baseline, Check, Comparison, best_neutral, compare, select
-from .knobs import Vector
+from .heldout import Baseline, Comparison, best_neutral, compare
+from .judge import Check, Judge
 from .run import Run
 from .seams import Store
+from .search import Search
 from .watcher import Watcher
 
 
@@ -29,13 +28,14 @@ class Outcome:
     Attributes:
         calibrated: The chosen setting.
         baseline: The best neutral setting at the calibrated number of steps, with its grid.
-        reference: The neutral setting on the first training bucket.
+        reference: The setting the search began from, on the first training bucket.
         checks: Validation of every recommendation that was judged, in order.
         chosen: The check whose setting was chosen.
         comparisons: Neutral against calibrated on test prompts; the first at the calibrated step count.
         best_training: The best training fitness of any candidate. Optimistic: never a result.
         stop_reason: Why the search ended.
         num_generations: Generations told.
+        alarms: What moved away while the optimised score rose.
     """
 
     calibrated: Mapping[str, float]
@@ -47,6 +47,7 @@ class Outcome:
     best_training: float
     stop_reason: str
     num_generations: int
+    alarms: tuple[Alarm, ...] = ()
 
 
 def calibrate(run: Run, store: Store, watch: Watcher) -> Outcome:
@@ -61,54 +62,27 @@ def calibrate(run: Run, store: Store, watch: Watcher) -> Outcome:
         ScoreError: If an objective fails; the run can be resumed.
         ReplayError: If a warm store holds another search.
     """
-    config = run.config
     evaluator = Evaluator(run, store, watch)
+    run.adapter.prepare(run.prompts.all)
 
-    baseline = best_neutral(evaluator)
-    start = run.adapter.space.to_vector(baseline.setting)
-    optimizer = run.optimizer(start)
+    baseline, neutral = best_neutral(evaluator)
+    judge = Judge(evaluator, baseline, neutral)
+    start = run.adapter.space.to_vector(run.start or baseline.setting)
     [reference] = evaluator.evaluate("reference", 0, start[None], run.bucket(0))
-    checks = [Check(0, baseline.setting, baseline.score)]
-    best_training, stop_reason, generation = reference.fitness, "", 0
 
-    watch.stage_started(run=run, stage="search")
-    while not stop_reason:
-        population = optimizer.ask()
-        evaluations = evaluator.evaluate("search", generation, population, run.bucket(generation))
-        fitness = _fitness(evaluations)
-        optimizer.tell(population, fitness)
-        store.record_generation(run.id, generation, optimizer.sigma)
-        watch.generation_told(run=run, generation=generation, evaluations=evaluations, sigma=optimizer.sigma)
-        best_training = max(best_training, float(fitness.max()))
-        generation += 1
-        stop_reason = optimizer.stop_reason() or ""
-        if generation >= config.generations:
-            stop_reason = stop_reason or f"all {generation} generations are done"
-        if stop_reason or generation % config.validation.every == 0:
-            recommended = optimizer.recommend()[None]
-            [check] = evaluator.evaluate("validation", generation, recommended, run.validation_bucket)
-            checks.append(Check(generation, check.setting, check.fitness))
-            stop_reason = stop_reason or _plateau(checks, config.validation.patience)
+    search = Search(evaluator, judge)
+    for number, rung in enumerate(run.rungs):
+        start, stop_reason = search.climb(number, rung, start)
 
-    chosen = select(checks)
     return Outcome(
-        chosen.setting,
+        judge.chosen.setting,
         baseline,
         reference.fitness,
-        tuple(checks),
-        chosen,
-        compare(evaluator, baseline, chosen.setting),
-        best_training,
+        tuple(judge.checks),
+        judge.chosen,
+        compare(evaluator, baseline, judge.chosen.setting),
+        max(search.best_training, reference.fitness),
         stop_reason,
-        generation,
+        search.generation,
+        tuple(judge.alarms),
     )
-
-
-def _fitness(evaluations: list[Evaluation]) -> Vector:
-    return np.array([evaluation.fitness for evaluation in evaluations], dtype=np.float64)
-
-
-def _plateau(checks: list[Check], patience: int) -> str:
-    """The reason to stop if the last `patience` checks brought nothing better, else an empty string."""
-    since = len(checks) - 1 - checks.index(select(checks))
-    return f"no better validation score in {since} checks" if since >= patience else ""

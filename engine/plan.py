@@ -3,24 +3,67 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from .run import Run
 
 
-def planned_work(run: Run) -> int:
-    """The most denoising steps that a run can take, summed over its images (images where steps mean nothing)."""
+@dataclass(frozen=True)
+class Plan:
+    """Outputs that a run will generate at most, by stage.
+
+    Attributes:
+        population_size: Candidates of a generation.
+        generations: The most generations.
+        images: Stage to outputs at the calibrated number of steps.
+        images_elsewhere: Outputs at every other step count.
+        work: Denoising steps of them all (images where steps mean nothing).
+    """
+
+    population_size: int
+    generations: int
+    images: dict[str, int]
+    images_elsewhere: int
+    work: int
+
+
+def plan(run: Run) -> Plan:
+    """Count what a run can generate at most, before anything is."""
     config, adapter = run.config, run.adapter
     steps = adapter.num_steps or 1
-    num_neutrals = len(adapter.neutrals())
-    population_size = len(run.optimizer(adapter.space.defaults).ask())
-    num_checks = math.ceil(config.generations / config.validation.every)
-    images = (
-        num_neutrals * config.validation.num_prompts
-        + config.bucket_size * (1 + config.generations * population_size)
-        + config.validation.num_prompts * num_checks
-        + 2 * config.test.num_prompts
-    )
+    repeats, num_neutrals = config.seeds_per_prompt, len(adapter.neutrals())
+    spaces = [(rung, len(run.optimizer(rung.space, rung.lower(adapter.space.defaults)).ask())) for rung in run.rungs]
+    population_size = spaces[-1][1]
+    generations = sum(rung.generations for rung, _ in spaces)
+    bucket_size = config.adaptive_bucket.largest if config.adaptive_bucket else config.bucket_size
+    searched = bucket_size * sum(rung.generations * asked for rung, asked in spaces)
+    if config.budget.images is not None:
+        searched = min(searched, config.budget.images)
+    wanted = run.combination.pool(run.bucket(0))
+    pools = len(wanted) * generations if wanted else 0
+    ablated = config.sensitivity.num_prompts if config.sensitivity else 0
+    checks = math.ceil(generations / config.validation.every) + len(run.rungs) - 1
+    images = {
+        "baseline": num_neutrals * config.validation.num_prompts * repeats,
+        "reference": config.bucket_size,
+        "sensitivity": ablated * sum(1 + 2 * len(rung.space) for rung, _ in spaces),
+        "search": searched,
+        "pools": pools,
+        "validation": config.validation.num_prompts * repeats * checks,
+        "test": 2 * config.test.num_prompts * repeats,
+    }
     others = config.by_steps
-    images_elsewhere = num_neutrals * min(others.num_validation, config.validation.num_prompts)
-    images_elsewhere += 2 * min(others.num_prompts, config.test.num_prompts)
-    return images * steps + images_elsewhere * sum(run.other_steps)
+    elsewhere = num_neutrals * min(others.num_validation, config.validation.num_prompts)
+    elsewhere += 2 * min(others.num_prompts, config.test.num_prompts)
+    return Plan(
+        population_size,
+        generations,
+        {stage: count for stage, count in images.items() if count},
+        elsewhere * len(run.other_steps),
+        sum(images.values()) * steps + elsewhere * sum(run.other_steps),
+    )
+
+
+def planned_work(run: Run) -> int:
+    """The most denoising steps that a run can take, summed over its images (images where steps mean nothing)."""
+    return plan(run).work

@@ -22,8 +22,15 @@ from .errors import ConfigError, PluginError, near_misses
 from .hooks import Factory
 
 GROUP = "trimpot"
-KINDS = ("adapters", "objectives", "optimizers", "prompts")
-BUILT_IN = ("trimpot.engine.prompt_files", "trimpot.adapters", "trimpot.objectives", "trimpot.optimizers")
+KINDS = ("adapters", "objectives", "combinations", "optimizers", "prompts")
+BUILT_IN = (
+    "trimpot.engine.prompt_files",
+    "trimpot.adapters",
+    "trimpot.objectives",
+    "trimpot.objectives.combining",
+    "trimpot.objectives.remote",
+    "trimpot.optimizers",
+)
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,7 @@ class Registration:
     """A name that a plugin gave to a factory.
 
     Attributes:
-        kind: `adapters`, `objectives`, `optimizers` or `prompts`.
+        kind: One of `KINDS`.
         name: What a configuration calls it.
         factory: Makes it from keyword options.
         origin: The distribution it came from.
@@ -130,6 +137,15 @@ class Plugins:
                 message += " (could not import: " + "; ".join(f"{b.name}: {b.reason}" for b in self.broken) + ")"
             raise PluginError(message) from None
 
+    def options(self, kind: str, name: str) -> list[str]:
+        """Names of the options that a factory takes.
+
+        Raises:
+            PluginError: If the name is unknown.
+        """
+        parameters = inspect.signature(self.get(kind, name).factory).parameters.values()
+        return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+
     def check(self, kind: str, name: str, options: Iterable[str], given: Iterable[str] = ()) -> None:
         """Check a name and its options' names, before anything costly is made.
 
@@ -138,7 +154,7 @@ class Plugins:
             ConfigError: If an option is.
         """
         parameters = inspect.signature(self.get(kind, name).factory).parameters.values()
-        takes = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in given]
+        takes = [option for option in self.options(kind, name) if option not in given]
         open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
         for option in options:
             if option not in takes and not open_ended:
@@ -150,7 +166,7 @@ class Plugins:
         """Make one by name.
 
         Args:
-            kind: `adapters`, `objectives`, `optimizers` or `prompts`.
+            kind: One of `KINDS`.
             name: The registered name.
             options: What the configuration says, checked against the factory's annotated parameters.
             *positional: Passed through unchecked.

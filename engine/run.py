@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from .alarm import Watch
 from .bucket import Bucket, PromptSet, draw_bucket
 from .config import Config
-from .knobs import Vector, digest
-from .seams import Adapter, Objective, Optimizer
+from .evaluation import POOL
+from .knobs import KnobSpace, Setting, Vector, digest
+from .ladder import Rung
+from .seams import Adapter, Combination, Objective, Optimizer
 
 
 @dataclass(frozen=True)
@@ -21,19 +24,27 @@ class Run:
         id: Its name in the store.
         config: What was asked.
         adapter: The backbone.
-        objectives: The rewards by name.
+        objectives: The rewards by name, watched ones too.
+        combination: How their scores become what is optimised.
         prompts: The three pools.
         versions: Package name to version, for everything that can change a number.
-        optimizer: Makes a freshly seeded optimizer that starts at a vector of shape (num_knobs,).
+        optimizer: Makes a freshly seeded optimizer for a space, starting at a vector of shape (num_knobs,).
+        rungs: The spaces that are searched, coarse to fine.
+        start: Where the search begins, or None for the best neutral setting.
+        watched: Objectives that are watched only, with what is watched for.
     """
 
     id: str
     config: Config
     adapter: Adapter
     objectives: Mapping[str, Objective]
+    combination: Combination
     prompts: PromptSet
     versions: Mapping[str, str]
-    optimizer: Callable[[Vector], Optimizer]
+    optimizer: Callable[[KnobSpace, Vector], Optimizer]
+    rungs: tuple[Rung, ...]
+    start: Setting | None
+    watched: Mapping[str, Watch]
 
     @cached_property
     def description(self) -> dict[str, Any]:
@@ -41,33 +52,66 @@ class Run:
         return {
             "adapter": {"name": self.config.adapter.name, **self.adapter.describe()},
             "objectives": {name: dict(objective.describe()) for name, objective in self.objectives.items()},
+            "combination": {"name": self.config.combine.name, **self.combination.describe()},
         }
 
     @cached_property
     def context(self) -> str:
         """Fingerprint of all that decides the scores of a setting on a bucket."""
-        return digest([self.description, self.adapter.space.fingerprint, dict(self.versions)])
+        return digest([self.description, self.adapter.space.fingerprint, self.config.weights, dict(self.versions)])
+
+    def context_of(self, stage: str) -> str:
+        """The same for a stage, since not all of them score by every objective."""
+        return digest([self.context, sorted(self.scored(stage)), self.combines and not stage.endswith(POOL)])
 
     @property
     def identity(self) -> str:
-        """Fingerprint of configuration, backbone, rewards and prompts, whatever the library versions."""
-        parts = [self.config.fingerprint, self.description, self.adapter.space.fingerprint, self.prompts.fingerprint]
-        return digest(parts)
+        """Fingerprint of configuration, backbone, rewards, start and prompts, whatever the library versions."""
+        space, prompts = self.adapter.space.fingerprint, self.prompts.fingerprint
+        return digest([self.config.fingerprint, self.description, space, prompts, dict(self.start or {})])
 
-    def bucket(self, generation: int) -> Bucket:
-        """The training bucket of a generation, the same whenever it is asked for."""
-        return draw_bucket(self.prompts.train, self.config.bucket_size, self.config.seed, generation)
+    @property
+    def combines(self) -> bool:
+        """Whether values are more than the weighted sum of scores, and so are kept beside them."""
+        return self.config.combine.name != "weighted"
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether outputs are scored while the next are generated."""
+        return any(objective.overlaps for objective in self.objectives.values())
+
+    def scored(self, stage: str) -> dict[str, Objective]:
+        """The objectives that score outputs of a stage: watched ones only where recommendations are judged."""
+        if stage in ("baseline", "validation", "test"):
+            return dict(self.objectives)
+        needed = {*self.config.weights, *self.combination.uses}
+        return {name: objective for name, objective in self.objectives.items() if name in needed}
+
+    def bucket(self, generation: int, group: int = 0, size: int | None = None) -> Bucket:
+        """The training bucket of a group of a generation, the same whenever it is asked for.
+
+        Args:
+            generation: Which generation.
+            group: Which group of it.
+            size: Its size where that is not the configured one.
+        """
+        key = (self.config.seed, generation, group) if group else (self.config.seed, generation)
+        size = size or self.config.bucket_size
+        return draw_bucket(self.prompts.train, size, *key, seeds_per_prompt=self.config.seeds_per_prompt)
 
     @cached_property
     def validation_bucket(self) -> Bucket:
         """The bucket on which recommendations are judged."""
         validation = self.config.validation
-        return draw_bucket(self.prompts.validation, validation.num_prompts, validation.seed)
+        repeats = self.config.seeds_per_prompt
+        size = validation.num_prompts * repeats
+        return draw_bucket(self.prompts.validation, size, validation.seed, seeds_per_prompt=repeats)
 
     @cached_property
     def test_bucket(self) -> Bucket:
         """The bucket on which the gain is measured."""
-        return draw_bucket(self.prompts.test, self.config.test.num_prompts, self.config.test.seed)
+        test, repeats = self.config.test, self.config.seeds_per_prompt
+        return draw_bucket(self.prompts.test, test.num_prompts * repeats, test.seed, seeds_per_prompt=repeats)
 
     @property
     def other_steps(self) -> tuple[int, ...]:

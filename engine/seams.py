@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,8 @@ class Adapter(ABC):
     Attributes:
         space: The knobs.
         num_steps: Denoising steps an image, or None where the backbone has no such notion.
+        makes: `image` or `video` where outputs are PIL images or lists of them, else None.
+        frozen: Knobs left out of the space since they cannot reach the output.
 
     Example:
         >>> class Line(Adapter):
@@ -42,6 +44,14 @@ class Adapter(ABC):
 
     space: KnobSpace
     num_steps: int | None = None
+    makes: Literal["image", "video"] | None = None
+    frozen: tuple[str, ...] = ()
+
+    def prepare(self, prompts: Sequence[str]) -> None:  # noqa: B027  # most have nothing to prepare
+        """Get ready for these prompts, before the first `generate`; such as by encoding them once.
+
+        Others may still be asked for.
+        """
 
     @abstractmethod
     def generate(self, population: Population, bucket: Bucket) -> Iterable[Sequence[Output]]:
@@ -90,6 +100,20 @@ class Adapter(ABC):
         """
         raise ModelError(f"{type(self).__name__} has no denoising steps to vary; leave by_steps.steps empty")
 
+    def tied(self, granularity: str) -> Mapping[str, Sequence[str]]:
+        """How its knobs are tied at a coarser granularity, for a search that goes from coarse to fine.
+
+        Args:
+            granularity: `block`, `layer`, `gate`, or what else the backbone knows.
+
+        Returns:
+            Coarse knob's name to the names of the knobs it stands for; together every knob once.
+
+        Raises:
+            ModelError: If the backbone knows no such granularity, or it is finer than its own.
+        """
+        raise ModelError(f"{type(self).__name__} knows no granularity {granularity!r}; leave ladder empty")
+
     def export(self, setting: Setting, neutral: Setting) -> Mapping[str, Any]:
         """What a calibration file must say for `setting` to be applied to a bare model, JSON-like.
 
@@ -100,7 +124,16 @@ class Adapter(ABC):
 
 
 class Objective(ABC):
-    """A reward: anything that gives an output a score and needs no gradient."""
+    """A reward: anything that gives an output a score and needs no gradient.
+
+    Attributes:
+        overlaps: Whether `score` may run in a thread of its own while the next outputs are generated; sensible
+            where the work is done in another process.
+        scores_sets: Whether a score depends on the prompt's other outputs too, as a measure of diversity does.
+    """
+
+    overlaps: bool = False
+    scores_sets: bool = False
 
     @abstractmethod
     def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
@@ -119,12 +152,67 @@ class Objective(ABC):
         return {}
 
 
+class Combination(ABC):
+    """How the scores of several objectives become what is optimised.
+
+    Attributes:
+        uses: Objectives of weight 0 that it needs in the search nevertheless.
+    """
+
+    uses: tuple[str, ...] = ()
+
+    def pool(self, bucket: Bucket) -> Bucket | None:
+        """The outputs of the neutral model that outputs on `bucket` are judged against, or None."""
+        return None
+
+    @abstractmethod
+    def values(
+        self, scores: Mapping[str, NDArray[np.float64]], bucket: Bucket, pool: Evaluation | None
+    ) -> NDArray[np.float64]:
+        """One number an output; on held-out prompts their mean is what settings are compared by.
+
+        Args:
+            scores: Objective name to scores, each of shape (num_outputs,).
+            bucket: The outputs' prompts and seeds.
+            pool: The neutral model's outputs that `pool` asked for.
+
+        Returns:
+            Shape (num_outputs,), finite, higher is better.
+        """
+
+    def fitness(self, evaluations: Sequence[Evaluation], pool: Evaluation | None) -> NDArray[np.float64]:
+        """What candidates of a group are worth to the optimizer; the mean of their values unless overridden.
+
+        Args:
+            evaluations: The group's candidates on their bucket.
+            pool: The neutral model's outputs that `pool` asked for.
+
+        Returns:
+            Shape (len(evaluations),), finite, higher is better.
+        """
+        return np.array([evaluation.fitness for evaluation in evaluations], dtype=np.float64)
+
+    def admits(self, candidate: Evaluation, neutral: Evaluation) -> bool:
+        """Whether a setting may be chosen, judged on validation outputs beside the neutral setting's."""
+        return True
+
+    def describe(self) -> Mapping[str, Any]:
+        """Everything that can change a value, JSON-like."""
+        return {}
+
+
 class Optimizer(ABC):
     """An ask/tell searcher. It works in vectors and knows nothing of models.
 
     Two optimizers made with the same arguments and told the same numbers ask the same populations, bit for
     bit; global random state is neither read nor written.
+
+    Attributes:
+        group_size: Consecutive candidates that share a bucket, where the method needs several groups a
+            generation; None for one group. Fitness is told less its group's mean.
     """
+
+    group_size: int | None = None
 
     @abstractmethod
     def ask(self) -> Population:
@@ -164,6 +252,9 @@ class Store(Protocol):
 
     def record(self, run: str, place: Place, key: str, evaluation: Evaluation) -> None:
         """Commit one evaluation at its place; durable when this returns."""
+
+    def keep_outputs(self, key: str, outputs: Sequence[Output]) -> None:
+        """Keep an evaluation's images, by their content; so that later rewards can score them."""
 
     def record_generation(self, run: str, generation: int, sigma: float | None) -> None:
         """Keep the optimizer's step size after a generation."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .alarm import Alarm
 from .evaluation import Evaluation, Place
 from .run import Run
 
@@ -15,7 +16,7 @@ class Watcher:
         """Work on a run begins; `work_done` denoising steps of it are recorded already."""
 
     def stage_started(self, run: Run, stage: str) -> None:
-        """A stage begins: `baseline`, `search` or `test`."""
+        """A stage begins: `baseline`, `sensitivity`, `search` or `test`."""
 
     def evaluation_recorded(self, run: Run, place: Place, evaluation: Evaluation) -> None:
         """An evaluation has been committed."""
@@ -24,3 +25,6 @@ class Watcher:
         self, run: Run, generation: int, evaluations: Sequence[Evaluation], sigma: float | None
     ) -> None:
         """A generation has been told to the optimizer."""
+
+    def alarm_raised(self, run: Run, alarm: Alarm) -> None:
+        """The optimised score has risen on validation while something watched has moved away."""

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ..engine.alarm import Alarm
 from ..engine.evaluation import Evaluation, Place
 from ..engine.plan import planned_work
 from ..engine.run import Run
@@ -19,6 +20,7 @@ from ..engine.watcher import Watcher
 SECONDS_BETWEEN_LINES = 10.0
 STAGE_TITLES = {
     "baseline": "choosing the best neutral setting",
+    "sensitivity": "turning one knob at a time",
     "search": "searching",
     "test": "measuring on test prompts",
 }
@@ -101,6 +103,10 @@ class ProgressWatcher(Watcher):
         if self._best > float("-inf"):
             self._facts += f", best on validation {self._best:.3f}"
         self._show()
+
+    def alarm_raised(self, run: Run, alarm: Alarm) -> None:
+        """Say at once what has moved away."""
+        self._console.print(f"[bold red]alarm[/] {escape(str(alarm))}")
 
     def _show(self) -> None:
         if self._task is not None:

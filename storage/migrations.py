@@ -5,6 +5,8 @@ buckets       prompts and seeds, by fingerprint
 evaluations   one row for a setting on a bucket: the score of every output by every objective
 candidates    where in a run an evaluation stands; two runs may share an evaluation
 generations   the optimizer's step size after each generation
+outputs       which image files an evaluation's outputs are kept in, by content
+rescores      what rewards that came later gave the kept outputs of an evaluation
 """
 
 from __future__ import annotations
@@ -60,4 +62,20 @@ def m001_runs_and_evaluations(db: Database) -> None:
         {"run": str, "generation": int, "sigma": float},
         pk=("run", "generation"),
         foreign_keys=[("run", "runs", "id")],
+    )
+
+
+@migrations()
+def m002_outputs_and_rescores(db: Database) -> None:
+    """Images that were kept, and scores of rewards that came later."""
+    db.table("outputs").create(
+        {"evaluation": str, "position": int, "file": str},
+        pk=("evaluation", "position"),
+        not_null={"file"},
+    )
+    db.table("rescores").create(
+        {"evaluation": str, "objective": str, "fingerprint": str, "scores": str, "recorded": str},
+        pk=("evaluation", "objective", "fingerprint"),
+        not_null={"scores", "recorded"},
+        foreign_keys=[("evaluation", "evaluations", "key")],
     )

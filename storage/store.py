@@ -20,11 +20,13 @@ from sqlite_utils import Database
 
 from ..engine.bucket import Bucket
 from ..engine.errors import StoreError, near_misses
-from ..engine.evaluation import STAGES, Evaluation, Place
+from ..engine.evaluation import POOL, STAGES, Evaluation, Place
 from ..engine.knobs import digest
+from .images import read_image, write_image
 from .migrations import migrations
 
 FILE_NAME = "trimpot.sqlite"
+IMAGES = "images"
 
 
 @dataclass(frozen=True)
@@ -243,6 +245,46 @@ class SqliteStore:
                 )
             self._db.table("candidates").insert({"run": run, **place._asdict(), "evaluation": key, "fresh": int(fresh)})
 
+    def keep_outputs(self, key: str, outputs: Sequence[Any]) -> None:
+        """Keep an evaluation's images below `images/`, by their content; once, however often they are made."""
+        with _sentences(f"cannot write {self.folder / IMAGES}"):
+            names = [write_image(self.folder / IMAGES, image) for image in outputs]
+        rows = [{"evaluation": key, "position": position, "file": name} for position, name in enumerate(names)]
+        with _sentences(f"cannot write {self.path}"), self._transaction():
+            self._db.table("outputs").insert_all(rows, ignore=True)
+
+    def outputs(self, key: str) -> list[Any]:
+        """The kept images of an evaluation, in bucket order; none if they were not kept.
+
+        Raises:
+            StoreError: If a file is gone or damaged.
+        """
+        rows = self._read("SELECT file FROM outputs WHERE evaluation = ? ORDER BY position", [key])
+        return [read_image(self.folder / IMAGES, row["file"]) for row in rows]
+
+    def kept(self, run: str) -> list[tuple[Place, str]]:
+        """Place and key of every evaluation of a run whose images were kept."""
+        rows = self._read(
+            "SELECT DISTINCT c.stage, c.generation, c.position, c.evaluation FROM candidates c "
+            "JOIN outputs o ON o.evaluation = c.evaluation WHERE run = ? ORDER BY c.stage, c.generation, c.position",
+            [run],
+        )
+        return [(Place(row["stage"], row["generation"], row["position"]), row["evaluation"]) for row in rows]
+
+    def record_rescore(self, key: str, objective: str, fingerprint: str, scores: Sequence[float]) -> None:
+        """Keep what a later reward gave an evaluation's kept images."""
+        row = {"evaluation": key, "objective": objective, "fingerprint": fingerprint, "scores": _dump(scores)}
+        with _sentences(f"cannot write {self.path}"), self._transaction():
+            self._db.table("rescores").insert({**row, "recorded": _now()}, ignore=True)
+
+    def rescore(self, key: str, objective: str, fingerprint: str) -> tuple[float, ...] | None:
+        """What a later reward gave an evaluation's kept images, if it has scored them."""
+        rows = self._read(
+            "SELECT scores FROM rescores WHERE evaluation = ? AND objective = ? AND fingerprint = ?",
+            [key, objective, fingerprint],
+        )
+        return next((tuple(json.loads(row["scores"])) for row in rows), None)
+
     def record_generation(self, run: str, generation: int, sigma: float | None) -> None:
         """Keep the step size after a generation; once, however often a run is replayed."""
         with _sentences(f"cannot write {self.path}"), self._transaction():
@@ -255,7 +297,8 @@ class SqliteStore:
 
     def evaluations(self, run: str) -> Iterator[tuple[Place, Evaluation]]:
         """Every evaluation of a run with its place, in the order of stages, generations and positions."""
-        order = " ".join(f"WHEN '{stage}' THEN {number}" for number, stage in enumerate(STAGES))
+        stages = [name for stage in STAGES for name in (stage + POOL, stage)]
+        order = " ".join(f"WHEN '{stage}' THEN {number}" for number, stage in enumerate(stages))
         rows = self._read(f"{_SELECT} WHERE run = ? ORDER BY CASE stage {order} END, generation, position", [run])
         for row in rows:
             yield Place(row["stage"], row["generation"], row["position"]), _evaluation(row)

@@ -135,12 +135,13 @@ def test_another_bucket_or_backbone_or_reward_is_another_evaluation() -> None:
     assert sum(adapter.calls) == 4
 
 
-def test_a_watched_objective_is_recorded_but_not_told() -> None:
+def test_a_watched_objective_is_scored_where_recommendations_are_judged_and_never_told() -> None:
     run = hill_run({"objectives": {"height": {"weight": 2}, "watched": {"name": "height", "weight": 0}}})
-    store, notes = MemoryStore(), Notes()
-    evaluations = Evaluator(run, store, notes).evaluate("search", 0, POPULATION, run.bucket(0))
-    Evaluator(run, store, notes).evaluate("validation", 0, POPULATION, run.bucket(0))  # found, not made
-    for evaluation in evaluations + [each.evaluation for each in notes.evaluations]:
+    store = MemoryStore()
+    searched = Evaluator(run, store, Notes()).evaluate("search", 0, POPULATION, run.bucket(0))
+    judged = Evaluator(run, store, Notes()).evaluate("validation", 0, POPULATION, run.bucket(0))
+    assert all(set(evaluation.scores) == {"height"} for evaluation in searched)
+    for evaluation in judged:
         assert evaluation.scores["height"] == evaluation.scores["watched"]
         assert evaluation.fitness == pytest.approx(2 * np.mean(evaluation.scores["height"]))
 

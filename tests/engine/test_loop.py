@@ -141,7 +141,7 @@ def test_a_search_that_gains_nothing_stops_on_its_plateau_and_ships_the_neutral_
 
     run = hill_run({"generations": 500, "validation": {"num_prompts": 2, "every": 1, "patience": 3}}, objective=Blind())
     outcome = calibrate(run, MemoryStore(), Notes())
-    assert outcome.stop_reason == "no better validation score in 3 checks"
+    assert outcome.stop_reason == "no gain beyond noise in 3 checks"
     assert outcome.num_generations == 3
     assert outcome.calibrated == outcome.baseline.setting
     [comparison] = outcome.comparisons

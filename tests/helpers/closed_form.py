@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from trimpot.engine.assembly import assemble
 from trimpot.engine.bucket import Bucket, PromptSet
 from trimpot.engine.config import load_config
-from trimpot.engine.errors import StoreError
+from trimpot.engine.errors import ModelError, StoreError
 from trimpot.engine.evaluation import Evaluation, Place
 from trimpot.engine.hooks import hookimpl
 from trimpot.engine.knobs import Knob, KnobSpace, digest
@@ -44,6 +44,12 @@ class Hill(Adapter):
 
     def candidates_per_call(self, num_prompts: int) -> int:
         return self.together
+
+    def tied(self, granularity: str) -> dict[str, list[str]]:
+        tyings = {"pairs": [[0, 1], [2, 3], [4]], "one": [[0, 1, 2, 3, 4]], "own": [[0], [1], [2], [3], [4]]}
+        if granularity not in tyings:
+            raise ModelError(f"the hill knows no granularity {granularity!r}")
+        return {f"{granularity}.{n}": [f"knob.{i}" for i in tied] for n, tied in enumerate(tyings[granularity])}
 
     def describe(self) -> dict[str, Any]:
         return {"id": "hill"}
@@ -117,6 +123,7 @@ class MemoryStore:
         self.keys: dict[tuple[str, Place], str] = {}
         self.evaluations: dict[str, Evaluation] = {}
         self.sigmas: dict[tuple[str, int], float | None] = {}
+        self.outputs: dict[str, list[Any]] = {}
 
     def recorded(self, run: str, stage: str, generation: int) -> dict[int, Evaluation]:
         found = {
@@ -134,6 +141,9 @@ class MemoryStore:
             raise StoreError(f"{place} is recorded already")
         self.keys[run, place] = key
         self.evaluations.setdefault(key, evaluation)
+
+    def keep_outputs(self, key: str, outputs: Sequence[Any]) -> None:
+        self.outputs[key] = list(outputs)
 
     def record_generation(self, run: str, generation: int, sigma: float | None) -> None:
         self.sigmas[run, generation] = sigma

@@ -1,0 +1,78 @@
+"""Calibrating: begin a run, go on with one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from ..engine.errors import TrimpotError
+from .app import FOLDER, JsonOption, StoreOption, app, print_json
+from .runs import short, summary_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@app.command()
+def calibrate(
+    config: Annotated[str, typer.Argument(help="A preset's name or the path of a YAML file.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Dotted keys: optimizer.sigma0=0.1")] = None,
+    store: StoreOption = FOLDER,
+    as_json: JsonOption = False,
+) -> None:
+    """Calibrate a backbone from a preset or a configuration.
+
+    Example:  trimpot calibrate shapes generations=40 optimizer.sigma0=0.2
+    """
+    from ..engine.config import load_config
+    from ..session import start
+
+    checked = load_config(config, overrides or [])
+    _work(lambda watchers: start(checked, store, watchers), store, as_json)
+
+
+@app.command()
+def resume(
+    run: Annotated[str | None, typer.Argument(help="The run's name; the latest unfinished one if left out.")] = None,
+    store: StoreOption = FOLDER,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with a run where it stopped, to the same result as if it never had.
+
+    Example:  trimpot resume shapes-1
+    """
+    from ..session import resume as go_on
+
+    _work(lambda watchers: go_on(run, store, watchers), store, as_json)
+
+
+def _work(work: Callable[[Any], str], store: Path, as_json: bool) -> None:
+    from ..reports.console import ProgressWatcher, print_result
+
+    console = Console(stderr=as_json, highlight=False)
+    progress = ProgressWatcher(console)
+    try:
+        with progress:
+            run_id = work((progress,))
+    except KeyboardInterrupt:
+        typer.echo(f"\ntrimpot: stopped; nothing is lost{_resume_hint(progress.run_id, store)}", err=True)
+        raise typer.Exit(130) from None
+    except TrimpotError as error:
+        error.args = (f"{error}{_resume_hint(progress.run_id, store)}",)
+        raise
+    found = summary_of(store, run_id)
+    if as_json:
+        print_json(short(found))
+    else:
+        print_result(console, found)
+
+
+def _resume_hint(run_id: str | None, store: Path) -> str:
+    """How to go on, if there is a run to go on with."""
+    if run_id is None:
+        return ""
+    where = "" if store == FOLDER else f" --store {store}"
+    return f"; go on with `trimpot resume {run_id}{where}`"

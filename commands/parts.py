@@ -1,0 +1,93 @@
+"""Looking at parts: the knobs of a backbone, the plugins."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from .app import JsonOption, PartOptions, app, print_json
+
+
+@app.command()
+def knobs(
+    adapter: Annotated[str, typer.Argument(help="An adapter's name; `trimpot plugins` lists them.")],
+    granularity: Annotated[str | None, typer.Option("-g", "--granularity", help="block, layer or gate.")] = None,
+    option: PartOptions = None,
+    count: Annotated[bool, typer.Option("--count", help="Print only how many there are.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List the knobs of a backbone, from its configuration alone where it can be had without weights.
+
+    Example:  trimpot knobs shapes --granularity gate --count
+    """
+    from dataclasses import asdict
+
+    from ..engine.config import parse_options
+    from ..engine.plugins import plugins
+
+    options = parse_options(option or [])
+    if granularity is not None:
+        options["granularity"] = granularity
+    if "outline" in plugins().options("adapters", adapter):
+        options = {"outline": True, **options}
+    made = plugins().make("adapters", adapter, options)
+    space = made.space
+    if made.frozen:
+        typer.echo(f"frozen, since they cannot reach the output: {', '.join(made.frozen)}", err=True)
+    if count:
+        typer.echo(len(space))
+    elif as_json:
+        print_json([asdict(knob) for knob in space])
+    else:
+        table = Table(box=None, pad_edge=False)
+        for heading in ("knob", "default", "low", "high", "spread"):
+            table.add_column(heading, justify="left" if heading == "knob" else "right")
+        for knob in space:
+            table.add_row(knob.name, *(f"{v:g}" for v in (knob.default, knob.low, knob.high, knob.spread)))
+        Console(highlight=False).print(table)
+
+
+@app.command(name="plugins")
+def list_plugins(as_json: JsonOption = False) -> None:
+    """List adapters, objectives, optimizers and prompts by name, and plugins that could not be imported.
+
+    Example:  trimpot plugins
+    """
+    import inspect
+
+    from ..engine.plugins import KINDS, plugins
+
+    known = plugins()
+    found = [
+        {
+            "kind": each.kind,
+            "name": each.name,
+            "from": each.origin,
+            "about": _first_line(inspect.getdoc(each.factory)),
+        }
+        for kind in KINDS
+        for each in known.registrations(kind)
+    ]
+    broken = [{"name": each.name, "from": each.origin, "reason": each.reason} for each in known.broken]
+    if as_json:
+        print_json({"plugins": found, "broken": broken})
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("kind", "name", "from", ""):
+        table.add_column(heading)
+    for entry in found:
+        table.add_row(*(escape(value) for value in entry.values()))
+    console = Console(highlight=False)
+    console.print(table)
+    for entry in broken:
+        console.print(
+            f"[red]could not import[/] {escape(entry['name'])} of {escape(entry['from'])}: {escape(entry['reason'])}"
+        )
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").partition("\n")[0]

@@ -1,0 +1,105 @@
+"""Looking at runs: which there are, what one found, its report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from .app import FOLDER, JsonOption, StoreOption, app, print_json
+
+
+@app.command()
+def runs(store: StoreOption = FOLDER, as_json: JsonOption = False) -> None:
+    """List the runs of a store.
+
+    Example:  trimpot runs
+    """
+    from ..session import summary
+    from ..storage import SqliteStore
+
+    with SqliteStore(store, create=False) as opened:
+        found = [short(summary(opened, row)) for row in opened.runs()]
+    if as_json:
+        print_json(found)
+        return
+    from ..reports.console import duration, interval, signed
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("run", "status", "images", "time", "gain"):
+        table.add_column(heading)
+    for each in found:
+        gain = f"{signed(each['gain']['mean'])} {interval(each['gain'])}" if each["gain"] else ""
+        table.add_row(each["run"], each["status"], f"{each['num_images']:,}", duration(each["seconds"]), gain)
+    Console(highlight=False).print(table)
+
+
+@app.command()
+def show(
+    run: Annotated[str, typer.Argument(help="The run's name.")],
+    store: StoreOption = FOLDER,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a run did and found.
+
+    Example:  trimpot show shapes-1 --json
+    """
+    found = summary_of(store, run)
+    if as_json:
+        print_json(found)
+        return
+    from ..reports.console import duration, print_result
+
+    console = Console(highlight=False)
+    console.print(f"[bold]{escape(found['run'])}[/]  {found['status']}, begun {found['created']}")
+    console.print(f"digest {found['digest']}, {found['num_evaluations']} evaluations")
+    console.print("versions " + ", ".join(f"{name} {version}" for name, version in found["versions"].items()))
+    if found["outcome"]:
+        print_result(console, found)
+    else:
+        console.print(f"{found['num_images']:,} images in {duration(found['seconds'])} so far")
+        if found["error"]:
+            console.print(f"stopped: {escape(found['error'])}")
+        console.print(f"go on with  [bold]trimpot resume {escape(found['run'])}[/]")
+
+
+@app.command()
+def report(
+    run: Annotated[str, typer.Argument(help="The run's name.")],
+    store: StoreOption = FOLDER,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a run's report, finished or not, as one self-contained HTML file.
+
+    Example:  trimpot report shapes-1
+    """
+    from ..reports import write_report
+    from ..session import Files
+    from ..storage import SqliteStore
+
+    with SqliteStore(store, create=False) as opened:
+        row = opened.run(run)
+        files = Files.of(opened.run_folder(row.id))
+        write_report(opened, row.id, files)
+    if as_json:
+        print_json({"run": row.id, "report": str(files.report)})
+    else:
+        typer.echo(files.report)
+
+
+def summary_of(store: Path, run_id: str) -> dict[str, Any]:
+    """What the store says of a run."""
+    from ..session import summary
+    from ..storage import SqliteStore
+
+    with SqliteStore(store, create=False) as opened:
+        return summary(opened, opened.run(run_id))
+
+
+def short(found: dict[str, Any]) -> dict[str, Any]:
+    """A run's summary without its long parts."""
+    return {key: value for key, value in found.items() if key not in ("outcome", "config", "versions")}

@@ -1,0 +1,113 @@
+"""From coarse to fine: a search in spaces of tied knobs before the one in the adapter's own.
+
+A rung ties knobs of the adapter's space together. Whatever it asks is lifted, each knob taking the value of the
+one it is tied into, so lifting changes no output and everything recorded is a point of one and the same space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ConfigError, ModelError
+from .knobs import Knob, KnobSpace, Vector
+from .seams import Adapter, Population
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One space of a ladder.
+
+    Attributes:
+        space: Its knobs.
+        parents: For each knob of the adapter's space, the index of the knob it is tied into, shape (num_knobs,).
+        generations: How long to search in it.
+    """
+
+    space: KnobSpace
+    parents: NDArray[np.intp]
+    generations: int
+
+    def lift(self, population: Population) -> Population:
+        """The same candidates in the adapter's space: (population_size, rung knobs) to (population_size, num_knobs)."""
+        lifted: Population = population[:, self.parents]
+        return lifted
+
+    def lower(self, vector: Vector) -> Vector:
+        """The nearest point of the rung to a vector of shape (num_knobs,): each knob the mean of those tied into it."""
+        sums = np.bincount(self.parents, weights=vector, minlength=len(self.space))
+        low, high = self.space.bounds
+        lowered: Vector = np.clip(sums / np.bincount(self.parents, minlength=len(self.space)), low, high)
+        return lowered
+
+    def spread(self, factors: Vector) -> Rung:
+        """The same rung with every knob's spread multiplied, factors of shape (rung knobs,)."""
+        knobs = [
+            replace(knob, spread=knob.spread * float(factor)) for knob, factor in zip(self.space, factors, strict=True)
+        ]
+        return replace(self, space=KnobSpace(knobs))
+
+
+def rungs_of(adapter: Adapter, ladder: Mapping[str, int], generations: int) -> tuple[Rung, ...]:
+    """The rungs to climb, coarse to fine.
+
+    Args:
+        adapter: The backbone.
+        ladder: Granularity to generations; empty for a search in the adapter's own space only.
+        generations: The length of that.
+
+    Raises:
+        ConfigError: If a rung is not coarser than the next, or the last is not the adapter's own space.
+    """
+    own = np.arange(len(adapter.space))
+    if not ladder:
+        return (Rung(adapter.space, own, generations),)
+    rungs = []
+    for granularity, length in ladder.items():
+        try:
+            tied = adapter.tied(granularity)
+        except ModelError as error:
+            raise ConfigError(f"ladder: {error}") from None
+        rungs.append(tie_knobs(adapter.space, tied, length))
+    for (coarse_name, coarse), (fine_name, fine) in zip(
+        zip(ladder, rungs, strict=True), list(zip(ladder, rungs, strict=True))[1:], strict=False
+    ):
+        pairs = set(zip(fine.parents.tolist(), coarse.parents.tolist(), strict=True))
+        if len(pairs) > len(fine.space) or len(coarse.space) >= len(fine.space):
+            raise ConfigError(f"ladder: {fine_name!r} does not refine {coarse_name!r}; order it from coarse to fine")
+    if len(rungs[-1].space) != len(adapter.space):
+        raise ConfigError(
+            f"ladder: it ends at {list(ladder)[-1]!r} with {len(rungs[-1].space)} knobs, the adapter has "
+            f"{len(adapter.space)}; end it at the adapter's own granularity, or give the adapter this one"
+        )
+    return tuple(rungs)
+
+
+def tie_knobs(space: KnobSpace, tied: Mapping[str, Sequence[str]], generations: int) -> Rung:
+    """Make a rung.
+
+    Args:
+        space: The adapter's space.
+        tied: Coarse knob's name to the names of the knobs it stands for; together every knob once.
+        generations: How long to search in it.
+    """
+    index = {name: position for position, name in enumerate(space.names)}
+    parents = np.full(len(space), -1, dtype=np.intp)
+    knobs = []
+    for position, (name, members) in enumerate(tied.items()):
+        parts = [space[index[member]] for member in members]
+        parents[[index[member] for member in members]] = position
+        knobs.append(
+            Knob(
+                name,
+                low=max(part.low for part in parts),
+                high=min(part.high for part in parts),
+                default=float(np.mean([part.default for part in parts])),
+                spread=float(np.mean([part.spread for part in parts])),
+            )
+        )
+    assert parents.min() >= 0, f"{space.names[int(parents.argmin())]} is tied into no knob"
+    return Rung(KnobSpace(knobs), parents, generations)

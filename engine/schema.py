@@ -1,0 +1,231 @@
+"""The keys of a configuration and what they may be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from .knobs import digest
+
+
+class Section(BaseModel):
+    """A mapping with known keys only."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Part(BaseModel):
+    """A plugin by name, with its options.
+
+    Attributes:
+        name: The registered name.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Everything but the name; checked against the plugin's own parameters when it is made."""
+        return dict(self.model_extra or {})
+
+
+class Reward(BaseModel):
+    """An objective's part in the fitness.
+
+    Attributes:
+        name: The registered objective; defaults to the key it stands under.
+        weight: Factor of its score in the fitness; 0 only watches it.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str | None = None
+    weight: float = Field(default=1.0, allow_inf_nan=False)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options of the objective itself."""
+        return dict(self.model_extra or {})
+
+
+def _by_name(value: object) -> object:
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _cma_es_unless_named(value: object) -> object:
+    return {"name": "cma-es", **value} if isinstance(value, Mapping) else value
+
+
+def _by_key(value: object) -> object:
+    if isinstance(value, str):
+        return {value: {}}
+    if isinstance(value, Mapping):
+        return {key: {} if entry is None else entry for key, entry in value.items()}
+    return value
+
+
+NamedPart = Annotated[Part, BeforeValidator(_by_name)]
+
+
+class Validation(Section):
+    """How recommendations are judged while the search runs.
+
+    Attributes:
+        num_prompts: Validation prompts, one seed each; the same for every check.
+        every: Generations between two checks.
+        patience: Checks in a row that a paired test cannot tell from the best before them, after which the
+            search stops.
+        significance: Level of that test, one-sided.
+        seed: Draws prompts and seeds; apart from the run's seed, so that runs can be compared.
+    """
+
+    num_prompts: int = Field(default=64, ge=2)
+    every: int = Field(default=4, ge=1)
+    patience: int = Field(default=6, ge=1)
+    significance: float = Field(default=0.1, gt=0, lt=1)
+    seed: int = Field(default=1, ge=0)
+
+
+class Test(Section):
+    """How the gain is measured, once, at the end.
+
+    Attributes:
+        num_prompts: Test prompts, each with a fresh seed.
+        seed: Draws prompts and seeds.
+    """
+
+    num_prompts: int = Field(default=256, ge=2)
+    seed: int = Field(default=2, ge=0)
+
+
+class BySteps(Section):
+    """The same comparison at other numbers of denoising steps.
+
+    Attributes:
+        steps: Step counts besides the calibrated one.
+        num_prompts: Test prompts at each, the first of the test bucket.
+        num_validation: Validation prompts on which the neutral setting is chosen at each.
+    """
+
+    steps: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    num_prompts: int = Field(default=128, ge=2)
+    num_validation: int = Field(default=48, ge=2)
+
+
+class AdaptiveBucket(Section):
+    """A bucket that grows and shrinks with what the noise asks for; see `engine.bucket_sizing`.
+
+    Attributes:
+        low: Below this F ratio the next bucket is larger.
+        high: Above it, smaller.
+        rate: By how much, as a share of the size.
+        largest: Prompts at most.
+    """
+
+    low: float = Field(default=1.5, gt=0)
+    high: float = Field(default=3.0, gt=0)
+    rate: float = Field(default=0.08, gt=0, lt=1)
+    largest: int = Field(default=64, ge=2)
+
+
+class Sensitivity(Section):
+    """A one-at-a-time ablation before the search; knobs that matter less get a wider first sample.
+
+    Attributes:
+        num_prompts: Training prompts it is done on.
+        step: How far each knob is turned both ways, in units of its spread.
+        most: The widest and, inverted, the narrowest factor of a spread.
+    """
+
+    num_prompts: int = Field(default=8, ge=1)
+    step: float = Field(default=0.25, gt=0)
+    most: float = Field(default=3.0, ge=1)
+
+
+class Budget(Section):
+    """When to stop for lack of means. No generation is begun that would exceed it.
+
+    Attributes:
+        images: Outputs generated for the search.
+        seconds: Of generating and scoring, over all stages and resumes.
+        gpu_hours: The same in hours times the number of devices.
+        devices: How many devices an hour is counted for.
+    """
+
+    images: int | None = Field(default=None, ge=1)
+    seconds: float | None = Field(default=None, gt=0)
+    gpu_hours: float | None = Field(default=None, gt=0)
+    devices: int = Field(default=1, ge=1)
+
+
+class Config(Section):
+    """One calibration.
+
+    Attributes:
+        name: Prefix of the run's name; defaults to the adapter's.
+        adapter: The backbone and its options.
+        objectives: The rewards by name; a single name stands for itself with weight 1.
+        combine: How the objectives become one number: `weighted`, `winrate`, `pareto`, `constrained`.
+        prompts: Where prompts come from; `files` takes `train`, `validation` and `test` paths.
+        optimizer: The searcher and its options.
+        generations: The most generations to search.
+        bucket_size: Outputs a candidate makes in a generation; with `adaptive_bucket`, in the first one.
+        seeds_per_prompt: How many of them share a prompt.
+        group_size: Candidates that share a bucket; None for the whole population.
+        adaptive_bucket: Lets the bucket grow and shrink.
+        start: A calibration file, or the folder of a finished run, to begin the search from.
+        ladder: Coarser granularities to search first, each with its number of generations, coarse to fine; the
+            last is the adapter's own.
+        sensitivity: An ablation that scales the knobs' spreads.
+        budget: When to stop for lack of means.
+        keep: Which images are kept, so that later rewards can score them.
+        seed: Drives the optimizer and the training buckets.
+        validation: How recommendations are judged.
+        test: How the gain is measured.
+        by_steps: The comparison at other step counts.
+    """
+
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    adapter: NamedPart
+    objectives: Annotated[dict[str, Reward], BeforeValidator(_by_key)] = Field(min_length=1)
+    combine: NamedPart = Part(name="weighted")
+    prompts: NamedPart
+    optimizer: Annotated[NamedPart, BeforeValidator(_cma_es_unless_named)] = Part(name="cma-es")
+    generations: int = Field(default=200, ge=1)
+    bucket_size: int = Field(default=16, ge=1)
+    seeds_per_prompt: int = Field(default=1, ge=1)
+    group_size: int | None = Field(default=None, ge=2)
+    adaptive_bucket: AdaptiveBucket | None = None
+    start: str | None = None
+    ladder: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    sensitivity: Sensitivity | None = None
+    budget: Budget = Budget()
+    keep: Literal["none", "validation", "all"] = "validation"
+    seed: int = Field(default=0, ge=0)
+    validation: Validation = Validation()
+    test: Test = Test()
+    by_steps: BySteps = BySteps()
+
+    @model_validator(mode="after")
+    def _something_to_optimize(self) -> Config:
+        if all(reward.weight == 0 for reward in self.objectives.values()):
+            raise ValueError("every objective has weight 0, so there is nothing to optimize")
+        if self.adaptive_bucket and self.group_size:
+            raise ValueError("adaptive_bucket sizes the one bucket of a generation; leave group_size empty")
+        if self.adaptive_bucket and not 2 <= self.bucket_size <= self.adaptive_bucket.largest:
+            raise ValueError("with adaptive_bucket, bucket_size must lie between 2 and adaptive_bucket.largest")
+        if self.bucket_size % self.seeds_per_prompt:
+            raise ValueError("bucket_size must be a multiple of seeds_per_prompt")
+        return self
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Objective name to its weight in the fitness, watched ones left out."""
+        return {name: reward.weight for name, reward in self.objectives.items() if reward.weight}
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of every key that can change a number."""
+        return digest(self.model_dump(mode="json", exclude={"name"}))

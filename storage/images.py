@@ -1,0 +1,54 @@
+"""Kept images: PNG files named by their content, so that equal images are kept once."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..engine.errors import StoreError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def write_image(folder: Path, image: Any) -> str:
+    """Keep an image.
+
+    Args:
+        folder: Of all images.
+        image: A PIL image.
+
+    Returns:
+        Its file's name below the folder. The file is whole or absent.
+    """
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=1)
+    digest = hashlib.sha256(buffer.getvalue()).hexdigest()[:32]
+    name = f"{digest[:2]}/{digest[2:]}.png"
+    path = folder / name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(f".{os.getpid()}.part")
+        draft.write_bytes(buffer.getvalue())
+        draft.replace(path)
+    return name
+
+
+def read_image(folder: Path, name: str) -> Image:
+    """A kept image.
+
+    Raises:
+        StoreError: If its file is gone or damaged.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    path = folder / name
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        raise StoreError(f"the kept image {path} is gone or damaged ({error}); it cannot be scored") from None
