@@ -22,31 +22,53 @@ NUMERIC_PACKAGES = ("trimpot", "torch", "diffusers", "transformers", "numpy", "c
 STATISTICS = ("edge-density", "entropy", "saturation", "dark-share", "bright-share")  # of images, always watched
 
 
-def assemble(run_id: str, config: Config, plugins: Plugins) -> Run:
+def assemble(
+    run_id: str, config: Config, plugins: Plugins, *, outline: bool = False, sharing: Run | None = None
+) -> Run:
     """Make the parts that a configuration names.
+
+    Args:
+        run_id: The run's name in the store.
+        config: What is asked.
+        plugins: Where parts are found by name.
+        outline: Make rewards not at all and the backbone from its configuration alone, where it can be: enough
+            to plan a run, not to do it.
+        sharing: A run whose backbone, rewards and prompts are used instead of made again; they must be those that
+            `config` names.
 
     Raises:
         PluginError: If a plugin is unknown.
         ConfigError: If an option is, prompts are empty or shared, or keys contradict each other.
         ModelError: If the backbone cannot be loaded.
     """
-    prompts = plugins.make("prompts", config.prompts.name, config.prompts.options)
-    objectives = {
-        key: plugins.make("objectives", reward.name or key, reward.options) for key, reward in config.objectives.items()
-    }
+    assert sharing is None or _names_of(sharing.config) == _names_of(config), "only the same parts can be shared"
+    prompts = sharing.prompts if sharing else plugins.make("prompts", config.prompts.name, config.prompts.options)
+    objectives = (
+        dict(sharing.objectives)
+        if sharing
+        else {
+            key: plugins.make("objectives", reward.name or key, reward.options)
+            for key, reward in config.objectives.items()
+            if not outline
+        }
+    )
     weights, combine = dict(config.weights), config.combine
     combination = plugins.make("combinations", combine.name, combine.options, weights)
     for name in combination.uses:
-        if name not in objectives:
-            raise ConfigError(f"combine names the objective {name!r}; {near_misses(name, objectives)}")
+        if name not in config.objectives:
+            raise ConfigError(f"combine names the objective {name!r}; {near_misses(name, config.objectives)}")
     plugins.check("optimizers", config.optimizer.name, config.optimizer.options, ("start", "seed"))
-    adapter = plugins.make("adapters", config.adapter.name, config.adapter.options)
+    backbone = config.adapter
+    outlined = {"outline": True} if outline and "outline" in plugins.options("adapters", backbone.name) else {}
+    adapter = sharing.adapter if sharing else plugins.make("adapters", backbone.name, {**backbone.options, **outlined})
     watched: dict[str, Watch] = {
         name: "falls"
         for name, reward in config.objectives.items()
         if not reward.weight and name not in combination.uses
     }
-    for name, statistic in _statistics(adapter, plugins).items():
+    if sharing:
+        watched = dict(sharing.watched)
+    for name, statistic in ({} if outline or sharing else _statistics(adapter, plugins)).items():
         if name not in objectives:
             objectives[name], watched[name] = statistic, "moves"
     if config.by_steps.steps and adapter.num_steps is None:
@@ -66,6 +88,11 @@ def assemble(run_id: str, config: Config, plugins: Plugins) -> Run:
     run = Run(run_id, config, adapter, objectives, combination, prompts, versions(), optimizer, rungs, start, watched)
     _try(run)
     return run
+
+
+def _names_of(config: Config) -> tuple[Any, ...]:
+    """What of a configuration decides the backbone, the rewards and the prompts."""
+    return config.adapter, config.objectives, config.combine, config.prompts
 
 
 def _try(run: Run) -> None:

@@ -54,6 +54,7 @@ def draw_bucket(prompts: Sequence[str], size: int, *key: int, seeds_per_prompt: 
         size: Number of seeds to draw.
         *key: Non-negative integers that name the draw (run seed, stage, generation); the same key always
             draws the same bucket, whatever was drawn before.
+        seeds_per_prompt: How many seeds each prompt gets, one after the other.
     """
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
     order: list[int] = []

@@ -1,14 +1,15 @@
 """How many prompts a generation deserves, by an analysis of variance of its scores.
 
 Where candidates differ far more than their scores scatter, fewer prompts would rank them as well; where they
-drown in the scatter, more are needed. The F ratio of the one-way analysis of variance within prompts says which
-(Fisher 1925), and costs nothing: the scores are there already.
+drown in the scatter, more are needed. The F ratio says which, and costs nothing: the scores are there already.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .noise import f_ratio
 
 
 class BucketSizer:
@@ -43,20 +44,3 @@ class BucketSizer:
             self._exact = min(self._exact * (1 + self._rate), self._largest)
         elif ratio > self._high:
             self._exact = max(self._exact / (1 + self._rate), 2.0)
-
-
-def f_ratio(values: NDArray[np.float64]) -> float:
-    """Mean square between candidates over mean square of their scatter, prompts' own means taken out.
-
-    Args:
-        values: Shape (population_size, num_prompts), at least 2 by 2.
-
-    Returns:
-        About 1 where candidates are alike; infinite where their scores do not scatter at all.
-    """
-    num_candidates, num_prompts = values.shape
-    centred = values - values.mean(axis=0)
-    means = centred.mean(axis=1)
-    scatter = np.square(centred - means[:, None]).sum() / ((num_candidates - 1) * (num_prompts - 1))
-    between = num_prompts * np.square(means).sum() / (num_candidates - 1)
-    return float(between / scatter) if scatter else np.inf

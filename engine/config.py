@@ -16,13 +16,19 @@ from pydantic import ValidationError
 from .errors import ConfigError, near_misses
 from .schema import Config
 
-__all__ = ["Config", "load_config", "parse_options", "presets"]
+__all__ = ["Config", "load_config", "parse_options", "presets", "protocols"]
 
 
 def presets() -> list[str]:
     """Names of the configurations shipped with the package."""
     folder = resources.files("trimpot.presets")
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def protocols() -> list[str]:
+    """Names of the search protocols shipped with the package."""
+    folder = resources.files("trimpot.presets") / "protocols"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir())
 
 
 def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
@@ -36,8 +42,12 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
         ConfigError: In one sentence, if it cannot be found, read or run as written.
     """
     values, where = (dict(source), "config") if isinstance(source, Mapping) else _read(source)
+    if values.get("protocol") is not None:
+        values = {**_protocol(values["protocol"]), **values}
     for override in overrides:
         _apply(values, override)
+        if override.startswith("protocol=") and values["protocol"] is not None:
+            values.update(_protocol(values["protocol"]))
     _anchor(values, Path.cwd())
     try:
         return Config.model_validate(values)
@@ -55,6 +65,16 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
     for pair in pairs:
         _apply(values, pair)
     return values
+
+
+def _protocol(name: object) -> dict[str, Any]:
+    """The keys that a protocol stands for."""
+    import yaml
+
+    if name not in protocols():
+        raise ConfigError(f"no protocol {str(name)!r}; {near_misses(str(name), protocols())}")
+    text = (resources.files("trimpot.presets") / "protocols" / f"{name}.yaml").read_text(encoding="utf-8")
+    return dict(yaml.safe_load(text))
 
 
 def _read(source: str | Path) -> tuple[dict[str, Any], str]:

@@ -42,7 +42,9 @@ def plan(run: Run) -> Plan:
     wanted = run.combination.pool(run.bucket(0))
     pools = len(wanted) * generations if wanted else 0
     ablated = config.sensitivity.num_prompts if config.sensitivity else 0
-    checks = math.ceil(generations / config.validation.every) + len(run.rungs) - 1
+    every_images = config.validation.every_images
+    periods = searched / every_images if every_images else generations / config.validation.every
+    checks = math.ceil(periods) + len(run.rungs) - 1
     images = {
         "baseline": num_neutrals * config.validation.num_prompts * repeats,
         "reference": config.bucket_size,

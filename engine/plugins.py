@@ -10,8 +10,8 @@ import importlib.metadata
 import inspect
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any
 
 import pluggy
@@ -26,6 +26,7 @@ KINDS = ("adapters", "objectives", "combinations", "optimizers", "prompts")
 BUILT_IN = (
     "trimpot.engine.prompt_files",
     "trimpot.adapters",
+    "trimpot.adapters.spaces",
     "trimpot.objectives",
     "trimpot.objectives.combining",
     "trimpot.objectives.remote",
@@ -126,9 +127,15 @@ class Plugins:
     def get(self, kind: str, name: str) -> Registration:
         """Find a registration.
 
+        A factory that takes a `method` stands for a family: `nevergrad:DE` is `nevergrad` with the method `DE`.
+
         Raises:
             PluginError: If there is none; the message lists near misses and plugins that failed to import.
         """
+        family, colon, method = name.partition(":")
+        found = self._registered[kind].get(family)
+        if colon and found and "method" in inspect.signature(found.factory).parameters:
+            return replace(found, name=name, factory=_with_method(found.factory, method))
         try:
             return self._registered[kind][name]
         except KeyError:
@@ -187,6 +194,15 @@ class Plugins:
             if first["type"] == "missing_keyword_only_argument":
                 raise ConfigError(f"{where} needs the option {option!r}") from None
             raise ConfigError(f"{where}: option {option!r}: {first['msg']}, not {first['input']!r}") from None
+
+
+def _with_method(factory: Factory, method: str) -> Factory:
+    """A factory with its method chosen, so that an option cannot choose another."""
+    chosen = partial(factory, method=method)
+    signature = inspect.signature(factory)
+    others = [parameter for name, parameter in signature.parameters.items() if name != "method"]
+    chosen.__signature__ = signature.replace(parameters=others)  # type: ignore[attr-defined]
+    return chosen
 
 
 @cache

@@ -75,6 +75,8 @@ class Validation(Section):
     Attributes:
         num_prompts: Validation prompts, one seed each; the same for every check.
         every: Generations between two checks.
+        every_images: Images of the search between two checks, instead of generations; so that searches whose
+            generations differ in size are judged alike.
         patience: Checks in a row that a paired test cannot tell from the best before them, after which the
             search stops.
         significance: Level of that test, one-sided.
@@ -83,6 +85,7 @@ class Validation(Section):
 
     num_prompts: int = Field(default=64, ge=2)
     every: int = Field(default=4, ge=1)
+    every_images: int | None = Field(default=None, ge=1)
     patience: int = Field(default=6, ge=1)
     significance: float = Field(default=0.1, gt=0, lt=1)
     seed: int = Field(default=1, ge=0)
@@ -169,6 +172,8 @@ class Config(Section):
         objectives: The rewards by name; a single name stands for itself with weight 1.
         combine: How the objectives become one number: `weighted`, `winrate`, `pareto`, `constrained`.
         prompts: Where prompts come from; `files` takes `train`, `validation` and `test` paths.
+        protocol: A named set of search keys (`trimpot plugins` lists them): keys in the file go before it, and it
+            goes before those of the file when given on the command line.
         optimizer: The searcher and its options.
         generations: The most generations to search.
         bucket_size: Outputs a candidate makes in a generation; with `adaptive_bucket`, in the first one.
@@ -192,6 +197,7 @@ class Config(Section):
     objectives: Annotated[dict[str, Reward], BeforeValidator(_by_key)] = Field(min_length=1)
     combine: NamedPart = Part(name="weighted")
     prompts: NamedPart
+    protocol: str | None = None
     optimizer: Annotated[NamedPart, BeforeValidator(_cma_es_unless_named)] = Part(name="cma-es")
     generations: int = Field(default=200, ge=1)
     bucket_size: int = Field(default=16, ge=1)

@@ -37,6 +37,7 @@ class Search:
         self._evaluator = evaluator
         self._judge = judge
         self._sizer = _sizer(evaluator)
+        self._judged_at = 0
 
     def climb(self, number: int, rung: Rung, start: Vector) -> tuple[Vector, str]:
         """Search in one space until there is a reason to stop.
@@ -64,9 +65,10 @@ class Search:
                 stop_reason = optimizer.stop_reason() or ""
                 if self.generation >= last:
                     stop_reason = stop_reason or f"all {self.generation} generations are done"
-                if not stop_reason and self.generation % run.config.validation.every:
+                if not stop_reason and not self._due():
                     continue
             if self._judge.checks[-1].generation < self.generation:
+                self._judged_at = self._spent
                 self._judge.check(self.generation, rung.lift(optimizer.recommend()[None])[0])
                 stop_reason = stop_reason or self._judge.plateau(first_check)
         recommended: Vector = rung.lift(optimizer.recommend()[None])[0]
@@ -98,8 +100,19 @@ class Search:
     def _exhausted(self, population_size: int) -> str:
         run, evaluator = self._evaluator.run, self._evaluator
         size = self._sizer.size if self._sizer else run.config.bucket_size
-        spent = sum(evaluator.images[stage] for stage in SEARCH_STAGES)
-        return exhausted(run.config.budget, spent, population_size * size, evaluator.seconds)
+        return exhausted(run.config.budget, self._spent, population_size * size, evaluator.seconds)
+
+    @property
+    def _spent(self) -> int:
+        """Images generated for the search so far."""
+        return sum(self._evaluator.images[stage] for stage in SEARCH_STAGES)
+
+    def _due(self) -> bool:
+        """Whether it is time for a check."""
+        validation = self._evaluator.run.config.validation
+        if validation.every_images is None:
+            return self.generation % validation.every == 0
+        return self._spent // validation.every_images > self._judged_at // validation.every_images
 
 
 def group_size(optimizer: Optimizer, config: Config, population_size: int) -> int:

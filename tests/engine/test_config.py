@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trimpot
 from closed_form import SMALL, hill_run
-from trimpot.engine.config import load_config, parse_options, presets
+from trimpot.engine.config import load_config, parse_options, presets, protocols
 from trimpot.engine.errors import ConfigError, ModelError, TrimpotError
 
 
@@ -15,6 +16,33 @@ def test_every_preset_that_ships_can_be_read() -> None:
     assert "shapes" in presets()
     for preset in presets():
         assert load_config(preset).generations >= 1
+
+
+def test_a_protocol_goes_before_the_preset_and_after_the_command_line(tmp_path: Path) -> None:
+    """`protocol=published` on the command line replaces what a preset searches with; single keys still win."""
+    preset, named = load_config("shapes"), load_config("shapes", ["protocol=published", "bucket_size=4"])
+    assert (preset.optimizer.options["sigma0"], named.optimizer.options["sigma0"]) == (0.1, 0.25)
+    assert named.optimizer.options["average"] is False
+    assert (preset.bucket_size, named.bucket_size) == (12, 4)
+    path = tmp_path / "mine.yaml"
+    path.write_text("protocol: published\nadapter: hill\nobjectives: height\nprompts: views\nbucket_size: 5\n")
+    mine = load_config(path)
+    assert (mine.bucket_size, mine.optimizer.options["average"]) == (5, False)
+    assert load_config(mine.model_dump(mode="json")) == mine
+
+
+def test_every_protocol_sets_the_same_keys_so_that_none_leaves_traces_of_another() -> None:
+    import yaml
+
+    folder = Path(trimpot.__file__).parent / "presets" / "protocols"
+    keys = {name: set(yaml.safe_load((folder / f"{name}.yaml").read_text())) for name in protocols()}
+    assert len(keys) >= 3
+    assert len(set(map(frozenset, keys.values()))) == 1
+
+
+def test_an_unknown_protocol_is_named_with_its_near_miss() -> None:
+    with pytest.raises(ConfigError, match="no protocol 'publishd'; did you mean 'published'"):
+        load_config("shapes", ["protocol=publishd"])
 
 
 def test_short_forms_mean_the_long_ones() -> None:

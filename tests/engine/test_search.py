@@ -15,11 +15,12 @@ from closed_form import TOP, Height, Hill, MemoryStore, Notes, hill_run, true_ga
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from trimpot.engine.bucket_sizing import BucketSizer, f_ratio
+from trimpot.engine.bucket_sizing import BucketSizer
 from trimpot.engine.calibration import calibration_of
 from trimpot.engine.errors import ConfigError, ScoreError
 from trimpot.engine.ladder import rungs_of
 from trimpot.engine.loop import calibrate
+from trimpot.engine.noise import estimate_noise, f_ratio
 from trimpot.engine.plan import plan
 from trimpot.engine.schema import Budget
 from trimpot.engine.stopping import exhausted, is_better, plateau
@@ -74,6 +75,19 @@ def test_the_f_ratio_is_that_of_a_two_way_analysis_of_variance() -> None:
     prompts = 7 * sum((column.mean() - grand) ** 2 for column in values.T)
     remainder = ((values - grand) ** 2).sum() - candidates - prompts
     assert f_ratio(values) == pytest.approx((candidates / 6) / (remainder / (6 * 4)))
+
+
+def test_noise_is_split_into_the_parts_it_was_made_of() -> None:
+    generator = np.random.default_rng(0)
+    made = [
+        0.3 * generator.normal(size=(20, 1))
+        + 2.0 * generator.normal(size=(1, 15))
+        + 0.7 * generator.normal(size=(20, 15))
+        for _ in range(400)
+    ]
+    noise = estimate_noise(made)
+    assert (noise.candidates, noise.prompts, noise.scatter) == pytest.approx((0.3, 2.0, 0.7), rel=0.05)
+    assert noise.of_a_mean(49) == pytest.approx(0.1, rel=0.05)
 
 
 def test_a_noisy_reward_grows_the_bucket_and_a_clear_one_shrinks_it() -> None:

@@ -1,0 +1,67 @@
+"""What a run will take, before it is begun: images, hours, memory."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from .engine.assembly import assemble
+from .engine.config import Config
+from .engine.evaluation import Place
+from .engine.plan import plan
+from .engine.plugins import plugins
+from .engine.run import Run
+from .engine.scoring import score_outputs
+
+
+def forecast(config: Config, rate: float | None = None) -> dict[str, Any]:
+    """Plan a run and estimate its time.
+
+    Args:
+        config: What would be calibrated.
+        rate: Images a second, generated and scored, at the calibrated number of steps; None measures it on two
+            images, for which the backbone and the rewards are loaded.
+
+    Returns:
+        `knobs`, `population_size`, `generations`, `images` by stage, `images_elsewhere` at other step counts,
+        `rate`, `seconds` at most, and `memory` in bytes (of the GPU, or of this process) where it was measured.
+
+    Raises:
+        TrimpotError: If the run could not be begun.
+    """
+    run = assemble("", config, plugins(), outline=rate is not None)
+    planned = asdict(plan(run))
+    work = planned.pop("work")
+    memory = None
+    if rate is None:
+        rate, memory = _measure(run)
+    steps = run.adapter.num_steps or 1
+    return {"knobs": len(run.adapter.space), **planned, "rate": rate, "seconds": work / steps / rate, "memory": memory}
+
+
+def _measure(run: Run) -> tuple[float, int]:
+    """Images a second on two images, after one to warm up; and the most memory that took."""
+    run.adapter.prepare(run.test_bucket.head(2).prompts)
+    neutral = run.adapter.space.defaults[None]
+    seconds = 0.0
+    for size in (1, 2):
+        bucket = run.test_bucket.head(size)
+        begun = time.perf_counter()
+        [outputs] = run.adapter.generate(np.array(neutral), bucket)
+        score_outputs(run.objectives, outputs, bucket, Place("test", 0, 0))
+        seconds = time.perf_counter() - begun
+    return size / seconds, _peak_memory()
+
+
+def _peak_memory() -> int:
+    """The most bytes in use so far: of the GPU where torch has one, else of this process."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
