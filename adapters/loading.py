@@ -1,0 +1,234 @@
+"""How a pipeline is loaded: dtype, device, offloading, quantization, another transformer.
+
+What of it can be hooked: accelerate's and diffusers' offloading wrap a module's `forward`, and the hooks that
+scale sites run around that, so scales act under every mode of offloading. Quantization replaces linear layers and
+leaves the modules that hand out gates where they were.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from ..engine.errors import ModelError
+from .sources import commit_of, first_line, hub_file, hub_folder, weights_digest
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+Offload = Literal["none", "model", "sequential", "group"]
+Quantization = Literal["bitsandbytes-8bit", "bitsandbytes-4bit", "torchao-int8", "torchao-float8"]
+
+_SINGLE_FILES = (".gguf", ".safetensors")
+_PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+
+
+class Loading(BaseModel):
+    """How to load a pipeline.
+
+    Attributes:
+        revision: Branch, tag or commit on the hub.
+        variant: Which of a checkpoint's weight files: `fp16` for `*.fp16.safetensors`.
+        dtype: Of the weights in memory, and of the arithmetic where they are quantized.
+        device: Such as `cuda`; None takes a GPU if there is one.
+        offload: What waits in main memory until it is needed: whole components (`model`), layers (`group`) or
+            single layers from a copy (`sequential`); `none` keeps all on the device.
+        vae_tiling: Whether large images are decoded in tiles.
+        vae_slicing: Whether images are decoded one at a time.
+        quantization: Of the transformer's linear layers while it is loaded.
+        transformer: Another transformer than the checkpoint's: a `.gguf` or `.safetensors` file, a folder with
+            a config.json, a hub id, or a file on the hub as `owner/name/file.gguf`.
+        lora: A PEFT LoRA merged into the transformer; see `merge_lora`.
+        lora_revision: Its branch, tag or commit on the hub.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    revision: str | None = None
+    variant: str | None = None
+    dtype: Dtype = "bfloat16"
+    device: str | None = None
+    offload: Offload = "none"
+    vae_tiling: bool = False
+    vae_slicing: bool = False
+    quantization: Quantization | None = None
+    transformer: str | None = None
+    lora: str | None = None
+    lora_revision: str | None = None
+
+
+def check_loading(loading: Loading) -> None:
+    """Refuse what cannot work before anything is loaded.
+
+    Raises:
+        ModelError: If options exclude each other, or a package or a GPU is missing.
+    """
+    gguf = (loading.transformer or "").endswith(".gguf")
+    quantized = "a GGUF file" if gguf else loading.quantization
+    if gguf and loading.quantization:
+        raise ModelError(f"a GGUF file is quantized already; leave out quantization: {loading.quantization}")
+    if quantized and loading.offload == "sequential":
+        raise ModelError(f"offload: sequential cannot carry the weights of {quantized}; choose model or group")
+    if quantized and loading.lora:
+        raise ModelError(
+            f"a LoRA cannot be merged into the weights of {quantized}; leave out quantization, or give a "
+            "transformer that has the LoRA merged already"
+        )
+    if gguf:
+        _require("gguf", "GGUF files need")
+    if loading.quantization:
+        package = loading.quantization.partition("-")[0]
+        _require(package, f"quantization: {loading.quantization} needs")
+    device = execution_device(loading)
+    if device == "cpu" and loading.offload != "none":
+        raise ModelError(
+            f"offload: {loading.offload} moves weights between main memory and a GPU, and there is no GPU to use; "
+            "choose offload: none"
+        )
+    if device == "cpu" and (loading.quantization or "").startswith("bitsandbytes"):
+        raise ModelError(
+            f"quantization: {loading.quantization} needs a GPU, and there is none to use; choose torchao-int8, or none"
+        )
+
+
+def execution_device(loading: Loading) -> str:
+    """Where the arithmetic happens."""
+    import torch
+
+    return loading.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def quantization_config(quantization: Quantization, dtype: Dtype) -> Any:
+    """What diffusers is told of a quantization."""
+    import diffusers
+    import torch
+
+    if quantization == "bitsandbytes-8bit":
+        return diffusers.BitsAndBytesConfig(load_in_8bit=True)
+    if quantization == "bitsandbytes-4bit":
+        return diffusers.BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=getattr(torch, dtype)
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what torchao says of its compiled parts, where there are none
+        from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig
+    kind = Int8WeightOnlyConfig if quantization == "torchao-int8" else Float8WeightOnlyConfig
+    return diffusers.TorchAoConfig(kind())
+
+
+def load_transformer(kind: type[Any], base: Path | None, loading: Loading) -> tuple[Any, dict[str, Any]]:
+    """Load another transformer than the checkpoint's.
+
+    Args:
+        kind: Its class.
+        base: The checkpoint's own transformer folder with its config.json, which a single file takes its sizes
+            from; None where there is none.
+        loading: Names the transformer, and says how it is loaded.
+
+    Returns:
+        The transformer, and what it is: `id`, with `revision` or `weights`.
+
+    Raises:
+        ModelError: If it cannot be found or loaded, or does not fit.
+    """
+    import torch
+
+    name = loading.transformer or ""
+    path, source = _find(name)
+    options: dict[str, Any] = {"dtype": getattr(torch, loading.dtype)}
+    if loading.quantization:
+        options["quantization_config"] = quantization_config(loading.quantization, loading.dtype)
+    if path.suffix == ".gguf":
+        import diffusers
+
+        options["quantization_config"] = diffusers.GGUFQuantizationConfig(compute_dtype=options["dtype"])
+    try:
+        if path.is_file():
+            if not hasattr(kind, "from_single_file"):
+                raise ModelError(f"a {kind.__name__} cannot be loaded from a single file; give a folder")
+            if base is None:
+                raise ModelError(f"the checkpoint has no transformer/config.json to read {name} with; give a folder")
+            model = kind.from_single_file(
+                str(path), config=str(base.parent), subfolder=base.name, local_files_only=True, **options
+            )
+            missing = [key for key, value in model.state_dict().items() if value.is_meta]
+        else:
+            model, info = kind.from_pretrained(path, local_files_only=True, output_loading_info=True, **options)
+            missing = sorted(info["missing_keys"])
+    except ModelError:
+        raise
+    except LookupError as error:  # a file of another model, taken for one to be converted
+        raise ModelError(f"the weights of {name} are not named as those of a {kind.__name__}") from error
+    except Exception as error:  # files and shapes fail in many classes
+        raise ModelError(f"cannot load {name} as a {kind.__name__}: {first_line(error)}") from error
+    if missing:
+        raise ModelError(f"{name} lacks {len(missing)} of the {kind.__name__}'s weights, first {missing[0]}")
+    return model, source
+
+
+def _find(name: str) -> tuple[Path, dict[str, Any]]:
+    """Where a transformer lies, and what it is."""
+    path = Path(name)
+    if path.suffix in _PICKLES:
+        raise ModelError(f"{name} may hold a pickle, which can run code; give .safetensors or .gguf")
+    if path.is_file():
+        if path.suffix not in _SINGLE_FILES:
+            raise ModelError(f"{name} is no transformer; give a .gguf or .safetensors file, a folder or a hub id")
+        return path, {"id": path.name, "weights": weights_digest(path)}
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(f"{name} is no transformer folder: it has no config.json")
+        return path, {"id": path.name, "weights": weights_digest(path)}
+    parts = name.split("/")
+    if path.is_absolute() or name.startswith(".") or len(parts) < 2:
+        raise ModelError(f"no transformer {name}; give a .gguf or .safetensors file, a folder or a hub id")
+    if len(parts) == 2 and path.suffix not in _SINGLE_FILES:
+        commit = commit_of(hub_file(name, "config.json"))
+        return hub_folder(name, ["config.json", "*.safetensors*"], commit), {"id": name, "revision": commit}
+    if len(parts) == 2 or path.suffix not in _SINGLE_FILES:
+        raise ModelError(f"no file {name}; a file on the hub reads owner/name/file.gguf or owner/name/file.safetensors")
+    found = hub_file("/".join(parts[:2]), "/".join(parts[2:]))
+    return found, {"id": name, "revision": commit_of(found)}
+
+
+def place(pipe: Any, device: str, offload: Offload) -> None:
+    """Bring a pipeline to its device, or have it brought there part by part.
+
+    Group offloading is by single layers (`leaf_level`), which every component supports, and without streams,
+    which record an order of execution that tiled decoding breaks.
+    """
+    if offload == "none":
+        pipe.to(device)
+    elif offload == "model":
+        pipe.enable_model_cpu_offload(device=device)
+    elif offload == "sequential":
+        pipe.enable_sequential_cpu_offload(device=device)
+    else:
+        import torch
+
+        pipe.enable_group_offload(onload_device=torch.device(device), offload_type="leaf_level")
+
+
+def set_decoding(pipe: Any, *, tiling: bool, slicing: bool) -> None:
+    """Have the autoencoder decode in tiles, or one image at a time.
+
+    Raises:
+        ModelError: If it cannot.
+    """
+    vae = getattr(pipe, "vae", None)
+    for wanted, method, option in (
+        (tiling, "enable_tiling", "vae_tiling"),
+        (slicing, "enable_slicing", "vae_slicing"),
+    ):
+        if not wanted:
+            continue
+        if not hasattr(vae, method):
+            raise ModelError(f"{type(vae).__name__} offers no {option}; leave the option out")
+        getattr(vae, method)()
+
+
+def _require(package: str, what: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise ModelError(f"{what} the package {package}; install it with: pip install 'trimpot[quantization]'")

@@ -1,0 +1,91 @@
+"""What stopping saves, and what it loses: runs to the end of a budget, and where each rule would have stopped them.
+
+    python benchmarks/stopping.py [--seeds 10] [--images 12000] [--knobs 57]
+
+Runs on the simulated reward, whose expected score is known exactly; nothing is shared between seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from trimpot.engine.assembly import assemble
+from trimpot.engine.config import load_config
+from trimpot.engine.loop import calibrate
+from trimpot.engine.plugins import plugins
+from trimpot.engine.stopping import plateau
+from trimpot.engine.watcher import Watcher
+from trimpot.storage import SqliteStore
+
+PATIENCES = (3, 4, 6, 8, 12)
+
+
+def run(knobs: int, images: int, seed: int) -> tuple[list[np.ndarray], list[int], list[float]]:
+    """Values, search images and exact gain at every check of one run."""
+    config = load_config(
+        {
+            "adapter": {"name": "simulated", "num_knobs": knobs, "world": seed},
+            "objectives": "value",
+            "prompts": "numbers",
+            "protocol": "adaptive",
+            "generations": 10_000,
+            "budget": {"images": images},
+            "validation": {"num_prompts": 64, "every": 4, "patience": 10_000},
+            "test": {"num_prompts": 2},
+            "seed": seed,
+        }
+    )
+    assembled = assemble("", config, plugins())
+    with tempfile.TemporaryDirectory() as folder, SqliteStore(Path(folder)) as store:
+        identity = store.add_run("stopping", assembled.identity, {}, {})
+        outcome = calibrate(replace(assembled, id=identity), store, Watcher())
+        per_generation = np.zeros(outcome.num_generations + 1, dtype=int)
+        values = {}
+        for place, evaluation in store.evaluations(identity):
+            if place.stage == "search":
+                per_generation[place.generation + 1] += evaluation.num_images
+            elif place.stage == "validation":
+                values[place.generation] = evaluation.values
+            elif place.stage == "baseline":
+                values[0] = evaluation.values
+    spent = np.cumsum(per_generation)
+    space, adapter = assembled.adapter.space, assembled.adapter
+    vectors = np.stack([space.to_vector(check.setting) for check in outcome.checks])
+    gains = adapter.exact(vectors) - adapter.exact(space.defaults[None])
+    numbers = [check.generation for check in outcome.checks]
+    return [values[number] for number in numbers], [int(spent[number]) for number in numbers], [float(g) for g in gains]
+
+
+def main() -> None:
+    """Print medians and quartiles over seeds."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--images", type=int, default=12_000)
+    parser.add_argument("--knobs", type=int, default=57)
+    given = parser.parse_args()
+    runs = [run(given.knobs, given.images, seed) for seed in range(given.seeds)]
+    print(f"{given.seeds} runs of {given.images:,} images on the simulated reward with {given.knobs} knobs")
+    print("patience  images saved           share of the final gain lost")
+    for patience in PATIENCES:
+        saved, lost = [], []
+        for values, spent, gains in runs:
+            checks = range(1, len(values) + 1)
+            stop = next((k for k in checks if plateau(values[:k], patience, 0.1)), len(values))
+            scores = [float(each.mean()) for each in values]
+            chosen, final = int(np.argmax(scores[:stop])), int(np.argmax(scores))
+            saved.append(1 - spent[stop - 1] / spent[-1])
+            lost.append(1 - gains[chosen] / gains[final])
+        print(f"{patience:8}  {_quartiles(saved)}   {_quartiles(lost)}")
+
+
+def _quartiles(values: list[float]) -> str:
+    low, middle, high = np.percentile(values, [25, 50, 75])
+    return f"{middle:5.0%} [{low:4.0%}, {high:4.0%}]"
+
+
+if __name__ == "__main__":
+    main()
