@@ -11,12 +11,27 @@
         def examples(self):
             return [(picture, "a red circle"), (other, "two blue squares")]
 
-Needs pytest and hypothesis: `pip install trimpot[test]`. For test suites only; nothing else imports it.
+Needs pytest and hypothesis: `pip install trimpot[test]`. For test suites only; nothing else imports it. The contract
+of a transformer class (`trimpot.testing.transformer`) needs neither.
 """
 
-from .adapter import AdapterContract
-from .objective import ObjectiveContract
-from .optimizer import OptimizerContract
-from .store import StoreContract
+from __future__ import annotations
 
-__all__ = ["AdapterContract", "ObjectiveContract", "OptimizerContract", "StoreContract"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .adapter import AdapterContract
+    from .combination import CombinationContract
+    from .objective import ObjectiveContract
+    from .optimizer import OptimizerContract
+    from .store import StoreContract
+
+__all__ = ["AdapterContract", "CombinationContract", "ObjectiveContract", "OptimizerContract", "StoreContract"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a contract when it is asked for: one that needs no pytest then works without it."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{name.removesuffix('Contract').lower()}", __name__), name)

@@ -225,9 +225,27 @@ class _Lent(RandomSearch):
         return self._best
 
 
+class _Leftover(RandomSearch):
+    """Says that its populations are groups of 4, which they are not."""
+
+    group_size = 4
+
+
+class _Absolute(RandomSearch):
+    """Compares candidates of one group with those of another."""
+
+    group_size = 2
+
+    def ask(self) -> NDArray[np.float64]:
+        steps = self._generator.standard_normal((10, len(self._start)))
+        return np.clip(self._best + 0.1 * steps, self._low, self._high)
+
+
 @pytest.mark.parametrize(
     ("optimizer", "promise"),
     [
+        (_Leftover, "test_a_population_is_a_whole_number_of_groups"),
+        (_Absolute, "test_what_all_of_a_group_have_in_common_changes_nothing"),
         (_Clocked, "test_the_same_seed_and_fitness_ask_the_same_populations"),
         (_Clocked, "test_two_optimizers_do_not_disturb_each_other"),
         (_Clocked, "test_global_random_state_is_neither_read_nor_written"),

@@ -1,0 +1,219 @@
+"""The two towers of CLIP, and the rewards that are their angle: PickScore and CLIPScore.
+
+CLIP: Radford et al. 2021, arXiv 2103.00020. PickScore: Kirstain et al. 2023, arXiv 2305.01569, section 4.
+CLIPScore: Hessel et al. 2021, arXiv 2104.08718, equation 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..engine.seams import Objective, Output
+from .images import Truncation, rgb
+from .pixels import normalized, shortest_edge, to_tensor
+from .pretrained import Dtype, Weights, pick_device, torch_dtype, versions
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+PROCESSED = "the checkpoint's image processor, on PIL"
+BILINEAR = "bilinear tensor resize of the shorter edge, middle square"
+
+
+class Clip:
+    """A CLIPModel that gives text and pictures their embeddings.
+
+    Prompts come back every generation, so their embeddings are kept; they are padded to the tower's full length, so
+    that they do not depend on their neighbours. Angles are taken in float32 whatever the towers compute in.
+
+    Args:
+        name: The reward's name, for its notice of a truncated prompt.
+        model: A CLIPModel.
+        processor: Where tokenizer and image processor are.
+        dtype: Of the towers.
+        device: Such as `cuda`; None takes a GPU if there is one.
+        batch_size: The most pictures at once.
+    """
+
+    def __init__(
+        self, name: str, model: Any, processor: Weights, *, dtype: Dtype, device: str | None, batch_size: int
+    ) -> None:
+        self.device = pick_device(device)
+        self.dtype = torch_dtype(dtype)
+        self.batch_size = batch_size
+        self.model = model.to(self.device, self.dtype)
+        self.tokenizer = processor.load("AutoTokenizer")
+        self.processor = processor.load("AutoImageProcessor", backend="pil")
+        self.length = int(self.model.config.text_config.max_position_embeddings)
+        self.size = int(self.model.config.vision_config.image_size)
+        self.scale = float(self.model.logit_scale.float().exp())
+        self._truncation = Truncation(name, self.length)
+        self._texts: dict[str, Any] = {}
+
+    def notice(self, prompts: Sequence[str]) -> None:
+        """Warn of a prompt that is too long, the first time there is one."""
+        self._truncation.notice(self.tokenizer, prompts)
+
+    def tokens(self, prompts: Sequence[str]) -> Any:
+        """Token ids of prompts, shape (num_prompts, length)."""
+        made = self.tokenizer(
+            list(prompts), padding="max_length", truncation=True, max_length=self.length, return_tensors="pt"
+        )
+        return made.input_ids.to(self.device)
+
+    def texts(self, prompts: Sequence[str]) -> Any:
+        """Unit embeddings of prompts, float32, shape (num_prompts, width)."""
+        import torch
+
+        self.notice(prompts)
+        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._texts]
+        for some in chunks(new, self.batch_size):
+            with torch.inference_mode():
+                pooled = self.model.text_model(input_ids=self.tokens(some)).pooler_output
+                self._texts.update(zip(some, unit(self.model.text_projection(pooled)), strict=True))
+        return torch.stack([self._texts[prompt] for prompt in prompts])
+
+    def processed(self, pictures: Sequence[Image]) -> Any:
+        """Pixels as the checkpoint's own processor makes them."""
+        return self.processor(images=list(pictures), return_tensors="pt").pixel_values
+
+    def bilinear(self, pictures: Sequence[Image]) -> Any:
+        """Pixels resized as bilinear tensors."""
+        import torch
+
+        mean, std = self.processor.image_mean, self.processor.image_std
+        return torch.stack([normalized(shortest_edge(to_tensor(p), self.size), mean, std) for p in pictures])
+
+    def pictures(self, pixels: Any) -> Any:
+        """Unit embeddings of pictures, float32, shape (num_pictures, width).
+
+        Args:
+            pixels: Normalized, shape (num_pictures, 3, size, size).
+        """
+        import torch
+
+        with torch.inference_mode():
+            pooled = self.model.vision_model(pixel_values=pixels.to(self.device, self.dtype)).pooler_output
+            return unit(self.model.visual_projection(pooled))
+
+
+@dataclass(frozen=True)
+class Convention:
+    """One published way of writing the angle of text and picture as a number.
+
+    Attributes:
+        score: From cosine and CLIP's logit scale.
+        says: The formula, for descriptions.
+        model: The checkpoint it was published with.
+        prefix: What is set before a prompt.
+        pixels: The preprocessing, `PROCESSED` or `BILINEAR`.
+    """
+
+    score: Callable[[Any, float], Any]
+    says: str
+    model: str
+    prefix: str = ""
+    pixels: str = PROCESSED
+
+
+_PICKSCORE = "yuvalkirstain/PickScore_v1"
+_LARGE = "openai/clip-vit-large-patch14"
+CONVENTIONS = {
+    "pickscore": {
+        "logits": Convention(lambda cos, scale: cos * scale, "exp(logit_scale) * cos", _PICKSCORE),
+        "per26": Convention(lambda cos, scale: cos * scale / 26, "exp(logit_scale) * cos / 26", _PICKSCORE),
+    },
+    "clipscore": {
+        "hessel": Convention(
+            lambda cos, scale: 2.5 * cos.clip(min=0),
+            "2.5 * max(cos, 0)",
+            "openai/clip-vit-base-patch32",
+            prefix="A photo depicts ",
+        ),
+        "torchmetrics": Convention(lambda cos, scale: 100 * cos.clip(min=0), "100 * max(cos, 0)", _LARGE),
+        "flow-grpo": Convention(
+            lambda cos, scale: cos * scale / 30, "exp(logit_scale) * cos / 30", _LARGE, pixels=BILINEAR
+        ),
+    },
+}
+
+
+class ClipReward(Objective):
+    """How well a picture fits its prompt, by the angle of their CLIP embeddings.
+
+    Args:
+        name: `pickscore` or `clipscore`.
+        convention: One of the name's in `CONVENTIONS`.
+        model: Which weights; None takes the convention's own.
+        revision: Of the weights, on the hub.
+        processor: Where tokenizer and image processor are; None says beside the weights.
+        dtype: Of the towers.
+        device: Such as `cuda`; None takes a GPU if there is one.
+        batch_size: The most pictures at once.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        convention: str,
+        model: str | None,
+        revision: str | None,
+        processor: str | None,
+        dtype: Dtype,
+        device: str | None,
+        batch_size: int,
+    ) -> None:
+        self.name = name
+        self.convention = convention
+        self._how = CONVENTIONS[name][convention]
+        self._dtype = dtype
+        self._weights = Weights(model or self._how.model, revision)
+        self._processor = Weights(processor) if processor else self._weights
+        loaded = self._weights.load("CLIPModel", dtype=torch_dtype(dtype))
+        self.clip = Clip(name, loaded, self._processor, dtype=dtype, device=device, batch_size=batch_size)
+
+    def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
+        """Score pictures against their prompts. See `Objective.score`."""
+        pixels = self.clip.bilinear if self._how.pixels == BILINEAR else self.clip.processed
+        texts = self.clip.texts([self._how.prefix + prompt for prompt in prompts])
+        cosines = [
+            (self.clip.pictures(pixels(some)) * texts[begin : begin + len(some)]).sum(-1)
+            for begin, some in enumerated(rgb(outputs), self.clip.batch_size)
+        ]
+        angles = np.concatenate([cosine.cpu().numpy().astype(np.float64) for cosine in cosines])
+        return np.asarray(self._how.score(angles, self.clip.scale), dtype=np.float64)
+
+    def describe(self) -> dict[str, Any]:
+        """Weights, convention and preprocessing. See `Objective.describe`."""
+        return {
+            "weights": self._weights.describe(),
+            "processor": self._processor.describe(),
+            "convention": self.convention,
+            "score": self._how.says,
+            "prefix": self._how.prefix,
+            "pixels": self._how.pixels,
+            "dtype": self._dtype,
+            "versions": versions("torch", "transformers", "pillow"),
+        }
+
+
+def unit(embeddings: Any) -> Any:
+    """Embeddings in float32, of length 1."""
+    embeddings = embeddings.float()
+    return embeddings / embeddings.norm(dim=-1, keepdim=True)
+
+
+def chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Items, a few at a time."""
+    return (items[begin : begin + size] for begin in range(0, len(items), size))
+
+
+def enumerated(items: Sequence[Any], size: int) -> Iterator[tuple[int, Sequence[Any]]]:
+    """As `chunks`, each with the place of its first."""
+    return ((begin, items[begin : begin + size]) for begin in range(0, len(items), size))

@@ -1,0 +1,127 @@
+"""HPS v2.1, a CLIP that was fine-tuned on people's choices between pictures.
+
+Wu et al. 2023, Human Preference Score v2, arXiv 2306.09341, section 4. The score is the cosine alone, without
+CLIP's logit scale; a picture is resized by its longer edge and laid on black, so that none of it is cut off.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..engine.seams import Objective, Output
+from .clip import Clip, enumerated
+from .images import rgb
+from .pixels import CLIP_MEAN, CLIP_STD, longest_edge, normalized, to_tensor
+from .pretrained import Dtype, Weights, renamed, torch_dtype, versions
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# open_clip's names for what CLIPModel names otherwise, tried in order; the rest of a name stays.
+_RENAMED = (
+    (r"^visual\.class_embedding$", "vision_model.embeddings.class_embedding"),
+    (r"^visual\.positional_embedding$", "vision_model.embeddings.position_embedding.weight"),
+    (r"^visual\.conv1\.", "vision_model.embeddings.patch_embedding."),
+    (r"^visual\.ln_pre\.", "vision_model.pre_layrnorm."),
+    (r"^visual\.ln_post\.", "vision_model.post_layernorm."),
+    (r"^visual\.transformer\.resblocks\.", "vision_model.encoder.layers."),
+    (r"^transformer\.resblocks\.", "text_model.encoder.layers."),
+    (r"^token_embedding\.", "text_model.embeddings.token_embedding."),
+    (r"^positional_embedding$", "text_model.embeddings.position_embedding.weight"),
+    (r"^ln_final\.", "text_model.final_layer_norm."),
+    (r"\.ln_(\d)\.", r".layer_norm\1."),
+    (r"\.mlp\.c_fc\.", ".mlp.fc1."),
+    (r"\.mlp\.c_proj\.", ".mlp.fc2."),
+    (r"\.attn\.out_proj\.", ".self_attn.out_proj."),
+)
+_PROJECTIONS = {"visual.proj": "visual_projection.weight", "text_projection": "text_projection.weight"}
+
+
+class Hpsv2(Objective):
+    """How much people would prefer a picture for its prompt: a cosine, about 0.2 to 0.35.
+
+    The published package scores in mixed half precision unless it is changed, and cleans prompts of HTML entities
+    first; neither is done here.
+
+    Args:
+        model: Hub id or folder that holds `file`.
+        revision: Of it, on the hub.
+        file: A state dict in open_clip's names: the published one, or the same as safetensors.
+        clip: Where configuration and tokenizer of the architecture are.
+        dtype: Of the towers.
+        device: Such as `cuda`; None takes a GPU if there is one.
+        batch_size: The most pictures at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        revision: str | None,
+        file: str,
+        clip: str,
+        dtype: Dtype,
+        device: str | None,
+        batch_size: int,
+    ) -> None:
+        self._weights, self._architecture, self._file, self._dtype = (
+            Weights(model, revision),
+            Weights(clip),
+            file,
+            dtype,
+        )
+        loaded = self._weights.assemble(
+            "CLIPModel",
+            self._architecture.load("CLIPConfig"),
+            converted(self._weights.tensors(file)),
+            dtype=torch_dtype(dtype),
+        )
+        self.clip = Clip("hpsv2", loaded, self._architecture, dtype=dtype, device=device, batch_size=batch_size)
+
+    def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
+        """Score pictures against their prompts. See `Objective.score`."""
+        texts = self.clip.texts(prompts)
+        cosines = [
+            (self.clip.pictures(self.pixels(some)) * texts[begin : begin + len(some)]).sum(-1)
+            for begin, some in enumerated(rgb(outputs), self.clip.batch_size)
+        ]
+        return np.concatenate([cosine.cpu().numpy().astype(np.float64) for cosine in cosines])
+
+    def pixels(self, pictures: Sequence[Image]) -> Any:
+        """Pixels as published, shape (num_pictures, 3, size, size)."""
+        import torch
+
+        size = self.clip.size
+        return torch.stack([normalized(longest_edge(to_tensor(p), size), CLIP_MEAN, CLIP_STD) for p in pictures])
+
+    def describe(self) -> dict[str, Any]:
+        """Weights and preprocessing. See `Objective.describe`."""
+        return {
+            "weights": {**self._weights.describe(), "file": self._file},
+            "architecture": self._architecture.describe(),
+            "convention": "cosine",
+            "score": "cos",
+            "pixels": "antialiased bicubic tensor resize of the longer edge, on black",
+            "dtype": self._dtype,
+            "versions": versions("torch", "transformers", "pillow"),
+        }
+
+
+def converted(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state dict in open_clip's names, in CLIPModel's: queries, keys and values apart, projections transposed."""
+    out: dict[str, Any] = {}
+    for name, tensor in renamed(state, _RENAMED).items():
+        fused = re.fullmatch(r"(.*)\.attn\.in_proj_(weight|bias)", name)
+        if name in _PROJECTIONS:
+            out[_PROJECTIONS[name]] = tensor.T.contiguous()
+        elif fused is None:
+            out[name] = tensor
+        else:
+            for letter, piece in zip("qkv", tensor.chunk(3), strict=True):
+                out[f"{fused[1]}.self_attn.{letter}_proj.{fused[2]}"] = piece.contiguous()
+    return out

@@ -1,0 +1,167 @@
+"""ImageReward: a BLIP that reads the prompt while it looks at the picture, and a head trained on rankings.
+
+Xu et al. 2023, ImageReward, arXiv 2304.05977, section 2.2. The five layers of the head have nothing between them.
+The scores of the training pictures have mean 0 and deviation 1 by two published constants.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..engine.errors import ScoreError
+from ..engine.seams import Objective, Output
+from .clip import enumerated
+from .images import Truncation, rgb
+from .pixels import clip_pixels
+from .pretrained import Dtype, Weights, part, pick_device, renamed, torch_dtype, transformers, versions
+
+MEAN, DEVIATION = 0.16717362830052426, 1.0333394966054072
+LENGTH = 35  # tokens of a prompt that are read
+HEAD = ("mlp.layers.0", "mlp.layers.2", "mlp.layers.4", "mlp.layers.6", "mlp.layers.7")
+
+# What `med_config.json` says that BlipTextConfig calls the same.
+_TEXT_SIZES = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "vocab_size",
+    "max_position_embeddings",
+    "layer_norm_eps",
+    "hidden_act",
+    "pad_token_id",
+)
+# The published names of the vision tower, in BlipVisionModel's.
+_RENAMED = (
+    (r"^cls_token$", "embeddings.class_embedding"),
+    (r"^pos_embed$", "embeddings.position_embedding"),
+    (r"^patch_embed\.proj\.", "embeddings.patch_embedding."),
+    (r"^blocks\.(\d+)\.norm(\d)\.", r"encoder.layers.\1.layer_norm\2."),
+    (r"^blocks\.(\d+)\.attn\.qkv\.", r"encoder.layers.\1.self_attn.qkv."),
+    (r"^blocks\.(\d+)\.attn\.proj\.", r"encoder.layers.\1.self_attn.projection."),
+    (r"^blocks\.(\d+)\.mlp\.", r"encoder.layers.\1.mlp."),
+    (r"^norm\.", "post_layernorm."),
+)
+
+
+class ImageReward(Objective):
+    """How well a picture is made for its prompt, in people's eyes: about -2 to 2, 0 on average.
+
+    Args:
+        model: Hub id or folder that holds `file` and `med_config.json`.
+        revision: Of it, on the hub.
+        file: The published state dict, or the same as safetensors.
+        tokenizer: Where BERT's tokenizer is.
+        dtype: Of the towers; the head computes in float32.
+        device: Such as `cuda`; None takes a GPU if there is one.
+        batch_size: The most pictures at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        revision: str | None,
+        file: str,
+        tokenizer: str,
+        dtype: Dtype,
+        device: str | None,
+        batch_size: int,
+    ) -> None:
+        self._weights, self._reader, self._file, self._dtype = Weights(model, revision), Weights(tokenizer), file, dtype
+        state = self._weights.tensors(file)
+        self.device, self.dtype, self.batch_size = pick_device(device), torch_dtype(dtype), batch_size
+        vision = part(state, "blip.visual_encoder.")
+        if "pos_embed" not in vision or not all(f"{layer}.weight" in state for layer in HEAD):
+            raise ScoreError(f"{file} of {model} is no ImageReward: it lacks the vision tower or the head")
+        vision_config = self._vision_config(vision)
+        self.size = vision_config.image_size
+        self.vision = self._weights.assemble(
+            "BlipVisionModel", vision_config, renamed(vision, _RENAMED), dtype=self.dtype
+        )
+        text = part(state, "blip.text_encoder.")
+        self.text = self._weights.assemble(
+            "BlipTextModel", self._text_config(), text, dtype=self.dtype, add_pooling_layer=False
+        )
+        self.vision.to(self.device)
+        self.text.to(self.device)
+        self.head = [
+            [state[f"{layer}.{kind}"].float().to(self.device) for kind in ("weight", "bias")] for layer in HEAD
+        ]
+        self.tokenizer = self._reader.load("AutoTokenizer")
+        self._truncation = Truncation("imagereward", LENGTH)
+
+    def _vision_config(self, state: Mapping[str, Any]) -> Any:
+        """The vision tower's sizes, read off its weights; its heads are 64 wide."""
+        width, _, patch, _ = state["patch_embed.proj.weight"].shape
+        depth = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
+        return transformers().BlipVisionConfig(
+            hidden_size=width,
+            intermediate_size=state["blocks.0.mlp.fc1.weight"].shape[0],
+            num_hidden_layers=depth,
+            num_attention_heads=width // 64,
+            patch_size=patch,
+            image_size=round((state["pos_embed"].shape[1] - 1) ** 0.5) * patch,
+            layer_norm_eps=1e-6,  # the class's own default is another
+        )
+
+    def _text_config(self) -> Any:
+        path = self._weights.file("med_config.json")
+        try:
+            said = json.loads(path.read_text(encoding="utf-8"))
+            sizes = {"encoder_hidden_size": said["encoder_width"], "bos_token_id": None, "sep_token_id": None}
+        except (ValueError, KeyError, TypeError):
+            raise ScoreError(f"{path} is no configuration of ImageReward's text tower; download it again") from None
+        sizes |= {name: said[name] for name in _TEXT_SIZES if name in said}
+        return transformers().BlipTextConfig(**sizes, is_decoder=True)  # only a decoder looks at pictures
+
+    def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
+        """Score pictures against their prompts. See `Objective.score`."""
+        self._truncation.notice(self.tokenizer, prompts)
+        parts = [
+            self._score(some, prompts[begin : begin + len(some)])
+            for begin, some in enumerated(rgb(outputs), self.batch_size)
+        ]
+        return np.concatenate(parts)
+
+    def _score(self, pictures: Sequence[Any], prompts: Sequence[str]) -> NDArray[np.float64]:
+        import torch
+
+        pixels = torch.stack([clip_pixels(picture, self.size) for picture in pictures])
+        tokens = self.tokenizer(
+            list(prompts), padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt"
+        ).to(self.device)
+        with torch.inference_mode():
+            seen = self.vision(pixel_values=pixels.to(self.device, self.dtype)).last_hidden_state
+            hidden = (
+                self.text(
+                    input_ids=tokens.input_ids,
+                    attention_mask=tokens.attention_mask,
+                    encoder_hidden_states=seen,
+                    encoder_attention_mask=torch.ones(seen.shape[:2], dtype=torch.long, device=self.device),
+                    is_decoder=False,  # the prompt is read in both directions
+                )
+                .last_hidden_state[:, 0]
+                .float()
+            )
+            for weight, bias in self.head:
+                hidden = torch.nn.functional.linear(hidden, weight, bias)
+        raw: NDArray[np.float64] = hidden[:, 0].cpu().numpy().astype(np.float64)
+        return (raw - MEAN) / DEVIATION
+
+    def describe(self) -> dict[str, Any]:
+        """Weights and preprocessing. See `Objective.describe`."""
+        return {
+            "weights": {**self._weights.describe(), "file": self._file},
+            "tokenizer": self._reader.describe(),
+            "convention": "standardized",
+            "score": f"(head - {MEAN}) / {DEVIATION}",
+            "pixels": "bicubic PIL resize of the shorter edge, middle square",
+            "dtype": self._dtype,
+            "versions": versions("torch", "transformers", "pillow"),
+        }

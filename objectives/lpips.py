@@ -1,0 +1,71 @@
+"""LPIPS, a distance of pictures that is near to people's: weighted squared differences of AlexNet's features.
+
+Zhang et al. 2018, The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, arXiv 1801.03924,
+equation 1, version 0.1. AlexNet's five convolutions are written here, so that torchvision is not needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..engine.errors import ScoreError
+from .pixels import normalized, to_tensor
+from .pretrained import Weights
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# Number in torchvision's `features`, stride, padding, and whether a 3x3 pooling of stride 2 comes before.
+_CONVOLUTIONS = ((0, 4, 2, False), (3, 1, 2, True), (6, 1, 1, True), (8, 1, 1, False), (10, 1, 1, False))
+# The published constants shift and scale pictures in [-1, 1]; these do the same to pictures in [0, 1].
+_MEAN = tuple((1 + shift) / 2 for shift in (-0.030, -0.088, -0.188))
+_STD = tuple(scale / 2 for scale in (0.458, 0.448, 0.450))
+SMALLEST = 32
+
+
+class Lpips:
+    """Features whose squared distance is LPIPS.
+
+    Args:
+        weights: Holds both files.
+        backbone: File name of torchvision's AlexNet.
+        heads: File name of the published heads, `lin0` to `lin4`.
+        device: Where to compute.
+    """
+
+    def __init__(self, weights: Weights, *, backbone: str, heads: str, device: str) -> None:
+        alexnet, linear = weights.tensors(backbone), weights.tensors(heads)
+        self.device = device
+        try:
+            self._layers = [_layer(alexnet, linear, index) for index in range(len(_CONVOLUTIONS))]
+        except KeyError as error:
+            raise ScoreError(
+                f"{weights.model} does not hold LPIPS: {error.args[0]} is missing; give torchvision's AlexNet and the "
+                "heads of the package lpips"
+            ) from None
+        self._layers = [tuple(tensor.float().to(device) for tensor in layer) for layer in self._layers]
+
+    def features(self, pictures: Sequence[Image]) -> Any:
+        """One vector a picture, shape (num_pictures, width); pictures of one size.
+
+        The squared Euclidean distance of two vectors is the pictures' LPIPS.
+        """
+        import torch
+        from torch.nn.functional import conv2d, max_pool2d
+
+        x = torch.stack([normalized(to_tensor(picture), _MEAN, _STD) for picture in pictures]).to(self.device)
+        found = []
+        with torch.inference_mode():
+            for (_, stride, padding, pooled), (weight, bias, head) in zip(_CONVOLUTIONS, self._layers, strict=True):
+                x = max_pool2d(x, 3, 2) if pooled else x
+                x = conv2d(x, weight, bias, stride, padding).relu()
+                unit = x / (x.norm(dim=1, keepdim=True) + 1e-10)
+                area = x.shape[2] * x.shape[3]
+                found.append((unit * (head.clip(min=0) / area).sqrt()).flatten(1))
+            return torch.cat(found, 1)
+
+
+def _layer(alexnet: Mapping[str, Any], linear: Mapping[str, Any], index: int) -> tuple[Any, Any, Any]:
+    name = f"features.{_CONVOLUTIONS[index][0]}"
+    return alexnet[f"{name}.weight"], alexnet[f"{name}.bias"], linear[f"lin{index}.model.1.weight"]

@@ -1,0 +1,43 @@
+"""Proofs that the rewards compute what they say, on tiny checkpoints of the real architectures.
+
+    python -m trimpot.testing.rewards
+
+No published weights are needed: each proof builds a small checkpoint in code, saves it in the published layout,
+loads it through the objective's own loading code, and computes the same scores by an independent route.
+A module of this package that has a tuple `PROOFS` adds to the table.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One objective against an independent computation of it.
+
+    Attributes:
+        objective: Its registered name, with a convention where it has several.
+        source: Where the formula is published.
+        compares_with: The independent route, in a few words.
+        run: Given an empty folder for checkpoints, returns the largest absolute difference of the scores.
+        tolerance: The largest difference that passes.
+    """
+
+    objective: str
+    source: str
+    compares_with: str
+    run: Callable[[Path], float]
+    tolerance: float
+
+
+def proofs() -> list[Proof]:
+    """Every proof, by objective."""
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+    modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
+    found = [proof for module in modules for proof in getattr(module, "PROOFS", ())]
+    return sorted(found, key=lambda proof: proof.objective)
