@@ -35,7 +35,7 @@ class Scaling:
     """
 
     def __init__(self, model: nn.Module, sites: Sequence[Site]) -> None:
-        if _is_compiled(model):
+        if is_compiled(model):
             raise ModelError("the model is compiled already, so hooks would be ignored; attach first, then compile")
         columns: dict[str, list[int]] = {}
         for index, site in enumerate(sites):
@@ -58,8 +58,16 @@ class Scaling:
             scales: Shape (num_rows, num_sites) with one row for each row of the coming batches, or
                 (1, num_sites) for all rows alike; float32, on the model's device. None leaves outputs alone.
         """
-        for module, indices in self._modules:
-            setattr(module, SCALES, None if scales is None else scales[:, indices.to(scales.device)])
+        self.use(None if scales is None else self.split(scales))
+
+    def split(self, scales: Tensor) -> list[Tensor]:
+        """Part a table of scales by hooked module, to `use` it as often as is wanted."""
+        return [scales[:, indices.to(scales.device)] for _, indices in self._modules]
+
+    def use(self, parts: Sequence[Tensor] | None) -> None:
+        """Set scales that `split` has parted, or make the hooks idle with None."""
+        for index, (module, _) in enumerate(self._modules):
+            setattr(module, SCALES, None if parts is None else parts[index])
 
     def remove(self) -> None:
         """Take the hooks off; the model is as it was."""
@@ -92,10 +100,19 @@ def _scale(module: nn.Module, _args: Any, output: Any) -> Any:
 
 def _times(output: Tensor, factor: Tensor, batch_dim: int) -> Tensor:
     """Multiply rows in the wider of both dtypes and give the model its own dtype back: in bfloat16, 1.003 is 1.0."""
+    num_rows = output.shape[batch_dim]
+    if len(factor) not in (1, num_rows) and num_rows % len(factor) == 0:  # a row's frames stand in the batch, together
+        factor = factor.repeat_interleave(num_rows // len(factor))
     shape = [1] * output.ndim
     shape[batch_dim] = -1
     return (output * factor.view(shape)).to(output.dtype)
 
 
-def _is_compiled(model: nn.Module) -> bool:
-    return any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) for m in model.modules())
+def is_compiled(model: nn.Module) -> bool:
+    """Whether `torch.compile` has been at a model, at a block of it, or at its `forward`."""
+    return any(
+        hasattr(module, "_orig_mod")
+        or getattr(module, "_compiled_call_impl", None) is not None
+        or hasattr(module.forward, "_torchdynamo_orig_callable")
+        for module in model.modules()
+    )

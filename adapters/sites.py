@@ -1,17 +1,21 @@
 """Sites: the places where a residual branch of a transformer enters its stream.
 
-One declarative line a block class says where its sites are:
+One declarative line a block class says where its sites are (`site_table.py` has them all):
 
     joint: attn.image=norm1[1] attn2.image=norm1[6]?use_dual_attention attn.text=norm1_context[1]?!context_pre_only
     │      │    │     │     │                       └ only where this attribute of the block is true (`?!`: false)
     │      │    │     │     └ item of a tuple output; without it, the whole output
     │      │    │     └ submodule of the block whose output is scaled
     │      │    └ stream: image, text, joint, video, audio
-    │      └ branch: attn, attn2, mlp, single
+    │      └ branch: attn, attn2, attn3, mlp, mlp2, single
     └ what blocks of this class are called in knob names
 
 `@1` after a module names the batch dimension where it is not 0. What is scaled is the gate a norm hands out
 where there is one, and otherwise the branch's own output; both scale the branch's contribution alike.
+
+Blocks are numbered in the order of the model's modules, under their line's label. Where blocks of one class stand in
+lists of different names (the refiners of Lumina 2 are made of the same blocks as its body), they go by the name of
+their list instead: `noise_refiner.00`, `layers.00`.
 """
 
 from __future__ import annotations
@@ -22,23 +26,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ..engine.errors import ConfigError, ModelError, near_misses
+from .site_table import BLOCKS, NOT_COVERED
 
 if TYPE_CHECKING:
     from torch import nn
 
 Granularity = Literal["block", "layer", "gate"]
-
-BLOCKS: dict[str, str] = {
-    "JointTransformerBlock": (
-        "joint: attn.image=norm1[1] mlp.image=norm1[4] attn2.image=norm1[6]?use_dual_attention "
-        "attn.text=norm1_context[1]?!context_pre_only mlp.text=norm1_context[4]?!context_pre_only"
-    ),
-    "FluxTransformerBlock": (
-        "double: attn.image=norm1[1] mlp.image=norm1[4] attn.text=norm1_context[1] mlp.text=norm1_context[4]"
-    ),
-    "FluxSingleTransformerBlock": "single: single.joint=norm[1]",
-    "QwenImageTransformerBlock": ("block: attn.image=attn[0] attn.text=attn[1] mlp.image=img_mlp mlp.text=txt_mlp"),
-}
 
 
 @dataclass(frozen=True)
@@ -46,7 +39,7 @@ class SiteLine:
     """One site of a block class, as declared.
 
     Attributes:
-        branch: `attn`, `attn2`, `mlp`, `single`.
+        branch: `attn`, `attn2`, `attn3`, `mlp`, `mlp2`, `single`.
         stream: `image`, `text`, `joint`, `video` or `audio`.
         module: Path of the submodule within the block.
         item: Item of a tuple output, or None for the whole output.
@@ -138,14 +131,66 @@ class Site:
     def knob(self, granularity: Granularity) -> str:
         """The knob this site is tied to.
 
-        *gate* is one knob a site, *layer* ties the streams of a branch and attn2 with attn, *block* ties a
-        whole block (Calibri, section 3.3).
+        *gate* is one knob a site, *layer* ties the streams of a branch, and attn2 and attn3 with attn, *block*
+        ties a whole block (Calibri, section 3.3).
         """
         if granularity == "gate":
             return self.name
         if granularity == "block" or self.branch == "single":
             return self.block
-        return f"{self.block}.{'attn' if self.branch.startswith('attn') else self.branch}"
+        return f"{self.block}.{self.branch.rstrip('0123456789')}"
+
+
+@dataclass(frozen=True)
+class Block:
+    """One covered block of a model.
+
+    Attributes:
+        name: What it is called: `double.07`.
+        path: Module path from the model's root.
+        kind: Name of its class.
+        lines: The sites it has.
+    """
+
+    name: str
+    path: str
+    kind: str
+    lines: tuple[SiteLine, ...]
+
+
+def find_blocks(model: nn.Module, blocks: Mapping[str, str] | None = None) -> list[Block]:
+    """Find every covered block of a model, in the order of its modules.
+
+    Args:
+        model: A transformer.
+        blocks: Site lines by block class, added to the built-in table and taking precedence over it.
+
+    Raises:
+        ConfigError: If a line cannot be read.
+        ModelError: If a line of `blocks` is for a class that the model does not have.
+    """
+    lines = {name: parse_line(text) for name, text in {**BLOCKS, **(blocks or {})}.items()}
+    modules = [(path, module) for path, module in model.named_modules() if type(module).__name__ in lines]
+    lists: dict[str, set[str]] = {}
+    for path, module in modules:
+        lists.setdefault(type(module).__name__, set()).add(_list_name(path))
+    if missing := sorted(set(blocks or {}) - set(lists)):
+        seen = {type(module).__name__ for module in model.modules()}
+        raise ModelError(
+            f"{type(model).__name__} has no block of class {missing[0]!r}, which a site line was given for; "
+            f"{near_misses(missing[0], _blocklike(seen))}"
+        )
+    found: list[Block] = []
+    counts: dict[str, int] = {}
+    for path, module in modules:
+        kind = type(module).__name__
+        label, site_lines = lines[kind]
+        if len(lists[kind]) > 1:
+            label = _list_name(path)
+        number = counts[label] = counts.get(label, -1) + 1
+        present = tuple(line for line in site_lines if line.applies_to(module))
+        found.append(Block(f"{label}.{number:02d}", path, kind, present))
+    return found
 
 
 def find_sites(model: nn.Module, blocks: Mapping[str, str] | None = None) -> list[Site]:
@@ -156,35 +201,41 @@ def find_sites(model: nn.Module, blocks: Mapping[str, str] | None = None) -> lis
         blocks: Site lines by block class, added to the built-in table and taking precedence over it.
 
     Raises:
-        ModelError: If no block class is covered, or a line names a submodule that a block does not have.
+        ConfigError: If a line cannot be read.
+        ModelError: If no block class is covered, a line is for a class that the model does not have, or a line names
+            a submodule that a block does not have.
     """
-    lines = {name: parse_line(text) for name, text in {**BLOCKS, **(blocks or {})}.items()}
     sites: list[Site] = []
-    counts: dict[str, int] = {}
-    seen: list[str] = []
-    for path, module in model.named_modules():
-        kind = type(module).__name__
-        seen.append(kind)
-        if kind not in lines:
-            continue
-        label, site_lines = lines[kind]
-        number = counts[label] = counts.get(label, -1) + 1
-        for line in site_lines:
-            if not line.applies_to(module):
-                continue
+    for block in find_blocks(model, blocks):
+        module = model.get_submodule(block.path)
+        for line in block.lines:
             if not _has(module, line.module):
                 raise ModelError(
-                    f"the site line of {kind} names {line.module!r}, which block {path} does not have; correct the line"
+                    f"the site line of {block.kind} names {line.module!r}, which block {block.path} does not have; "
+                    "correct the line"
                 )
-            full = f"{path}.{line.module}"
-            sites.append(Site(f"{label}.{number:02d}", line.branch, line.stream, full, line.item, line.batch_dim))
+            path = f"{block.path}.{line.module}" if block.path else line.module
+            sites.append(Site(block.name, line.branch, line.stream, path, line.item, line.batch_dim))
     if not sites:
-        blocks_seen = sorted({kind for kind in seen if kind.endswith("Block")})
+        kind = type(model).__name__
+        if kind in NOT_COVERED:
+            raise ModelError(f"{kind} cannot be calibrated: {NOT_COVERED[kind]}; give a site line for its block class")
+        seen = ", ".join(sorted(_blocklike({type(module).__name__ for module in model.modules()})))
         raise ModelError(
-            f"{type(model).__name__} has no block that trimpot knows sites of "
-            f"({', '.join(blocks_seen) or 'no block classes at all'}); add a site line for its block class"
+            f"{kind} has no block that trimpot knows sites of ({seen or 'no block classes at all'}); "
+            "add a site line for its block class"
         )
     return sites
+
+
+def _list_name(path: str) -> str:
+    """Name of the list a block stands in: `layers` for `layers.7` and for `layers.7.block`."""
+    names = re.findall(r"([^.]+)\.\d+(?:\.|$)", path)
+    return names[-1] if names else ""
+
+
+def _blocklike(kinds: set[str]) -> set[str]:
+    return {kind for kind in kinds if kind.endswith(("Block", "Layer"))}
 
 
 def _has(module: nn.Module, path: str) -> bool:

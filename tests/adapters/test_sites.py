@@ -86,6 +86,45 @@ def test_a_malformed_line_is_refused(line: str) -> None:
         parse_line(line)
 
 
+def test_a_line_for_a_class_that_the_model_lacks_is_refused() -> None:
+    """A site line that no block answers to is an error with the nearest class there is, not a silent nothing."""
+    model = on_meta("FluxTransformer2DModel", num_layers=1, num_single_layers=1)
+    with pytest.raises(ModelError, match=r"no block of class 'FluxTransformersBlock'.*did you mean 'FluxTrans"):
+        find_sites(model, {"FluxTransformersBlock": "double: attn.image=norm1[1]"})
+
+
+def test_a_line_takes_precedence_over_the_table() -> None:
+    """A user's line for a class that is covered replaces the built-in one, for that class alone."""
+    model = on_meta("FluxTransformer2DModel", num_layers=1, num_single_layers=1)
+    sites = find_sites(model, {"FluxTransformerBlock": "mine: mlp.text=ff_context"})
+    assert [site.name for site in sites] == ["mine.00.mlp.text", "single.00"]
+
+
+def test_blocks_of_one_class_in_several_lists_go_by_their_list() -> None:
+    """Refiners made of the body's blocks are told apart; where a class stands in one list, its line's label stays."""
+    names = {
+        site.block for site in find_sites(on_meta("Lumina2Transformer2DModel", num_layers=1, num_refiner_layers=1))
+    }
+    assert names == {"noise_refiner.00", "context_refiner.00", "layers.00"}
+    names = {site.block for site in find_sites(on_meta("HunyuanVideoTransformer3DModel", num_layers=1))}
+    assert {name.partition(".")[0] for name in names} == {"refiner", "double", "single"}
+
+
+def test_a_layer_ties_every_attention() -> None:
+    """Self-attention, attention to the prompt and attention to the other medium turn together, and so do streams."""
+    sites = find_sites(on_meta("LTX2VideoTransformer3DModel", num_layers=2))
+    assert {knob: len(tied) for knob, tied in tie(sites, "layer").items()} == {
+        f"block.{number}.{branch}": size for number in ("00", "01") for branch, size in (("attn", 6), ("mlp", 2))
+    }
+
+
+def test_a_class_without_a_line_says_why() -> None:
+    """A transformer that was looked at and left out is refused with the reason."""
+    model = on_meta("RFD4ProteinaTransformer")
+    with pytest.raises(ModelError, match="RFD4ProteinaTransformer cannot be calibrated: it folds proteins"):
+        find_sites(model)
+
+
 def test_a_line_that_matches_nothing_is_refused() -> None:
     """A submodule that a block does not have is named."""
     model = on_meta("FluxTransformer2DModel", num_layers=1, num_single_layers=1)

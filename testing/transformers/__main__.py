@@ -1,0 +1,38 @@
+"""`python -m trimpot.testing.transformers [CLASS ...]`: check every transformer class and print the table.
+
+Takes a minute or two. Ends with status 1 if a check does not hold.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+
+from ...engine.errors import near_misses
+from .example import transformer_classes
+from .table import Row, as_table, rows, summary
+
+
+def main(kinds: list[str]) -> int:
+    """Check the named classes, or all; return the exit status."""
+    known = sorted(transformer_classes())
+    for kind in kinds:
+        if kind not in known:
+            Console(stderr=True).print(f"diffusers has no transformer class {kind!r}; {near_misses(kind, known)}")
+            return 1
+    kinds = kinds or known
+    found: list[Row] = []
+    with Console(stderr=True).status("") as status:
+        status.update(f"{kinds[0]}")
+        for one in rows(kinds):
+            found.append(one)
+            status.update(f"{len(found)} of {len(kinds)}: {one.kind}")
+    console = Console()
+    console.print(as_table(found))
+    console.print(summary(found), highlight=False)
+    return 0 if all(one.holds or one.reason for one in found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
