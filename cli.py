@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 import traceback
 
-from .commands import calibrate, parts, plan, runs, serve
+from .commands import calibrate, compare, parts, plan, rescore, runs, serve
 from .commands.app import app
 from .engine.errors import TrimpotError
 
-__all__ = ["app", "calibrate", "main", "parts", "plan", "runs", "serve"]
+__all__ = ["app", "calibrate", "compare", "main", "parts", "plan", "rescore", "runs", "serve"]
 
 
 def main() -> None:

@@ -29,8 +29,10 @@ BUILT_IN = (
     "trimpot.adapters.spaces",
     "trimpot.objectives",
     "trimpot.objectives.combining",
+    "trimpot.objectives.judges",
     "trimpot.objectives.remote",
     "trimpot.optimizers",
+    "trimpot.comparison.surrogate",
 )
 
 

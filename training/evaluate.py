@@ -1,10 +1,12 @@
 """Prints how good a checkpoint is, and draws a grid of what it makes.
 
-    python training/evaluate.py checker                       the reward on true, shuffled and faulty
-    pictures python training/evaluate.py vae   --model DIR             reconstructions of clean pictures
-    python training/evaluate.py table --model DIR             reward by steps and guidance, on validation
-    prompts python training/evaluate.py grid  --model DIR --out PNG   pictures of test prompts python
-    training/evaluate.py cost  --model DIR             size, parameters, milliseconds a picture
+    python training/evaluate.py checker                        the reward on true, shuffled and faulty pictures
+    python training/evaluate.py vae      --model DIR           reconstructions of clean pictures
+    python training/evaluate.py table    --model DIR           reward by steps and guidance, on validation prompts
+    python training/evaluate.py grid     --model DIR --out PNG pictures of test prompts
+    python training/evaluate.py schedule --model DIR           reward by the schedule's shift and last step
+    python training/evaluate.py cost     --model DIR           size, parameters, milliseconds a picture
+    python training/evaluate.py words    --model DIR           reading rate by steps and guidance, on unseen words
 
 Every figure has fixed seeds: prompt number k is drawn with seed 10_000 + k.
 """
@@ -23,6 +25,7 @@ import torch
 from diffusers import StableDiffusion3Pipeline
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from trimpot.objectives.judges.ocr import OCR
 from trimpot.objectives.shapes import Verdict, check, drawing, scenes
 from vae import to_tensor
 
@@ -131,6 +134,21 @@ def table(pipe: StableDiffusion3Pipeline, count: int, steps: Sequence[int], guid
         print(line(f"  {kind}", by_kind[kind]))
 
 
+def words(pipe: StableDiffusion3Pipeline, count: int, steps: Sequence[int], guidance: Sequence[float]) -> None:
+    """What an OCR model reads of words that training never saw, each picture taken as one line of text."""
+    unseen = [*scenes.prompts("validation", "words"), *scenes.prompts("test", "words")]
+    texts, reader = repeated(unseen, count), OCR(target=r"the word (\w+)", detect=False)
+    for number in steps:
+        for weight in guidance:
+            scores = reader.score([Image.fromarray(p) for p in make(pipe, texts, number, weight)], texts)
+            read, error = np.mean(scores == 1), scores.std() / len(scores) ** 0.5
+            print(
+                f"steps {number} guidance {weight} score {scores.mean():.3f} (SE {error:.3f}) "
+                f"read {read:.3f} n {len(scores)}",
+                flush=True,
+            )
+
+
 def grid(pipe: StableDiffusion3Pipeline, out: Path, steps: int, guidance: float) -> None:
     """Forty-eight test prompts, scenes first and one row of words last, each picture five times enlarged."""
     texts = [*scenes.prompts("test")[:40], *scenes.prompts("test", "words")[:8]]
@@ -183,9 +201,9 @@ def cost(pipe: StableDiffusion3Pipeline, model: Path, steps: int, guidance: floa
 
 
 def main() -> None:
-    """Runs one of the six."""
+    """Runs one of the seven."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["checker", "vae", "table", "grid", "schedule", "cost"])
+    parser.add_argument("what", choices=["checker", "vae", "table", "grid", "schedule", "cost", "words"])
     parser.add_argument("--model", type=Path, default=Path("adapters/shapes"))
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--steps", type=int, nargs="+", default=None)
@@ -203,6 +221,8 @@ def main() -> None:
         vae(pipe, options.count)
     elif options.what == "table":
         table(pipe, options.count, options.steps or STEPS, options.guidance or GUIDANCE)
+    elif options.what == "words":
+        words(pipe, options.count, options.steps or STEPS, options.guidance or GUIDANCE)
     elif options.what == "grid":
         grid(pipe, options.out, steps[0], guidance[0])
     elif options.what == "schedule":

@@ -1,0 +1,44 @@
+"""Serving a reward to other processes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .app import PartOptions, app
+
+#: Packages that make outputs or search, and score nothing.
+_SCORELESS = ("cma", "diffusers", "nevergrad")
+
+
+@app.command()
+def serve(
+    objective: Annotated[str, typer.Argument(help="An objective's name; `trimpot plugins` lists them.")],
+    option: PartOptions = None,
+    host: Annotated[str, typer.Option(help="Where to listen; other machines' reach needs a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Where to listen; 0 takes a free one.")] = 8200,
+    token: Annotated[str | None, typer.Option(envvar="TRIMPOT_TOKEN", help="What a client must show.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Outputs scored at once; a request's all if left out.")] = None,
+) -> None:
+    """Serve an objective to runs in other processes, until Ctrl-C; they name it as `remote` with its url.
+
+    Example:  trimpot serve pickscore --port 8200
+    """
+    from importlib.metadata import version
+
+    from ..engine.assembly import versions
+    from ..engine.config import parse_options
+    from ..engine.errors import ConfigError
+    from ..engine.plugins import plugins
+    from ..servers.reward_server import RefusalError, Scorer
+    from ..servers.reward_server import serve as serve_scorer
+
+    made = plugins().make("objectives", objective, parse_options(option or []))
+    libraries = {name: found for name, found in versions().items() if name not in _SCORELESS}
+    libraries["pillow"] = version("pillow")
+    scorer = Scorer(objective, made.score, {**made.describe(), "versions": libraries})
+    try:
+        serve_scorer(scorer, host, port, token or None, batch_size)
+    except RefusalError as refusal:
+        raise ConfigError(str(refusal)) from None

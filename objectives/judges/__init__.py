@@ -1,0 +1,175 @@
+"""Rewards judged by larger models: chat models that look at pictures, detectors, text readers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import PositiveInt
+
+from ...engine.bucket import PromptSet
+from ...engine.errors import ConfigError
+from ...engine.hooks import Register, hookimpl
+from ...engine.seams import Objective
+from ..pretrained import Dtype, Weights
+
+
+def make_hpsv3(
+    *,
+    model: str = "MizzenAI/HPSv3",
+    revision: str | None = None,
+    base: str = "Qwen/Qwen2-VL-7B-Instruct",
+    base_revision: str | None = None,
+    dtype: Dtype = "bfloat16",
+    device: str | None = None,
+    batch_size: PositiveInt = 4,
+) -> Objective:
+    """HPSv3, human preference for a picture given its prompt, about 0 to 15 (a 7B model, 17 GB)."""
+    from .hpsv3 import HPSv3
+
+    return HPSv3(
+        Weights(model, revision), Weights(base, base_revision), dtype=dtype, device=device, batch_size=batch_size
+    )
+
+
+def make_qalign(
+    *,
+    model: str = "q-future/Q-ReAlign-Mini-0.8B",
+    revision: str | None = None,
+    aspect: Literal["quality", "aesthetics"] = "quality",
+    question: str | None = None,
+    dtype: Dtype = "bfloat16",
+    device: str | None = None,
+    batch_size: PositiveInt = 4,
+) -> Objective:
+    """Q-ReAlign, the successor of Q-Align: quality or aesthetics of a picture, from 0 to 1 (0.8B, 4B or 9B)."""
+    from .chat import Chat
+    from .qalign import QAlign
+
+    chat = Chat(Weights(model, revision), dtype=dtype, device=device, batch_size=batch_size)
+    return QAlign(chat, aspect=aspect, question=question)
+
+
+def make_vqascore(
+    *,
+    architecture: Literal["chat", "clip-flant5"] = "chat",
+    model: str | None = None,
+    revision: str | None = None,
+    question: str | None = None,
+    tokenizer: str = "google/flan-t5-xxl",
+    tokenizer_revision: str | None = None,
+    vision: str | None = None,
+    vision_revision: str | None = None,
+    dtype: Dtype = "bfloat16",
+    device: str | None = None,
+    batch_size: PositiveInt = 4,
+) -> Objective:
+    """VQAScore, the probability that a picture shows its prompt (by a Qwen chat model, or CLIP-FlanT5)."""
+    if architecture == "chat":
+        from .chat import Chat
+        from .vqascore import QUESTION, VQAScore
+
+        weights = Weights(model or "Qwen/Qwen2.5-VL-7B-Instruct", revision)
+        return VQAScore(Chat(weights, dtype=dtype, device=device, batch_size=batch_size), question=question or QUESTION)
+    from . import clip_flant5
+
+    return clip_flant5.ClipFlanT5(
+        Weights(model or "zhiqiulin/clip-flant5-xxl", revision),
+        Weights(tokenizer, tokenizer_revision),
+        None if vision is None else Weights(vision, vision_revision),
+        question=question or clip_flant5.QUESTION,
+        dtype=dtype,
+        device=device,
+        batch_size=batch_size,
+    )
+
+
+def make_unifiedreward(
+    *,
+    model: str = "CodeGoat24/UnifiedReward-qwen-7b",
+    revision: str | None = None,
+    convention: Literal["v1", "flow-grpo", "v2"] = "v1",
+    axis: Literal["alignment", "coherence", "style", "mean"] = "mean",
+    size: PositiveInt | None = None,
+    max_new_tokens: PositiveInt = 512,
+    unparsed: float | None = None,
+    dtype: Dtype = "bfloat16",
+    device: str | None = None,
+    batch_size: PositiveInt = 4,
+) -> Objective:
+    """UnifiedReward, a chat model that writes a score from 1 to 5 for a picture and its prompt."""
+    from .chat import Chat
+    from .unifiedreward import UnifiedReward
+
+    chat = Chat(Weights(model, revision), dtype=dtype, device=device, batch_size=batch_size)
+    return UnifiedReward(
+        chat, convention=convention, axis=axis, size=size, max_new_tokens=max_new_tokens, unparsed=unparsed
+    )
+
+
+def make_geneval(
+    *,
+    detector: str = "facebook/mask2former-swin-small-coco-instance",
+    detector_revision: str | None = None,
+    clip: str = "openai/clip-vit-large-patch14",
+    clip_revision: str | None = None,
+    score: Literal["official", "strict", "soft"] = "official",
+    threshold: float = 0.3,
+    counting_threshold: float = 0.9,
+    metadata: Path | None = None,
+    device: str | None = None,
+    batch_size: PositiveInt = 4,
+) -> Objective:
+    """GenEval, whether the objects asked for are there, in number, colour and place (as "geneval-hf")."""
+    from .geneval import GenEval
+
+    for name, value in (("threshold", threshold), ("counting_threshold", counting_threshold)):
+        if not 0 <= value < 1:
+            raise ConfigError(f"option {name} is a confidence from 0 to 1, not {value}")
+    return GenEval(
+        Weights(detector, detector_revision),
+        Weights(clip, clip_revision),
+        score=score,
+        threshold=threshold,
+        counting_threshold=counting_threshold,
+        metadata=metadata,
+        device=device,
+        batch_size=batch_size,
+    )
+
+
+def make_ocr(*, target: str | None = None, detect: bool = True, upscale: PositiveInt = 1) -> Objective:
+    """How well the text that a prompt puts in quotes can be read in the picture, from 0 to 1."""
+    from .ocr import OCR
+
+    return OCR(target=target, detect=detect, upscale=upscale)
+
+
+def make_geneval_prompts(
+    *,
+    tags: list[Literal["single_object", "two_object", "counting", "colors", "position", "color_attr"]] | None = None,
+    train: PositiveInt = 60,
+    validation: PositiveInt = 20,
+    seed: int = 0,
+) -> PromptSet:
+    """GenEval's 553 prompts to test on, and others of its grammar to search on."""
+    from .geneval_prompts import prompt_set
+
+    return prompt_set(tags, train, validation, seed)
+
+
+@hookimpl
+def register_objectives(register: Register) -> None:
+    """Name the rewards judged by larger models."""
+    register("hpsv3", make_hpsv3)
+    register("qalign", make_qalign)
+    register("vqascore", make_vqascore)
+    register("unifiedreward", make_unifiedreward)
+    register("geneval", make_geneval)
+    register("ocr", make_ocr)
+
+
+@hookimpl
+def register_prompts(register: Register) -> None:
+    """Name the prompts that come with them."""
+    register("geneval", make_geneval_prompts)

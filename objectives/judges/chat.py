@@ -1,0 +1,203 @@
+"""Asking vision-language models of the Qwen family about pictures.
+
+Their own processor class needs torchvision for videos, so its three steps for pictures are taken here: the chat
+template, the picture's patches, and one placeholder token for each patch that the model will fill in.
+
+Rows are batched with rows of equal length only. Nothing is ever padded, so a score cannot depend on how long the
+prompts beside it are, and no mask or position has to be got right for padding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ...engine.errors import ScoreError
+from ...engine.knobs import digest
+from ..pretrained import Dtype, Weights, pick_device, torch_dtype, transformers, versions
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+PLACEHOLDER = "<|image_pad|>"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One question about one picture.
+
+    Attributes:
+        ids: Tokens, shape (length,), with one placeholder for each merged patch.
+        patches: The picture, shape (num_patches, values).
+        grid: Frames, rows and columns of patches, shape (1, 3).
+    """
+
+    ids: Tensor
+    patches: Tensor
+    grid: Tensor
+
+
+class Reader:
+    """Turns a picture and a question into tokens and patches.
+
+    Args:
+        weights: Where tokenizer, chat template and image processor come from.
+        added: Special tokens that the model has been given besides.
+        **processing: Changes to the image processor's configuration, such as `size`.
+
+    Raises:
+        ScoreError: If the tokenizer has no placeholder for pictures.
+    """
+
+    def __init__(self, weights: Weights, *, added: Sequence[str] = (), **processing: Any) -> None:
+        self.weights = weights
+        self.tokenizer = weights.load("AutoTokenizer")
+        self.images = weights.load("AutoImageProcessor", backend="pil", **processing)
+        if PLACEHOLDER not in self.tokenizer.get_vocab():
+            raise ScoreError(
+                f"{weights.model} has no token {PLACEHOLDER}; give a vision-language model of the Qwen family"
+            )
+        self.tokenizer.add_tokens(list(added), special_tokens=True)
+        self.template = self._template()
+        self._commands = sorted({*self.tokenizer.all_special_tokens, *added, PLACEHOLDER})
+
+    def read(self, picture: Image, question: str, prompt: str = "", answer: str = "", **template: Any) -> Row:
+        """Lay out one question.
+
+        Args:
+            picture: RGB.
+            question: What the user says after the picture.
+            prompt: The part of the question that is not ours, which must not hold the model's special tokens.
+            answer: What the model's answer begins with.
+            **template: For the chat template, such as `enable_thinking`; one that knows no such thing ignores it.
+
+        Raises:
+            ScoreError: If the prompt holds a special token, or the chat template shows no picture.
+        """
+        for command in self._commands:
+            if command in prompt:
+                raise ScoreError(
+                    f"the prompt {prompt[:60]!r} holds {command!r}, which {self.weights.model} takes for a command; "
+                    "reword it"
+                )
+        said = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
+        asked = self.tokenizer.apply_chat_template(
+            said, chat_template=self.template, tokenize=False, add_generation_prompt=True, **template
+        )
+        if asked.count(PLACEHOLDER) != 1:
+            raise ScoreError(
+                f"the chat template of {self.weights.model} shows no picture; give an instruction-tuned model"
+            )
+        seen = self.images(images=picture, return_tensors="pt")
+        count = int(seen["image_grid_thw"].prod()) // self.images.merge_size**2
+        text = asked.replace(PLACEHOLDER, PLACEHOLDER * count) + answer
+        ids = self.tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids[0]
+        return Row(ids, seen["pixel_values"], seen["image_grid_thw"])
+
+    def batches(self, rows: Sequence[Row], batch_size: int) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
+        """Rows of equal length together: their indices, and what the model is called with."""
+        import torch
+
+        place = self.tokenizer.convert_tokens_to_ids(PLACEHOLDER)
+        for indices in alike([len(row.ids) for row in rows], batch_size):
+            ids = torch.stack([rows[index].ids for index in indices])
+            yield (
+                indices,
+                {
+                    "input_ids": ids,
+                    "attention_mask": torch.ones_like(ids),
+                    # Without it transformers falls back to plain positions, some models silently.
+                    "mm_token_type_ids": (ids == place).int(),
+                    "pixel_values": torch.cat([rows[index].patches for index in indices]),
+                    "image_grid_thw": torch.cat([rows[index].grid for index in indices]),
+                },
+            )
+
+    def describe(self) -> dict[str, Any]:
+        """Template and processing of pictures."""
+        return {
+            "template": digest(self.template),
+            "image_processor": f"{type(self.images).__name__} {json.dumps(dict(self.images.size), sort_keys=True)}",
+            **versions("transformers", "pillow"),
+        }
+
+    def _template(self) -> str:
+        found = self.tokenizer.chat_template
+        if not isinstance(found, str) or PLACEHOLDER not in found:
+            # Older checkpoints keep the template that shows pictures in a file of the processor's.
+            with contextlib.suppress(ScoreError):
+                file = self.weights.file("chat_template.json")
+                found = json.loads(file.read_text(encoding="utf-8"))["chat_template"]
+        if not isinstance(found, str):
+            raise ScoreError(f"{self.weights.model} has no chat template; give an instruction-tuned model")
+        return found
+
+
+class Chat:
+    """A vision-language model with its reader.
+
+    Args:
+        weights: Its checkpoint.
+        dtype: What it computes in.
+        device: Where; None takes a GPU if there is one.
+        batch_size: Questions at a time, at most.
+    """
+
+    def __init__(self, weights: Weights, *, dtype: Dtype, device: str | None, batch_size: int) -> None:
+        self.weights, self.dtype, self.batch_size = weights, dtype, batch_size
+        self.device = pick_device(device)
+        self.reader = Reader(weights)
+        self.model = weights.load("AutoModelForImageTextToText", dtype=torch_dtype(dtype)).to(self.device)
+
+    def next_token(self, rows: Sequence[Row]) -> Tensor:
+        """The logits of the token that follows each row, in float32, shape (len(rows), vocabulary)."""
+        import torch
+
+        found: dict[int, Tensor] = {}
+        with torch.inference_mode():
+            for indices, inputs in self._batches(rows):
+                logits = self.model(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1]
+                found.update(zip(indices, logits.float().cpu(), strict=True))
+        return torch.stack([found[index] for index in range(len(rows))])
+
+    def answers(self, rows: Sequence[Row], max_new_tokens: int) -> list[str]:
+        """What the model answers when it always takes the likeliest token, with no penalty on repeating itself."""
+        import torch
+
+        # The checkpoint's own settings may sample; a fresh set says nothing but this.
+        own, tokenizer = self.model.generation_config, self.reader.tokenizer
+        self.model.generation_config = transformers().GenerationConfig(
+            do_sample=False,
+            eos_token_id=own.eos_token_id or tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            max_new_tokens=max_new_tokens,
+        )
+        found: dict[int, str] = {}
+        with torch.inference_mode():
+            for indices, inputs in self._batches(rows):
+                made = self.model.generate(**inputs)[:, inputs["input_ids"].shape[1] :]
+                found.update(zip(indices, tokenizer.batch_decode(made, skip_special_tokens=True), strict=True))
+        return [found[index] for index in range(len(rows))]
+
+    def describe(self) -> dict[str, Any]:
+        """Weights, precision, template and processing."""
+        return {**self.weights.describe(), "dtype": self.dtype, **self.reader.describe()}
+
+    def _batches(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
+        for indices, inputs in self.reader.batches(rows, self.batch_size):
+            yield indices, {name: value.to(self.device) for name, value in inputs.items()}
+
+
+def alike(keys: Iterable[Any], batch_size: int) -> Iterator[list[int]]:
+    """Indices of equal keys together, `batch_size` of them at most."""
+    groups = defaultdict(list)
+    for index, key in enumerate(keys):
+        groups[key].append(index)
+    for group in groups.values():
+        for start in range(0, len(group), batch_size):
+            yield group[start : start + batch_size]

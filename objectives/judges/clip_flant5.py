@@ -1,0 +1,163 @@
+"""VQAScore as first published: CLIP-FlanT5.
+
+Patches of CLIP-L at 336 pixels go through a small network into the encoder of Flan-T5 between two pieces of text:
+
+    {system} USER:  </s>  [576 patches]  Does this figure show "{prompt}"? Please answer yes or no. ASSISTANT:  </s>
+
+    score = exp(-mean cross entropy of "Yes", </s>) = sqrt(P("Yes") P(</s> | "Yes"))    in [0, 1]
+
+The patches are the hidden states before CLIP's last layer, without the class token; pictures are squared by bars in
+CLIP's mean colour; both pieces of text keep their end token.
+
+Source: Lin et al., arXiv 2404.01291; https://github.com/linzhiqiu/t2v_metrics, package t2v-metrics 3.0.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ...engine.errors import ScoreError
+from ...engine.seams import Objective, Output
+from ..images import rgb
+from ..pretrained import Dtype, Weights, pick_device, torch_dtype, versions
+from .chat import alike
+from .vqascore import checked_question
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+QUESTION = 'Does this figure show "{}"? Please answer yes or no.'
+_SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
+    "and polite answers to the user's questions."
+)
+_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_SINGLES = ("model.safetensors", "pytorch_model.bin")
+_PROJECTOR = ("mm_projector.0.weight", "mm_projector.0.bias", "mm_projector.2.weight", "mm_projector.2.bias")
+
+
+class ClipFlanT5(Objective):
+    """Probability that a picture shows its prompt, in the eyes of CLIP-FlanT5.
+
+    Args:
+        weights: Flan-T5 with the projector, in the published layout.
+        tokenizer: Where Flan-T5's tokenizer lies.
+        vision: The CLIP whose patches are read; None as the checkpoint says.
+        question: With {} where the prompt goes.
+        dtype: What the networks compute in; the authors' is bfloat16.
+        device: Where; None takes a GPU if there is one.
+        batch_size: Pictures at a time, at most.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        tokenizer: Weights,
+        vision: Weights | None = None,
+        *,
+        question: str = QUESTION,
+        dtype: Dtype = "bfloat16",
+        device: str | None = None,
+        batch_size: int = 4,
+    ) -> None:
+        self.weights, self.words, self.dtype, self.batch_size = weights, tokenizer, dtype, batch_size
+        self.question = checked_question(question)
+        self.device, precision = pick_device(device), torch_dtype(dtype)
+        config = weights.load("T5Config")
+        self.eyes = vision or Weights(getattr(config, "mm_vision_tower", "openai/clip-vit-large-patch14-336"))
+        self.tokenizer = tokenizer.load("AutoTokenizer")
+        self.images = self.eyes.load("AutoImageProcessor", backend="pil")
+        # Loading ties input and output embeddings only where the checkpoint has them equal, which Flan-T5 has not.
+        self.model = weights.load("T5ForConditionalGeneration", config=config, dtype=precision).to(self.device)
+        self.vision = self.eyes.load("CLIPVisionModel", dtype=precision).to(self.device)
+        self.projector = _projector(weights).to(self.device, precision)
+
+    def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
+        """Probability of the answer "Yes" for each output."""
+        import torch
+
+        texts = [self._tokens(prompt) for prompt in prompts]
+        pictures = [self._squared(picture) for picture in rgb(outputs)]
+        scores = np.empty(len(texts))
+        with torch.inference_mode():
+            for indices in alike([tuple(map(len, text)) for text in texts], self.batch_size):
+                before, after = (torch.stack([texts[index][part] for index in indices]) for part in (0, 1))
+                pixels = self.images([pictures[index] for index in indices], return_tensors="pt")["pixel_values"]
+                scores[indices] = self._chance(before, after, pixels)
+        return scores
+
+    def describe(self) -> Mapping[str, Any]:
+        """Everything that can change a score."""
+        return {
+            **self.weights.describe(),
+            "tokenizer": dict(self.words.describe()),
+            "vision": dict(self.eyes.describe()),
+            "dtype": self.dtype,
+            "question": self.question,
+            **versions("transformers", "pillow"),
+            "convention": "vqascore: clip-flant5, Yes and </s>",
+        }
+
+    def _tokens(self, prompt: str) -> tuple[Tensor, Tensor]:
+        pieces = (f"{_SYSTEM} USER:", self.question.replace("{}", prompt) + " ASSISTANT:")
+        before, after = (self.tokenizer(piece, return_tensors="pt").input_ids[0] for piece in pieces)
+        return before, after
+
+    def _squared(self, picture: Image.Image) -> Image.Image:
+        side, colour = max(picture.size), tuple(int(255 * mean) for mean in self.images.image_mean)
+        square = Image.new("RGB", (side, side), colour)
+        square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+        return square
+
+    def _chance(self, before: Tensor, after: Tensor, pixels: Tensor) -> NDArray[np.float64]:
+        import torch
+
+        seen = self.vision(pixels.to(self.device, self.model.dtype), output_hidden_states=True).hidden_states[-2][:, 1:]
+        embed = self.model.get_input_embeddings()
+        parts = [embed(before.to(self.device)), self.projector(seen), embed(after.to(self.device))]
+        wanted = self.tokenizer("Yes", return_tensors="pt").input_ids.repeat(len(before), 1).to(self.device)
+        joined = torch.cat(parts, dim=1)
+        mask = torch.ones(joined.shape[:2], dtype=torch.long, device=self.device)
+        logits = self.model(inputs_embeds=joined, attention_mask=mask, labels=wanted).logits.double()
+        chosen = logits.log_softmax(-1).gather(-1, wanted[..., None])[..., 0]
+        return np.asarray(chosen.mean(-1).exp().cpu().numpy())
+
+
+def _projector(weights: Weights) -> Any:
+    """Linear, GELU, linear: from CLIP's width to T5's."""
+    from torch import nn
+
+    state = _named(weights, _PROJECTOR)
+    first, _, second, _ = (state[name] for name in _PROJECTOR)
+    made = nn.Sequential(nn.Linear(*first.shape[::-1]), nn.GELU(), nn.Linear(*second.shape[::-1]))
+    made.load_state_dict({name.removeprefix("mm_projector."): value.float() for name, value in state.items()})
+    return made.eval().requires_grad_(False)
+
+
+def _named(weights: Weights, names: Sequence[str]) -> dict[str, Tensor]:
+    """Some tensors of a checkpoint, whether it is one file or in parts."""
+    files = _files(weights, names)
+    found = {name: value for file in files for name, value in weights.tensors(file).items() if name in names}
+    if len(found) < len(names):
+        lacking = next(name for name in names if name not in found)
+        raise ScoreError(f"{weights.model} is no CLIP-FlanT5: it lacks {lacking}")
+    return found
+
+
+def _files(weights: Weights, names: Sequence[str]) -> list[str]:
+    """The files that hold these tensors."""
+    for name in (*_INDEXES, *_SINGLES):
+        with contextlib.suppress(ScoreError):
+            path = weights.file(name)
+            if name in _SINGLES:
+                return [name]
+            part_of = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+            return sorted({part_of[tensor] for tensor in names if tensor in part_of})
+    raise ScoreError(f"{weights.model} has no weights under the usual names; give a checkpoint as published")

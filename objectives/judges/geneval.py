@@ -1,0 +1,181 @@
+"""GenEval: are the objects there, in the right number, colour and place?
+
+A detector finds COCO's objects, CLIP names their colours, and `geneval_verdict` compares with the prompt::
+
+    confidence = class probability x mean mask probability inside the mask    (the 100 likeliest of query x class)
+    kept: confidence > 0.3, for counting > 0.9; at most 16 a class
+    colour = argmax over ten colours of cos(picture of the object on #999, mean of three texts)
+
+The benchmark's numbers come from mmdetection's Mask2Former (Swin-S) and open_clip. Here the same networks run in
+transformers with the weights published for it, which are others: report these scores as "geneval-hf".
+
+Source: Ghosh et al., "GenEval", arXiv 2310.11513; https://github.com/djghosh13/geneval.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ...engine.errors import ScoreError
+from ...engine.knobs import digest
+from ...engine.seams import Objective, Output
+from ..images import rgb
+from ..pretrained import Weights, pick_device, versions
+from .chat import alike
+from .geneval_scenes import COLOURS, NAMES, Scene, parse, read_metadata
+from .geneval_verdict import Convention, Found, verdict
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_LIKELIEST, _MOST = 100, 16
+_TEXTS = ("a photo of a {colour} {name}", "a photo of a {colour}-colored {name}", "a photo of a {colour} object")
+
+
+class GenEval(Objective):
+    """Whether a picture shows what its prompt asks for, by an object detector.
+
+    Args:
+        detector: A Mask2Former for COCO's instances.
+        clip: Names the colours.
+        score: `official` or `strict`, both 0 or 1, or `soft`, which tells a search more.
+        threshold: The least confidence of an object.
+        counting_threshold: The same where objects are counted.
+        metadata: A file in the benchmark's form for prompts that are not of its grammar.
+        device: Where to compute; None takes a GPU if there is one.
+        batch_size: Pictures at a time, at most.
+
+    Raises:
+        ScoreError: If the detector does not know the eighty classes.
+    """
+
+    def __init__(
+        self,
+        detector: Weights,
+        clip: Weights,
+        *,
+        score: Convention = "official",
+        threshold: float = 0.3,
+        counting_threshold: float = 0.9,
+        metadata: Path | None = None,
+        device: str | None = None,
+        batch_size: int = 4,
+    ) -> None:
+        self.sources, self.convention, self.batch_size = (detector, clip), score, batch_size
+        self.threshold, self.counting_threshold = threshold, counting_threshold
+        self.known = {} if metadata is None else read_metadata(metadata)
+        self.device = pick_device(device)
+        self.framing = detector.load("AutoImageProcessor", backend="pil")
+        self.detector = detector.load("Mask2FormerForUniversalSegmentation").to(self.device)
+        if self.detector.config.num_labels != len(NAMES):
+            raise ScoreError(
+                f"{detector.model} knows {self.detector.config.num_labels} classes, not COCO's {len(NAMES)}; "
+                "give a Mask2Former trained on COCO's instances"
+            )
+        self.words, self.cropping = clip.load("AutoTokenizer"), clip.load("AutoImageProcessor", backend="pil")
+        self.clip = clip.load("CLIPModel").to(self.device)
+
+    def scene(self, prompt: str) -> Scene:
+        """What a prompt asks for; its `tag` is the benchmark's category.
+
+        Raises:
+            ScoreError: If that cannot be told.
+        """
+        return self.known[prompt] if prompt in self.known else parse(prompt)
+
+    def tag(self, prompt: str) -> str:
+        """The benchmark's category of a prompt, to break scores down by."""
+        return self.scene(prompt).tag
+
+    def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
+        """Compare what is found in the outputs with their prompts."""
+        scenes, pictures = [self.scene(prompt) for prompt in prompts], rgb(outputs)
+        scores = np.empty(len(pictures))
+        for index, sure in self._detections(pictures):
+            scene, picture = scenes[index], pictures[index]
+            least = self.counting_threshold if scene.tag == "counting" else self.threshold
+            found = self._objects(*sure, picture.size, least)
+
+            def colours(name: str, seen: Sequence[Found], picture: Image.Image = picture) -> list[str]:
+                return self.colours(picture, name, seen)
+
+            scores[index] = verdict(scene, found, colours, self.convention)
+        return scores
+
+    def colours(self, picture: Image.Image, name: str, seen: Sequence[Found]) -> list[str]:
+        """The colour of each object of a kind."""
+        import torch
+
+        blank = Image.new("RGB", picture.size, "#999")
+        crops = [Image.composite(picture, blank, Image.fromarray(one.mask)).crop(one.box) for one in seen]
+        texts = [text.format(colour=colour, name=name) for colour in COLOURS for text in _TEXTS]
+        inputs = {
+            **self.words(texts, padding=True, truncation=True, return_tensors="pt"),
+            **self.cropping(crops, return_tensors="pt"),
+        }
+        with torch.inference_mode():
+            made = self.clip(**{name: value.to(self.device) for name, value in inputs.items()})
+            unit = torch.nn.functional.normalize
+            named = unit(unit(made.text_embeds, dim=-1).view(len(COLOURS), len(_TEXTS), -1).mean(1), dim=-1)
+            nearest = (unit(made.image_embeds, dim=-1) @ named.T).argmax(-1)
+        return [COLOURS[index] for index in nearest.tolist()]
+
+    def describe(self) -> Mapping[str, Any]:
+        """Everything that can change a score."""
+        detector, clip = self.sources
+        return {
+            **detector.describe(),
+            "clip": dict(clip.describe()),
+            "threshold": self.threshold,
+            "counting_threshold": self.counting_threshold,
+            "metadata": digest({prompt: repr(scene) for prompt, scene in self.known.items()}) if self.known else None,
+            **versions("transformers", "pillow"),
+            "convention": f"geneval-hf {self.convention}",
+        }
+
+    def _detections(self, pictures: Sequence[Image.Image]) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
+        """For each picture, class probabilities (queries, classes) and mask logits (queries, height, width)."""
+        import torch
+
+        for indices in alike([picture.size for picture in pictures], self.batch_size):
+            pixels = self.framing([pictures[index] for index in indices], return_tensors="pt")["pixel_values"]
+            with torch.inference_mode():
+                made = self.detector(pixel_values=pixels.to(self.device))
+                chances = made.class_queries_logits.softmax(-1)[..., :-1]
+                masks = torch.nn.functional.interpolate(
+                    made.masks_queries_logits, size=pixels.shape[-2:], mode="bilinear", align_corners=False
+                )
+            yield from zip(indices, zip(chances, masks, strict=True), strict=True)
+
+    def _objects(self, chances: Tensor, masks: Tensor, size: tuple[int, int], least: float) -> dict[str, list[Found]]:
+        """Objects surer than `least`, by name, the surest first."""
+        import torch
+
+        top, where = chances.flatten().topk(min(_LIKELIEST, chances.numel()))
+        # A mask only lowers the confidence, so the rest need not be looked at.
+        where = where[top > least]
+        found: dict[str, list[tuple[float, Found]]] = defaultdict(list)
+        for index in where.tolist():
+            query, kind = divmod(index, chances.shape[1])
+            logits = torch.nn.functional.interpolate(
+                masks[None, None, query], size=size[::-1], mode="bilinear", align_corners=False
+            )[0, 0]
+            inside = logits > 0
+            area = inside.sum()
+            sure = float(chances[query, kind] * (logits.sigmoid() * inside).sum() / (area + 1e-6))
+            if sure > least:
+                found[NAMES[kind]].append((sure, _outlined(inside.cpu().numpy())))
+        ordered = {name: sorted(objects, key=lambda entry: -entry[0]) for name, objects in found.items()}
+        return {name: [one for _, one in objects[:_MOST]] for name, objects in ordered.items()}
+
+
+def _outlined(mask: NDArray[np.bool_]) -> Found:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return Found((float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)), mask)

@@ -1,0 +1,198 @@
+"""What GenEval's prompts ask for: the grammar in both directions, and the benchmark's own prompts.
+
+    "a photo of" + a bench                              single_object
+                 | a bench and a clock                  two_object
+                 | three clocks                         counting
+                 | a red clock                          colors
+                 | a bench left of a clock              position
+                 | a red bench and a blue clock         color_attr
+
+Source: Ghosh et al., "GenEval", arXiv 2310.11513, section 3; https://github.com/djghosh13/geneval, its create_prompts.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from ...engine.errors import ConfigError, ScoreError, near_misses
+
+Tag = Literal["single_object", "two_object", "counting", "colors", "position", "color_attr"]
+
+# COCO's eighty classes in the detector's order, named as the prompts name them.
+_COCO = """
+    person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, stop sign,
+    parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, backpack, umbrella,
+    handbag, tie, suitcase, frisbee, skis, snowboard, sports ball, kite, baseball bat, baseball glove,
+    skateboard, surfboard, tennis racket, bottle, wine glass, cup, fork, knife, spoon, bowl, banana, apple,
+    sandwich, orange, broccoli, carrot, hot dog, pizza, donut, cake, chair, couch, potted plant, bed, dining
+    table, toilet, tv, laptop, computer mouse, tv remote, computer keyboard, cell phone, microwave, oven,
+    toaster, sink, refrigerator, book, clock, vase, scissors, teddy bear, hair drier, toothbrush
+"""
+NAMES: tuple[str, ...] = tuple(" ".join(name.split()) for name in _COCO.split(","))
+COLOURS: tuple[str, ...] = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
+RELATIONS: tuple[str, ...] = ("left of", "right of", "above", "below")
+_NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_IRREGULAR = {"people": "person", "knives": "knife", "computer mice": "computer mouse"}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Some equal objects.
+
+    Attributes:
+        name: One of `NAMES`.
+        count: How many.
+        colour: One of `COLOURS`, or None where any will do.
+        relation: Where they are seen from the objects number `target` of the scene, or None.
+        target: As `relation` says.
+    """
+
+    name: str
+    count: int = 1
+    colour: str | None = None
+    relation: str | None = None
+    target: int = 0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a picture must show, and `excluded`: names with the count from which there are too many."""
+
+    tag: str
+    wanted: tuple[Wanted, ...]
+    excluded: tuple[tuple[str, int], ...] = ()
+
+
+def parse(prompt: str) -> Scene:
+    """What a prompt asks for.
+
+    Raises:
+        ScoreError: If it is not of the grammar above.
+    """
+    text = " ".join(prompt.lower().removesuffix(".").split()).removeprefix("a photo of ")
+    number = re.match(rf"({'|'.join(_NUMBERS)}) (.+)", text)
+    if number is not None:
+        name, count = _singular(number[2], prompt), _NUMBERS.index(number[1]) + 1
+        return Scene("counting", (Wanted(name, count),), ((name, count + 1),))
+    for relation in RELATIONS:
+        if f" {relation} " in text:
+            first, second = (_single(part, prompt) for part in text.split(f" {relation} ", 1))
+            return Scene("position", (second, Wanted(first.name, 1, first.colour, relation)))
+    wanted = tuple(_single(part, prompt) for part in text.split(" and "))
+    coloured = any(item.colour for item in wanted)
+    if len(wanted) > 2:
+        raise _unclear(prompt, "it names more than two kinds of object")
+    if len(wanted) == 2:
+        return Scene("color_attr" if coloured else "two_object", wanted)
+    return Scene("colors" if coloured else "single_object", wanted)
+
+
+def phrase(scene: Scene) -> str:
+    """The prompt of a scene: the inverse of `parse`."""
+    items = scene.wanted
+    if items[0].count > 1:
+        name = items[0].name
+        return f"a photo of {_NUMBERS[items[0].count - 1]} {name}{'es' if name.endswith('s') else 's'}"
+    parts = [f"{item.colour} {item.name}" if item.colour else item.name for item in items]
+    parts = [f"{'an' if part[0] in 'aeiou' else 'a'} {part}" for part in parts]
+    if items[-1].relation:
+        return f"a photo of {parts[1]} {items[-1].relation} {parts[0]}"
+    return f"a photo of {' and '.join(parts)}"
+
+
+def draw(tag: Tag, rng: np.random.Generator) -> Scene:
+    """A random scene of a kind, drawn as the benchmark's authors drew theirs; a person has no colour."""
+    if tag in ("single_object", "counting"):
+        name = NAMES[rng.choice(80)]
+        if tag == "single_object":
+            return Scene(tag, (Wanted(name),))
+        count = int(rng.integers(2, 4, endpoint=True))
+        return Scene(tag, (Wanted(name, count),), ((name, count + 1),))
+    if tag == "colors":
+        name = NAMES[rng.choice(79) + 1]
+        return Scene(tag, (Wanted(name, colour=COLOURS[rng.choice(10)]),))
+    if tag == "color_attr":
+        names, colours = rng.choice(79, 2, replace=False) + 1, rng.choice(10, 2, replace=False)
+        pairs = zip(names, colours, strict=True)
+        return Scene(tag, tuple(Wanted(NAMES[name], colour=COLOURS[colour]) for name, colour in pairs))
+    first, second = (NAMES[index] for index in rng.choice(80, 2, replace=False))
+    if tag == "two_object":
+        return Scene(tag, (Wanted(first), Wanted(second)))
+    return Scene(tag, (Wanted(second), Wanted(first, relation=RELATIONS[rng.choice(4)])))
+
+
+def benchmark() -> list[str]:
+    """The benchmark's 553 prompts, in its order: the authors' draws from their seed."""
+    rng = np.random.default_rng(43)
+    drawn = [Scene("single_object", (Wanted(NAMES[index]),)) for index in rng.choice(80, 80, replace=False)]
+    drawn += [draw(tag, rng) for tag in get_args(Tag)[1:] for _ in range(100)]
+    return [phrase(scene) for scene in dict.fromkeys(drawn)]
+
+
+def read_metadata(path: Path) -> dict[str, Scene]:
+    """Scenes by prompt from a file in the benchmark's own form, one JSON object a line.
+
+    Raises:
+        ConfigError: If it cannot be read so.
+    """
+    scenes = {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the metadata file {path}: {error}") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            scenes[entry["prompt"]] = _scene(entry)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(
+                f"line {number} of {path} is not GenEval metadata: {type(error).__name__} {error}"
+            ) from None
+    return scenes
+
+
+def _scene(entry: Mapping[str, Any]) -> Scene:
+    wanted = []
+    for item in entry.get("include", ()):
+        relation, target = item.get("position", (None, 0))
+        wanted.append(Wanted(item["class"], int(item["count"]), item.get("color"), relation, int(target)))
+    excluded = tuple((item["class"], int(item["count"])) for item in entry.get("exclude", ()))
+    for name in itertools.chain((item.name for item in wanted), (name for name, _ in excluded)):
+        if name not in NAMES:
+            raise ValueError(f"knows no object {name!r}; {near_misses(name, NAMES)}")
+    if not wanted:
+        raise ValueError("includes nothing")
+    return Scene(entry["tag"], tuple(wanted), excluded)
+
+
+def _single(text: str, prompt: str) -> Wanted:
+    words = re.sub(r"^(a|an|the) ", "", text)
+    if words in NAMES:
+        return Wanted(words)
+    colour, _, name = words.partition(" ")
+    if colour in COLOURS and name in NAMES:
+        return Wanted(name, colour=colour)
+    raise _unclear(
+        prompt, f"{words!r} is none of its objects; {near_misses(name if colour in COLOURS else words, NAMES)}"
+    )
+
+
+def _singular(text: str, prompt: str) -> str:
+    for name in (_IRREGULAR.get(text, text), text.removesuffix("s"), text.removesuffix("es")):
+        if name in NAMES:
+            return name
+    raise _unclear(prompt, f"{text!r} are none of its objects; {near_misses(text.removesuffix('s'), NAMES)}")
+
+
+def _unclear(prompt: str, reason: str) -> ScoreError:
+    return ScoreError(f"geneval cannot tell what {prompt[:80]!r} asks for: {reason} (or give `metadata`)")

@@ -1,0 +1,133 @@
+"""How well the text that a prompt asks for can be read in the picture, by an OCR model.
+
+    score = 1 - min(lev(read, wanted), len(wanted)) / len(wanted)    and 1 if `wanted` occurs in `read`
+
+where lev is the Levenshtein distance and both texts are without spaces and in lower case. `read` is every line
+found, joined. So 1 is the text written somewhere, 0 nothing like it.
+
+Source: Liu et al., "Flow-GRPO", arXiv 2505.05470, section 4.1 and https://github.com/yifan123/flow_grpo, its ocr.py.
+The reader differs: PaddleOCR there, here rapidocr, which carries PP-OCR's weights in its package.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...engine.errors import ConfigError, PluginError, ScoreError
+from ...engine.seams import Objective, Output
+from ..images import rgb
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_QUOTED = r'"([^"]+)"|\u201c([^\u201d]+)\u201d'
+_PACKAGES = ("rapidocr", "onnxruntime", "opencv-python-headless")
+
+
+class OCR(Objective):
+    """Legibility of the wanted text, from 0 to 1.
+
+    Args:
+        target: A regular expression whose group is the wanted text; None takes what stands in double quotes first.
+        detect: Look for lines of text first; False reads the whole picture as one line, for small ones.
+        upscale: How many times pictures are enlarged before, by a bicubic filter.
+
+    Raises:
+        ConfigError: If the expression is none or has no group.
+        PluginError: If rapidocr or rapidfuzz is not installed.
+    """
+
+    def __init__(self, *, target: str | None = None, detect: bool = True, upscale: int = 1) -> None:
+        try:
+            self.target = re.compile(target or _QUOTED)
+        except re.error as error:
+            raise ConfigError(f"option target: {target!r} is no regular expression: {error}") from None
+        if self.target.groups == 0:
+            raise ConfigError(f"option target: {target!r} needs a group in parentheses around the wanted text")
+        self.detect, self.upscale = detect, upscale
+        try:
+            from rapidfuzz.distance import Levenshtein
+            from rapidocr import RapidOCR
+        except ImportError as error:
+            raise PluginError(
+                f"objective 'ocr' needs {error.name}; install it with: pip install 'trimpot[ocr]'"
+            ) from None
+        self._distance = Levenshtein.distance
+        self._reader: Any = RapidOCR(
+            params={"Global.log_level": "critical", "Global.text_score": 0.0, "Global.use_cls": False}
+        )
+
+    def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
+        """Read the outputs.
+
+        Raises:
+            ScoreError: If a prompt names no text.
+        """
+        wanted = [self.wanted(prompt) for prompt in prompts]
+        pairs = zip(rgb(outputs), wanted, strict=True)
+        return np.array([self._legible(self.read(picture), text) for picture, text in pairs], dtype=np.float64)
+
+    def describe(self) -> Mapping[str, Any]:
+        """Everything that can change a score."""
+        return {
+            "id": "rapidocr",
+            "models": {
+                task: f"{part.ocr_version.value} {part.model_type.value}" for task, part in self._parts().items()
+            },
+            "versions": {package: _version(package) for package in _PACKAGES},
+            "target": self.target.pattern,
+            "detect": self.detect,
+            "upscale": self.upscale,
+            "convention": "flow-grpo: 1 - min(lev, length) / length",
+        }
+
+    def wanted(self, prompt: str) -> str:
+        """The text that a prompt asks for, without spaces, in lower case.
+
+        Raises:
+            ScoreError: If it names none.
+        """
+        match = self.target.search(prompt)
+        text = _plain(next((group for group in match.groups() if group), "")) if match else ""
+        if not text:
+            raise ScoreError(
+                f"the prompt {prompt[:60]!r} names no text to read; put it in double quotes, or set `target` to a "
+                "regular expression with one group"
+            )
+        return text
+
+    def read(self, picture: Image) -> str:
+        """Every text that is found in a picture, without spaces, in lower case."""
+        large = (
+            picture.resize((picture.width * self.upscale, picture.height * self.upscale))
+            if self.upscale > 1
+            else picture
+        )
+        # The reader takes arrays as OpenCV has them, blue first.
+        found = self._reader(np.asarray(large)[..., ::-1], use_det=self.detect).txts
+        return _plain("".join(found or ()))
+
+    def _legible(self, read: str, wanted: str) -> float:
+        missed = 0 if wanted in read else min(self._distance(read, wanted), len(wanted))
+        return 1 - missed / len(wanted)
+
+    def _parts(self) -> dict[str, Any]:
+        parts = {"recognition": self._reader.cfg.Rec}
+        return {"detection": self._reader.cfg.Det, **parts} if self.detect else parts
+
+
+def _plain(text: str) -> str:
+    return "".join(text.split()).lower()
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # OpenCV goes by several names
+        return "unknown"

@@ -1,0 +1,67 @@
+"""VQAScore: how likely a model that answers questions is to say that the picture shows the prompt.
+
+    score = P("Yes" | picture, 'Does this figure show "{prompt}"? Please answer Yes or No.')
+
+under the softmax over the whole vocabulary at the first token of the answer, in [0, 1]. The published CLIP-FlanT5
+computes a slightly different number, see `clip_flant5`; the two are not comparable.
+
+Source: Lin et al., "Evaluating Text-to-Visual Generation with Image-to-Text Generation", arXiv 2404.01291, eq. 1;
+https://github.com/linzhiqiu/t2v_metrics, version 3.1, its Qwen models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...engine.errors import ConfigError, ScoreError
+from ...engine.seams import Objective, Output
+from ..images import rgb
+from .chat import Chat
+
+QUESTION = 'Does this figure show "{}"? Please answer Yes or No.'
+
+
+class VQAScore(Objective):
+    """Probability that a picture shows its prompt, in the eyes of a chat model.
+
+    Args:
+        chat: An instruction-tuned model of the Qwen family.
+        question: With {} where the prompt goes.
+
+    Raises:
+        ScoreError: If "Yes" is no token of the model's.
+    """
+
+    def __init__(self, chat: Chat, *, question: str = QUESTION) -> None:
+        self.chat, self.question = chat, checked_question(question)
+        yes = chat.reader.tokenizer("Yes", add_special_tokens=False).input_ids
+        if len(yes) != 1:
+            raise ScoreError(f'{chat.weights.model} writes "Yes" in {len(yes)} tokens; give a model with one for it')
+        self.yes = yes[0]
+
+    def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
+        """Probability of "Yes" for each output."""
+        rows = [
+            self.chat.reader.read(picture, self.question.replace("{}", prompt), prompt, enable_thinking=False)
+            for picture, prompt in zip(rgb(outputs), prompts, strict=True)
+        ]
+        return np.asarray(self.chat.next_token(rows).double().softmax(-1)[:, self.yes].numpy())
+
+    def describe(self) -> Mapping[str, Any]:
+        """Everything that can change a score."""
+        return {**self.chat.describe(), "question": self.question, "convention": "vqascore: P(Yes) of the next token"}
+
+
+def checked_question(question: str) -> str:
+    """A question that has a place for the prompt.
+
+    Raises:
+        ConfigError: If it has none.
+    """
+    if question.count("{}") != 1:
+        raise ConfigError(f"the question {question!r} needs one {{}}, where the prompt goes")
+    return question

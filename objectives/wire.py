@@ -1,0 +1,88 @@
+"""Outputs as a reward server takes them: lossless PNG for images, JSON for everything else.
+
+At 512 x 512 pixels Pillow spends 16 ms on a PNG even at compression 0, on choosing filters that then compress
+nothing; `_stored` writes the same pixels as an uncompressed PNG in about a millisecond.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import struct
+import zlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..engine.errors import ScoreError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+#: PNG's colour type and number of channels, by Pillow's name of a mode (PNG specification, 11.2.1).
+_COLOURS = {"L": (0, 1), "RGB": (2, 3), "LA": (4, 2), "RGBA": (6, 4)}
+
+
+def request(head: dict[str, Any], outputs: Sequence[Any], compression: int) -> bytes:
+    """The JSON object `head`, with the outputs added.
+
+    It is put together by hand: `json.dumps` would look for characters to escape in megabytes of base64.
+
+    Args:
+        head: The other members, JSON-like.
+        outputs: PIL images, (height, width, 3) uint8 arrays (which arrive as images), other arrays (which arrive
+            as nested lists), and JSON-like values.
+        compression: Of the PNG files, from 0 (none) to 9.
+
+    Raises:
+        ScoreError: If an output is none of these.
+    """
+    encoded = b",".join(_encode(output, compression) for output in outputs)
+    return json.dumps(head, allow_nan=False).encode()[:-1] + b',"outputs":[' + encoded + b"]}"
+
+
+def _encode(output: Any, compression: int) -> bytes:
+    from PIL import Image
+
+    if isinstance(output, np.ndarray) and output.dtype == np.uint8 and output.ndim == 3 and output.shape[2] == 3:
+        output = Image.fromarray(output)
+    if isinstance(output, Image.Image):
+        return b'{"png":"' + base64.b64encode(_png(output, compression)) + b'"}'
+    if isinstance(output, (np.ndarray, np.generic)):
+        output = output.tolist()
+    try:
+        return b'{"json":' + json.dumps(output, allow_nan=False).encode() + b"}"
+    except (TypeError, ValueError) as error:
+        raise ScoreError(
+            f"an output of type {type(output).__name__} cannot be sent to a reward server, which takes images, "
+            f"arrays and JSON-like values: {error}"
+        ) from None
+
+
+def _png(image: Image.Image, compression: int) -> bytes:
+    if compression == 0 and image.mode in _COLOURS:
+        return _stored(image)
+    file = io.BytesIO()
+    try:
+        image.save(file, "PNG", compress_level=compression)
+    except OSError as error:
+        raise ScoreError(f"an image cannot be sent to a reward server as PNG: {error}; convert it to RGB") from None
+    return file.getvalue()
+
+
+def _stored(image: Image.Image) -> bytes:
+    """An uncompressed PNG: every row after a zero, which says that it is not filtered."""
+    colour, channels = _COLOURS[image.mode]
+    rows = np.zeros((image.height, 1 + channels * image.width), dtype=np.uint8)
+    rows[:, 1:] = np.frombuffer(image.tobytes(), dtype=np.uint8).reshape(image.height, -1)
+    header = struct.pack(">IIBBBBB", image.width, image.height, 8, colour, 0, 0, 0)
+    return (
+        _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(rows.tobytes(), 0)) + _chunk(b"IEND", b"")
+    )
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))

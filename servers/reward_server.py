@@ -1,0 +1,421 @@
+"""The reward server: any scorer behind HTTP, for rewards that cannot live in the process that asks for them.
+
+    GET  /health  ->  {"protocol", "name", "fingerprint", "description", "limits"}
+    POST /score   {"protocol", "prompts": [...], "outputs": [{"png": base64} | {"json": value}, ...], "fingerprint"?}
+                  ->  {"fingerprint", "scores": [...]}
+    whatever fails ->  {"error": one sentence} with a status of 400 or more
+
+This file is all a server needs: it imports the standard library, and Pillow once an image arrives. It runs on
+Python 3.9, so that it can be copied or imported beside whatever a reward's own code insists on; nothing is
+unpickled. One thread scores, always the same, because models are seldom safe to call from two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import binascii
+import hashlib
+import hmac
+import io
+import ipaddress
+import json
+import math
+import os
+import signal
+import socket
+import socketserver
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+PROTOCOL = 1
+PORT = 8200
+#: Requests held at once, waiting or being scored; one more is told to come back later.
+SLOTS = 8
+
+
+class RefusalError(Exception):
+    """What a request or a start is refused for: an HTTP status and a sentence."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(" ".join(sentence.split()))
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """What is served.
+
+    Attributes:
+        name: What people call it.
+        score: Gives every output, seen with its prompt, a finite number. Images arrive as PIL images, everything
+            else as JSON values.
+        description: Everything that can change a score, JSON-like: weights, revision, options, library versions.
+    """
+
+    name: str
+    score: Callable[[list[Any], list[str]], Iterable[Any]]
+    description: Mapping[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with name and description.
+
+        Raises:
+            RefusalError: If the description is not JSON-like.
+        """
+        try:
+            text = json.dumps(
+                {"name": self.name, **self.description},
+                sort_keys=True,
+                separators=(",", ":"),
+                ensure_ascii=False,
+                allow_nan=False,
+            )
+        except (TypeError, ValueError) as error:
+            raise RefusalError(500, f"the description of {self.name} is not JSON-like: {error}") from None
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may hold at most.
+
+    Attributes:
+        body_bytes: Bytes of its body.
+        outputs: Outputs.
+        pixels: Pixels of all its images together.
+    """
+
+    body_bytes: int = 256 << 20
+    outputs: int = 1024
+    pixels: int = 64 << 20
+
+
+class RewardServer(socketserver.ThreadingTCPServer):
+    """A server that listens once it is made and answers inside `serve_forever`.
+
+    Args:
+        scorer: What to serve.
+        host: Where to listen; anything but this machine's loopback needs a token.
+        port: Where to listen; 0 takes a free one.
+        token: What a client must show, as `Authorization: Bearer TOKEN`.
+        batch_size: Outputs scored at once; None scores a request whole.
+        limits: What one request may hold; None takes the defaults of `Limits`.
+
+    Raises:
+        RefusalError: In one sentence, if it cannot listen there or must not.
+    """
+
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        host: str = "127.0.0.1",
+        port: int = PORT,
+        token: str | None = None,
+        batch_size: int | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        if token is None and not _is_loopback(host):
+            raise RefusalError(
+                403, f"host {host} can be reached from other machines, so it needs a token: --token or TRIMPOT_TOKEN"
+            )
+        if token is not None and not (token.isascii() and token.isprintable() and token.strip() == token != ""):
+            raise RefusalError(403, "the token must be printable ASCII without spaces at its ends, and not empty")
+        if batch_size is not None and batch_size < 1:
+            raise RefusalError(422, f"the batch size must be at least 1, not {batch_size}")
+        self.scorer, self.fingerprint, self.token = scorer, scorer.fingerprint, token
+        self.batch_size, self.limits = batch_size, limits or Limits()
+        self.slots = threading.Semaphore(SLOTS)
+        self.worker = ThreadPoolExecutor(1, "scorer")
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            super().__init__((host, port), _Handler)
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise RefusalError(500, f"cannot listen at {host} port {port}: {reason}; choose another --port") from None
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.server_address[1]}"
+        self.hosts = {host.lower(), "localhost", "127.0.0.1", "::1"}
+
+    def health(self) -> dict[str, Any]:
+        """What this server is."""
+        return {
+            "protocol": PROTOCOL,
+            "name": self.scorer.name,
+            "fingerprint": self.fingerprint,
+            "description": {"name": self.scorer.name, **self.scorer.description},
+            "limits": asdict(self.limits),
+        }
+
+    def score(self, request: Any) -> dict[str, Any]:
+        """Score what a request asks for, after those that came before it.
+
+        Raises:
+            RefusalError: If the request is not as it must be, or the scorer fails.
+        """
+        if not isinstance(request, dict):
+            raise RefusalError(422, "the request must be a JSON object")
+        if request.get("protocol") != PROTOCOL:
+            raise RefusalError(
+                422, f"this server speaks protocol {PROTOCOL}, the request protocol {request.get('protocol')!r}"
+            )
+        wanted = request.get("fingerprint")
+        if wanted is not None and wanted != self.fingerprint:
+            raise RefusalError(409, f"this server is {self.scorer.name} {self.fingerprint}, not {wanted}")
+        prompts, outputs = request.get("prompts"), request.get("outputs")
+        if not isinstance(prompts, list) or not all(isinstance(prompt, str) for prompt in prompts):
+            raise RefusalError(422, "'prompts' must be a list of strings")
+        if not isinstance(outputs, list) or len(outputs) != len(prompts):
+            count = len(outputs) if isinstance(outputs, list) else "no list of"
+            raise RefusalError(422, f"{len(prompts)} prompts need as many 'outputs', not {count}")
+        if len(outputs) > self.limits.outputs:
+            raise RefusalError(
+                413, f"a request of {len(outputs)} outputs is too large; send at most {self.limits.outputs} at once"
+            )
+        decoded = _decode(outputs, self.limits.pixels)
+        scores = self.worker.submit(self._scores, decoded, prompts).result()
+        return {"fingerprint": self.fingerprint, "scores": scores}
+
+    def _scores(self, outputs: list[Any], prompts: list[str]) -> list[float]:
+        size = self.batch_size or max(1, len(prompts))
+        scores: list[float] = []
+        for begin in range(0, len(prompts), size):
+            part = prompts[begin : begin + size]
+            try:
+                found = [float(score) for score in self.scorer.score(outputs[begin : begin + size], part)]
+            except Exception as error:  # somebody else's reward may fail in any way
+                traceback.print_exc()
+                raise RefusalError(
+                    500, f"{self.scorer.name} failed on prompts such as {part[0]!r}: {type(error).__name__}: {error}"
+                ) from error
+            if len(found) != len(part):
+                raise RefusalError(500, f"{self.scorer.name} gave {len(found)} scores for {len(part)} outputs")
+            for score, prompt in zip(found, part):  # noqa: B905  # Python 3.9; the lengths were compared above
+                if not math.isfinite(score):
+                    raise RefusalError(
+                        500, f"{self.scorer.name} gave {score} for prompt {prompt!r}; scores must be finite"
+                    )
+            scores += found
+        return scores
+
+    def close(self) -> None:
+        """Finish what is being scored, refuse what is not, and stop listening."""
+        for _ in range(SLOTS):
+            self.slots.acquire()
+        self.worker.shutdown()
+        self.server_close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Forget clients that went away; show what is our own fault."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            traceback.print_exc()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One connection, in a thread of its own."""
+
+    server: RewardServer
+    protocol_version = "HTTP/1.1"
+    server_version = "trimpot"
+    sys_version = ""
+    disable_nagle_algorithm = True
+    timeout = 60.0  # seconds a silent client is waited for
+    left = 0  # bytes of a body that were not read
+
+    def do_GET(self) -> None:
+        self._answer("/health", self._health)
+
+    def do_POST(self) -> None:
+        self._answer("/score", self._score)
+
+    def _answer(self, path: str, work: Callable[[], None]) -> None:
+        length = self.headers.get("Content-Length", "")
+        self.left = int(length) if length.isascii() and length.isdigit() else 0
+        try:
+            self._admit()
+            if self.path != path:
+                raise RefusalError(
+                    404, f"nothing is at {self.command} {self.path}; there are GET /health and POST /score"
+                )
+            work()
+        except RefusalError as refusal:
+            self._refuse(refusal.status, str(refusal))
+
+    def _health(self) -> None:
+        self.close_connection |= self.left > 0
+        self._send(200, self.server.health())
+
+    def _score(self) -> None:
+        if not self.server.slots.acquire(blocking=False):
+            raise RefusalError(503, f"{SLOTS} requests are waiting already; try again later")
+        try:
+            self._send(200, self.server.score(self._request()))
+        finally:
+            self.server.slots.release()
+
+    def _admit(self) -> None:
+        """Refuse who may not ask.
+
+        Without a token, a page in somebody's browser could reach this server under a name of its own that leads
+        to the loopback; so only names of the loopback are answered.
+        """
+        token = self.server.token
+        if token is not None:
+            shown = self.headers.get("Authorization", "").encode("latin-1", "replace")
+            if not hmac.compare_digest(shown, b"Bearer " + token.encode()):
+                raise RefusalError(401, "this server wants a token: set TRIMPOT_TOKEN to the one it was started with")
+        elif _hostname(self.headers.get("Host", "")) not in self.server.hosts:
+            raise RefusalError(403, "this server answers only under names of its own machine")
+
+    def _request(self) -> Any:
+        """The body, parsed."""
+        if self.headers.get_content_type() != "application/json":
+            raise RefusalError(415, "the request must be of Content-Type application/json")
+        if self.left == 0 or "Transfer-Encoding" in self.headers:
+            raise RefusalError(411, "the request must have a body and say its Content-Length")
+        if self.left > self.server.limits.body_bytes:
+            raise RefusalError(
+                413,
+                f"a request of {self.left} bytes is too large; send at most {self.server.limits.body_bytes}, "
+                f"which means fewer outputs at once",
+            )
+        body = self.rfile.read(self.left)
+        if len(body) < self.left:
+            raise ConnectionError("the client went away in the middle of its request")
+        self.left = 0
+        try:
+            return json.loads(body.decode(), parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            raise RefusalError(400, f"the request is not JSON: {error}") from None
+
+    def _refuse(self, status: int, sentence: str) -> None:
+        self.close_connection = True
+        self._send(status, {"error": sentence})
+        left = min(self.left, self.server.limits.body_bytes)
+        while left > 0 and (read := self.rfile.read(min(left, 1 << 16))):  # or the client never sees why
+            left -= len(read)
+
+    def _send(self, status: int, body: dict[str, Any]) -> None:
+        encoded = json.dumps(body, allow_nan=False).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(encoded)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        if status == 401:
+            self.send_header("WWW-Authenticate", "Bearer")
+        self.end_headers()
+        self.wfile.write(encoded)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What the standard library refuses, said like everything else."""
+        self._refuse(int(code), message or f"HTTP error {int(code)}")
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Keep quiet."""
+
+
+def serve(
+    scorer: Scorer, host: str = "127.0.0.1", port: int = PORT, token: str | None = None, batch_size: int | None = None
+) -> None:
+    """Serve until SIGINT or SIGTERM, then finish what is being scored; a second signal ends it at once.
+
+    Raises:
+        RefusalError: In one sentence, if it cannot listen there or must not.
+    """
+    server = RewardServer(scorer, host, port, token, batch_size)
+    both = (signal.SIGINT, signal.SIGTERM)
+
+    def stop(*_: Any) -> None:
+        for each in both:
+            signal.signal(each, signal.SIG_DFL)
+        threading.Thread(target=server.shutdown).start()  # which waits for the loop that this signal interrupted
+
+    for each in both:
+        signal.signal(each, stop)
+    print(f"{scorer.name} listens at {server.url} (fingerprint {server.fingerprint})", flush=True)
+    server.serve_forever(poll_interval=0.1)
+    server.close()
+
+
+def main(
+    load: Callable[[argparse.Namespace], Scorer],
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """The command line of a script that serves one reward.
+
+    Args:
+        load: Makes the scorer from the parsed arguments.
+        parser: Knows the script's own arguments; where to listen is added here.
+        arguments: Instead of the process's own.
+    """
+    parser.add_argument("--host", default="127.0.0.1", help="where to listen; other machines' reach needs a token")
+    parser.add_argument("--port", type=int, default=PORT, help="where to listen; 0 takes a free one")
+    parser.add_argument("--token", default=os.environ.get("TRIMPOT_TOKEN"), help="default: $TRIMPOT_TOKEN")
+    parser.add_argument("--batch-size", type=int, help="outputs scored at once; default: a request's all")
+    options = parser.parse_args(arguments)
+    try:
+        serve(load(options), options.host, options.port, options.token, options.batch_size)
+    except RefusalError as refusal:
+        sys.exit(f"{parser.prog}: {refusal}")
+
+
+def _decode(outputs: list[Any], pixels: int) -> list[Any]:
+    """Outputs as a scorer takes them."""
+    decoded = []
+    for index, output in enumerate(outputs):
+        if not isinstance(output, dict) or set(output) not in ({"png"}, {"json"}):
+            raise RefusalError(422, f'output {index} must be {{"png": base64}} or {{"json": value}}')
+        if "json" in output:
+            decoded.append(output["json"])
+        else:
+            image = _image(output["png"], index, pixels)
+            pixels -= image.width * image.height
+            decoded.append(image)
+    return decoded
+
+
+def _image(text: Any, index: int, pixels: int) -> Any:
+    """A PIL image from base64 PNG, of at most so many pixels; nothing is decompressed before they are counted."""
+    try:
+        from PIL import Image
+    except ImportError:
+        raise RefusalError(500, "this server's environment lacks Pillow, without which it can take no images") from None
+    try:
+        image = Image.open(io.BytesIO(binascii.a2b_base64(text)), formats=("PNG",))
+        if image.width * image.height <= pixels:
+            image.load()
+    except Exception as error:  # Pillow says in many ways that bytes are no image
+        raise RefusalError(422, f"output {index} is no PNG image in base64: {type(error).__name__}: {error}") from None
+    if image.width * image.height > pixels:
+        raise RefusalError(
+            413, f"output {index} has {image.width} x {image.height} pixels, more than the request may have"
+        )
+    return image
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _hostname(header: str) -> str:
+    """The name in a Host header, without port and brackets."""
+    name = header.rpartition(":")[0] if header.rpartition(":")[2].isdigit() else header
+    return name.strip("[]").lower()
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"it holds {name}")

@@ -1,0 +1,362 @@
+"""The objective `remote`: the scores of the process that it asks, that one's and no other's, or one sentence."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from served import SHAPES, answering, http, python, scenes, serving
+from trimpot.engine.errors import ConfigError, ScoreError
+from trimpot.engine.knobs import digest
+from trimpot.engine.plugins import Plugins
+from trimpot.engine.seams import Objective
+from trimpot.objectives.remote import Remote
+from trimpot.objectives.shapes.reward import ShapesReward
+from trimpot.servers.reward_server import PROTOCOL, Limits, Scorer
+from trimpot.testing import ObjectiveContract
+
+PROMPTS = ("a red circle", "a blue square", "two green triangles")
+
+
+class TestRemoteShapes(ObjectiveContract):
+    """A real reward on the other side keeps the contract that it keeps on this one."""
+
+    @pytest.fixture
+    def objective(self) -> Iterator[Objective]:
+        with serving() as server:
+            yield Plugins().make("objectives", "remote", {"url": server.url})
+
+    @pytest.fixture
+    def examples(self) -> list[tuple[Any, str]]:
+        pictures = scenes(*PROMPTS)
+        return [*zip(pictures, PROMPTS, strict=True), (pictures[0], PROMPTS[1])]
+
+
+class Echo:
+    """Remembers what arrived, and scores it by its number."""
+
+    def __init__(self) -> None:
+        self.arrived: list[Any] = []
+        self.sizes: list[int] = []
+
+    def score(self, outputs: list[Any], prompts: list[str]) -> list[float]:
+        self.sizes.append(len(outputs))
+        self.arrived += outputs
+        return [float(prompt) for prompt in prompts]
+
+    @property
+    def scorer(self) -> Scorer:
+        return Scorer("echo", self.score, {"version": 1})
+
+
+def test_scores_are_those_of_the_process_itself_bit_for_bit() -> None:
+    prompts = [prompt for prompt in PROMPTS for _ in range(4)]
+    outputs = [picture for seed in range(4) for picture in scenes(*prompts[seed::4], seed=seed)]
+    with serving() as server:
+        for options in ({}, {"batch_size": 5}, {"compression": 9}):
+            remote = Remote(server.url, **options)  # type: ignore[arg-type]
+            assert np.array_equal(remote.score(outputs, prompts), ShapesReward().score(outputs, prompts))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA", "P", "1"])
+@pytest.mark.parametrize("compression", [0, 1])
+def test_an_image_arrives_with_every_pixel_and_its_mode(mode: str, compression: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 13, 4), dtype=np.uint8)
+    image = Image.fromarray(pixels).convert("RGB" if mode == "P" else "RGBA").convert(mode)
+    echo = Echo()
+    with serving(echo.scorer) as server:
+        Remote(server.url, compression=compression).score([image], ["1"])
+    assert echo.arrived[0].mode == mode
+    assert np.array_equal(np.asarray(echo.arrived[0].convert("RGBA")), np.asarray(image.convert("RGBA")))
+
+
+def test_outputs_that_are_no_images_arrive_too() -> None:
+    sent = [1 / 3, "a chord", [1, 2.5], {"pitch": 440}, None, np.float32(0.1), np.linspace(0, 1, 7)]
+    echo = Echo()
+    with serving(echo.scorer) as server:
+        scores = Remote(server.url).score(sent, [str(number / 7) for number in range(7)])
+    assert np.array_equal(scores, np.arange(7) / 7)
+    assert echo.arrived == [*sent[:5], float(np.float32(0.1)), np.linspace(0, 1, 7).tolist()]
+
+
+@pytest.mark.parametrize("output", [object(), {1, 2}, float("nan"), Image.new("CMYK", (2, 2))])
+def test_what_cannot_travel_is_said_in_one_sentence(output: Any) -> None:
+    with serving(Echo().scorer) as server, pytest.raises(ScoreError, match="cannot be sent to a reward server"):
+        Remote(server.url).score([output], ["1"])
+
+
+def test_a_request_is_as_large_as_asked() -> None:
+    echo = Echo()
+    with serving(echo.scorer) as server:
+        remote = Remote(server.url, batch_size=3)
+        assert len(remote.score([0] * 7, ["1"] * 7)) == 7
+        assert len(remote.score([], [])) == 0
+    assert echo.sizes == [3, 3, 1]
+    echo = Echo()
+    with serving(echo.scorer, batch_size=2) as server:
+        Remote(server.url).score([0] * 5, ["1"] * 5)
+    assert echo.sizes == [2, 2, 1]
+
+
+def test_it_describes_the_reward_and_not_where_it_listens() -> None:
+    described = []
+    for _ in range(2):
+        with serving() as server:
+            described.append((server.url, Remote(server.url).describe()))
+    assert described[0][0] != described[1][0] and described[0][1] == described[1][1]
+    whole = {"name": "shapes", **ShapesReward().describe()}
+    assert described[0][1] == {**whole, "fingerprint": digest(whole)}
+    assert Remote.overlaps is True
+
+
+def test_another_reward_in_its_place_is_refused() -> None:
+    other = Scorer("shapes", SHAPES.score, {**SHAPES.description, "convention": 0})
+    with serving() as server:
+        remote = Remote(server.url)
+        port = server.server_address[1]
+    from trimpot.servers.reward_server import RewardServer
+
+    server = RewardServer(other, port=port)
+    thread = threading.Thread(target=server.serve_forever, args=[0.02])
+    thread.start()
+    try:
+        with pytest.raises(ScoreError, match="no longer the reward this run was begun with") as caught:
+            remote.score(scenes(PROMPTS[0]), PROMPTS[:1])
+        assert server.fingerprint in str(caught.value)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.close()
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Servers that are away.
+
+
+class Killing(list[Any]):
+    """Outputs that end a server when it has been given some of them, and start it again a while later."""
+
+    def __init__(self, outputs: list[Any], server: Any, after: int, delay: float) -> None:
+        super().__init__(outputs)
+        self.kill, self.restart = threading.Timer(delay, server.kill), threading.Timer(delay + 0.7, server.start)
+        self.after = after
+
+    def __getitem__(self, part: Any) -> Any:
+        if isinstance(part, slice) and part.start == self.after:
+            self.kill.start()
+            self.restart.start()
+            if self.kill.interval == 0:
+                self.kill.join()
+        return super().__getitem__(part)
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.1], ids=["between two requests", "in the middle of one"])
+def test_a_server_that_is_killed_and_started_again_is_waited_for(
+    delay: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (48, 512, 512, 3), dtype=np.uint8)
+    with python("jpeg_size.py") as server:
+        remote = Remote(server.url, batch_size=24, patience=30)
+        expected = remote.score(list(noise), ["any"] * 48)
+        outputs = Killing(list(noise), server, 24, delay)
+        try:
+            with caplog.at_level(logging.WARNING, "trimpot.remote"):
+                scores = remote.score(outputs, ["any"] * 48)
+        finally:
+            outputs.restart.join()
+        assert np.array_equal(scores, expected)
+        assert [record.getMessage() for record in caplog.records if "is away" in record.getMessage()]
+
+
+def test_a_server_that_stays_away_is_given_up_after_the_patience() -> None:
+    with serving() as server:
+        remote = Remote(server.url, patience=0.5)
+    begun = time.monotonic()
+    with pytest.raises(ScoreError, match=r"has been away for 0\.5 s \(.*refused.*\); start it there and resume"):
+        remote.score(scenes(PROMPTS[0]), PROMPTS[:1])
+    assert 0.5 <= time.monotonic() - begun < 3
+
+
+def test_patience_begins_when_the_server_is_away_and_not_when_it_was_asked() -> None:
+    health = json.dumps({"protocol": PROTOCOL, "fingerprint": "f", "description": {}}).encode()
+    asked: list[float] = []
+
+    def answer(line: bytes) -> bytes:
+        if b"/health" in line:
+            return http(health)
+        asked.append(time.monotonic())
+        if len(asked) == 1:
+            time.sleep(0.8)  # longer than the patience, and then it dies
+            return b""
+        return http(b'{"fingerprint": "f", "scores": [2]}')
+
+    with answering(answer) as url:
+        assert Remote(url, patience=0.6).score([0], ["x"]) == [2.0]
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("status", ["502 Bad Gateway", "503 Service Unavailable", "504 Gateway Timeout"])
+def test_a_server_that_is_starting_is_waited_for(status: str) -> None:
+    health = json.dumps({"protocol": PROTOCOL, "fingerprint": "f", "description": {}}).encode()
+    answers = iter([http(b"<html>", status), http(b"", status), http(health)])
+    with answering(lambda line: next(answers)) as url:
+        assert Remote(url, patience=10).describe() == {"fingerprint": "f"}
+
+
+@pytest.mark.parametrize("status", ["400 Bad Request", "401 No", "404 Not Found", "500 Oh", "302 Found"])
+def test_a_server_that_refuses_is_not_asked_again(status: str) -> None:
+    asked: list[bytes] = []
+
+    def answer(line: bytes) -> bytes:
+        asked.append(line)
+        return http(b'{"error": "because\\nof the moon"}', status)
+
+    with answering(answer) as url, pytest.raises(ScoreError, match=f"status {status[:3]}: because of the moon"):
+        Remote(url, patience=10)
+    assert len(asked) == 1
+
+
+def test_an_answer_that_never_ends_is_given_up() -> None:
+    def answer(line: bytes) -> bytes:
+        time.sleep(0.3)
+        return b""
+
+    with answering(answer) as url, pytest.raises(ScoreError, match=r"away for 0 s \(ReadTimeout"):
+        Remote(url, patience=0, timeout=0.1)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Servers that lie.
+
+HEALTH = {"protocol": PROTOCOL, "name": "x", "fingerprint": "f", "description": {"name": "x"}}
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        ({**HEALTH, "protocol": 2}, "speaks protocol 2 and this version of trimpot 1"),
+        ({"status": "ok"}, "is no reward server: its /health says nothing of a protocol"),
+        ({**HEALTH, "fingerprint": None}, "lacks a fingerprint or description"),
+        ({**HEALTH, "description": "x"}, "lacks a fingerprint or description"),
+        ([1], "answered with a JSON list, not an object"),
+    ],
+)
+def test_who_is_no_reward_server_is_told_so(answer: Any, sentence: str) -> None:
+    with answering(lambda line: http(json.dumps(answer).encode())) as url, pytest.raises(ScoreError, match=sentence):
+        Remote(url, patience=0)
+
+
+def scores(value: Any) -> Callable[[], bytes]:
+    return lambda: http(json.dumps({"fingerprint": "f", "scores": value}).encode())
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (scores([1.0]), "gave 1 scores for 2 outputs"),
+        (scores([1.0] * 3), "gave 3 scores for 2 outputs"),
+        (scores("12"), "gave no list of scores for 2 outputs"),
+        (scores([1.0, float("nan")]), "gave nan for prompt 'b'; scores must be finite numbers"),
+        (scores([float("inf"), 1.0]), "gave inf for prompt 'a'"),
+        (scores([1.0, "high"]), "gave 'high' for prompt 'b'"),
+        (scores([1.0, True]), "gave True for prompt 'b'"),
+        (scores([1.0, None]), "gave None for prompt 'b'"),
+        (scores([[1.0], [2.0]]), r"gave \[1.0\] for prompt 'a'"),
+        (lambda: http(b'{"scores": [1, 2]}'), "no longer the reward this run was begun with, f: it now is None"),
+        (lambda: http(b'{"fingerprint": "g", "scores": [1, 2]}'), "begun with, f: it now is 'g'"),
+        (lambda: http(b"<html><body>Welcome to nginx</body></html>"), "not answer in JSON but with '<html><body>"),
+        (lambda: http(b"\xff\xfe\x00"), "did not answer in JSON"),
+        (lambda: http(b"[" * 100_000), "did not answer in JSON"),
+        (lambda: http(b'{"fingerprint": "f", "scores": [1' + b"0" * 5000 + b", 1]}"), "did not answer in JSON|gave"),
+        (lambda: http(b""), "did not answer in JSON but with ''"),
+        (lambda: http(b" " * (2 << 20)), "sent more than 1048704 bytes where a few were due"),
+        (lambda: b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{", r"has been away for 0 s \(RemoteProtocolError"),
+        (lambda: b"SSH-2.0-OpenSSH_9.2\r\n", r"has been away for 0 s \(RemoteProtocolError"),
+    ],
+)
+def test_a_server_that_lies_is_found_out_in_one_sentence(answer: Callable[[], bytes], sentence: str) -> None:
+    health = http(json.dumps(HEALTH).encode())
+    with answering(lambda line: health if b"/health" in line else answer()) as url:
+        remote = Remote(url, patience=0)
+        with pytest.raises(ScoreError, match=sentence) as caught:
+            remote.score([1, 2], ["a", "b"])
+    assert "\n" not in str(caught.value) and url in str(caught.value)
+
+
+def test_a_compressed_bomb_is_not_unpacked() -> None:
+    import gzip
+
+    packed = gzip.compress(b" " * (64 << 20))
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
+    with answering(lambda line: head + packed) as url, pytest.raises(ScoreError, match="not answer in JSON"):
+        Remote(url, patience=0)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Addresses and tokens.
+
+
+@pytest.mark.parametrize("url", ["", "127.0.0.1:8200", "ftp://x/", "http://", "http://h:99999", "http://h/?a=1"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="is no address of a reward server"):
+        Plugins().make("objectives", "remote", {"url": url})
+
+
+def test_a_token_comes_from_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIMPOT_TOKEN", "hush")
+    monkeypatch.setenv("OTHER_TOKEN", "wrong")
+    with serving(token="hush") as server:
+        made = Plugins().make("objectives", "remote", {"url": server.url})
+        assert "hush" not in json.dumps(made.describe())
+        assert made.score(scenes(PROMPTS[0]), PROMPTS[:1])[0] > 0.5
+        with pytest.raises(ScoreError, match="status 401: this server wants a token: set TRIMPOT_TOKEN"):
+            Plugins().make("objectives", "remote", {"url": server.url, "token_env": "OTHER_TOKEN"})
+        monkeypatch.delenv("TRIMPOT_TOKEN")
+        with pytest.raises(ScoreError, match="status 401"):
+            Plugins().make("objectives", "remote", {"url": server.url})
+    with pytest.raises(ConfigError, match="takes no option 'token'; did you mean 'token_env'"):
+        Plugins().make("objectives", "remote", {"url": server.url, "token": "hush"})
+    with pytest.raises(ConfigError, match="would be stored with the run") as caught:
+        Plugins().make("objectives", "remote", {"url": "http://me:hush@127.0.0.1:1"})
+    assert "hush" not in str(caught.value)
+
+
+def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    with serving() as server:
+        assert Remote(server.url, patience=0).describe()["name"] == "shapes"
+
+
+def test_a_request_too_large_for_the_server_says_what_helps() -> None:
+    with serving(limits=Limits(body_bytes=9000)) as server:
+        remote = Remote(server.url)
+        with pytest.raises(ScoreError, match=r"status 413: a request of \d+ bytes .* fewer outputs at once"):
+            remote.score(scenes(*PROMPTS), PROMPTS)
+        smaller = Remote(server.url, batch_size=1)
+        found: NDArray[np.float64] = smaller.score(scenes(*PROMPTS), PROMPTS)
+        assert len(found) == 3
+
+
+def test_threads_may_ask_at_once() -> None:
+    echo = Echo()
+    with serving(echo.scorer) as server:
+        remote, found = Remote(server.url, patience=20), {}
+
+        def ask(number: int) -> None:
+            found[number] = float(remote.score([number], [str(number)])[0])
+
+        threads = [threading.Thread(target=ask, args=[number]) for number in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert found == {number: float(number) for number in range(20)}
+    assert set(echo.sizes) == {1}
