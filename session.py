@@ -7,6 +7,7 @@ finished = start(load_config("shapes"), Path("trimpot-runs"))
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -65,17 +66,23 @@ def start(config: Config, folder: Path = DEFAULT_FOLDER, watchers: tuple[Watcher
     with SqliteStore(folder) as store:
         prefix = config.name or config.adapter.name
         run_id = store.add_run(prefix, run.identity, config.model_dump(mode="json"), run.versions)
-        _work(replace(run, id=run_id), store, known, watchers)
+        work(replace(run, id=run_id), store, known, watchers)
     return run_id
 
 
-def resume(run_id: str | None, folder: Path = DEFAULT_FOLDER, watchers: tuple[Watcher, ...] = ()) -> str:
+def resume(
+    run_id: str | None,
+    folder: Path = DEFAULT_FOLDER,
+    watchers: tuple[Watcher, ...] = (),
+    overrides: Sequence[str] = (),
+) -> str:
     """Go on with a run where it stopped.
 
     Args:
         run_id: Its name, or None for the latest that has not finished.
         folder: Where the store lies.
         watchers: Told of everything recorded, beside the plugins.
+        overrides: Keys that have changed and change no number, such as the address of a served reward.
 
     Returns:
         The run's name.
@@ -90,13 +97,9 @@ def resume(run_id: str | None, folder: Path = DEFAULT_FOLDER, watchers: tuple[Wa
         if row.outcome is not None:
             _complete(store, row)
             return row.id
-        run = assemble(row.id, load_config(row.config), known)
-        if run.identity != row.identity:
-            raise StoreError(
-                f"run {row.id} was begun with another backbone, reward or prompts ({_difference(row, run)}); "
-                f"restore it, or start a new run"
-            )
-        _work(run, store, known, watchers)
+        run = assemble(row.id, load_config(row.config, overrides), known)
+        same_as_begun(row, run)
+        work(run, store, known, watchers)
         return row.id
 
 
@@ -117,6 +120,19 @@ def _latest_unfinished(store: SqliteStore) -> RunRow:
     return rows[-1]
 
 
+def same_as_begun(row: RunRow, run: Run) -> None:
+    """Refuse to go on with a run on other parts than it was begun with.
+
+    Raises:
+        StoreError: If the backbone, rewards or prompts are others.
+    """
+    if run.identity != row.identity:
+        raise StoreError(
+            f"run {row.id} was begun with another backbone, reward or prompts ({_difference(row, run)}); "
+            f"restore it, or start a new run"
+        )
+
+
 def _difference(row: RunRow, run: Run) -> str:
     changed = [
         f"{name} {old} then, {run.versions.get(name)} now"
@@ -126,8 +142,21 @@ def _difference(row: RunRow, run: Run) -> str:
     return "; ".join(changed) or "library versions are the same, so weights, options or prompts changed"
 
 
-def _work(run: Run, store: SqliteStore, known: Plugins, watchers: tuple[Watcher, ...]) -> None:
-    """Work on a run until it has finished, failed or is interrupted; whichever it is, the store says so."""
+def work(
+    run: Run, store: SqliteStore, known: Plugins, watchers: tuple[Watcher, ...] = (), *, illustrated: bool = True
+) -> None:
+    """Work on a run until it has finished, failed or is interrupted; whichever it is, the store says so.
+
+    Args:
+        run: What is to be done, under its name in the store.
+        store: Where it is kept.
+        known: Told of everything recorded.
+        watchers: Told too.
+        illustrated: Whether to make the before-and-after pictures and the report.
+
+    Raises:
+        TrimpotError: If it stops; what was recorded can be resumed.
+    """
     from .reports import write_images, write_report
 
     begun = time.perf_counter()
@@ -140,7 +169,8 @@ def _work(run: Run, store: SqliteStore, known: Plugins, watchers: tuple[Watcher,
             watch = Announcer(known, watchers)
             watch.run_started(run, sum(evaluation.work for _, evaluation in store.evaluations(run.id)))
             outcome = calibrate(run, store, watch)
-            write_images(run.adapter, outcome, run.test_bucket, files.images)
+            if illustrated:
+                write_images(run.adapter, outcome, run.test_bucket, files.images)
             totals = store.totals(run.id)
             calibration_of(run, outcome, totals).save(files.calibration)
             store.update_run(run.id, outcome=asdict(outcome), stop_reason=outcome.stop_reason)
@@ -154,11 +184,14 @@ def _work(run: Run, store: SqliteStore, known: Plugins, watchers: tuple[Watcher,
         finally:
             seconds = spent + time.perf_counter() - begun
             store.update_run(run.id, error=error, seconds=seconds)
-        write_report(store, run.id, files)
+        if illustrated:
+            write_report(store, run.id, files)
 
 
 def summary(store: SqliteStore, row: RunRow) -> dict[str, Any]:
     """What `trimpot show --json` says of a run."""
+    from .reports.watched import alarms_of
+
     files = Files.of(store.folder / row.id)
     comparisons = row.outcome["comparisons"] if row.outcome else []
     totals = store.totals(row.id)
@@ -173,6 +206,7 @@ def summary(store: SqliteStore, row: RunRow) -> dict[str, Any]:
         "gain": comparisons[0]["gain"] if comparisons else None,
         "stop_reason": row.stop_reason,
         "error": row.error,
+        "alarms": [{**asdict(alarm), "text": str(alarm)} for alarm in alarms_of(store, row)],
         "calibration": str(files.calibration) if files.calibration.exists() else None,
         "report": str(files.report) if files.report.exists() else None,
         "outcome": row.outcome,

@@ -12,13 +12,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ..engine.calibration import Calibration
 from ..engine.errors import CalibrationError, ModelError
 from .ensemble import Condition, Ensemble
-from .families import family_of
-from .sites import site_at
+from .families import Family, as_inputs, encode_prompt, family_of
+from .layout import Sees
+from .pipelines import Hooked
+from .scaling import is_compiled
+from .sites import Site, site_at
+from .stock import StackedRows
 
 
 class _Member(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    sees: Condition
+    sees: Sees
     weight: float
     neutral_weight: float
     scales: dict[str, float]
@@ -42,30 +46,17 @@ class AppliedCalibration:
     def __init__(self, pipe: Any, calibration: Calibration, strength: float) -> None:
         self.calibration = calibration
         self.num_inference_steps = calibration.num_steps
-        recipe = _recipe(calibration)
-        kind = type(pipe.transformer).__name__
-        if kind != recipe.transformer:
-            raise CalibrationError(f"this calibration is for a {recipe.transformer}, the pipeline has a {kind}")
-        family = family_of(pipe)
-        sites = [site_at(pipe.transformer, address) for address in recipe.members[0].scales]
-        self._recipe = recipe
-        self._ensemble = Ensemble(
-            pipe.transformer,
-            sites,
-            [member.sees for member in recipe.members],
-            family.conditioning,
-            guided=lambda: family.guided(pipe),
-        )
-        try:
-            if family.guidance:
-                with torch.no_grad():
-                    empty = family.encode(pipe, "", calibration.backbone.get("max_sequence_length"))
-                self._ensemble.unconditional = {family.embeddings[name]: value for name, value in empty.items()}
-            self._device = pipe.transformer.device
-            self.strength = strength
-        except BaseException:
-            self.remove()
-            raise
+        self._recipe = _recipe(calibration)
+        self._device = pipe._execution_device
+        transformer: Any = getattr(pipe, "transformer", None)
+        if transformer is not None and is_compiled(transformer):
+            raise CalibrationError("the transformer is compiled already; apply the calibration, then compile")
+        kind = type(transformer).__name__
+        if kind != self._recipe.transformer:
+            raise CalibrationError(f"this calibration is for a {self._recipe.transformer}, the pipeline has a {kind}")
+        sites = [site_at(transformer, address) for address in self._recipe.members[0].scales]
+        self._hooked = _hooked(pipe, sites, self._recipe, calibration.backbone.get("max_sequence_length"))
+        self.strength = strength
 
     @property
     def strength(self) -> float:
@@ -79,14 +70,14 @@ class AppliedCalibration:
         scales = [[1 + strength * (member.scales[address] - 1) for address in addresses] for member in members]
         weights = [m.neutral_weight + strength * (m.weight - m.neutral_weight) for m in members]
         self._strength = strength
-        self._ensemble.set(
+        self._hooked.set(
             torch.tensor([scales], dtype=torch.float32, device=self._device),
             torch.tensor([weights], dtype=torch.float64, device=self._device),
         )
 
     def remove(self) -> None:
         """Take the calibration off; the pipeline is as it was."""
-        self._ensemble.remove()
+        self._hooked.remove()
 
     def __enter__(self) -> AppliedCalibration:
         return self
@@ -100,9 +91,12 @@ class AppliedCalibration:
 def load_calibration(pipe: Any, path: str | Path, strength: float = 1.0) -> AppliedCalibration:
     """Apply a calibration file to a stock diffusers pipeline.
 
-    The pipeline is then called as always, with the number of steps the calibration recommends. The ensemble's
-    own weights take the place of `guidance_scale`, whose value no longer matters; a negative prompt still works
-    wherever `guidance_scale` is above 1.
+    The pipeline is then called as always, with the number of steps the calibration recommends. An ensemble's own
+    weights take the place of the pipeline's guidance, whose value no longer matters: pass `guidance_scale=1`
+    (`true_cfg_scale=1` to Qwen-Image) to save its time. A negative prompt still works in pipelines that guide in one
+    forward pass, as Stable Diffusion 3 does with a `guidance_scale` above 1; those that make two see the empty one.
+    Guidance that is distilled into the model, or that the adapter `diffusers` left to the pipeline, is passed as
+    ever. Offloaded pipelines are welcome; one that is to be compiled must be compiled afterwards.
 
     Args:
         pipe: A pipeline of the class the calibration was made for.
@@ -125,6 +119,28 @@ def load_calibration(pipe: Any, path: str | Path, strength: float = 1.0) -> Appl
         return AppliedCalibration(pipe, Calibration.load(path), strength)
     except ModelError as error:
         raise CalibrationError(f"{path} does not fit this pipeline: {error}") from None
+
+
+def _hooked(pipe: Any, sites: list[Site], recipe: _Recipe, max_sequence_length: int | None) -> Hooked:
+    """Attach what applies a recipe."""
+    members: list[Condition] = [member.sees for member in recipe.members if member.sees != "all"]
+    if not members:
+        return StackedRows(pipe.transformer, sites)
+    family = family_of(pipe)
+    unconditional = {}
+    if "unconditional" in members:  # before hooks are attached: where this fails, the model stays untouched
+        unconditional = as_inputs(family, encode_prompt(pipe, family, family.empty, max_sequence_length))
+    ensemble = Ensemble(pipe.transformer, sites, members, family.conditioning, **_guidance(pipe, family))
+    ensemble.unconditional = {name: value.to(pipe._execution_device) for name, value in unconditional.items()}
+    return ensemble
+
+
+def _guidance(pipe: Any, family: Family) -> dict[str, Any]:
+    """How an ensemble learns what the pipeline's own guidance is doing."""
+    stacked = family.stacked
+    if stacked is None:
+        return {"moment": lambda: pipe._current_timestep}
+    return {"stacked": lambda: stacked(pipe)}
 
 
 def _recipe(calibration: Calibration) -> _Recipe:

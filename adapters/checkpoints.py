@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
-import os
-import warnings
-from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from ..engine.errors import ModelError, near_misses
+from ..engine.weights import quiet_import, weights_digest
 from .loading import (
     Dtype,
     Loading,
@@ -23,7 +19,7 @@ from .loading import (
     quantization_config,
     set_decoding,
 )
-from .sources import commit_of, first_line, hub_file, hub_sentence, weights_digest
+from .sources import commit_of, first_line, hub_file, hub_sentence
 
 __all__ = ["Dtype", "Loading", "load_pipeline", "own_settings", "shipped", "weights_digest"]
 
@@ -176,29 +172,10 @@ def own_settings(model: str) -> dict[str, Any]:
 
 def _quiet() -> None:
     """Import diffusers without its notices about optional packages, and without bars among our own."""
-    silenced = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # quantization packages log what compiled parts this machine has no use for
-    try:
-        with _default_environment("TRANSFORMERS_VERBOSITY", "error"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import diffusers
-            import transformers
-            from diffusers import StableDiffusion3Pipeline  # noqa: F401  # diffusers loads its parts lazily
-    finally:
-        logging.disable(silenced)
+    with quiet_import():
+        import diffusers
+        import transformers
+        from diffusers import StableDiffusion3Pipeline  # noqa: F401  # diffusers loads its parts lazily
     transformers.logging.set_verbosity_warning()
     transformers.logging.disable_progress_bar()
     diffusers.logging.disable_progress_bar()
-
-
-@contextlib.contextmanager
-def _default_environment(name: str, value: str) -> Iterator[None]:
-    """Set an environment variable unless the user has, for a while."""
-    if name in os.environ:
-        yield
-        return
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        del os.environ[name]

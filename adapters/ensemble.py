@@ -1,8 +1,9 @@
 """Ensembles: M settings of one transformer and M output weights (Calibri, section 3.4, equation 4).
 
-Hooks on the transformer itself repeat the incoming rows once a member, with each member's conditioning and
-scales, and give the weighted sum back. The pipeline around it runs unmodified and sees one ordinary forward
-pass. Guidance is the case of two members that see the conditional and the unconditional prompt.
+Hooks on the transformer itself turn one ordinary forward pass into one of every member, with each member's
+conditioning and scales, and give the weighted sum back. The pipeline around it runs unmodified. Guidance is the
+case of two members that see the conditional and the unconditional prompt; skip-layer guidance has a third, whose
+skipped blocks are scaled to 0.
 """
 
 from __future__ import annotations
@@ -26,28 +27,34 @@ Condition = Literal["conditional", "unconditional"]
 
 @dataclass(frozen=True)
 class Conditioning:
-    """How a transformer takes its inputs.
+    """How a transformer takes its inputs, and how its outputs are combined.
 
     Attributes:
-        rows: Keyword arguments whose first dimension is the batch.
+        rows: Keyword arguments whose first dimension is the batch, latents first.
         prompt: Those among them that carry the prompt, and so differ between members.
+        together: Whether members share one batch, as the stock pipeline's guidance does, or each have their own.
+        rescaled: Whether a guided sum is given the norm of the conditional prediction.
     """
 
     rows: tuple[str, ...]
     prompt: tuple[str, ...]
+    together: bool = True
+    rescaled: bool = False
 
 
 class Ensemble:
-    """Members of one transformer, attached until `remove`.
+    """Members of one transformer, attached until `remove` and idle until `set`.
 
     Args:
         model: The transformer.
         sites: Its sites.
         members: What each member sees.
         conditioning: How the transformer takes its inputs.
-        guided: Tells whether the pipeline stacks unconditional rows before conditional ones itself in the
+        stacked: Tells whether the pipeline stacks unconditional rows before conditional ones itself in the
             forward pass at hand. If so they are taken from there, and the sum is given back for both halves,
             which makes the pipeline's own guidance formula give exactly that sum.
+        moment: Tells the denoising step at hand by an object of its own. A second forward pass on the same
+            latents within one step is the pipeline's own guidance and gets the first one's sum, to the same end.
     """
 
     def __init__(
@@ -56,18 +63,24 @@ class Ensemble:
         sites: Sequence[Site],
         members: Sequence[Condition],
         conditioning: Conditioning,
-        guided: Callable[[], bool] = lambda: False,
+        *,
+        stacked: Callable[[], bool] = lambda: False,
+        moment: Callable[[], object] | None = None,
     ) -> None:
         self.members = tuple(members)
         self.conditioning = conditioning
-        self.unconditional: Mapping[str, Tensor] = {}
-        self._guided = guided
+        self.unconditional: Mapping[str, Tensor] = {}  # the empty prompt in one row, by argument, on the device
+        self._stacked = stacked
+        self._moment = moment
         self._scales: Tensor | None = None
         self._weights: Tensor | None = None
+        self._tables: dict[tuple[int, int], list[list[Tensor]]] = {}
+        self._passes: list[dict[str, Any]] = []
+        self._last: tuple[object, object, Tensor] | None = None
         self._scaling = Scaling(model, sites)
         self._handles = [
             model.register_forward_pre_hook(self._spread, with_kwargs=True),
-            model.register_forward_hook(self._combine),
+            model.register_forward_hook(self._combine, with_kwargs=True),
         ]
 
     def set(self, scales: Tensor | None, weights: Tensor | None) -> None:
@@ -78,8 +91,8 @@ class Ensemble:
             weights: Shape (num_rows, num_members); float64.
         """
         self._scales, self._weights = scales, weights
-        if scales is None:
-            self._scaling.set(None)
+        self._tables, self._passes, self._last = {}, [], None
+        self._scaling.use(None)
 
     def remove(self) -> None:
         """Take all hooks off; the model is as it was."""
@@ -88,60 +101,127 @@ class Ensemble:
         self._scaling.remove()
 
     def _spread(self, _model: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
-        """Repeat the rows once a member, with each member's conditioning."""
+        """Turn one forward pass into one of every member: the first is made here, `_combine` makes the others."""
+        self._passes = []
         if self._scales is None:
             return None
         if args:
             raise ModelError("the transformer was called with positional arguments; name them, as pipelines do")
+        if self._is_repeated(kwargs):
+            self._scaling.use(None)
+            return None
+        seen = [self._seen(member, kwargs) for member in self.members]
+        shapes = [{name: value.shape for name, value in each.items() if value is not None} for each in seen]
+        num_rows = shapes[0][self.conditioning.rows[0]][0]
+        if self.conditioning.together and all(each == shapes[0] for each in shapes):
+            seen = [{name: torch.cat([each[name] for each in seen]) for name in shapes[0]}]
+        self._passes = [{**kwargs, **each} for each in seen]
+        self._scaling.use(self._parts(num_rows)[0])
+        return args, self._passes[0]
+
+    def _is_repeated(self, kwargs: Mapping[str, Any]) -> bool:
+        """Whether the pipeline asks again within a step, for guidance of its own."""
+        if self._moment is None or self._last is None:
+            return False
+        latents, moment, _ = self._last
+        return kwargs[self.conditioning.rows[0]] is latents and self._moment() is moment
+
+    def _seen(self, member: Condition, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """What a member is given, row by row."""
         inputs = {name: kwargs[name] for name in self.conditioning.rows if kwargs.get(name) is not None}
         without: Mapping[str, Tensor] = self.unconditional
-        if self._guided():
+        if self._stacked():
             halves = {name: value.chunk(2) for name, value in inputs.items()}
             without = {name: halves[name][0] for name in self.conditioning.prompt}
             inputs = {name: second for name, (_, second) in halves.items()}
-        num_rows = len(next(iter(inputs.values())))
-        spread = {}
-        for name, value in inputs.items():
-            seen = [value] * len(self.members)
-            if name in self.conditioning.prompt:
-                seen = [
-                    value if member == "conditional" else without[name].to(value).expand_as(value)
-                    for member in self.members
-                ]
-            spread[name] = torch.cat(seen)
-        scales = self._scales.expand(num_rows, -1, -1)
-        self._scaling.set(scales.transpose(0, 1).flatten(0, 1))
-        return args, {**kwargs, **spread}
+        if member == "unconditional":
+            num_rows = len(inputs[self.conditioning.rows[0]])
+            for name in self.conditioning.prompt:
+                value = without.get(name)
+                inputs[name] = None if value is None else value.expand(num_rows, *value.shape[1:])
+        return inputs
 
-    def _combine(self, _model: nn.Module, _args: Any, output: Any) -> Any:
-        """Give the members' weighted sum back, in the pipeline's layout."""
+    def _parts(self, num_rows: int) -> list[list[Tensor]]:
+        """Each pass's scales, parted by module."""
+        key = (num_rows, len(self._passes))
+        if key not in self._tables:
+            assert self._scales is not None
+            scales = self._scales.expand(num_rows, -1, -1).transpose(0, 1)
+            passes = [scales.flatten(0, 1)] if len(self._passes) == 1 else list(scales)
+            self._tables[key] = [self._scaling.split(each) for each in passes]
+        return self._tables[key]
+
+    def _combine(self, model: nn.Module, _args: Any, kwargs: dict[str, Any], output: Any) -> Any:
+        """Make the other members' passes and give the weighted sum back, in the pipeline's layout."""
         if self._weights is None:
             return None
-        is_tuple = isinstance(output, tuple)
-        members = (output[0] if is_tuple else output.sample).unflatten(0, (len(self.members), -1))
-        combined = weighted_sum(members, self._weights)
-        if self._guided():
+        if not self._passes:
+            assert self._last is not None
+            return _with_sample(output, self._last[2])
+        made = [_sample(output)]
+        parts = self._parts(len(made[0]) // (len(self.members) if len(self._passes) == 1 else 1))
+        for own, scales in zip(self._passes[1:], parts[1:], strict=True):
+            self._scaling.use(scales)
+            made.append(_sample(model.forward(**own)))
+        members = made[0].unflatten(0, (len(self.members), -1)) if len(made) == 1 else torch.stack(made)
+        combined = self._sum(members)
+        if self._stacked():
             combined = torch.cat([combined, combined])
-        return (combined, *output[1:]) if is_tuple else type(output)(sample=combined)
+        if self._moment is not None:
+            self._last = (kwargs[self.conditioning.rows[0]], self._moment(), combined)
+        return _with_sample(output, combined)
+
+    def _sum(self, members: Tensor) -> Tensor:
+        """The members' weighted sum, by the family's rule; guidance is written around the unconditional member."""
+        assert self._weights is not None
+        guided = "unconditional" in self.members
+        around = self.members.index("unconditional") if guided else len(self.members) - 1
+        combined = weighted_sum(members, self._weights, around)
+        if guided and self.conditioning.rescaled:
+            combined = with_norm_of(combined, members[self.members.index("conditional")])
+        return combined.to(members.dtype)
 
 
-def weighted_sum(members: Tensor, weights: Tensor) -> Tensor:
+def weighted_sum(members: Tensor, weights: Tensor, around: int = -1) -> Tensor:
     """Sum members' outputs by weight, in at least float32.
 
-    Written around the last member, so that weights (g, 1 - g) give bit for bit the guidance formula
+    Written around one of them, so that weights (g, 1 - g) give bit for bit the guidance formula
     `uncond + g * (cond - uncond)` of the stock pipelines.
 
     Args:
         members: Shape (num_members, num_rows, ...).
         weights: Shape (num_rows or 1, num_members), float64.
+        around: The member that differences are taken from.
 
     Returns:
-        Shape (num_rows, ...), in the members' dtype.
+        Shape (num_rows, ...), float32 or wider.
     """
     shape = (-1, *[1] * (members.ndim - 2))
     wide = members if members.dtype == torch.float64 else members.float()
-    last = wide[-1]
-    total = weights.sum(1).to(wide.dtype).view(shape) * last
-    for member in range(len(wide) - 1):
-        total = total + weights[:, member].to(wide.dtype).view(shape) * (wide[member] - last)
-    return total.to(members.dtype)
+    pivot = wide[around]
+    total = weights.sum(1).to(wide.dtype).view(shape) * pivot
+    for member in range(len(wide)):
+        if member != around % len(wide):
+            total = total + weights[:, member].to(wide.dtype).view(shape) * (wide[member] - pivot)
+    return total
+
+
+def with_norm_of(combined: Tensor, conditional: Tensor) -> Tensor:
+    """Give every token's prediction the norm of the conditional one, as Qwen-Image's pipeline does.
+
+    Args:
+        combined: Shape (num_rows, num_tokens, num_channels).
+        conditional: Of the same shape.
+    """
+    wanted = torch.norm(conditional.to(combined.dtype), dim=-1, keepdim=True)
+    found = torch.norm(combined, dim=-1, keepdim=True)
+    return combined * (wanted / found.clamp_min(torch.finfo(found.dtype).tiny))
+
+
+def _sample(output: Any) -> Tensor:
+    found: Tensor = output[0] if isinstance(output, tuple) else output.sample
+    return found
+
+
+def _with_sample(output: Any, sample: Tensor) -> Any:
+    return (sample, *output[1:]) if isinstance(output, tuple) else type(output)(sample=sample)

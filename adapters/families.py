@@ -1,17 +1,17 @@
 """Pipeline families: what differs between stock diffusers pipelines, as data.
 
 A family says how a prompt is encoded, under which names its embeddings go into the pipeline and into the
-transformer, and whether the pipeline guides by itself. One adapter drives them all.
+transformer, how the pipeline guides by itself, and what is published as good settings. One adapter drives them all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..engine.errors import ModelError
-from .ensemble import Conditioning
+from .ensemble import Condition, Conditioning
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,45 +25,168 @@ class Family:
 
     Attributes:
         pipeline: Its class name in diffusers.
-        conditioning: How its transformer takes its inputs.
+        transformer: Class name of its transformer.
+        conditioning: How its transformer takes its inputs, and how members are combined.
         embeddings: Pipeline argument to transformer argument, for what carries the prompt.
         encode: Encodes one prompt into the pipeline's embedding arguments, each of one row.
         unguided: Arguments that switch the pipeline's own guidance off.
-        guided: Whether the pipeline, as it is being called, stacks unconditional rows itself.
-        guidance: Whether its models need guidance, and so an ensemble of two.
+        stacked: Whether the pipeline, as it is being called, stacks unconditional rows itself; None for one
+            that guides in a forward pass of its own.
+        guided: Whether its models need guidance, and so an ensemble of two.
+        distilled: The pipeline argument that takes the guidance of a model distilled to it.
+        empty: The prompt that the unconditional member sees.
+        packing: Latent pixels that are packed into one token's channels.
+        example: The smallest inputs of its transformer, by the transformer's configuration.
+        published: Settings for checkpoints that say nothing better.
     """
 
     pipeline: str
+    transformer: str
     conditioning: Conditioning
     embeddings: Mapping[str, str]
     encode: Callable[[Any, str, int | None], Embeddings]
-    unguided: Mapping[str, Any]
-    guided: Callable[[Any], bool]
-    guidance: bool
+    example: Callable[[Mapping[str, Any]], dict[str, Any]]
+    unguided: Mapping[str, Any] = field(default_factory=dict)
+    stacked: Callable[[Any], bool] | None = None
+    guided: bool = False
+    distilled: str | None = None
+    empty: str = ""
+    packing: int = 1
+    published: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def members(self) -> tuple[Condition, ...]:
+        """What the members of its ordinary ensemble see."""
+        return ("conditional", "unconditional") if self.guided else ("conditional",)
 
 
 def _encode_sd3(pipe: Any, prompt: str, max_sequence_length: int | None) -> Embeddings:
-    extra = {} if max_sequence_length is None else {"max_sequence_length": max_sequence_length}
     embeds, _, pooled, _ = pipe.encode_prompt(
-        prompt, None, None, do_classifier_free_guidance=False, device=pipe._execution_device, **extra
+        prompt, None, None, do_classifier_free_guidance=False, **_placed(pipe, max_sequence_length)
     )
     return {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
 
 
+def _encode_flux(pipe: Any, prompt: str, max_sequence_length: int | None) -> Embeddings:
+    embeds, pooled, _ = pipe.encode_prompt(prompt, None, **_placed(pipe, max_sequence_length))
+    return {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
+
+
+def _encode_qwen(pipe: Any, prompt: str, max_sequence_length: int | None) -> Embeddings:
+    embeds, mask = pipe.encode_prompt(prompt, **_placed(pipe, max_sequence_length))
+    if mask is None:  # which is how it says that there is nothing to mask
+        mask = embeds.new_ones(embeds.shape[:2]).long()
+    return {"prompt_embeds": embeds, "prompt_embeds_mask": mask}
+
+
+def _placed(pipe: Any, max_sequence_length: int | None) -> dict[str, Any]:
+    length = {} if max_sequence_length is None else {"max_sequence_length": max_sequence_length}
+    return {"device": pipe._execution_device, **length}
+
+
+def _example_sd3(config: Mapping[str, Any]) -> dict[str, Any]:
+    import torch
+
+    side = 2 * config["patch_size"]
+    return {
+        "hidden_states": torch.zeros(1, config["in_channels"], side, side),
+        "timestep": torch.zeros(1),
+        "encoder_hidden_states": torch.zeros(1, 2, config["joint_attention_dim"]),
+        "pooled_projections": torch.zeros(1, config["pooled_projection_dim"]),
+    }
+
+
+def _example_flux(config: Mapping[str, Any]) -> dict[str, Any]:
+    import torch
+
+    return {
+        "hidden_states": torch.zeros(1, 4, config["in_channels"]),
+        "timestep": torch.zeros(1),
+        "guidance": torch.zeros(1) if config["guidance_embeds"] else None,
+        "encoder_hidden_states": torch.zeros(1, 2, config["joint_attention_dim"]),
+        "pooled_projections": torch.zeros(1, config["pooled_projection_dim"]),
+        "img_ids": torch.zeros(4, 3),
+        "txt_ids": torch.zeros(2, 3),
+    }
+
+
+def _example_qwen(config: Mapping[str, Any]) -> dict[str, Any]:
+    import torch
+
+    return {
+        "hidden_states": torch.zeros(1, 4, config["in_channels"]),
+        "timestep": torch.zeros(1),
+        "encoder_hidden_states": torch.zeros(1, 2, config["joint_attention_dim"]),
+        "img_shapes": [[(1, 2, 2)]],
+    }
+
+
+# Calibri, section 4: 15 steps at 512 pixels for every model.
 SD3 = Family(
     pipeline="StableDiffusion3Pipeline",
+    transformer="SD3Transformer2DModel",
     conditioning=Conditioning(
         rows=("hidden_states", "timestep", "encoder_hidden_states", "pooled_projections"),
         prompt=("encoder_hidden_states", "pooled_projections"),
+        together=True,
     ),
     embeddings={"prompt_embeds": "encoder_hidden_states", "pooled_prompt_embeds": "pooled_projections"},
     encode=_encode_sd3,
+    example=_example_sd3,
     unguided={"guidance_scale": 1.0},
-    guided=lambda pipe: bool(getattr(pipe, "_guidance_scale", 1.0) > 1.0),
-    guidance=True,
+    stacked=lambda pipe: bool(getattr(pipe, "_guidance_scale", 1.0) > 1.0),
+    guided=True,
+    published={
+        "num_inference_steps": 15,
+        "guidance_scale": 4.5,
+        "guidance_grid": (3.0, 4.5, 6.0, 7.5),
+        "height": 512,
+        "width": 512,
+    },
 )
 
-FAMILIES: dict[str, Family] = {SD3.pipeline: SD3}
+FLUX = Family(
+    pipeline="FluxPipeline",
+    transformer="FluxTransformer2DModel",
+    conditioning=Conditioning(
+        rows=("hidden_states", "timestep", "guidance", "encoder_hidden_states", "pooled_projections"),
+        prompt=("encoder_hidden_states", "pooled_projections"),
+        together=False,
+    ),
+    embeddings={"prompt_embeds": "encoder_hidden_states", "pooled_prompt_embeds": "pooled_projections"},
+    encode=_encode_flux,
+    example=_example_flux,
+    distilled="guidance_scale",
+    packing=4,
+    published={"num_inference_steps": 15, "guidance_scale": 3.5, "height": 512, "width": 512},
+)
+
+QWEN_IMAGE = Family(
+    pipeline="QwenImagePipeline",
+    transformer="QwenImageTransformer2DModel",
+    conditioning=Conditioning(
+        rows=("hidden_states", "timestep", "guidance", "encoder_hidden_states", "encoder_hidden_states_mask"),
+        prompt=("encoder_hidden_states", "encoder_hidden_states_mask"),
+        together=False,
+        rescaled=True,
+    ),
+    embeddings={"prompt_embeds": "encoder_hidden_states", "prompt_embeds_mask": "encoder_hidden_states_mask"},
+    encode=_encode_qwen,
+    example=_example_qwen,
+    unguided={"true_cfg_scale": 1.0},
+    guided=True,
+    empty=" ",  # what the model card gives as the negative prompt of one who has none; an empty one has no tokens
+    packing=4,
+    published={
+        "num_inference_steps": 15,
+        "guidance_scale": 4.0,
+        "guidance_grid": (2.5, 4.0, 5.5),
+        "height": 512,
+        "width": 512,
+    },
+)
+
+FAMILIES: dict[str, Family] = {family.pipeline: family for family in (SD3, FLUX, QWEN_IMAGE)}
 
 
 def family_of(pipe: Any) -> Family:
@@ -75,4 +198,36 @@ def family_of(pipe: Any) -> Family:
     for kind in type(pipe).__mro__:
         if kind.__name__ in FAMILIES:
             return FAMILIES[kind.__name__]
-    raise ModelError(f"no adapter drives a {type(pipe).__name__}; known: {', '.join(FAMILIES)}")
+    raise ModelError(
+        f"no named adapter drives a {type(pipe).__name__} (only {', '.join(FAMILIES)}); use the adapter diffusers"
+    )
+
+
+def encode_prompt(pipe: Any, family: Family, prompt: str, max_sequence_length: int | None) -> Embeddings:
+    """Encode one prompt into rows of one, in main memory.
+
+    A prompt is encoded by itself, so that its embeddings do not depend on its neighbours.
+
+    Raises:
+        ModelError: If the pipeline cannot, as when its text encoders have been dropped.
+    """
+    import torch
+
+    try:
+        with torch.no_grad():
+            rows = family.encode(pipe, prompt, max_sequence_length)
+    except Exception as error:  # tokenizers and text encoders fail in many classes
+        encoders = [name for name in pipe.components if name.startswith("text_encoder")]
+        gone = all(getattr(pipe, name) is None for name in encoders)
+        why = "its text encoders have been dropped" if gone else f"{type(error).__name__}: {error}"
+        raise ModelError(f"the pipeline cannot encode the prompt {prompt!r}: {why}") from error
+    return {name: value.cpu() for name, value in rows.items()}
+
+
+def as_inputs(family: Family, rows: Embeddings) -> dict[str, Tensor]:
+    """A prompt's embeddings under the transformer's names; a mask that masks nothing is left out, as pipelines do."""
+    return {
+        family.embeddings[name]: value
+        for name, value in rows.items()
+        if value.is_floating_point() or not bool(value.all())
+    }

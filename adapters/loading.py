@@ -15,7 +15,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from ..engine.errors import ModelError
-from .sources import commit_of, first_line, hub_file, hub_folder, weights_digest
+from ..engine.weights import weights_digest
+from .sources import commit_of, first_line, hub_file, hub_folder
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Offload = Literal["none", "model", "sequential", "group"]

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from ..engine.errors import ModelError, near_misses
-from .sources import commit_of, first_line, hub_file, weights_digest
+from ..engine.weights import weights_digest
+from .sources import commit_of, first_line, hub_file
 
 FLOW_GRPO = {
     "pickscore": "jieliu/SD3.5M-FlowGRPO-PickScore",

@@ -6,30 +6,12 @@ move. Files are kept in the hub's own cache under their commit, where they are f
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..engine.errors import ModelError
 
 LICENCE = "https://huggingface.co/"
-_EDGE = 1 << 20
-
-
-def weights_digest(checkpoint: Path) -> str:
-    """A digest of a checkpoint's files, or of a single one: name, size, first and last mebibyte of each."""
-    digest = hashlib.sha256()
-    root = checkpoint.parent if checkpoint.is_file() else checkpoint
-    files = [checkpoint] if checkpoint.is_file() else checkpoint.rglob("*")
-    for path in sorted(p for p in files if p.suffix in (".safetensors", ".json", ".bin", ".gguf")):
-        size = path.stat().st_size
-        digest.update(f"{path.relative_to(root).as_posix()}\0{size}\0".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(_EDGE))
-            if size > _EDGE:
-                file.seek(max(_EDGE, size - _EDGE))
-                digest.update(file.read(_EDGE))
-    return digest.hexdigest()[:16]
 
 
 def hub_file(repository: str, name: str, revision: str | None = None) -> Path:

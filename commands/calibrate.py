@@ -37,6 +37,9 @@ def calibrate(
 @app.command()
 def resume(
     run: Annotated[str | None, typer.Argument(help="The run's name; the latest unfinished one if left out.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Keys that change no number: objectives.vila.url=http://...")
+    ] = None,
     store: StoreOption = FOLDER,
     as_json: JsonOption = False,
 ) -> None:
@@ -46,7 +49,7 @@ def resume(
     """
     from ..session import resume as go_on
 
-    _work(lambda watchers: go_on(run, store, watchers), store, as_json)
+    _work(lambda watchers: go_on(run, store, watchers, overrides or []), store, as_json)
 
 
 def _work(work: Callable[[Any], str], store: Path, as_json: bool) -> None:

@@ -51,6 +51,21 @@ def knobs(
         Console(highlight=False).print(table)
 
 
+@app.command()
+def sites(
+    classes: Annotated[list[str] | None, typer.Argument(help="Transformer classes; all of them if left out.")] = None,
+) -> None:
+    """Check the sites of every transformer class of the installed diffusers on a tiny instance, and print the table.
+
+    Takes a minute or two; ends with status 1 if a check does not hold.
+
+    Example:  trimpot sites FluxTransformer2DModel QwenImageTransformer2DModel
+    """
+    from ..testing.transformers.__main__ import main
+
+    raise typer.Exit(main(classes or []))
+
+
 @app.command(name="plugins")
 def list_plugins(as_json: JsonOption = False) -> None:
     """List adapters, objectives, optimizers and prompts by name, and plugins that could not be imported.

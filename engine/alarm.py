@@ -7,18 +7,22 @@ noise and large against the spread of that score from output to output.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .evaluation import Evaluation
 from .stopping import is_better
 
 Watch = Literal["falls", "moves"]
-SIGNIFICANCE = 0.001
+RISE = 0.05  # one-sided level at which the optimised score counts as risen
+SIGNIFICANCE = 0.001  # one-sided level at which something watched counts as moved
 LARGE: Mapping[Watch, float] = {"falls": 0.25, "moves": 1.0}  # in standard deviations between neutral outputs
+SPREADS: Mapping[Watch, tuple[float, float]] = {"falls": (0.0, np.inf), "moves": (0.05, 0.25)}
+NO_SPREAD = 9.9  # what a movement counts where neutral outputs all have the same score
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,22 @@ class Alarm:
         )
 
 
-def alarms(
-    neutral: Evaluation, candidate: Evaluation, watched: Mapping[str, Watch], generation: int
-) -> Iterable[Alarm]:
+def raised(neutral: Evaluation, checks: Mapping[int, Evaluation], watched: Mapping[str, Watch]) -> Iterator[Alarm]:
+    """What the recommendations of a run set off, once for each objective.
+
+    Args:
+        neutral: The neutral setting on the validation bucket.
+        checks: Every recommendation on the same bucket, by the number of generations after which it was made.
+        watched: Objective name to what is watched for.
+    """
+    left = dict(watched)
+    for generation, candidate in checks.items():
+        for alarm in alarms(neutral, candidate, left, generation):
+            del left[alarm.objective]
+            yield alarm
+
+
+def alarms(neutral: Evaluation, candidate: Evaluation, watched: Mapping[str, Watch], generation: int) -> list[Alarm]:
     """What a recommendation sets off.
 
     Args:
@@ -60,20 +77,29 @@ def alarms(
         watched: Objective name to what is watched for.
         generation: After how many generations it was made.
     """
-    if not is_better(candidate.values, neutral.values, SIGNIFICANCE):
-        return
+    if not is_better(candidate.values, neutral.values, RISE):
+        return []
+    gain, found = candidate.fitness - neutral.fitness, []
     for name, kind in watched.items():
         before, after = np.asarray(neutral.scores[name]), np.asarray(candidate.scores[name])
-        fallen = is_better(before, after, SIGNIFICANCE)
-        risen = kind == "moves" and is_better(after, before, SIGNIFICANCE)
-        spread = float(before.std(ddof=1))
-        change = float((after - before).mean())
-        if (fallen or risen) and abs(change) > LARGE[kind] * spread:
-            yield Alarm(
-                generation,
-                name,
-                float(before.mean()),
-                float(after.mean()),
-                change / spread if spread else float(np.copysign(9.9, change)),
-                candidate.fitness - neutral.fitness,
-            )
+        away = is_better(before, after, SIGNIFICANCE) or (kind == "moves" and is_better(after, before, SIGNIFICANCE))
+        change = standardised(before, after, kind)
+        if away and abs(change) > LARGE[kind]:
+            found.append(Alarm(generation, name, float(before.mean()), float(after.mean()), change, gain))
+    return found
+
+
+def standardised(before: NDArray[np.float64], after: NDArray[np.float64], kind: Watch) -> float:
+    """A mean change in standard deviations between neutral outputs.
+
+    A statistic lies between 0 and 1, and its deviation is taken for at least 0.05, or a trifle would count where all
+    neutral pictures are alike, and for at most 0.25, or nothing would where half of them are black and half are white.
+
+    Args:
+        before: Scores of the neutral outputs, shape (num_outputs,).
+        after: Scores of the others, on the same prompts and seeds.
+        kind: What is watched for.
+    """
+    change = float((after - before).mean())
+    spread = float(np.clip(before.std(ddof=1), *SPREADS[kind]))
+    return change / spread if spread else float(np.copysign(NO_SPREAD, change)) * (change != 0)

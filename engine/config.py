@@ -11,12 +11,21 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from .errors import ConfigError, near_misses
 from .schema import Config
 
-__all__ = ["Config", "load_config", "parse_options", "presets", "protocols"]
+__all__ = [
+    "Config",
+    "anchor",
+    "load_config",
+    "parse_options",
+    "presets",
+    "protocols",
+    "read_values",
+    "sentence_of",
+]
 
 
 def presets() -> list[str]:
@@ -41,18 +50,18 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     Raises:
         ConfigError: In one sentence, if it cannot be found, read or run as written.
     """
-    values, where = (dict(source), "config") if isinstance(source, Mapping) else _read(source)
+    values, where = (dict(source), "config") if isinstance(source, Mapping) else read_values(source)
     if values.get("protocol") is not None:
         values = {**_protocol(values["protocol"]), **values}
     for override in overrides:
         _apply(values, override)
         if override.startswith("protocol=") and values["protocol"] is not None:
             values.update(_protocol(values["protocol"]))
-    _anchor(values, Path.cwd())
+    anchor(values, Path.cwd())
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {_sentence(error)}") from None
+        raise ConfigError(f"{where}: {sentence_of(error)}") from None
 
 
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
@@ -77,7 +86,15 @@ def _protocol(name: object) -> dict[str, Any]:
     return dict(yaml.safe_load(text))
 
 
-def _read(source: str | Path) -> tuple[dict[str, Any], str]:
+def read_values(source: str | Path) -> tuple[dict[str, Any], str]:
+    """Read a YAML file or a preset, its paths made absolute.
+
+    Returns:
+        The mapping, and what to call it in an error.
+
+    Raises:
+        ConfigError: If it cannot be found or read, or is no mapping.
+    """
     import yaml
 
     path = Path(source)
@@ -99,11 +116,11 @@ def _read(source: str | Path) -> tuple[dict[str, Any], str]:
         raise ConfigError(f"{source} is not valid YAML{line}: {getattr(error, 'problem', error)}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{source} must be a mapping of keys to values, with at least 'adapter' and 'objectives'")
-    _anchor(values, path.parent.absolute())
+    anchor(values, path.parent.absolute())
     return values, str(source)
 
 
-def _anchor(values: dict[str, Any], folder: Path) -> None:
+def anchor(values: dict[str, Any], folder: Path) -> None:
     """Make the paths of prompt files and of the start absolute, so that a run can be resumed from anywhere."""
     if isinstance(values.get("start"), str):
         values["start"] = str(folder / values["start"])
@@ -137,13 +154,13 @@ def _apply(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"override {override!r}: {text!r} is not a YAML value") from None
 
 
-def _sentence(error: ValidationError) -> str:
-    """The first validation error as one sentence, with near misses for unknown keys."""
+def sentence_of(error: ValidationError, root: type[BaseModel] = Config) -> str:
+    """The first validation error of a `root` as one sentence, with near misses for unknown keys."""
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
     key = ".".join(path)
     if first["type"] == "extra_forbidden":
-        model: Any = Config
+        model: Any = root
         for part in path[:-1]:
             kinds = (model.model_fields[part].annotation, *get_args(model.model_fields[part].annotation))
             model = next(kind for kind in kinds if hasattr(kind, "model_fields"))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
+from threading import Thread
 
 import numpy as np
 
@@ -43,6 +44,7 @@ class Evaluator:
         self.watch = watch
         self.images: Counter[str] = Counter()
         self.seconds = 0.0
+        self._pools: dict[tuple[str, int, int], Evaluation] = {}
 
     def evaluate(
         self,
@@ -80,7 +82,7 @@ class Evaluator:
         for place, setting, recorded in zip(places, settings, found, strict=True):
             if recorded is not None:
                 _check_replay(self.run, place, setting, bucket, recorded)
-        pool = None if stage.endswith(POOL) else self.pool(stage, generation, bucket, adapter, group)
+        pool = self.pool(stage, generation, bucket, group)
 
         def record(made: Made) -> None:
             for index, evaluation in made.items():
@@ -108,17 +110,19 @@ class Evaluator:
         self.seconds += sum(each.generate_seconds + each.score_seconds for each in evaluations)
         return evaluations
 
-    def pool(
-        self, stage: str, generation: int, bucket: Bucket, adapter: Adapter | None = None, group: int = 0
-    ) -> Evaluation | None:
-        """The neutral model's outputs that a group's are judged against, if the run's combination wants any."""
-        adapter = adapter or self.run.adapter
-        wanted = self.run.combination.pool(bucket)
-        if wanted is None:
+    def pool(self, stage: str, generation: int, bucket: Bucket, group: int = 0) -> Evaluation | None:
+        """The neutral model's outputs that a group's are judged against, if the run's combination wants any.
+
+        They are made by the run's own adapter, so that values taken at other steps are on the same scale.
+        """
+        combination, place = self.run.combination, (stage, generation, group)
+        if stage.endswith(POOL) or (combination.pool_in_search_only and stage != "search"):
             return None
-        neutral = adapter.space.defaults[None]
-        [evaluation] = self.evaluate(stage + POOL, generation, neutral, wanted, adapter, first=group)
-        return evaluation
+        wanted = combination.pool(bucket)
+        if wanted is not None and place not in self._pools:
+            neutral = self.run.adapter.space.defaults[None]
+            [self._pools[place]] = self.evaluate(stage + POOL, generation, neutral, wanted, first=group)
+        return self._pools.get(place)
 
     def _generate(
         self, adapter: Adapter, population: Population, bucket: Bucket, place: Place
@@ -188,22 +192,35 @@ class Evaluator:
         if not self.run.overlaps:
             yield lambda score: record(score())
             return
-        with ThreadPoolExecutor(1, "scoring") as thread:
-            waiting: deque[Callable[[], Made]] = deque()
+        waiting: deque[Future[Made]] = deque()
 
-            def hand_over(score: Callable[[], Made]) -> None:
-                waiting.append(thread.submit(score).result)
-                while len(waiting) > 1:
-                    record(waiting.popleft()())
+        def hand_over(score: Callable[[], Made]) -> None:
+            waiting.append(_in_thread(score))
+            while len(waiting) > 1:
+                record(waiting.popleft().result())
 
-            try:
-                yield hand_over
-            except Exception:  # what has been generated is still worth recording
-                if waiting:
-                    record(waiting.popleft()())
-                raise
-            while waiting:
-                record(waiting.popleft()())
+        try:
+            yield hand_over
+        except Exception:  # what has been generated is still worth recording
+            if waiting:
+                record(waiting.popleft().result())
+            raise
+        while waiting:
+            record(waiting.popleft().result())
+
+
+def _in_thread(work: Callable[[], Made]) -> Future[Made]:
+    """Work in a thread that nobody waits for when the process is told to end."""
+    future: Future[Made] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=run, name="scoring", daemon=True).start()
+    return future
 
 
 def _chunks(num_candidates: int, size: int) -> list[range]:

@@ -67,10 +67,10 @@ class Judge:
         self.checks.append(Check(generation, made.setting, made.fitness, admitted))
         self._values.append(made.values)
         known = {alarm.objective for alarm in self.alarms}
-        for alarm in alarms(self._neutral, made, run.watched, generation):
-            if alarm.objective not in known:
-                self.alarms.append(alarm)
-                self._evaluator.watch.alarm_raised(run=run, alarm=alarm)
+        watched = {name: kind for name, kind in run.watched.items() if name not in known}
+        for alarm in alarms(self._neutral, made, watched, generation):
+            self.alarms.append(alarm)
+            self._evaluator.watch.alarm_raised(run=run, alarm=alarm)
 
     def plateau(self, since: int) -> str:
         """The reason to stop if checks from index `since` on have stopped getting better, else an empty string."""

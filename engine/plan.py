@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .bucket import Bucket
+from .ladder import Rung
 from .run import Run
+from .search import group_size
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,6 @@ def plan(run: Run) -> Plan:
     searched = bucket_size * sum(rung.generations * asked for rung, asked in spaces)
     if config.budget.images is not None:
         searched = min(searched, config.budget.images)
-    wanted = run.combination.pool(run.bucket(0))
-    pools = len(wanted) * generations if wanted else 0
     ablated = config.sensitivity.num_prompts if config.sensitivity else 0
     every_images = config.validation.every_images
     periods = searched / every_images if every_images else generations / config.validation.every
@@ -50,10 +52,10 @@ def plan(run: Run) -> Plan:
         "reference": config.bucket_size,
         "sensitivity": ablated * sum(1 + 2 * len(rung.space) for rung, _ in spaces),
         "search": searched,
-        "pools": pools,
         "validation": config.validation.num_prompts * repeats * checks,
         "test": 2 * config.test.num_prompts * repeats,
     }
+    images["pools"] = _pools(run, spaces, checks)
     others = config.by_steps
     elsewhere = num_neutrals * min(others.num_validation, config.validation.num_prompts)
     elsewhere += 2 * min(others.num_prompts, config.test.num_prompts)
@@ -64,6 +66,30 @@ def plan(run: Run) -> Plan:
         elsewhere * len(run.other_steps),
         sum(images.values()) * steps + elsewhere * sum(run.other_steps),
     )
+
+
+def _pools(run: Run, spaces: Sequence[tuple[Rung, int]], checks: int) -> int:
+    """Neutral outputs that the others are judged against, those that are found instead of made again included."""
+    combination, config = run.combination, run.config
+    start = run.adapter.space.defaults
+
+    def size(bucket: Bucket) -> int:
+        pool = combination.pool(bucket)
+        return len(pool) if pool else 0
+
+    largest = config.adaptive_bucket.largest if config.adaptive_bucket else None
+    groups = sum(
+        rung.generations * (asked // group_size(run.optimizer(rung.space, rung.lower(start)), config, asked))
+        for rung, asked in spaces
+    )
+    searched = groups * size(run.bucket(0, size=largest))
+    if combination.pool_in_search_only:
+        return searched
+    ablated = size(run.bucket(0).head(config.sensitivity.num_prompts)) * len(spaces) if config.sensitivity else 0
+    judged = (1 + checks) * size(run.validation_bucket) + size(run.test_bucket)
+    others = config.by_steps
+    elsewhere = size(run.validation_bucket.head(others.num_validation)) + size(run.test_bucket.head(others.num_prompts))
+    return searched + size(run.bucket(0)) + ablated + judged + elsewhere * len(run.other_steps)
 
 
 def planned_work(run: Run) -> int:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from .evaluation import COMBINED
 from .knobs import digest
 
 
@@ -218,6 +219,8 @@ class Config(Section):
     def _something_to_optimize(self) -> Config:
         if all(reward.weight == 0 for reward in self.objectives.values()):
             raise ValueError("every objective has weight 0, so there is nothing to optimize")
+        if COMBINED in self.objectives:
+            raise ValueError(f"no objective can be called {COMBINED!r}: combined values are kept under that name")
         if self.adaptive_bucket and self.group_size:
             raise ValueError("adaptive_bucket sizes the one bucket of a generation; leave group_size empty")
         if self.adaptive_bucket and not 2 <= self.bucket_size <= self.adaptive_bucket.largest:
@@ -233,5 +236,10 @@ class Config(Section):
 
     @property
     def fingerprint(self) -> str:
-        """A digest of every key that can change a number."""
-        return digest(self.model_dump(mode="json", exclude={"name"}))
+        """A digest of every key that can change a number.
+
+        Options of objectives are left out, as is the path of the start: what they make describes itself, and a
+        reward served from another address is still the same.
+        """
+        values = self.model_dump(mode="json", exclude={"name", "start", "objectives"})
+        return digest([values, {name: [reward.name, reward.weight] for name, reward in self.objectives.items()}])

@@ -157,12 +157,17 @@ class Combination(ABC):
 
     Attributes:
         uses: Objectives of weight 0 that it needs in the search nevertheless.
+        pool_in_search_only: Whether `fitness` alone looks at the pool, so that held-out outputs need none.
     """
 
     uses: tuple[str, ...] = ()
+    pool_in_search_only: bool = False
 
     def pool(self, bucket: Bucket) -> Bucket | None:
-        """The outputs of the neutral model that outputs on `bucket` are judged against, or None."""
+        """The outputs of the neutral model that outputs on `bucket` are judged against, or None.
+
+        They are made at the run's own number of steps, whatever the steps of what is judged against them.
+        """
         return None
 
     @abstractmethod

@@ -59,7 +59,7 @@ class Search:
         stop_reason = ""
         while not stop_reason:
             population = optimizer.ask()
-            stop_reason = self._exhausted(len(population))
+            stop_reason = self._exhausted(optimizer, len(population))
             if not stop_reason:
                 self._tell(optimizer, rung, population)
                 stop_reason = optimizer.stop_reason() or ""
@@ -97,10 +97,12 @@ class Search:
         self.best_training = max(self.best_training, *(evaluation.fitness for evaluation in evaluations))
         self.generation += 1
 
-    def _exhausted(self, population_size: int) -> str:
+    def _exhausted(self, optimizer: Optimizer, population_size: int) -> str:
         run, evaluator = self._evaluator.run, self._evaluator
-        size = self._sizer.size if self._sizer else run.config.bucket_size
-        return exhausted(run.config.budget, self._spent, population_size * size, evaluator.seconds)
+        bucket = run.bucket(self.generation, size=self._sizer.size if self._sizer else None)
+        pool = run.combination.pool(bucket)
+        pools = len(pool) * population_size // group_size(optimizer, run.config, population_size) if pool else 0
+        return exhausted(run.config.budget, self._spent, population_size * len(bucket) + pools, evaluator.seconds)
 
     @property
     def _spent(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -42,9 +43,14 @@ def quiet_import() -> Iterator[None]:
 
     A verbosity that the user has set stays as it is.
     """
-    with _default_environment("TRANSFORMERS_VERBOSITY", "error"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    silenced = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # quantization packages log what compiled parts this machine has no use for
+    try:
+        with _default_environment("TRANSFORMERS_VERBOSITY", "error"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(silenced)
 
 
 @contextlib.contextmanager

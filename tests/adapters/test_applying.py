@@ -10,43 +10,62 @@ import numpy as np
 import pytest
 import torch
 import trimpot
-from trimpot.adapters import make_sd3
-from trimpot.adapters.diffusion import DiffusionAdapter
+from generated import candidates, drawn, pixels
+from trimpot.adapters import make_diffusers, make_flux, make_qwen_image, make_sd3
+from trimpot.adapters.checkpoints import load_pipeline
+from trimpot.adapters.pipelines import PipelineAdapter
 from trimpot.engine.bucket import Bucket
 from trimpot.engine.calibration import Calibration, GainRecord, Provenance
 from trimpot.engine.errors import CalibrationError
 
 STEPS = 3
 BUCKET = Bucket(("a cat", "two dogs"), (21, 22))
-CALL = {"num_inference_steps": STEPS, "height": 16, "width": 16, "max_sequence_length": 4}
+SIZE = {"num_inference_steps": STEPS, "height": 16, "width": 16}
+SD3_CALL = {**SIZE, "max_sequence_length": 4}
+THREE = ["conditional", "unconditional", "conditional"]
+
+# Adapter, its options, and plain calls of the stock pipeline that must all make the calibrated images.
+CASES: dict[str, tuple[Any, dict[str, Any], list[dict[str, Any]]]] = {
+    "sd3": (make_sd3, {"guidance_scale": 3.0}, [{**SD3_CALL, "guidance_scale": g} for g in (1.0, 7.0)]),
+    "sd3-three": (make_sd3, {"members": THREE}, [{**SD3_CALL, "guidance_scale": g} for g in (1.0, 7.0)]),
+    "sd3-alone": (make_sd3, {"members": ["conditional"]}, [{**SD3_CALL, "guidance_scale": g} for g in (1.0, 7.0)]),
+    "flux": (make_flux, {}, [{**SIZE, "max_sequence_length": 16}]),
+    "flux-two": (
+        make_flux,
+        {"members": ["conditional"] * 2},
+        [
+            {**SIZE, "max_sequence_length": 16},
+            {**SIZE, "max_sequence_length": 16, "true_cfg_scale": 3.0, "negative_prompt": "a dog"},
+        ],
+    ),
+    "qwen": (
+        make_qwen_image,
+        {},
+        [{**SIZE, "true_cfg_scale": 1.0}, {**SIZE, "true_cfg_scale": 4.0, "negative_prompt": " "}],
+    ),
+    "pixart": (
+        make_diffusers,
+        {
+            "height": 16,
+            "width": 16,
+            "guidance_scale": 3.0,
+            "pipeline_options": {"use_resolution_binning": False, "clean_caption": False},
+        },
+        [{**SIZE, "guidance_scale": 3.0, "use_resolution_binning": False, "clean_caption": False}],
+    ),
+}
 
 
-@pytest.fixture(scope="module")
-def adapter(sd3_folder: Path) -> DiffusionAdapter:
-    made = make_sd3(model=str(sd3_folder), dtype="float32", device="cpu", num_inference_steps=STEPS, guidance_scale=3.0)
-    assert isinstance(made, DiffusionAdapter)
-    return made
-
-
-@pytest.fixture
-def setting(adapter: DiffusionAdapter) -> dict[str, float]:
-    """A setting that visibly changes the model."""
-    generator = np.random.default_rng(4)
-    return adapter.space.to_setting(adapter.space.defaults + generator.normal(0, 0.3, len(adapter.space)))
-
-
-@pytest.fixture
-def file(adapter: DiffusionAdapter, setting: dict[str, float], tmp_path: Path) -> Path:
-    """Its calibration file."""
-    gain = GainRecord(mean=0.1, low=0.05, high=0.15, num_images=10)
-    calibration = Calibration(
-        backbone=adapter.describe(),
+def calibrated(adapter: PipelineAdapter, setting: dict[str, float], path: Path) -> Path:
+    """Save a setting's calibration file."""
+    Calibration(
+        backbone=dict(adapter.describe()),
         num_steps=STEPS,
         setting=setting,
         apply=adapter.export(setting, adapter.space.to_setting(adapter.space.defaults)),
         objectives={"shapes": {}},
-        neutral_label="guidance 3",
-        gain=gain,
+        neutral_label="neutral",
+        gain=GainRecord(mean=0.1, low=0.05, high=0.15, num_images=10),
         by_steps=(),
         provenance=Provenance(
             run="test-1",
@@ -58,55 +77,81 @@ def file(adapter: DiffusionAdapter, setting: dict[str, float], tmp_path: Path) -
             versions={},
             config={},
         ),
-    )
-    path = tmp_path / "calibration.json"
-    calibration.save(path)
+    ).save(path)
     return path
 
 
-def draw(pipe: Any, **call: Any) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
-    return [
-        np.asarray(pipe(prompt=prompt, generator=torch.Generator().manual_seed(seed), **{**CALL, **call}).images[0])
-        for prompt, seed in zip(BUCKET.prompts, BUCKET.seeds, strict=True)
-    ]
+def made(case: str, folder: Path) -> PipelineAdapter:
+    make, options, _ = CASES[case]
+    adapter = make(model=str(folder), dtype="float32", device="cpu", num_inference_steps=STEPS, **options)
+    assert isinstance(adapter, PipelineAdapter)
+    return adapter
 
 
-@pytest.mark.parametrize("guidance", [1.0, 7.0])
+@pytest.mark.parametrize("case", list(CASES))
 def test_the_stock_pipeline_makes_the_calibrated_images(
-    adapter: DiffusionAdapter, setting: dict[str, float], file: Path, guidance: float
+    request: pytest.FixtureRequest, case: str, tmp_path: Path
 ) -> None:
-    """One line, and a plain call makes what the search saw, whatever guidance_scale it is called with."""
-    [expected] = adapter.generate(adapter.space.to_vector(setting)[None], BUCKET)
-    applied = trimpot.load_calibration(adapter.pipe, file)
-    found = draw(adapter.pipe, guidance_scale=guidance)
-    applied.remove()
-    for image, other in zip(found, expected, strict=True):
-        assert np.abs(image.astype(int) - np.asarray(other)).max() <= 1
+    """One line, and a plain call makes what the search saw, whatever its guidance; afterwards all is as before."""
+    adapter = made(case, request.getfixturevalue(f"{case.partition('-')[0]}_folder"))
+    [vector] = candidates(adapter, 1)
+    expected = [pixels(adapter.generate(vector[None], Bucket((p,), (s,)))[0])[0] for p, s in zip(*parts(), strict=True)]
+    file = calibrated(adapter, adapter.space.to_setting(vector), tmp_path / "calibration.json")
+    adapter.close()
+    for call in CASES[case][2]:
+        before = drawn(adapter.pipe, BUCKET, **call)
+        with trimpot.load_calibration(adapter.pipe, file):
+            found = drawn(adapter.pipe, BUCKET, **call)
+        for image, other, untouched in zip(found, expected, before, strict=True):
+            assert np.abs(image - other).max() <= 1
+            assert (image != untouched).any()
+        np.testing.assert_array_equal(drawn(adapter.pipe, BUCKET, **call), before)
 
 
-def test_removal_gives_the_stock_pipeline_back(adapter: DiffusionAdapter, file: Path) -> None:
-    """After `remove`, and after a `with` block, every pixel is as before."""
-    before = draw(adapter.pipe, guidance_scale=3.0)
-    with trimpot.load_calibration(adapter.pipe, file):
-        assert any((one != other).any() for one, other in zip(before, draw(adapter.pipe), strict=True))
-    for one, other in zip(before, draw(adapter.pipe, guidance_scale=3.0), strict=True):
-        np.testing.assert_array_equal(one, other)
+def parts() -> tuple[tuple[str, ...], tuple[int, ...]]:
+    return BUCKET.prompts, BUCKET.seeds
 
 
-def test_strength_zero_is_the_neutral_model(adapter: DiffusionAdapter, file: Path) -> None:
+@pytest.fixture(scope="module")
+def adapter(sd3_folder: Path) -> PipelineAdapter:
+    found = made("sd3", sd3_folder)
+    found.close()
+    return found
+
+
+@pytest.fixture
+def file(adapter: PipelineAdapter, tmp_path: Path) -> Path:
+    """A calibration file of a setting that visibly changes the model."""
+    [vector] = candidates(adapter, 1)
+    return calibrated(adapter, adapter.space.to_setting(vector), tmp_path / "calibration.json")
+
+
+def test_strength_zero_is_the_neutral_model(adapter: PipelineAdapter, file: Path) -> None:
     """At strength 0 the pipeline is the neutral model at its best guidance, to the bit."""
-    before = draw(adapter.pipe, guidance_scale=3.0)
+    before = drawn(adapter.pipe, BUCKET, guidance_scale=3.0, **SD3_CALL)
     with trimpot.load_calibration(adapter.pipe, file, strength=0.0) as applied:
         assert applied.num_inference_steps == STEPS
-        for one, other in zip(before, draw(adapter.pipe), strict=True):
-            np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(drawn(adapter.pipe, BUCKET, **SD3_CALL), before)
 
 
-def test_a_negative_prompt_still_works(adapter: DiffusionAdapter, file: Path) -> None:
+def test_a_negative_prompt_still_works(adapter: PipelineAdapter, file: Path) -> None:
     """With guidance on, the unconditional member sees the negative prompt."""
     with trimpot.load_calibration(adapter.pipe, file):
-        plain, negative = draw(adapter.pipe), draw(adapter.pipe, negative_prompt="a dog")
+        plain = drawn(adapter.pipe, BUCKET, **SD3_CALL)
+        negative = drawn(adapter.pipe, BUCKET, negative_prompt="a dog", **SD3_CALL)
     assert any((one != other).any() for one, other in zip(plain, negative, strict=True))
+
+
+def test_one_step_of_the_same_latents_is_asked_anew(flux_folder: Path, tmp_path: Path) -> None:
+    """A second call on the very same noise is a call of its own, not the guidance of the first."""
+    adapter = made("flux-two", flux_folder)
+    file = calibrated(adapter, dict.fromkeys(adapter.space.names, 0.5), tmp_path / "calibration.json")
+    noise = adapter._noise(3, torch.float32)  # type: ignore[attr-defined]
+    adapter.close()
+    call = {**SIZE, "num_inference_steps": 1, "max_sequence_length": 16, "latents": noise}
+    with trimpot.load_calibration(adapter.pipe, file):
+        [cat], [dog] = (pixels(adapter.pipe(prompt=prompt, **call).images) for prompt in ("a cat", "two dogs"))
+    assert (cat != dog).any()
 
 
 @pytest.mark.parametrize(
@@ -118,21 +163,63 @@ def test_a_negative_prompt_still_works(adapter: DiffusionAdapter, file: Path) ->
     ],
 )
 def test_a_calibration_of_another_model_is_refused(
-    adapter: DiffusionAdapter, file: Path, change: dict[str, Any], message: str
+    adapter: PipelineAdapter, file: Path, change: dict[str, Any], message: str
 ) -> None:
     """What does not fit is one sentence, and the model is untouched."""
     values = json.loads(file.read_text())
     values["apply"].update(change)
     file.write_text(json.dumps(values))
+    refused(adapter.pipe, file, message)
+
+
+def test_a_calibration_of_a_deeper_model_is_refused(adapter: PipelineAdapter, file: Path) -> None:
+    """A module path that the pipeline lacks is named."""
+    file.write_text(file.read_text().replace("transformer_blocks.2.", "transformer_blocks.9."))
+    refused(adapter.pipe, file, r"no module 'transformer_blocks\.9")
+
+
+def test_a_pipeline_without_a_transformer_is_refused(file: Path, adapter: PipelineAdapter) -> None:
+    """It is told what the calibration is for."""
+    refused(type("Other", (), {"_execution_device": "cpu"})(), file, "is for a SD3Transformer2DModel")
+
+
+def test_a_pipeline_without_text_encoders_is_refused(sd3_folder: Path, file: Path) -> None:
+    """The unconditional member needs the empty prompt encoded, before anything is hooked."""
+    pipe, _ = load_pipeline("StableDiffusion3Pipeline", str(sd3_folder), dtype="float32", device="cpu")
+    pipe.text_encoder = pipe.text_encoder_2 = None
+    refused(pipe, file, "its text encoders have been dropped")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's compiler, about itself
+@pytest.mark.parametrize("how", ["block", "forward", "module"])
+def test_a_compiled_pipeline_is_refused(sd3_folder: Path, file: Path, how: str) -> None:
+    """Its hooks would silently be ignored; the sentence says to compile afterwards."""
+    pipe, _ = load_pipeline("StableDiffusion3Pipeline", str(sd3_folder), dtype="float32", device="cpu")
+    if how == "block":
+        pipe.transformer.transformer_blocks[0].compile()
+    elif how == "forward":
+        pipe.transformer.forward = torch.compile(pipe.transformer.forward)
+    else:
+        pipe.transformer = torch.compile(pipe.transformer)
+    refused(pipe, file, "apply the calibration, then compile")
+
+
+def test_an_offloaded_pipeline_is_calibrated_as_it_is(sd3_folder: Path, adapter: PipelineAdapter, file: Path) -> None:
+    """Weights that come layer by layer are scaled like any; the scales wait where the arithmetic happens."""
+    accelerate = pytest.importorskip("accelerate")
+    pipe, _ = load_pipeline("StableDiffusion3Pipeline", str(sd3_folder), dtype="float32", device="cpu")
+    pipe.set_progress_bar_config(disable=True)
+    with trimpot.load_calibration(adapter.pipe, file):
+        expected = drawn(adapter.pipe, BUCKET, **SD3_CALL)
+    accelerate.cpu_offload(pipe.transformer, execution_device="cpu")
+    assert pipe.transformer.device.type == "meta"
+    with trimpot.load_calibration(pipe, file):
+        np.testing.assert_array_equal(drawn(pipe, BUCKET, **SD3_CALL), expected)
+
+
+def refused(pipe: Any, file: Path, message: str) -> None:
+    """Applying is one sentence, and the model has no hook more than before."""
     with pytest.raises(CalibrationError, match=message):
-        trimpot.load_calibration(adapter.pipe, file)
-    assert not any(module._forward_hooks for module in adapter.pipe.transformer.modules())
-
-
-def test_a_calibration_of_a_deeper_model_is_refused(adapter: DiffusionAdapter, file: Path) -> None:
-    """A module path that the pipeline lacks is named, and the model is untouched."""
-    text = file.read_text().replace("transformer_blocks.2.", "transformer_blocks.9.")
-    file.write_text(text)
-    with pytest.raises(CalibrationError, match=r"no module 'transformer_blocks\.9"):
-        trimpot.load_calibration(adapter.pipe, file)
-    assert not any(module._forward_hooks for module in adapter.pipe.transformer.modules())
+        trimpot.load_calibration(pipe, file)
+    transformer = getattr(pipe, "transformer", torch.nn.Identity())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in transformer.modules())

@@ -1,0 +1,161 @@
+"""The knobs of a transformer: members, ties and weights, and the way from a setting to tables of scales.
+
+A space of M members over d knobs has M * d scales and, from two members on, M weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..engine.errors import ModelError
+from ..engine.knobs import Knob, KnobSpace, Setting
+from ..engine.seams import Population
+from .sites import Granularity, Site, tie
+
+WEIGHT_BOUND = 20.0
+GRANULARITIES: tuple[Granularity, ...] = ("block", "layer", "gate")  # from coarse to fine
+Sees = Literal["conditional", "unconditional", "all"]
+
+
+class Layout:
+    """Which knobs there are, and what each stands for.
+
+    Args:
+        sites: The transformer's sites.
+        members: What each member of the ensemble sees; `all` is the one member of a pipeline that guides by
+            itself, whose rows all have the candidate's scales.
+        guidance: Neutral guidance g of a guided model, whose neutral weights are (g, 1 - g, 0, ...); None for
+            (1, 0, ...).
+        granularity: How sites are tied into knobs.
+        tie_members: Whether all members share their scales.
+        low: Lower bound of every scale.
+        high: Upper bound of every scale.
+        dead: Indices of sites that cannot reach the output; a knob that has no others is frozen at 1.
+
+    Attributes:
+        space: The knobs that are searched.
+        frozen: Names of those that are not.
+    """
+
+    def __init__(
+        self,
+        sites: Sequence[Site],
+        members: Sequence[Sees],
+        *,
+        guidance: float | None = None,
+        granularity: Granularity = "gate",
+        tie_members: bool = False,
+        low: float = -1.0,
+        high: float = 2.0,
+        dead: Collection[int] = (),
+    ) -> None:
+        self.sites = tuple(sites)
+        self.members = tuple(members)
+        self.granularity = granularity
+        self._tied = tie(sites, granularity)
+        self._scopes = _scopes(len(self.members), tie_members)
+        self._weights = tuple(f"member{member + 1}.weight" for member in range(len(self.members)))
+        if len(self.members) == 1:
+            self._weights = ()
+        scopes, lifeless = dict.fromkeys(self._scopes), set(dead)
+        frozen = [name for name, indices in self._tied.items() if lifeless.issuperset(indices)]
+        self.frozen = tuple(scope + name for scope in scopes for name in frozen)
+        scales = [Knob(scope + name, low, high) for scope in scopes for name in self._tied if name not in frozen]
+        neutral = zip(self._weights, neutral_weights(self.members, guidance), strict=False)
+        self.space = KnobSpace(scales + [Knob(name, -WEIGHT_BOUND, WEIGHT_BOUND, at) for name, at in neutral])
+
+    def tables(self, population: Population) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Spread knobs over members and sites.
+
+        Args:
+            population: Shape (population_size, num_knobs).
+
+        Returns:
+            Scales of shape (population_size, num_members, num_sites) and weights of shape
+            (population_size, num_members).
+        """
+        column = {name: index for index, name in enumerate(self.space.names)}
+        scales = np.ones((len(population), len(self.members), len(self.sites)))
+        for member, scope in enumerate(self._scopes):
+            for knob, indices in self._tied.items():
+                if scope + knob in column:
+                    scales[:, member, indices] = population[:, [column[scope + knob]]]
+        weights = np.ones((len(population), len(self.members)))
+        if self._weights:
+            weights = population[:, [column[name] for name in self._weights]]
+        return scales, weights
+
+    def tied(self, granularity: str) -> dict[str, list[str]]:
+        """Coarser knob to the names of this space's knobs it stands for; weights stand for themselves.
+
+        Raises:
+            ModelError: If it is no granularity, or finer than this one.
+        """
+        if granularity not in GRANULARITIES:
+            raise ModelError(f"no granularity {granularity!r}; choose block, layer or gate")
+        coarser = GRANULARITIES[: GRANULARITIES.index(self.granularity) + 1]
+        if granularity not in coarser:
+            raise ModelError(f"knobs of one {self.granularity} each cannot be parted again into {granularity}s")
+        coarse = {index: name for name, indices in tie(self.sites, granularity).items() for index in indices}
+        groups: dict[str, list[str]] = {}
+        for scope in dict.fromkeys(self._scopes):
+            for knob, indices in self._tied.items():
+                if scope + knob not in self.frozen:
+                    groups.setdefault(scope + coarse[indices[0]], []).append(scope + knob)
+        return {**groups, **{name: [name] for name in self._weights}}
+
+    def recipe(self, setting: Setting, neutral: Setting) -> list[dict[str, Any]]:
+        """Every member's weight and scales by module address, for a calibration file."""
+        scales, weights = self.tables(self.space.to_vector(setting)[None])
+        _, neutral_weights = self.tables(self.space.to_vector(neutral)[None])
+        return [
+            {
+                "sees": sees,
+                "weight": float(weights[0, member]),
+                "neutral_weight": float(neutral_weights[0, member]),
+                "scales": {site.address: float(scales[0, member, index]) for index, site in enumerate(self.sites)},
+            }
+            for member, sees in enumerate(self.members)
+        ]
+
+    def guided(self, guidance: float) -> dict[str, float]:
+        """The neutral setting at another guidance."""
+        neutral = self.space.to_setting(self.space.defaults)
+        weights = neutral_weights(self.members, guidance)
+        return {**neutral, **dict(zip(self._weights, weights, strict=False))}
+
+
+def neutral_weights(members: Sequence[Sees], guidance: float | None) -> tuple[float, ...]:
+    """Weights at which an ensemble is the untouched model.
+
+    The first conditional member has weight g and the first unconditional one 1 - g, which is classifier-free
+    guidance; others have none. Without guidance, or where there is no unconditional member, g is 1.
+    """
+    guided = guidance is not None and {"conditional", "unconditional"} <= set(members)
+    share = guidance if guidance is not None and guided else 1.0
+    weights = [0.0] * len(members)
+    weights[next((index for index, sees in enumerate(members) if sees != "unconditional"), 0)] = share
+    if guided:
+        weights[members.index("unconditional")] = 1 - share
+    return tuple(weights)
+
+
+def check_members(members: Sequence[Sees]) -> None:
+    """Refuse an ensemble that never sees the prompt.
+
+    Raises:
+        ModelError: If so.
+    """
+    if "conditional" not in members:
+        raise ModelError("members must hold at least one 'conditional', or no member would see the prompt")
+
+
+def _scopes(num_members: int, tied: bool) -> tuple[str, ...]:
+    """What each member's scale knobs start with: nothing where there is one member or all share them."""
+    if num_members == 1 or tied:
+        return ("",) * num_members
+    return tuple(f"member{member + 1}." for member in range(num_members))

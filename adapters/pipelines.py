@@ -1,0 +1,126 @@
+"""What every adapter that drives a stock pipeline has in common: rows, batches, and hooks that stay."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from copy import copy
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ..engine.bucket import Bucket
+from ..engine.errors import ModelError
+from ..engine.seams import Output, Population
+from .batching import Batches
+from .compiling import compile_transformer
+from .transformer import TransformerAdapter
+
+
+class Hooked(Protocol):
+    """What scales a transformer: an `Ensemble`, or the rows of a stock pipeline."""
+
+    def set(self, scales: Tensor | None, weights: Tensor | None) -> None:
+        """Set (num_rows, num_members, num_sites) scales and (num_rows, num_members) weights, or idle with None."""
+
+    def remove(self) -> None:
+        """Take all hooks off."""
+
+
+class PipelineAdapter(TransformerAdapter):
+    """A transformer within its pipeline.
+
+    Hooks are attached once, before anything is compiled, and are idle but while `generate` works: the pipeline is
+    then the stock pipeline to the bit. Adapters made by `with_steps` share hooks, batches and embeddings.
+    """
+
+    pipe: Any
+    _hooked: Hooked
+    _batches: Batches
+
+    def _attach(self, pipe: Any, hooked: Hooked) -> None:
+        """Take over a pipeline whose transformer has just been hooked."""
+        self.pipe = pipe
+        self._hooked = hooked
+        self._batches = Batches(self.options.batch_size)
+        compile_transformer(pipe.transformer, self.options.blocks, self.options.compile)
+        pipe.set_progress_bar_config(disable=True)
+
+    @abstractmethod
+    def _call(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Output]:
+        """One call of the stock pipeline, an output a row."""
+
+    def generate(self, population: Population, bucket: Bucket) -> list[list[Output]]:
+        """Make outputs; rows of different candidates share a pipeline call. See `Adapter.generate`.
+
+        A batch that runs out of memory is halved; see `Batches` for what that does to the last bits.
+        """
+        device = self.pipe._execution_device
+        scales, weights = (torch.from_numpy(table) for table in self.layout.tables(population))
+        rows = [(candidate, index) for candidate in range(len(population)) for index in range(len(bucket))]
+
+        def work(batch: Sequence[tuple[int, int]]) -> list[Output]:
+            candidates, indices = ([pair[part] for pair in batch] for part in (0, 1))
+            self._hooked.set(scales[candidates].to(device, torch.float32), weights[candidates].to(device))
+            return self._call([bucket.prompts[index] for index in indices], [bucket.seeds[index] for index in indices])
+
+        try:
+            outputs = self._batches.map(rows, work)
+        finally:
+            self._hooked.set(None, None)
+        return [outputs[begin : begin + len(bucket)] for begin in range(0, len(outputs), len(bucket))]
+
+    def candidates_per_call(self, num_prompts: int) -> int:
+        """As many candidates as fill a batch of the size asked for. See `Adapter.candidates_per_call`.
+
+        Not of the size that memory turned out to allow: a resumed run must make the same calls.
+        """
+        return max(1, self.options.batch_size // num_prompts)
+
+    def describe(self) -> dict[str, Any]:
+        """Everything that can change an output. See `Adapter.describe`."""
+        return {
+            **super().describe(),
+            "pipeline": type(self.pipe).__name__,
+            "dtype": str(self.pipe.transformer.dtype).removeprefix("torch."),
+            "num_steps": self.num_steps,
+            "height": self.options.height,
+            "width": self.options.width,
+            "max_sequence_length": self.options.max_sequence_length,
+            "compile": self.options.compile,
+            "scheduler": _json_like({k: v for k, v in self.pipe.scheduler.config.items() if k[0] != "_"}),
+        }
+
+    def with_steps(self, num_steps: int) -> PipelineAdapter:
+        """The same pipeline at another number of steps; nothing is loaded again."""
+        other = copy(self)
+        other.num_steps = num_steps
+        return other
+
+    def close(self) -> None:
+        """Take the hooks off; the pipeline is the stock pipeline again, and this adapter generates no more."""
+        self._hooked.remove()
+        self._hooked = _Removed()
+
+
+class _Removed:
+    """What is left of hooks that were taken off."""
+
+    def set(self, scales: Tensor | None, _weights: Tensor | None) -> None:
+        if scales is not None:
+            raise ModelError("this adapter has been closed; make another of its pipeline")
+
+    def remove(self) -> None:
+        """There is nothing to take off."""
+
+
+def _json_like(value: Any) -> Any:
+    """A configuration as JSON can hold it; what it cannot is named by its words."""
+    if isinstance(value, dict):
+        return {str(key): _json_like(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json_like(each) for each in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return value.tolist() if hasattr(value, "tolist") else str(value)

@@ -1,0 +1,79 @@
+"""Spaces whose best setting is known: for trying out searchers, and for tests, without a model.
+
+An output is a number; the objective `value` returns it, and the prompts `numbers` go with any of them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ...engine.bucket import PromptSet
+from ...engine.hooks import Register, hookimpl
+from ...engine.seams import Adapter
+
+NumKnobs = Annotated[int, Field(ge=1)]
+Noise = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Variant = Literal[
+    "default", "noisy", "quiet", "flat", "steep", "sparse", "dense", "separable", "coupled", "rugged"
+]  # fmt: skip
+NUM_PROMPTS = (5600, 1000, 2000)
+
+
+def make_sphere(*, num_knobs: NumKnobs = 57, noise: Noise = 0.1, world: int = 0) -> Adapter:
+    """A sphere: every knob matters alike."""
+    from .closed_forms import sphere
+
+    return sphere(num_knobs, noise, world)
+
+
+def make_ellipsoid(
+    *, num_knobs: NumKnobs = 57, noise: Noise = 0.1, world: int = 0, condition: Annotated[float, Field(ge=1)] = 1e3
+) -> Adapter:
+    """A turned ellipsoid: knobs act together, and along some directions far more than along others."""
+    from .closed_forms import ellipsoid
+
+    return ellipsoid(num_knobs, noise, world, condition)
+
+
+def make_low_effective_dimension(
+    *, num_knobs: NumKnobs = 114, noise: Noise = 0.1, world: int = 0, effective: NumKnobs = 8
+) -> Adapter:
+    """A sphere in a few directions of many knobs; across them nothing changes."""
+    from .closed_forms import low_effective_dimension
+
+    return low_effective_dimension(num_knobs, noise, world, effective)
+
+
+def make_simulated(
+    *, num_knobs: Literal[57, 76, 114, 216, 482] = 114, variant: Variant = "default", world: int = 0
+) -> Adapter:
+    """The simulated reward of a calibrated model, with what prompts and seeds do to its scores."""
+    from .simulated import SimulatedReward
+
+    return SimulatedReward(num_knobs, variant, world)
+
+
+def make_numbers() -> PromptSet:
+    """Prompts for spaces that show nothing: 5,600 to train on, 1,000 to validate and 2,000 to test."""
+    train, validation, test = NUM_PROMPTS
+    names = tuple(f"number {number}" for number in range(train + validation + test))
+    return PromptSet(
+        names[:train], names[train : train + validation], names[train + validation :], source="prompts 'numbers'"
+    )
+
+
+@hookimpl
+def register_adapters(register: Register) -> None:
+    """Name the spaces."""
+    register("sphere", make_sphere)
+    register("ellipsoid", make_ellipsoid)
+    register("low-effective-dimension", make_low_effective_dimension)
+    register("simulated", make_simulated)
+
+
+@hookimpl
+def register_prompts(register: Register) -> None:
+    """Name the prompts that go with them."""
+    register("numbers", make_numbers)

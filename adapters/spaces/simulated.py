@@ -1,0 +1,237 @@
+"""A simulated reward: what scores of a calibrated text-to-image model look like to a search, in closed form.
+
+    score(x; prompt, seed) = f(x) + m(prompt) + G(x; prompt) + E(x; prompt, seed)
+
+f is what is sought, and the expected score on any prompts and seeds: the held-out reward, exactly. m is how hard a
+prompt is; G is what a prompt thinks of a candidate; E is what the seed adds, alike for candidates near each other.
+It is a simulation: it ranks ideas, it proves nothing about a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+
+from ...engine.bucket import Bucket
+from ...engine.knobs import Knob, KnobSpace, Vector
+from ...engine.seams import Adapter, Population
+from .fields import Array, Field, stream
+
+SIGMA0 = 0.25  # the width at which losses and lengths are stated: the published first step size
+NEUTRAL_SCORE = 11.4
+GAINS = {114: 2.25, 216: 3.2, 482: 1.85}
+TIED = {57: 114, 76: 114}
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """What a variant of the reward looks like, in reward units.
+
+    Attributes:
+        loss: Expected quadratic loss of a normal sample of width 0.25 about the optimum.
+        ceiling: What can be lost at most; the quadratic loss saturates there.
+        coupling: Part of the loss in which knobs act together, smoothly over depth.
+        block_spread: Log standard deviation of the blocks' sensitivities.
+        knob_spread: Of the knobs' within a block.
+        ripple: Standard deviation of the ripples on f.
+        noise: Factor of everything that prompts and seeds do.
+    """
+
+    loss: float = 3.5
+    ceiling: float = 14.0
+    coupling: float = 0.5
+    block_spread: float = 1.3
+    knob_spread: float = 1.0
+    ripple: float = 0.10
+    noise: float = 1.0
+
+
+VARIANTS: Mapping[str, Landscape] = {
+    "default": Landscape(),
+    "noisy": Landscape(noise=1.5),
+    "quiet": Landscape(noise=0.6),
+    "flat": Landscape(loss=2.0),
+    "steep": Landscape(loss=6.0),
+    "sparse": Landscape(block_spread=1.8, knob_spread=1.4),
+    "dense": Landscape(block_spread=0.6, knob_spread=0.5),
+    "separable": Landscape(coupling=0.0),
+    "coupled": Landscape(coupling=0.9),
+    "rugged": Landscape(ripple=0.30),
+}
+
+
+class SimulatedReward(Adapter):
+    """The reward of a calibrated model, simulated. An output is a score; the objective `value` returns it.
+
+    Args:
+        num_knobs: 57, 76, 114, 216 or 482; 57 and 76 are the 114 tied by block and by layer.
+        variant: One of `VARIANTS`.
+        world: Which draw of the variant; another number is another model.
+    """
+
+    def __init__(self, num_knobs: int = 114, variant: str = "default", world: int = 0) -> None:
+        self.landscape = VARIANTS[variant]
+        self._identity = {"num_knobs": num_knobs, "variant": variant, "world": world}
+        names, blocks = _sites(TIED.get(num_knobs, num_knobs))
+        tied = [_tied(name, num_knobs) for name in names]
+        knobs = list(dict.fromkeys(tied))
+        assert len(knobs) == num_knobs, f"{len(knobs)} knobs, not {num_knobs}"
+        self.space = KnobSpace([Knob(name) for name in knobs])
+        self._knob_of = np.array([knobs.index(name) for name in tied])
+        self._world = _World(blocks, self.landscape, GAINS[len(names)], world)
+
+    def generate(self, population: Population, bucket: Bucket) -> Iterator[list[float]]:
+        """Score every candidate on every prompt. See `Adapter.generate`."""
+        for scores in self.scores(population, bucket):
+            yield [float(score) for score in scores]
+
+    def scores(self, population: Population, bucket: Bucket) -> Array:
+        """The same as an array of shape (population_size, num_prompts)."""
+        draws = [self._world.draw(prompt, seed) for prompt, seed in zip(bucket.prompts, bucket.seeds, strict=True)]
+        difficulties = np.array([difficulty for difficulty, _, _ in draws])
+        tastes = np.stack([taste for _, taste, _ in draws])
+        seeds = np.stack([seed for _, _, seed in draws])
+        return np.stack([self._world.scores(row, difficulties, tastes, seeds) for row in self._moves(population)])
+
+    def exact(self, population: Population) -> Vector:
+        """The expected score of every candidate, shape (population_size,): f itself."""
+        return np.array([self._world.expected(row) for row in self._moves(population)])
+
+    @cached_property
+    def best(self) -> Vector:
+        """The best setting, shape (num_knobs,), by gradient ascent from the optimum without ripples."""
+        from scipy import optimize
+
+        def loss(vector: Vector) -> tuple[float, Vector]:
+            value, slope = self._world.slope(vector[self._knob_of] - 1.0)
+            gathered: Vector = np.bincount(self._knob_of, weights=slope).astype(np.float64)
+            return -value, -gathered
+
+        first = np.bincount(self._knob_of, weights=self._world.optimum) / np.bincount(self._knob_of)
+        starts = (self.space.defaults, self.space.defaults + first)
+        bounds = list(zip(*self.space.bounds, strict=True))
+        found = [optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds) for start in starts]
+        return np.array(min(found, key=lambda each: each.fun).x, dtype=np.float64)
+
+    @cached_property
+    def reachable_gain(self) -> float:
+        """What the best setting gains over the neutral one."""
+        best, neutral = self.exact(np.stack([self.best, self.space.defaults]))
+        return float(best - neutral)
+
+    def candidates_per_call(self, num_prompts: int) -> int:
+        """A whole population. See `Adapter.candidates_per_call`."""
+        return 4096
+
+    def describe(self) -> dict[str, Any]:
+        """See `Adapter.describe`."""
+        return {"id": "simulated", **self._identity, "landscape": asdict(self.landscape)}
+
+    def _moves(self, population: Population) -> Array:
+        moves: Array = (population - 1.0)[:, self._knob_of]
+        return moves
+
+
+class _World:
+    """One draw of a landscape over untied sites; points are moves away from the neutral setting."""
+
+    def __init__(self, blocks: Sequence[int], landscape: Landscape, gain: float, world: int) -> None:
+        draw, num_sites, num_blocks = stream("world", world, len(blocks)), len(blocks), max(blocks) + 1
+        block = np.array(blocks)
+        self.landscape, self._name = landscape, (world, num_sites)
+        sensitivity = np.exp(
+            landscape.block_spread * draw.standard_normal(num_blocks)[block]
+            + landscape.knob_spread * draw.standard_normal(num_sites)
+        )
+        self._root = np.sqrt(sensitivity * 2 * landscape.loss / (SIGMA0**2 * sensitivity.sum()))
+        self._warp = draw.uniform(-0.6, 0.6, num_sites)
+        waves = np.cos(np.pi * np.arange(6) * block[:, None] / (num_blocks - 1) + draw.uniform(0, 2 * np.pi, 6))
+        waves *= draw.normal(1, 0.5, (num_sites, 6))
+        self._coupling = waves / np.linalg.norm(waves, axis=1, keepdims=True)
+        ripples = draw.standard_normal((8, num_sites)) * self._root**2
+        self._ripples = 3 * ripples / (SIGMA0 * np.linalg.norm(ripples, axis=1, keepdims=True))  # 3 radians at SIGMA0
+        self._phases = draw.uniform(0, 2 * np.pi, 8)
+        direction = np.sqrt(0.5) * (draw.standard_normal(num_blocks)[block] + draw.standard_normal(num_sites))
+        self._offset = 0.0
+        self.optimum, self._target = self._placed(direction, gain)
+        self._offset = NEUTRAL_SCORE - self.expected(np.zeros(num_sites))
+        reach = float(np.linalg.norm(self._root)) * SIGMA0  # how far a first sample lies from the mean
+        self._taste = Field(num_sites, (2.5 * reach, 1.0 * reach), (0.5, 0.5), draw)
+        self._seed = Field(num_sites, (2.5 * reach, 1.0 * reach, 0.1 * reach), (0.4, 0.4, 0.2), draw)
+        self._difficulty = lru_cache(maxsize=8192)(self._draw_prompt)
+
+    def _warped(self, move: Vector) -> Vector:
+        """A mild bend of every knob's scale."""
+        return move + self._warp * move**2
+
+    def _placed(self, direction: Vector, gain: float) -> tuple[Vector, Vector]:
+        """The optimum along `direction`, within ±0.8, as far out as makes it worth `gain`, and its warped place."""
+        low, high = 0.0, 16.0
+        for _ in range(50):
+            middle = (low + high) / 2
+            self.optimum = np.clip(middle * direction, -0.8, 0.8)
+            self._target = self._warped(self.optimum)
+            worth = self.expected(self.optimum) - self.expected(np.zeros(len(direction)))
+            low, high = (middle, high) if worth < gain else (low, middle)
+        return self.optimum, self._target
+
+    def _quadratic(self, residual: Vector) -> float:
+        share = self.landscape.coupling
+        together = residual @ self._coupling
+        return float(0.5 * ((1 - share) * residual @ residual + share * together @ together))
+
+    def expected(self, move: Vector) -> float:
+        """The expected score f."""
+        ceiling = self.landscape.ceiling
+        loss = -ceiling * np.expm1(-self._quadratic(self._root * (self._warped(move) - self._target)) / ceiling)
+        ripple = self.landscape.ripple / 2 * np.cos(self._ripples @ move + self._phases).sum()
+        return float(self._offset - loss + ripple)
+
+    def slope(self, move: Vector) -> tuple[float, Vector]:
+        """The expected score and its gradient, shape (num_sites,)."""
+        share = self.landscape.coupling
+        residual = self._root * (self._warped(move) - self._target)
+        rise = (1 - share) * residual + share * self._coupling @ (residual @ self._coupling)
+        rise = rise * self._root * (1 + 2 * self._warp * move)
+        steepness = np.exp(-self._quadratic(residual) / self.landscape.ceiling)
+        ripple = self.landscape.ripple / 2 * np.sin(self._ripples @ move + self._phases) @ self._ripples
+        return self.expected(move), -steepness * rise - ripple
+
+    def _draw_prompt(self, prompt: str) -> tuple[float, Vector]:
+        drawn = stream("prompt", *self._name, prompt)
+        return 2.5 * float(drawn.standard_normal()), drawn.standard_normal(self._taste.num_coefficients)
+
+    def draw(self, prompt: str, seed: int) -> tuple[float, Vector, Vector]:
+        """A prompt's difficulty, and the coefficients of its taste and of its seed's effect."""
+        difficulty, taste = self._difficulty(prompt)
+        drawn = stream("seed", *self._name, prompt, seed)
+        return difficulty, taste, drawn.standard_normal(self._seed.num_coefficients)
+
+    def scores(self, move: Vector, difficulties: Vector, tastes: Array, seeds: Array) -> Vector:
+        """One candidate's scores; each depends on its own prompt and seed alone, to the last bit."""
+        point = self._root * move
+        noise = difficulties + (tastes * self._taste.features(point)).sum(axis=1)
+        noise = noise + (seeds * self._seed.features(point)).sum(axis=1)
+        scores: Vector = self.expected(move) + self.landscape.noise * noise
+        return scores
+
+
+def _sites(num_sites: int) -> tuple[list[str], list[int]]:
+    """Names of the untied sites, and the block of each."""
+    if num_sites == 114:  # 19 blocks with four sites and 38 with one
+        parts = ("attn.image", "attn.text", "mlp.image", "mlp.text")
+        double = [(f"double.{block:02d}.{part}", block) for block in range(19) for part in parts]
+        pairs = double + [(f"single.{block:02d}", 19 + block) for block in range(38)]
+    else:
+        pairs = [(f"block.{site // 4:03d}.{site % 4}", site // 4) for site in range(num_sites)]
+    return [name for name, _ in pairs], [block for _, block in pairs]
+
+
+def _tied(name: str, num_knobs: int) -> str:
+    """The knob that turns a site: a block ties four sites, a layer two."""
+    parts = name.split(".")
+    return ".".join(parts[: {57: 2, 76: 3}.get(num_knobs, len(parts))])

@@ -1,0 +1,105 @@
+"""What every adapter of a transformer has, and all that one without weights needs: knobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..engine.bucket import Bucket
+from ..engine.errors import ModelError
+from ..engine.seams import Adapter, Output, Population
+from .layout import Layout, Sees
+from .options import DiffusionOptions, KnobOptions
+from .sites import find_sites
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..engine.knobs import Setting
+
+
+class TransformerAdapter(Adapter):
+    """The knobs of one transformer. By itself it lists and counts them; a pipeline is needed to generate.
+
+    Args:
+        transformer: The transformer; on the meta device it will do.
+        source: What `describe` says of where it came from: `id`, and `revision` or a digest of its weights.
+        options: What was chosen; nothing is left to look up.
+        members: What each member of the ensemble sees.
+        example: Inputs of one forward pass, by which knobs that cannot reach the output are found; None looks for
+            none.
+        measured: Whether the example is real and the transformer can be run on it, which finds more.
+        guided: Whether neutral weights follow the guidance.
+
+    Attributes:
+        frozen: Knobs that cannot reach the output and are left out of the space.
+
+    Raises:
+        ModelError: If the transformer is not covered.
+    """
+
+    def __init__(
+        self,
+        transformer: nn.Module,
+        source: Mapping[str, Any],
+        options: KnobOptions,
+        members: Sequence[Sees],
+        *,
+        example: Mapping[str, Any] | None = None,
+        measured: bool = False,
+        guided: bool = False,
+    ) -> None:
+        sites = find_sites(transformer, options.blocks)
+        dead: list[int] = []
+        if options.dead == "freeze" and example is not None:
+            from .liveness import dead_sites
+
+            dead = dead_sites(transformer, sites, example, measured=measured)
+        self.options = options
+        self.transformer = transformer
+        self.layout = Layout(
+            sites,
+            members,
+            guidance=options.guidance_scale if guided else None,
+            granularity=options.granularity,
+            tie_members=isinstance(options, DiffusionOptions) and options.tie_members,
+            low=options.low,
+            high=options.high,
+            dead=dead,
+        )
+        self.space = self.layout.space
+        self.frozen = self.layout.frozen
+        self.num_steps = options.num_inference_steps
+        self._source = dict(source)
+        self._grid: tuple[float, ...] = ()
+        if guided and isinstance(options, DiffusionOptions) and options.guidance_scale is not None:
+            self._grid = tuple(dict.fromkeys((options.guidance_scale, *(options.guidance_grid or ()))))
+
+    def generate(self, population: Population, bucket: Bucket) -> list[list[Output]]:
+        """Refuse: there are no weights. See `Adapter.generate`."""
+        raise ModelError("an outline has no weights to generate with; leave out the option outline")
+
+    def neutrals(self) -> dict[str, Setting]:
+        """The untouched model at every guidance of the grid. See `Adapter.neutrals`."""
+        if not self._grid:
+            return {"neutral": self.space.to_setting(self.space.defaults)}
+        return {f"guidance {guidance:g}": self.layout.guided(guidance) for guidance in self._grid}
+
+    def tied(self, granularity: str) -> dict[str, list[str]]:
+        """Coarser knobs, and those of this space that each stands for. See `Adapter.tied`."""
+        return self.layout.tied(granularity)
+
+    def export(self, setting: Setting, neutral: Setting) -> dict[str, Any]:
+        """Every member's weight and scales by module. See `Adapter.export`."""
+        return {"transformer": type(self.transformer).__name__, "members": self.layout.recipe(setting, neutral)}
+
+    def describe(self) -> dict[str, Any]:
+        """Where the transformer came from and how its knobs are laid out. See `Adapter.describe`."""
+        return {
+            **self._source,
+            "transformer": type(self.transformer).__name__,
+            "granularity": self.layout.granularity,
+            "members": list(self.layout.members),
+            "frozen": list(self.frozen),
+            "guidance_grid": list(self._grid),
+        }
