@@ -5,13 +5,13 @@ With these, a transformer can be built without weights, and its knobs counted, w
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..engine.errors import ModelError
+from ..engine.weights import quiet_import
 from .sources import first_line
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ def transformer_class(model: str, revision: str | None = None) -> str:
     Raises:
         ModelError: If it cannot be read or there is none.
     """
-    import diffusers
+    with quiet_import():
+        import diffusers
 
     try:
         index = diffusers.DiffusionPipeline.load_config(model, revision=revision, local_files_only=Path(model).is_dir())
@@ -102,8 +103,7 @@ def outlined(kind: str, model: str, revision: str | None = None) -> nn.Module:
     """
     import torch
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # notices about optional packages
+    with quiet_import():
         import diffusers
 
         transformer = getattr(diffusers, kind)

@@ -68,12 +68,13 @@ def sites(
 
 @app.command(name="plugins")
 def list_plugins(as_json: JsonOption = False) -> None:
-    """List adapters, objectives, optimizers and prompts by name, and plugins that could not be imported.
+    """List what can be named in a configuration: backbones, rewards, searchers, prompts, protocols, presets.
 
     Example:  trimpot plugins
     """
     import inspect
 
+    from ..engine.config import presets, protocols
     from ..engine.plugins import KINDS, plugins
 
     known = plugins()
@@ -89,15 +90,22 @@ def list_plugins(as_json: JsonOption = False) -> None:
     ]
     broken = [{"name": each.name, "from": each.origin, "reason": each.reason} for each in known.broken]
     if as_json:
-        print_json({"plugins": found, "broken": broken})
+        print_json({"plugins": found, "broken": broken, "protocols": protocols(), "presets": presets()})
         return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("kind", "name", "from", ""):
-        table.add_column(heading)
-    for entry in found:
-        table.add_row(*(escape(value) for value in entry.values()))
     console = Console(highlight=False)
-    console.print(table)
+    width = max(len(entry["name"]) for entry in found)
+    for kind in KINDS:
+        console.print(f"\n[bold]{kind}[/]")
+        table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+        table.add_column(min_width=width, no_wrap=True)
+        table.add_column()
+        for entry in found:
+            if entry["kind"] == kind:
+                origin = "" if entry["from"] == "trimpot" else f" [dim]({escape(entry['from'])})[/]"
+                table.add_row(escape(entry["name"]), escape(entry["about"]) + origin)
+        console.print(table)
+    console.print(f"\n[bold]protocols[/]  {', '.join(protocols())}")
+    console.print(f"[bold]presets[/]    {', '.join(presets())}")
     for entry in broken:
         console.print(
             f"[red]could not import[/] {escape(entry['name'])} of {escape(entry['from'])}: {escape(entry['reason'])}"
