@@ -6,11 +6,13 @@ from typing import Annotated
 
 from pydantic import Field
 
+from ..engine.errors import ConfigError
 from ..engine.hooks import Register, hookimpl
 from ..engine.knobs import KnobSpace, Vector
 from ..engine.seams import Optimizer
 
 PopulationSize = Annotated[int, Field(ge=2)]
+Sigma0 = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 def make_cma_es(
@@ -18,14 +20,75 @@ def make_cma_es(
     *,
     start: Vector,
     seed: int,
-    sigma0: Annotated[float, Field(gt=0)] = 0.25,
+    sigma0: Sigma0 = 0.25,
     population_size: PopulationSize | None = None,
     diagonal: bool = False,
+    mirrored: bool = False,
+    average: bool = True,
 ) -> Optimizer:
     """CMA-ES by pycma, with the paper's defaults: sigma0 0.25, population size 4 + floor(3 ln d)."""
     from .cma_es import CmaEs
 
-    return CmaEs(space, start=start, seed=seed, sigma0=sigma0, population_size=population_size, diagonal=diagonal)
+    return CmaEs(
+        space,
+        start=start,
+        seed=seed,
+        sigma0=sigma0,
+        population_size=population_size,
+        diagonal=diagonal,
+        mirrored=mirrored,
+        average=average,
+    )
+
+
+def make_grouped(
+    space: KnobSpace,
+    *,
+    start: Vector,
+    seed: int,
+    sigma0: Sigma0 = 0.25,
+    population_size: PopulationSize | None = None,
+    group_size: Annotated[int, Field(ge=2)] = 8,
+    fade: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None,
+) -> Optimizer:
+    """Grouped search: many small groups, each on its own prompt; set bucket_size to 1 with it."""
+    from .grouped import GroupedSearch
+
+    return GroupedSearch(
+        space,
+        start=start,
+        seed=seed,
+        sigma0=sigma0,
+        population_size=population_size,
+        group_size=group_size,
+        fade=fade,
+    )
+
+
+def make_nevergrad(
+    space: KnobSpace,
+    *,
+    start: Vector,
+    seed: int,
+    method: str,
+    sigma0: Sigma0 = 0.25,
+    population_size: PopulationSize | None = None,
+    budget: Annotated[int, Field(ge=1)] | None = None,
+) -> Optimizer:
+    """Any optimizer of nevergrad that can search a population: `nevergrad:TwoPointsDE`."""
+    from .nevergrad_probe import refusal
+    from .nevergrad_search import Nevergrad
+
+    if reason := refusal(method, space, population_size, budget):
+        if budget is None and refusal(method, space, population_size, 1000) is None:
+            raise ConfigError(
+                f"optimizer 'nevergrad:{method}' needs the option 'budget', the evaluations in all: "
+                f"generations times population_size"
+            )
+        raise ConfigError(f"nevergrad's {method} cannot search here, for it {reason}; choose another method")
+    return Nevergrad(
+        space, start=start, seed=seed, method=method, sigma0=sigma0, population_size=population_size, budget=budget
+    )
 
 
 def make_random_search(
@@ -33,7 +96,7 @@ def make_random_search(
     *,
     start: Vector,
     seed: int,
-    sigma0: Annotated[float, Field(gt=0)] = 0.25,
+    sigma0: Sigma0 = 0.25,
     population_size: PopulationSize | None = None,
 ) -> Optimizer:
     """Samples around the start with a fixed spread: the baseline that every comparison needs."""
@@ -46,4 +109,6 @@ def make_random_search(
 def register_optimizers(register: Register) -> None:
     """Name the built-in searchers."""
     register("cma-es", make_cma_es)
+    register("grouped", make_grouped)
+    register("nevergrad", make_nevergrad)
     register("random", make_random_search)

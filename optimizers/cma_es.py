@@ -8,11 +8,12 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from numpy.typing import NDArray
 
 from ..engine.knobs import KnobSpace, Vector
 from ..engine.seams import Optimizer, Population
 from .population import default_population_size
+from .quiet import quietly
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # pycma warns on import where matplotlib is not installed
@@ -29,6 +30,9 @@ class CmaEs(Optimizer):
         sigma0: First step size, in units of the spreads. The paper's is 0.25 (Calibri, section 4).
         population_size: Candidates a generation; by default 4 + floor(3 ln num_knobs).
         diagonal: Adapt a diagonal covariance only (sep-CMA-ES, Ros and Hansen 2008).
+        mirrored: Sample pairs of opposite steps, next to each other (Brockhoff et al. 2010, PPSN XI). They mirror
+            each other where no bound is near; there, pycma bends both.
+        average: Recommend an average of the mean over later generations; otherwise the mean as it is, as published.
     """
 
     def __init__(
@@ -40,15 +44,18 @@ class CmaEs(Optimizer):
         sigma0: float = 0.25,
         population_size: int | None = None,
         diagonal: bool = False,
+        mirrored: bool = False,
+        average: bool = True,
     ) -> None:
         generator = np.random.default_rng(np.random.SeedSequence([seed, len(space)]))
+        size = population_size or default_population_size(len(space))
         low, high = space.bounds
         options = {
-            "popsize": population_size or default_population_size(len(space)),
+            "popsize": size,
             "bounds": [low.tolist(), high.tolist()],
             "CMA_stds": space.spreads,
             "CMA_diagonal": diagonal,
-            "randn": lambda *shape: generator.standard_normal(shape),
+            "randn": _Mirrored(generator) if mirrored else lambda *shape: generator.standard_normal(shape),
             "seed": np.nan,  # leave numpy's global state alone
             "verbose": -9,
             "verb_log": 0,
@@ -60,14 +67,17 @@ class CmaEs(Optimizer):
             "tolstagnation": np.inf,
             "updatecovwait": 0,  # decompose by count, never by clock
         }
-        with _quietly():
+        if mirrored:
+            options["CMA_mirrors"] = 0  # pycma's own, of the worst candidates of small populations
+        with quietly():
             self._es = cma.CMAEvolutionStrategy(np.array(start), sigma0, options)
+        self._average = average
         self._asked: list[Vector] = []
         self._means: list[Vector] = []
 
     def ask(self) -> Population:
         """Sample the population. See `Optimizer.ask`."""
-        with _quietly():
+        with quietly():
             self._asked = self._es.ask()
         return np.array(self._asked, dtype=np.float64)
 
@@ -76,7 +86,7 @@ class CmaEs(Optimizer):
         if len(population) != len(fitness):
             raise ValueError(f"{len(population)} candidates need as many fitness values, not {len(fitness)}")
         asked = self._asked if np.array_equal(population, np.array(self._asked)) else list(population)
-        with _quietly():
+        with quietly():
             self._es.tell(asked, [-float(value) for value in fitness])
         self._means.append(np.array(self._es.result.xfavorite, dtype=np.float64))
 
@@ -86,7 +96,7 @@ class CmaEs(Optimizer):
         Under noise the mean wanders about the optimum; the average of where it has been lies nearer (Polyak and
         Juditsky 1992).
         """
-        if not self._means:
+        if not self._means or not self._average:
             return np.array(self._es.result.xfavorite, dtype=np.float64)
         return np.array(np.mean(self._means[len(self._means) // 2 :], axis=0), dtype=np.float64)
 
@@ -101,15 +111,14 @@ class CmaEs(Optimizer):
         return float(self._es.sigma)
 
 
-class _quietly:  # noqa: N801  # reads as a phrase where it is used
-    """One BLAS thread (small matrices are many times slower with more) and no warnings of pycma's."""
+class _Mirrored:
+    """Normal numbers of which every second row is the one before with its sign turned."""
 
-    def __enter__(self) -> None:
-        self._limit = threadpool_limits(limits=1, user_api="blas")
-        self._warnings = warnings.catch_warnings()
-        self._warnings.__enter__()
-        warnings.simplefilter("ignore")
+    def __init__(self, generator: np.random.Generator) -> None:
+        self._generator = generator
 
-    def __exit__(self, *error: object) -> None:
-        self._warnings.__exit__(*error)  # type: ignore[arg-type]
-        self._limit.restore_original_limits()
+    def __call__(self, *shape: int) -> NDArray[np.float64]:
+        if len(shape) != 2:
+            return self._generator.standard_normal(shape)
+        half = self._generator.standard_normal(((shape[0] + 1) // 2, shape[1]))
+        return np.stack([half, -half], axis=1).reshape(-1, shape[1])[: shape[0]]

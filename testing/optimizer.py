@@ -131,6 +131,32 @@ class OptimizerContract:
             reason = optimizer.stop_reason()
             assert reason is None or (isinstance(reason, str) and reason)
 
+    def test_a_population_is_a_whole_number_of_groups(self) -> None:
+        """Where it says how many consecutive candidates share a bucket, there are at least 2, and none is left over."""
+        optimizer = self._fresh(seed=0)
+        size = optimizer.group_size
+        if size is None:
+            pytest.skip("this optimizer has one group")
+        for _ in range(3):
+            population = optimizer.ask()
+            assert 2 <= size <= len(population)
+            assert len(population) % size == 0
+            assert optimizer.group_size == size
+            optimizer.tell(population, _hill(population))
+
+    def test_what_all_of_a_group_have_in_common_changes_nothing(self) -> None:
+        """Fitness told less the mean of its group, or with a hard prompt's disadvantage, asks the same populations."""
+        size = self._fresh(seed=0).group_size
+        if size is None:
+            pytest.skip("this optimizer has one group")
+        plain, shifted = self._fresh(seed=3), self._fresh(seed=3)
+        for generation in range(5):
+            population, other = plain.ask(), shifted.ask()
+            np.testing.assert_allclose(other, population, rtol=0, atol=1e-9)
+            luck = np.random.default_rng(generation).standard_normal(len(population) // size)
+            plain.tell(population, _hill(population))
+            shifted.tell(other, _hill(other) + np.repeat(luck, size))
+
     def test_it_climbs_a_noisy_hill(self) -> None:
         """From a start at distance 0.8 of the top it comes far nearer than the noise would take it."""
         if not self.improves:
@@ -140,7 +166,8 @@ class OptimizerContract:
             optimizer = self._fresh(seed)
             for _ in range(self.num_generations):
                 population = optimizer.ask()
-                optimizer.tell(population, _hill(population) + 0.02 * noise.standard_normal(len(population)))
+                fitness = _hill(population) + 0.02 * noise.standard_normal(len(population))
+                optimizer.tell(population, _centred(fitness, optimizer.group_size))
             before, after = _hill(np.stack([SPACE.defaults, optimizer.recommend()]))
             assert before < after
             assert after > 0.1 * before, f"seed {seed}: from {before:.3f} only to {after:.3f}, the top is 0"
@@ -161,3 +188,11 @@ def _hill(population: Population) -> Vector:
     top = np.where(np.arange(population.shape[1]) % 2 == 0, 1.2, 0.6)
     fitness: Vector = -np.square(population - top).sum(axis=1)
     return fitness
+
+
+def _centred(fitness: Vector, group_size: int | None) -> Vector:
+    """Fitness as the engine tells it: of several groups, less the mean of its group."""
+    if group_size is None:
+        return fitness
+    groups = fitness.reshape(-1, group_size)
+    return np.ravel(groups - groups.mean(axis=1, keepdims=True))

@@ -42,9 +42,9 @@ def plugins() -> Plugins:
 
 def test_the_built_ins_register_through_the_same_hooks() -> None:
     found = {kind: {each.name for each in Plugins().registrations(kind)} for kind in KINDS}
-    assert found["adapters"] >= {"sd3", "shapes"}
+    assert found["adapters"] >= {"sd3", "shapes", "simulated", "sphere"}
     assert found["objectives"] >= {"shapes"}
-    assert found["optimizers"] >= {"cma-es", "random"}
+    assert found["optimizers"] >= {"cma-es", "grouped", "nevergrad", "random"}
     assert found["prompts"] >= {"files", "shapes"}
 
 
@@ -54,12 +54,52 @@ def test_the_built_ins_register_through_the_same_hooks() -> None:
         ("adapters", "shape", "no adapter 'shape'; did you mean 'shapes'"),
         ("optimizers", "cmaes", "no optimizer 'cmaes'; did you mean 'cma-es'"),
         ("objectives", "shaeps", "no objective 'shaeps'; did you mean 'shapes'"),
-        ("prompts", "qqqq", "'qqqq'; known: 'files', 'shapes'"),
+        ("prompts", "qqqq", "'qqqq'; known: 'files', .*'numbers', 'shapes'"),
     ],
 )
 def test_an_unknown_name_lists_near_misses(kind: str, name: str, said: str) -> None:
     with pytest.raises(PluginError, match=said):
         Plugins().get(kind, name)
+
+
+def _of_family(start: int, *, method: str, speed: int = 1) -> tuple[int, str, int]:
+    return (start, method, speed)
+
+
+def test_a_name_with_a_colon_chooses_a_factory_s_method() -> None:
+    known = Plugins()
+    known.add(_plugin(family=_of_family, typed=_typed), name="family-plugin", origin="trimpot-family")
+    assert known.make("adapters", "family:fast", {"speed": "3"}, 7) == (7, "fast", 3)
+    assert known.make("adapters", "family", {"method": "fast"}, 7) == (7, "fast", 1)
+    found = known.get("adapters", "family:fast")
+    assert (found.name, found.origin) == ("family:fast", "trimpot-family")
+    known.check("adapters", "family:fast", ["speed"])
+    assert known.options("adapters", "family:fast") == ["speed"]
+    assert [each.name for each in known.registrations("adapters")].count("family:fast") == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "error", "said"),
+    [
+        (
+            "family:fast",
+            {"method": "slow"},
+            ConfigError,
+            "adapter 'family:fast' takes no option 'method'; known: 'speed'",
+        ),
+        ("family:fast", {"sped": 1}, ConfigError, "adapter 'family:fast' takes no option 'sped'; did you mean 'speed'"),
+        ("family", {}, ConfigError, "adapter 'family' needs the option 'method'"),
+        ("typed:fast", {}, PluginError, "no adapter 'typed:fast'; did you mean 'typed'"),
+        ("famly:fast", {}, PluginError, "no adapter 'famly:fast'; did you mean 'family'"),
+    ],
+)
+def test_a_name_with_a_colon_that_does_not_fit_is_said_in_one_sentence(
+    name: str, options: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    known = Plugins()
+    known.add(_plugin(family=_of_family, typed=_typed), name="family-plugin", origin="trimpot-family")
+    with pytest.raises(error, match=said):
+        known.make("adapters", name, options, 7)
 
 
 def test_a_clash_names_both_distributions(plugins: Plugins) -> None:

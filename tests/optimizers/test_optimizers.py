@@ -33,6 +33,20 @@ class TestDiagonalCmaEs(OptimizerContract):
         return CmaEs(space, start=start, seed=seed, diagonal=True)
 
 
+class TestMirroredCmaEs(OptimizerContract):
+    """CMA-ES with a diagonal covariance and mirrored pairs."""
+
+    def make(self, space: KnobSpace, start: Vector, seed: int) -> Optimizer:
+        return CmaEs(space, start=start, seed=seed, diagonal=True, mirrored=True)
+
+
+class TestPublishedCmaEs(OptimizerContract):
+    """CMA-ES as published: it recommends its mean as it is."""
+
+    def make(self, space: KnobSpace, start: Vector, seed: int) -> Optimizer:
+        return CmaEs(space, start=start, seed=seed, average=False)
+
+
 class TestRandomSearch(OptimizerContract):
     """Random search, which promises no climbing."""
 
@@ -71,6 +85,38 @@ def test_cma_es_asks_what_pycma_asks_driven_by_hand_with_the_same_normal_numbers
         means.append(plain.result.xfavorite)
         later = means[len(means) // 2 :]
         np.testing.assert_allclose(ours.recommend(), sum(later) / len(later), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("population_size", [4, 7, 10])
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_mirrored_steps_come_in_pairs(diagonal: bool, population_size: int) -> None:
+    """Far from bounds, which pycma would bend them at, every pair has its mean in the middle."""
+    space = KnobSpace([Knob(f"knob.{index}", low=-1e6, high=1e6, default=0) for index in range(6)])
+    search = CmaEs(
+        space, start=space.defaults, seed=5, population_size=population_size, diagonal=diagonal, mirrored=True
+    )
+    plain = CmaEs(space, start=space.defaults, seed=5, population_size=population_size, diagonal=diagonal)
+    for _ in range(8):
+        population = search.ask()
+        assert population.shape == (population_size, 6)
+        middle = (population[: population_size // 2 * 2 : 2] + population[1::2]) / 2
+        np.testing.assert_allclose(middle, np.broadcast_to(search._es.mean, middle.shape), rtol=0, atol=1e-6)
+        assert len(np.unique(population, axis=0)) == population_size
+        search.tell(population, -np.square(population - 1).sum(axis=1))
+        other = plain.ask()
+        distances = np.abs((other[: population_size // 2 * 2 : 2] + other[1::2]) / 2 - plain._es.mean)
+        assert distances.max() > 0.01
+        plain.tell(other, -np.square(other - 1).sum(axis=1))
+
+
+def test_without_averaging_the_mean_itself_is_recommended() -> None:
+    averaged, as_published = (CmaEs(SPACE, start=SPACE.defaults, seed=5, average=average) for average in (True, False))
+    for _ in range(10):
+        for search in (averaged, as_published):
+            population = search.ask()
+            search.tell(population, -np.square(population - 0.4).sum(axis=1))
+        assert np.array_equal(as_published.recommend(), averaged._means[-1])
+    assert not np.array_equal(as_published.recommend(), averaged.recommend())
 
 
 def test_under_noise_the_averaged_recommendation_is_nearer_than_the_mean() -> None:
@@ -187,8 +233,16 @@ def test_random_search_recommends_the_fittest_it_has_seen() -> None:
     assert optimizer.sigma is None
 
 
-@pytest.mark.parametrize("name", ["cma-es", "random"])
-def test_the_registered_factories_make_them(name: str) -> None:
-    options = {"sigma0": 0.1, "population_size": 5}
+@pytest.mark.parametrize(
+    ("name", "more", "num_rows"),
+    [
+        ("cma-es", {"mirrored": True, "average": False, "diagonal": True}, 6),
+        ("random", {}, 6),
+        ("grouped", {"group_size": 2, "fade": 30}, 9),
+        ("nevergrad:DE", {"budget": 600}, 6),
+    ],
+)
+def test_the_registered_factories_make_them(name: str, more: dict[str, Any], num_rows: int) -> None:
+    options = {"sigma0": 0.1, "population_size": 6, **more}
     made = Plugins().make("optimizers", name, options, SPACE, start=SPACE.defaults, seed=1)
-    assert made.ask().shape == (5, len(SPACE))
+    assert made.ask().shape == (num_rows, len(SPACE))

@@ -1,0 +1,234 @@
+"""Which search saves images: methods against the published protocol, on the simulated reward with its exact f.
+
+    python benchmarks/search.py --out DIR [--knobs 57 114] [--variants default noisy] [--methods grouped ...]
+        [--seeds 5] [--processes 2] [--share 0.33] [--quick]
+
+Every seed is a model of its own. What a search found is kept in DIR, a file a search, so an interrupted benchmark
+goes on where it stopped and the table can be printed again; after a change to a searcher, use another DIR. The
+published protocol (full covariance, one bucket of 16 prompts a generation) has the published number of images, the
+others `--share` of it.
+
+Columns: `gain`, the share of the reachable gain that the last recommendation has; `saving`, how many times fewer
+images than the published protocol a method needs for the gain that the published protocol ships (the candidate with
+the best training score), and `saving (mean)` for what its distribution's mean has; `to 90 %`, images until 90 % of
+the reachable gain; `chosen`, the gain lost where the best training score chooses instead of the recommendation.
+Medians, with quartiles in brackets; a dash where it was not reached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+from trimpot.adapters.spaces import make_numbers
+from trimpot.adapters.spaces.simulated import VARIANTS, SimulatedReward
+from trimpot.engine.bucket import draw_bucket
+from trimpot.engine.bucket_sizing import BucketSizer
+from trimpot.engine.plugins import plugins
+from trimpot.optimizers.population import default_population_size
+
+PUBLISHED_IMAGES = {57: 51_200, 76: 104_960, 114: 276_480, 216: 729_600, 482: 221_760}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A searcher with its buckets.
+
+    Attributes:
+        optimizer: Registered name.
+        options: Its options.
+        bucket_size: Prompts in a bucket, or in the first where it adapts.
+        group_size: Candidates that share a bucket, where the optimizer does not say so; None for all.
+        adaptive: Whether the F rule sizes the bucket.
+        times: Population, in multiples of 4 + floor(3 ln d); None for the optimizer's own default.
+    """
+
+    optimizer: str
+    options: dict[str, Any] = field(default_factory=dict)
+    bucket_size: int = 16
+    group_size: int | None = None
+    adaptive: bool = False
+    times: int | None = None
+
+
+DIAGONAL = {"diagonal": True, "mirrored": True}
+METHODS = {
+    "published": Method("cma-es", {"average": False}),
+    "cma-es diagonal": Method("cma-es", {"diagonal": True}),
+    "cma-es diagonal mirrored": Method("cma-es", DIAGONAL),
+    "cma-es diagonal mirrored, 64 by 8": Method("cma-es", {**DIAGONAL, "population_size": 64}, 1, group_size=8),
+    "adaptive bucket": Method("cma-es", {"diagonal": True}, 2, adaptive=True, times=4),
+    "adaptive bucket, mirrored": Method("cma-es", DIAGONAL, 2, adaptive=True, times=4),
+    "adaptive bucket, full": Method("cma-es", {}, 2, adaptive=True, times=4),
+    "grouped": Method("grouped", {}, 1),
+    "grouped, 32 by 8": Method("grouped", {"population_size": 32}, 1),
+    "grouped, 64 by 8": Method("grouped", {"population_size": 64}, 1),
+    "grouped, 256 by 8": Method("grouped", {"population_size": 256}, 1),
+    "grouped, 64 by 16": Method("grouped", {"population_size": 64, "group_size": 16}, 1),
+    "grouped, 128 by 8": Method("grouped", {"population_size": 128}, 1),
+    "grouped, 128 by 16": Method("grouped", {"population_size": 128, "group_size": 16}, 1),
+    "nevergrad DiagonalCMA": Method("nevergrad:DiagonalCMA"),
+    "nevergrad TBPSA": Method("nevergrad:TBPSA", {}, 4),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One search on one model."""
+
+    method: str
+    num_knobs: int
+    variant: str
+    seed: int
+    images: int
+
+    @property
+    def file(self) -> str:
+        """The name of its file; another definition of the method is another file."""
+        return f"{self.method}-{self.num_knobs}-{self.variant}-{self.seed}-{self.images}.json".replace(" ", "_")
+
+
+def search(task: Task) -> dict[str, Any]:
+    """Search, and look at the exact reward now and then.
+
+    Returns:
+        `curve`, a list of [images, recommendation, chosen by best training score], as shares of the reachable gain,
+        and `seconds`.
+    """
+    method, reward = METHODS[task.method], SimulatedReward(task.num_knobs, task.variant, task.seed)
+    neutral = float(reward.exact(reward.space.defaults[None])[0])
+    train, options = make_numbers().train, dict(method.options)
+    if method.times:
+        options["population_size"] = method.times * default_population_size(task.num_knobs)
+    optimizer = plugins().make(
+        "optimizers", method.optimizer, options, reward.space, start=reward.space.defaults, seed=task.seed
+    )
+    sizer = BucketSizer(method.bucket_size, largest=256) if method.adaptive else None
+    images, next_look, curve = 0, 0.0, []
+    chosen, best_training = reward.space.defaults, -np.inf
+    for generation in itertools.count():
+        population = optimizer.ask()
+        group_size = optimizer.group_size or method.group_size or len(population)
+        bucket_size = sizer.size if sizer else method.bucket_size
+        over = images + len(population) * bucket_size > task.images
+        if over or images >= next_look:
+            points = np.stack([optimizer.recommend(), chosen])
+            curve.append([images, *((reward.exact(points) - neutral) / reward.reachable_gain).tolist()])
+            next_look = 1.02 * images
+        if over:
+            return {"curve": curve}
+        fitness, scores = np.empty(len(population)), []
+        for group, first in enumerate(range(0, len(population), group_size)):
+            rows = slice(first, first + group_size)
+            bucket = draw_bucket(train, bucket_size, task.seed, generation, group)
+            scores.append(reward.scores(population[rows], bucket))
+            fitness[rows] = scores[-1].mean(axis=1)
+        if fitness.max() > best_training:
+            chosen, best_training = population[fitness.argmax()], fitness.max()
+        if group_size < len(population):
+            fitness = (fitness.reshape(-1, group_size) - fitness.reshape(-1, group_size).mean(axis=1)[:, None]).ravel()
+        optimizer.tell(population, fitness)
+        if sizer:
+            sizer.update(np.concatenate(scores))
+        images += len(population) * bucket_size
+    raise AssertionError
+
+
+def kept(task: Task, folder: Path) -> dict[str, Any]:
+    """What a search found, from its file if there is one."""
+    path = folder / task.file
+    definition = repr(METHODS[task.method])
+    if path.exists():
+        found: dict[str, Any] = json.loads(path.read_text())
+        if found["definition"] == definition:
+            return found
+    with threadpool_limits(limits=1):
+        found = {"definition": definition, **search(task)}
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(found))
+    partial.replace(path)
+    return found
+
+
+def tasks(options: argparse.Namespace) -> Iterator[Task]:
+    """Everything there is to do, shortest first."""
+    for num_knobs, variant, seed in itertools.product(options.knobs, options.variants, range(options.seeds)):
+        images = PUBLISHED_IMAGES[num_knobs] // (8 if options.quick else 1)
+        for method in dict.fromkeys(["published", *options.methods]):
+            yield Task(
+                method, num_knobs, variant, seed, images if method == "published" else int(images * options.share)
+            )
+
+
+def images_to(curve: list[list[float]], level: float) -> float | None:
+    """Images after which the recommendation has reached `level`."""
+    return next((images for images, recommended, _ in curve if images and recommended >= level), None)
+
+
+def quartiles(values: Iterable[float | None], form: str, missing: float) -> str:
+    """Median and quartiles; what was not reached counts as `missing`, and is written as a dash."""
+    numbers = [missing if value is None else value for value in values]
+    points = np.quantile(numbers, (0.25, 0.5, 0.75), method="inverted_cdf")
+    low, middle, high = (format(point, form) if np.isfinite(point) and point != missing else "-" for point in points)
+    return f"{middle} [{low}, {high}]"
+
+
+def report(found: dict[Task, dict[str, Any]], options: argparse.Namespace) -> None:
+    """Print a table for every number of knobs and variant."""
+    for num_knobs, variant in itertools.product(options.knobs, options.variants):
+        where = num_knobs, variant
+        here = {task: each["curve"] for task, each in found.items() if (task.num_knobs, task.variant) == where}
+        published = {task.seed: (task.images, curve) for task, curve in here.items() if task.method == "published"}
+        print(f"\n{num_knobs} knobs, {variant}, {len(published)} models")
+        print(f"{'method':<36} {'images':>8}  {'gain':<20} {'saving':<20} {'saving (mean)':<20} {'to 90 %':<24} chosen")
+        for method in dict.fromkeys(["published", *options.methods]):
+            curves = {task.seed: curve for task, curve in here.items() if task.method == method}
+            if not curves:
+                continue
+            savings: dict[int, list[float | None]] = {1: [], 2: []}
+            for seed, curve in curves.items():
+                images, theirs = published[seed]
+                for column, mine in savings.items():
+                    needed = images_to(curve, theirs[-1][column])
+                    mine.append(None if needed is None else images / needed)
+            gains = quartiles((curve[-1][1] for curve in curves.values()), ".2f", np.nan)
+            lost = quartiles((curve[-1][2] - curve[-1][1] for curve in curves.values()), "+.2f", np.nan)
+            print(
+                f"{method:<36} {max(curve[-1][0] for curve in curves.values()):>8,}  {gains:<20} "
+                f"{quartiles(savings[2], '.1f', 0):<20} {quartiles(savings[1], '.1f', 0):<20} "
+                f"{quartiles((images_to(curve, 0.9) for curve in curves.values()), ',.0f', np.inf):<24} {lost}"
+            )
+
+
+def main() -> None:
+    """Do what is missing and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--knobs", type=int, nargs="+", default=[57, 114], choices=sorted(PUBLISHED_IMAGES))
+    parser.add_argument("--variants", nargs="+", default=["default"], choices=sorted(VARIANTS))
+    parser.add_argument("--methods", nargs="+", default=["adaptive bucket", "grouped"], choices=sorted(METHODS))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--share", type=float, default=0.33, help="of the published images, for the other methods")
+    parser.add_argument("--quick", action="store_true", help="an eighth of the images, to see that it works")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    found: dict[Task, dict[str, Any]] = {}
+    with ProcessPoolExecutor(options.processes) as pool:
+        waiting = {pool.submit(kept, task, options.out): task for task in tasks(options)}
+        for done in as_completed(waiting):
+            found[waiting[done]] = done.result()
+            print(f"\r{len(found)} of {len(waiting)} searches", end="", flush=True)
+    report(found, options)
+
+
+if __name__ == "__main__":
+    main()

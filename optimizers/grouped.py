@@ -1,0 +1,210 @@
+"""Grouped search: many small comparisons, each on one fresh prompt and seed, instead of one large one.
+
+A search that compares all candidates on the same few prompts learns those prompts by heart for a generation. This one
+splits its candidates into groups. A group shares a bucket, and the centre, which is the mean itself, is scored there
+too. What a candidate is worth is its score above its own group, so neither how hard a prompt is nor the luck of a
+seed enters: the group-relative advantage of GRPO (Shao et al. 2024, arXiv:2402.03300). Mirrored pairs are those of
+Brockhoff et al. (2010, PPSN XI), weights and learning rates those of CMA-ES (Hansen 2016, arXiv:1604.00772, table 1),
+the diagonal that of sep-CMA-ES (Ros and Hansen 2008, PPSN X), the recommendation the polynomial-decay average of
+Shamir and Zhang (2013, ICML).
+
+Generation t, with n candidates, mean m, step size s and standard deviations D; products are elementwise:
+
+    (1)  x = m + s y and m - s y, y = D z, z normal; clipped to the bounds, after which y is (x - m) / s for each
+    (2)  a = score - mean score of its group
+    (3)  v_i = ln((n + 1)/2) - ln i for the i-th best a; w_i = v_i / sum of positive v, or v_i / |sum of negative v|
+    (4)  m <- m + c(t) s sum_i w_i y_i,  c(t) = (1 + t/T)^-0.8
+    (5)  p <- (1 - c_c) p + sqrt(c_c (2 - c_c) / sum_i w_i^2) sum_i w_i y_i
+    (6)  D^2 <- (1 - c_1 - c_mu) D^2 + c_1 p^2 + c_mu sum_{w_i > 0} w_i y_i^2,  c_1 and c_mu times c(t) (d + 2)/3;
+         here y_i is the longer of a pair's steps, lest D vanish at a bound. Then s takes over the geometric mean of
+         D / spread, and p is divided by it
+    (7)  s <- s (r(t) half / drop)^c_s,  r(t) = r_end + (r_0 - r_end) (1 + t/T)^-0.8
+    (8)  average <- average + (e + 1)/(t + e + 1) (m - average)
+
+Step size by path length goes to zero or to infinity under noise. Here `drop` is how far candidates fall below the
+centre on average, which grows like s^2; `half` is the root mean square of half the difference of a pair, slope and
+noise together, which grows like s at most. Both are running means; what clipping alone contributes to the drop is
+estimated and left out. Their ratio has no unit; (7) steers it to r(t). On a noiseless sphere that makes s proportional
+to the distance to the optimum, as the best step size is.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..engine.errors import ConfigError
+from ..engine.knobs import KnobSpace, Vector
+from ..engine.seams import Optimizer, Population
+
+FADING = 0.8  # exponent of c(t) and r(t)
+FIRST_RATIO, LAST_RATIO = 1.5, 1.0
+STEP_RATE = 0.6  # c_s
+MEMORY = 0.3  # weight of a generation in the running means
+AVERAGING = 3  # e: the average is over the last quarter or so
+
+
+class GroupedSearch(Optimizer):
+    """Mirrored pairs in groups of their own prompt, with an averaged mean.
+
+    Where a bound cuts a candidate off it is clipped, and counts from where it really stood; its mirror image
+    keeps its full step, so that a mean at a bound can leave it.
+
+    Args:
+        space: Bounds and spreads; a knob's first standard deviation is `sigma0` times its spread.
+        start: First mean, shape (num_knobs,).
+        seed: Drives a generator of its own.
+        sigma0: First step size, in units of the spreads.
+        population_size: Candidates a generation, without centres; by default 64, or 128 from 100 knobs on.
+        group_size: Candidates that share a bucket, without their centre; even, for a pair stays together.
+        fade: T, the generations after which learning begins to fade; by default 20, or 40 from 100 knobs on.
+
+    Raises:
+        ConfigError: If the population is not a whole number of groups of pairs.
+    """
+
+    def __init__(
+        self,
+        space: KnobSpace,
+        *,
+        start: Vector,
+        seed: int,
+        sigma0: float = 0.25,
+        population_size: int | None = None,
+        group_size: int = 8,
+        fade: float | None = None,
+    ) -> None:
+        num_knobs = len(space)
+        size = population_size or _default_population_size(num_knobs, group_size)
+        if group_size % 2 or size % group_size:
+            raise ConfigError(
+                f"optimizer 'grouped' cannot split {size} candidates into groups of {group_size}; "
+                f"group_size must be even and divide population_size"
+            )
+        self.group_size = group_size + 1
+        self._num_groups = size // group_size
+        self._generator = np.random.default_rng(np.random.SeedSequence([seed, num_knobs]))
+        self._low, self._high = space.bounds
+        self._mean = np.array(start, dtype=np.float64)
+        self._average = self._mean.copy()
+        self._spreads = space.spreads
+        self._widths = space.spreads
+        self._sigma = sigma0
+        self._path = np.zeros(num_knobs)
+        self._fade = fade or (20.0 if num_knobs < 100 else 40.0)
+        self._generation = 0
+        self._drop = self._half_squared = 0.0
+        self._weights = _weights(size)
+        self._rates = _rates(self._weights, num_knobs)
+
+    def ask(self) -> Population:
+        """Sample groups, each its centre and then its pairs. See `Optimizer.ask`."""
+        num_pairs = (self.group_size - 1) // 2  # type: ignore[operator]
+        steps = self._generator.standard_normal((self._num_groups, num_pairs, len(self._mean)))
+        steps *= self._sigma * self._widths
+        groups = np.empty((self._num_groups, 2 * num_pairs + 1, len(self._mean)))
+        groups[:, 0] = self._mean
+        groups[:, 1::2] = self._mean + steps  # (1)
+        groups[:, 2::2] = self._mean - steps
+        return np.clip(groups, self._low, self._high).reshape(-1, len(self._mean))
+
+    def tell(self, population: Population, fitness: Vector) -> None:
+        """Move mean, widths and step size. See `Optimizer.tell`.
+
+        Args:
+            population: As asked.
+            fitness: Scores, whether less their group's mean or not.
+        """
+        if len(population) != len(fitness):
+            raise ValueError(f"{len(population)} candidates need as many fitness values, not {len(fitness)}")
+        groups = np.reshape(fitness, (self._num_groups, -1))
+        candidates = groups[:, 1:]
+        points = population.reshape(self._num_groups, -1, len(self._mean))[:, 1:]
+        steps = (points - self._mean) / self._sigma
+        advantages = (candidates - candidates.mean(axis=1, keepdims=True)).ravel()  # (2)
+        weights = np.empty(len(advantages))
+        weights[np.argsort(-advantages, kind="stable")] = self._weights  # (3)
+        self._move(weights, steps.reshape(-1, len(self._mean)))
+        self._steer(groups[:, 0], candidates, steps.reshape(-1, 2, len(self._mean)))
+        self._generation += 1
+        share = (AVERAGING + 1) / (self._generation + AVERAGING)
+        self._average += share * (self._mean - self._average)  # (8)
+
+    def recommend(self) -> Vector:
+        """The average of the means, later ones counting more. See `Optimizer.recommend`."""
+        recommended: Vector = np.clip(self._average, self._low, self._high)
+        return recommended
+
+    def stop_reason(self) -> str | None:
+        """That steps have become too small to matter."""
+        largest = float(self._sigma * np.max(self._widths / self._spreads))
+        return f"grouped search stopped: its steps have shrunk to {largest:.1g} spreads" if largest < 1e-9 else None
+
+    @property
+    def sigma(self) -> float:
+        """The geometric mean of the knobs' standard deviations, in units of the spreads."""
+        return float(self._sigma)
+
+    def _move(self, weights: Vector, steps: NDArray[np.float64]) -> None:
+        """Equations (4) to (6)."""
+        mass, of_path, of_one, of_many = self._rates
+        faded = self._faded()
+        of_one, of_many = faded * of_one, faded * of_many
+        # Sums by numpy itself, not by BLAS, whose order of adding can depend on its threads.
+        step = (weights[:, None] * steps).sum(axis=0)
+        longer = np.repeat(np.abs(steps.reshape(-1, 2, len(step))).max(axis=1), 2, axis=0)
+        squares = (np.maximum(weights, 0)[:, None] * longer**2).sum(axis=0)
+        self._mean = np.clip(self._mean + faded * self._sigma * step, self._low, self._high)  # (4)
+        self._path = (1 - of_path) * self._path + np.sqrt(of_path * (2 - of_path) * mass) * step  # (5)
+        kept = (1 - of_one - of_many) * self._widths**2
+        self._widths = np.sqrt(kept + of_one * self._path**2 + of_many * squares)  # (6)
+        overall = float(np.exp(np.log(self._widths / self._spreads).mean()))
+        self._widths, self._path, self._sigma = self._widths / overall, self._path / overall, self._sigma * overall
+
+    def _steer(self, centres: Vector, candidates: NDArray[np.float64], pairs: NDArray[np.float64]) -> None:
+        """Equation (7); a correction stays within a factor e^c_s, the steps of half the knobs within their bounds."""
+        halves = ((candidates[:, 0::2] - candidates[:, 1::2]) / 2).ravel()
+        lopsided = pairs.mean(axis=(0, 1))  # 0 but for clipping, whose share in the drop grows with s, not s^2
+        across = (pairs[:, 0] - pairs[:, 1]) / 2
+        slopes = (halves[:, None] * across).sum(axis=0) / np.maximum(np.square(across).sum(axis=0), 1e-300)
+        drop = float((centres - candidates.mean(axis=1)).mean() + (slopes * lopsided).sum())
+        half_squared = float(np.square(halves).mean())
+        memory = MEMORY if self._generation else 1.0
+        self._drop += memory * (drop - self._drop)
+        self._half_squared += memory * (half_squared - self._half_squared)
+        wanted = (LAST_RATIO + (FIRST_RATIO - LAST_RATIO) * self._faded()) * math.sqrt(self._half_squared)
+        if wanted > 0:
+            excess = math.log(max(self._drop / wanted, 1e-9))
+            self._sigma *= math.exp(-STEP_RATE * min(1.0, max(-1.0, excess)))
+            self._sigma = min(self._sigma, float(np.median((self._high - self._low) / self._widths)))
+
+    def _faded(self) -> float:
+        return float((1 + self._generation / self._fade) ** -FADING)
+
+
+def _default_population_size(num_knobs: int, group_size: int) -> int:
+    """64, or 128 from 100 knobs on, made a whole number of groups."""
+    return group_size * max(1, (64 if num_knobs < 100 else 128) // group_size)
+
+
+def _weights(size: int) -> Vector:
+    """Active weights from best to worst; positive ones sum to 1 and negative ones to -1."""
+    raw: Vector = math.log((size + 1) / 2) - np.log(np.arange(1, size + 1))
+    above = raw > 0
+    weights: Vector = np.where(above, raw / raw[above].sum(), raw / -raw[~above].sum())
+    return weights
+
+
+def _rates(weights: Vector, num_knobs: int) -> tuple[float, float, float, float]:
+    """1 / sum of squared weights, c_c, c_1 and c_mu (Hansen 2016, equations 56 to 58; Ros and Hansen 2008).
+
+    The last two are held below 0.05 and 0.25: few knobs and many candidates would forget all in a generation.
+    """
+    mass = 1 / float(np.square(weights[weights > 0]).sum())
+    of_path = (4 + mass / num_knobs) / (num_knobs + 4 + 2 * mass / num_knobs)
+    of_one = 2 / ((num_knobs + 1.3) ** 2 + mass)
+    of_many = min(1 - of_one, 2 * (mass - 2 + 1 / mass) / ((num_knobs + 2) ** 2 + mass))
+    faster = (num_knobs + 2) / 3
+    return 1 / float(np.square(weights).sum()), of_path, min(0.05, of_one * faster), min(0.25, of_many * faster)
