@@ -52,6 +52,33 @@ def knobs(
 
 
 @app.command()
+def optimizers(
+    methods: Annotated[list[str] | None, typer.Argument(help="Methods of nevergrad; all of them if left out.")] = None,
+    num_knobs: Annotated[int, typer.Option("--knobs", min=1, help="Knobs to search.")] = 57,
+    population_size: Annotated[int, typer.Option("--population", min=2, help="Candidates a generation.")] = 16,
+    as_json: JsonOption = False,
+) -> None:
+    """Try which of nevergrad's optimizers can search here, and say why others cannot.
+
+    Each is tried on a few generations, twice, so all of them take some minutes.
+
+    Example:  trimpot optimizers DE PSO TBPSA --knobs 114
+    """
+    from ..optimizers.nevergrad_probe import listing
+
+    rows = listing(num_knobs, population_size, methods=methods or ())
+    if as_json:
+        print_json([{"name": f"nevergrad:{row.method}", "reason": row.reason, "seconds": row.seconds} for row in rows])
+        return
+    console, able, count = Console(highlight=False), 0, 0
+    for row in rows:
+        count, able = count + 1, able + (row.reason is None)
+        said = f"{row.seconds:.3f} s a generation" if row.reason is None else f"[dim]it {escape(row.reason)}[/]"
+        console.print(f"nevergrad:{row.method}  {said}")
+    console.print(f"{able} of {count} can search {num_knobs} knobs with {population_size} candidates a generation")
+
+
+@app.command()
 def sites(
     classes: Annotated[list[str] | None, typer.Argument(help="Transformer classes; all of them if left out.")] = None,
 ) -> None:

@@ -52,7 +52,7 @@ def show(
     if as_json:
         print_json(found)
         return
-    from ..reports.console import duration, print_result
+    from ..reports.console import duration, print_alarms, print_result
 
     console = Console(highlight=False)
     console.print(f"[bold]{escape(found['run'])}[/]  {found['status']}, begun {found['created']}")
@@ -61,6 +61,7 @@ def show(
     if found["outcome"]:
         print_result(console, found)
     else:
+        print_alarms(console, found)
         console.print(f"{found['num_images']:,} images in {duration(found['seconds'])} so far")
         if found["error"]:
             console.print(f"stopped: {escape(found['error'])}")

@@ -79,7 +79,8 @@ def assemble(
 
     def optimizer(space: KnobSpace, start: Vector) -> Optimizer:
         part = config.optimizer
-        made = plugins.make("optimizers", part.name, part.options, space, start=start, seed=config.seed)
+        options = {**_evaluations(config, plugins), **part.options}
+        made = plugins.make("optimizers", part.name, options, space, start=start, seed=config.seed)
         assert isinstance(made, Optimizer), f"optimizer {part.name!r} made a {type(made).__name__}"
         return made
 
@@ -113,6 +114,17 @@ def _statistics(adapter: Adapter, plugins: Plugins) -> Mapping[str, Objective]:
     if adapter.makes != "image":
         return {}
     return {name: plugins.make("objectives", name, {}) for name in STATISTICS}
+
+
+def _evaluations(config: Config, plugins: Plugins) -> dict[str, int]:
+    """The candidates that will be asked for in all, for an optimizer that wants to know and where it is known."""
+    part = config.optimizer
+    if "budget" not in plugins.options("optimizers", part.name):
+        return {}
+    if config.budget.images is not None:
+        return {"budget": config.budget.images // config.bucket_size}
+    size = part.options.get("population_size")
+    return {"budget": config.generations * size} if isinstance(size, int) else {}
 
 
 def _start(source: str, adapter: Adapter) -> Setting:

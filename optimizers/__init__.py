@@ -22,19 +22,21 @@ def make_cma_es(
     seed: int,
     sigma0: Sigma0 = 0.25,
     population_size: PopulationSize | None = None,
+    population_factor: Annotated[int, Field(ge=1)] = 1,
     diagonal: bool = False,
     mirrored: bool = False,
     average: bool = True,
 ) -> Optimizer:
     """CMA-ES by pycma, with the paper's defaults: sigma0 0.25, population size 4 + floor(3 ln d)."""
     from .cma_es import CmaEs
+    from .population import default_population_size
 
     return CmaEs(
         space,
         start=start,
         seed=seed,
         sigma0=sigma0,
-        population_size=population_size,
+        population_size=population_size or population_factor * default_population_size(len(space)),
         diagonal=diagonal,
         mirrored=mirrored,
         average=average,

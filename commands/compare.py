@@ -1,0 +1,210 @@
+"""Comparing optimizers and protocols on one knob space."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ..engine.errors import ConfigError, TrimpotError
+from .app import FOLDER, JsonOption, StoreOption, app, print_json
+
+if TYPE_CHECKING:
+    from ..comparison.design import Design
+    from ..comparison.page import Files
+    from ..comparison.summary import Summary
+    from ..storage import SqliteStore
+
+
+@app.command()
+def compare(
+    source: Annotated[
+        str, typer.Argument(help="A preset or configuration with --contender; else a comparison's file or name.")
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="With --contender: dotted keys, for all contenders.")
+    ] = None,
+    contender: Annotated[
+        list[str] | None, typer.Option("-c", "--contender", help="A protocol's or an optimizer's name; at least two.")
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="With --contender: runs of each.")] = 5,
+    images: Annotated[
+        int | None, typer.Option("--images", min=1, help="With --contender: images of search of every run.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="With --contender: prefix of the comparison's name.")
+    ] = None,
+    reports: Annotated[bool, typer.Option("--reports", help="Write a report of every run too.")] = False,
+    look: Annotated[bool, typer.Option("--look", help="Only write the page of what there is; run nothing.")] = False,
+    store: StoreOption = FOLDER,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare optimizers and protocols over several seeds at equal images, with statistics; goes on where it stopped.
+
+    Example:  trimpot compare shapes --contender cma-es --contender random --seeds 5 --images 4000
+    """
+    from ..comparison.page import write_comparison
+    from ..comparison.progress import ComparisonProgress
+    from ..comparison.running import compare as work_on
+    from ..storage import SqliteStore
+
+    given = {"overrides": overrides, "contender": contender, "images": images, "name": name}
+    design = _design(source, store, seeds, given)
+    console = Console(stderr=as_json, highlight=False)
+    if look:
+        comparison, failed = _existing(design, store), False
+    else:
+        progress = ComparisonProgress(console)
+        try:
+            with progress:
+                worked = work_on(
+                    design, store, progress, illustrated=reports, command=_command(source, seeds, given, store)
+                )
+        except KeyboardInterrupt:
+            typer.echo(f"\ntrimpot: stopped; nothing is lost{_hint(progress.comparison, store)}", err=True)
+            raise typer.Exit(130) from None
+        except TrimpotError as error:
+            error.args = (f"{error}{_hint(progress.comparison, store)}",)
+            raise
+        comparison, failed = worked.comparison, bool(worked.failures)
+    with SqliteStore(store, create=False) as opened:
+        if reports:
+            _write_missing_reports(opened, comparison)
+        summary, files = write_comparison(opened, comparison)
+    if as_json:
+        from ..comparison.machine import as_json as for_programs
+
+        print_json({**for_programs(summary), "page": str(files.page), "table": str(files.table)})
+    else:
+        _print(console, summary, files)
+    if failed and not summary.num_finished:
+        raise typer.Exit(1)
+
+
+def _design(source: str, store: Path, seeds: int, given: dict[str, Any]) -> Design:
+    """What is asked: by options, by the name of a comparison in the store, or by a file."""
+    from ..comparison.design import read_design
+
+    if given["contender"]:
+        return _asked(source, seeds, given)
+    known = _known(store)
+    if source in known:
+        found: Design = known[source]()
+        return found
+    if stray := [f"--{key}" for key in ("images", "name") if given[key]]:
+        raise ConfigError(f"{stray[0]} goes with --contender; name at least two contenders, or set it in {source}")
+    if given["overrides"]:
+        raise ConfigError(f"overrides go with --contender; set {given['overrides'][0]!r} in {source} under 'overrides'")
+    return read_design(source)
+
+
+def _asked(source: str, seeds: int, given: dict[str, Any]) -> Design:
+    from ..comparison.design import make_design
+    from ..engine.config import load_config
+
+    if given["images"] is None:
+        raise ConfigError("say how many images every search may take: --images 4000")
+    names = given["contender"]
+    shared = load_config(source, given["overrides"] or [])
+    title = given["name"] or f"compare-{Path(source).stem}"
+    return make_design(
+        {
+            "name": title,
+            "config": shared.model_dump(mode="json"),
+            "contenders": names,
+            "seeds": seeds,
+            "images": given["images"],
+        },
+        "--contender",
+    )
+
+
+def _known(store: Path) -> dict[str, Any]:
+    """Comparisons in the store, by name."""
+    from functools import partial
+
+    from ..comparison.results import design_of
+    from ..storage import Comparisons, SqliteStore
+    from ..storage.store import FILE_NAME
+
+    if not (store / FILE_NAME).exists():
+        return {}
+    with SqliteStore(store, create=False) as opened:
+        comparisons = Comparisons(opened)
+        return {name: partial(design_of, comparisons.get(name)) for name in comparisons.names()}
+
+
+def _existing(design: Design, store: Path) -> str:
+    from ..storage import Comparisons, SqliteStore
+
+    with SqliteStore(store, create=False) as opened:
+        row = Comparisons(opened).find(design.identity)
+    if row is None:
+        raise ConfigError(f"nothing of this comparison is in {store}; leave out --look to begin it")
+    return row.id
+
+
+def _write_missing_reports(opened: SqliteStore, comparison: str) -> None:
+    """Reports of runs that had finished before they were asked for; such have no pictures."""
+    from ..reports import write_report
+    from ..session import Files as RunFiles
+    from ..storage import Comparisons
+
+    for run in Comparisons(opened).members(comparison).values():
+        files = RunFiles.of(opened.run_folder(run))
+        if opened.run(run).outcome is not None and not files.report.exists():
+            write_report(opened, run, files)
+
+
+def _command(source: str, seeds: int, given: dict[str, Any], store: Path) -> str:
+    """What was typed, to be kept with the comparison."""
+    words = ["trimpot", "compare", source, *(given["overrides"] or [])]
+    for label in given["contender"] or []:
+        words += ["--contender", label]
+    if given["contender"]:
+        words += ["--seeds", str(seeds), "--images", str(given["images"])]
+    if given["name"]:
+        words += ["--name", given["name"]]
+    return shlex.join(words) + _where(store)
+
+
+def _where(store: Path) -> str:
+    return "" if store == FOLDER else f" --store {shlex.quote(str(store))}"
+
+
+def _hint(comparison: str | None, store: Path) -> str:
+    """How to go on, if there is a comparison to go on with."""
+    return f"; go on with `trimpot compare {comparison}{_where(store)}`" if comparison else ""
+
+
+def _print(console: Console, summary: Summary, files: Files) -> None:
+    from ..comparison.summary import SHARES
+    from ..comparison.words import failures, headline, interval_text, verdict
+
+    console.print(f"\n[bold]{escape(headline(summary))}[/]")
+    for sentence in filter(None, (verdict(summary), *failures(summary))):
+        console.print(escape(sentence))
+    if summary.gains:
+        table = Table(box=None, pad_edge=False)
+        table.add_column("contender")
+        targets = summary.target(SHARES[0]) is not None
+        headings = [f"to {share:.0%}" for share in SHARES] if targets else []
+        for heading in ("seeds", "gain", *headings):
+            table.add_column(heading, justify="right", no_wrap=heading.startswith("gain"))
+        for label, found in summary.gains.items():
+            row = [escape(label), str(len(summary.results.of(label))), escape(interval_text(found))]
+            for share in SHARES if targets else ():
+                expected = summary.expected(label, share)
+                row.append(f"{expected[0]:,.0f}" if expected and expected[1] else "never")
+            table.add_row(*row)
+        console.print(table)
+        told = "gain: interquartile mean of seeds on test prompts, with its 95 % interval"
+        if targets:
+            told += "; to 50%: expected images to half the way from the neutral score to the best reached"
+        console.print(told, style="dim")
+    console.print(f"\npage   {escape(str(files.page))}\ntable  {escape(str(files.table))}", soft_wrap=True)

@@ -1,0 +1,73 @@
+"""Scoring kept images with a reward that came later."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from .app import FOLDER, JsonOption, PartOptions, StoreOption, app, print_json
+
+if TYPE_CHECKING:
+    from ..reports.watched import Moved
+
+
+@app.command()
+def rescore(
+    run: Annotated[str, typer.Argument(help="The run's name.")],
+    objective: Annotated[str, typer.Option("--objective", help="An objective's name; `trimpot plugins` lists them.")],
+    option: PartOptions = None,
+    store: StoreOption = FOLDER,
+    as_json: JsonOption = False,
+) -> None:
+    """Score the images that a run kept with a reward it did not have; its report shows the result.
+
+    Example:  trimpot rescore shapes-1 --objective jpeg-size
+    """
+    from dataclasses import asdict
+
+    from rich.progress import Progress
+
+    from ..engine.config import parse_options
+    from ..reports.facts import decimals_for
+    from ..reports.words import gain_text
+    from ..rescoring import rescore as score_kept
+
+    console = Console(stderr=as_json, highlight=False)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("scoring", total=None)
+        found = score_kept(
+            run,
+            objective,
+            parse_options(option or []),
+            store,
+            lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    if as_json:
+        print_json(found.to_json())
+        return
+    console.print(
+        f"[bold]{escape(found.objective)}[/] on the images that {escape(found.run)} kept, "
+        f"{found.num_images} validation images of every setting"
+    )
+    table = Table(box=None, pad_edge=False)
+    for heading in ("after generation", "neutral", "calibrated", "change", ""):
+        table.add_column(heading, justify="right")
+
+    def add(title: str, moved: Moved, remark: str) -> None:
+        decimals = decimals_for(moved.change.high - moved.change.low)
+        numbers = [f"{value:.{decimals}f}" for value in (moved.neutral, moved.calibrated)]
+        table.add_row(title, *numbers, gain_text(asdict(moved.change), decimals), remark)
+
+    for check in found.checks:
+        add(str(check.generation), check.moved, "chosen" if check.chosen else "")
+    if found.test:
+        add("test", found.test, f"{found.test.change.num_images} images")
+    console.print(table)
+    if not any(check.chosen for check in found.checks):
+        console.print("the run has chosen its neutral setting, or images of its choice were not kept")
+    if found.num_lacking:
+        console.print(f"the images of {found.num_lacking} recommendations were not kept")
