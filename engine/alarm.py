@@ -3,6 +3,10 @@
 Watched rewards must not fall; cheap statistics of the images must not move far in either direction. What counts is
 the paired change on the validation outputs against the neutral setting's, and only a change that is both beyond its
 noise and large against the spread of that score from output to output.
+
+The thresholds are set by `benchmarks/alarm.py`: at checks where the score had risen, no statistic of ten honest runs
+moved by more than 0.48 standard deviations; a reward for darkness moved one by 0.90, and a watched reward by -1.62, and
+a reward for bytes moved one by 10.2.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from .stopping import is_better
 Watch = Literal["falls", "moves"]
 RISE = 0.05  # one-sided level at which the optimised score counts as risen
 SIGNIFICANCE = 0.001  # one-sided level at which something watched counts as moved
-LARGE: Mapping[Watch, float] = {"falls": 0.25, "moves": 1.0}  # in standard deviations between neutral outputs
+LARGE: Mapping[Watch, float] = {"falls": 0.25, "moves": 0.7}  # in standard deviations between neutral outputs
 SPREADS: Mapping[Watch, tuple[float, float]] = {"falls": (0.0, np.inf), "moves": (0.05, 0.25)}
 NO_SPREAD = 9.9  # what a movement counts where neutral outputs all have the same score
 

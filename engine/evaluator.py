@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from threading import Thread
 
 import numpy as np
@@ -97,7 +98,7 @@ class Evaluator:
                     continue
                 known = {index: self.store.find(keys[index]) for index in chunk}
                 if None not in known.values():
-                    hand_over(lambda known=known: {index: each for index, each in known.items() if each is not None})
+                    hand_over(partial(_without_none, known))
                 else:  # the whole chunk again, so that a resumed run computes in the batches it always had
                     outputs, seconds = self._generate(
                         adapter, population[chunk.start : chunk.stop], bucket, places[chunk.start]
@@ -221,6 +222,10 @@ def _in_thread(work: Callable[[], Made]) -> Future[Made]:
 
     Thread(target=run, name="scoring", daemon=True).start()
     return future
+
+
+def _without_none(known: Mapping[int, Evaluation | None]) -> Made:
+    return {index: each for index, each in known.items() if each is not None}
 
 
 def _chunks(num_candidates: int, size: int) -> list[range]:

@@ -174,7 +174,8 @@ def square_on_pil(picture: Image.Image, size: int, how: Image.Resampling = Image
     resized = picture.resize((int(size * width / short), int(size * height / short)), how)
     left, top = (resized.width - size) // 2, (resized.height - size) // 2
     cut = resized.crop((left, top, left + size, top + size))
-    return np.asarray(cut, dtype=np.float64).transpose(2, 0, 1) / 255
+    pixels: Array = np.asarray(cut, dtype=np.float64).transpose(2, 0, 1) / 255
+    return pixels
 
 
 def normalized(pixels: Array, mean: Sequence[float] = CLIP_MEAN, std: Sequence[float] = CLIP_STD) -> Array:
@@ -191,7 +192,8 @@ def cubic(x: Array) -> Array:
 
 def triangle(x: Array) -> Array:
     """The bilinear kernel, one wide to either side."""
-    return np.maximum(1 - np.abs(x), 0.0)
+    height: Array = np.maximum(1 - np.abs(x), 0.0)
+    return height
 
 
 def resampling(old: int, new: int, kernel: Callable[[Array], Array], reach: float) -> Array:

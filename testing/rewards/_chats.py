@@ -184,7 +184,8 @@ def places(ids: list[int], slot: int, grid: tuple[int, int]) -> Array:
         began = ids.index(slot)
         found.append((began, began + row, began + column))
         following = began + max(grid)
-    return np.array(found, dtype=np.float64).T
+    positions: Array = np.array(found, dtype=np.float64).T
+    return positions
 
 
 def decoded(model: Any, embeddings: Array, positions: Array) -> Array:
@@ -197,7 +198,8 @@ def decoded(model: Any, embeddings: Array, positions: Array) -> Array:
     turns = np.exp(1j * positions[axis].T * speeds)[:, None]
 
     def norm(x: Array, name: str) -> Array:
-        return x / np.sqrt((x**2).mean(-1, keepdims=True) + text.rms_norm_eps) * state[name]
+        normed: Array = x / np.sqrt((x**2).mean(-1, keepdims=True) + text.rms_norm_eps) * state[name]
+        return normed
 
     def turned(x: Array) -> Array:
         pairs = (x[..., : size // 2] + 1j * x[..., size // 2 :]) * turns

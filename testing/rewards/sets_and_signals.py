@@ -80,7 +80,7 @@ def dino(folder: Path) -> float:
         differences.append(abs(scores[begin::2].mean() - _published(1 - cosines)))
         others = [np.mean([1 - cosines[i, j] for j in range(_SET) if j != i]) for i in range(_SET)]
         differences.append(float(np.abs(scores[begin::2] - others).max()))
-    return max(differences)
+    return float(max(differences))
 
 
 _ALEXNET = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 10: (256, 256, 3)}
@@ -116,7 +116,7 @@ def lpips(folder: Path) -> float:
         differences.append(abs(scores[begin::2].mean() - _published(distances)))
         others = [np.mean([distances[i, j] for j in range(_SET) if j != i]) for i in range(_SET)]
         differences.append(float(np.abs(scores[begin::2] - others).max()))
-    return max(differences)
+    return float(max(differences))
 
 
 def _lpips(heads: dict[str, Array], first: list[Array], second: list[Array]) -> float:
@@ -183,7 +183,7 @@ def _statistic(name: str, picture: Image.Image) -> float:
     if name == "saturation":
         return sum(colorsys.rgb_to_hsv(*pixel)[1] for row in rows for pixel in row) / len(flat)
     marked = [luma < 0.1 if name == "dark-share" else luma > 0.9 for luma in flat]
-    return sum(marked) / len(marked)
+    return float(sum(marked) / len(marked))
 
 
 PROOFS = (
