@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from ..engine.bucket import Bucket
-from ..engine.errors import ConfigError
+from ..engine.errors import ConfigError, near_misses
 from ..engine.evaluation import Evaluation, weighted_sum
 from ..engine.hooks import Register, hookimpl
 from ..engine.seams import Combination
@@ -36,20 +37,22 @@ class Weighted(Combination):
 
 
 class WinRate(Combination):
-    """The expected rate of wins against the neutral model's outputs of the same prompt (CaPO, section 3.1).
+    """The expected rate of wins against the neutral model's outputs of the same prompt (CaPO, arXiv 2502.02588).
 
-    An output's calibrated reward is the mean Bradley-Terry probability sigmoid((R(x) - R(y)) / temperature) over a
-    pool of outputs y; CaPO takes the prompt's other outputs as the pool, here it is frozen: the neutral model's. It
-    lies in [0, 1] whatever the scale of R, so rewards can be averaged, and is invariant to shifts of R, monotone in
-    it, and not invariant to its scale: give a reward whose differences are small a small temperature.
+    CaPO's win-rate calibrated reward of an output x is the mean of the Bradley-Terry probability
+    sigmoid(R(x) - R(y)) over outputs y of the reference model for the same prompt: the N - 1 others of the N that are
+    compared. Here the y are a pool that never changes, outputs of the neutral model, and the difference is divided by
+    a temperature, which is 1 in CaPO. As there, several rewards are averaged. A rate lies in [0, 1] whatever the
+    reward, does not change when the reward is shifted, and grows with it; but it does change when the reward is
+    multiplied: give one whose differences are small a small temperature.
 
     Args:
         weights: Objective name to its share in the average; positive.
         references: Neutral outputs a prompt.
-        temperature: Of every reward, or by objective.
+        temperature: Of every reward, or by objective, 1 where none is given; in units of the score.
 
     Raises:
-        ConfigError: If a weight is negative or a temperature belongs to no objective.
+        ConfigError: If a weight is negative, or a temperature is not positive or belongs to no optimised objective.
     """
 
     def __init__(
@@ -59,11 +62,19 @@ class WinRate(Combination):
         self.references = references
         for name, weight in self.weights.items():
             if weight < 0:
-                raise ConfigError(f"winrate: objective {name!r} has weight {weight:g}; weights must be positive here")
+                raise ConfigError(
+                    f"objective {name!r} has weight {weight:g}, but shares in an average of win rates are positive; "
+                    f"choose another combination than winrate, or turn the objective round"
+                )
         given = temperature if isinstance(temperature, Mapping) else dict.fromkeys(self.weights, temperature)
-        for name in given:
+        for name, value in given.items():
+            if not 0 < value < math.inf:
+                raise ConfigError(f"combine.temperature of {name!r} is {value:g}; it must be positive and finite")
             if name not in self.weights:
-                raise ConfigError(f"winrate: temperature names {name!r}, which is not among the optimised objectives")
+                raise ConfigError(
+                    f"combine.temperature names {name!r}, which is not among the optimised objectives; "
+                    f"{near_misses(name, self.weights)}"
+                )
         self.temperature = {name: float(given.get(name, 1.0)) for name in self.weights}
 
     def pool(self, bucket: Bucket) -> Bucket:
@@ -89,7 +100,7 @@ class WinRate(Combination):
 
 
 def win_rate(scores: Values, others: Values, temperature: float = 1.0) -> Values:
-    """Expected Bradley-Terry rate of wins (CaPO, equation of the calibrated reward).
+    """Expected Bradley-Terry rate of wins: CaPO's calibrated reward, (1/M) sum_j sigmoid((R(x) - R(y_j)) / T).
 
     Args:
         scores: Shape (num_outputs,).
@@ -101,19 +112,20 @@ def win_rate(scores: Values, others: Values, temperature: float = 1.0) -> Values
     """
     from scipy.special import expit
 
-    rates: Values = expit((scores[:, None] - others) / temperature).mean(axis=1)
+    with np.errstate(over="ignore"):  # a difference far beyond a tiny temperature is a certain win
+        rates: Values = expit((scores[:, None] - others) / temperature).mean(axis=1)
     return rates
 
 
 class Pareto(Weighted):
     """Non-dominated rank of a generation's candidates, and crowding within a rank (NSGA-II, Deb et al. 2002).
 
-    The optimizer is told ranks; held-out settings are compared by the weighted sum, whose signs also say which way
-    each objective is meant.
+    A candidate dominates another if no mean score of its is worse and one is better; of a weight, the sign alone says
+    which way is better. Held-out settings are compared by the weighted sum.
     """
 
     def fitness(self, evaluations: Sequence[Evaluation], pool: Evaluation | None) -> Values:
-        """Minus the rank, plus a share below 1 for standing apart. See `Combination.fitness`."""
+        """Minus the rank, plus a share for standing apart. See `pareto_fitness` and `Combination.fitness`."""
         signs = {name: np.sign(weight) for name, weight in self.weights.items()}
         points = np.array([[sign * np.mean(each.scores[name]) for name, sign in signs.items()] for each in evaluations])
         return pareto_fitness(points)
@@ -126,8 +138,8 @@ def pareto_fitness(points: Values) -> Values:
         points: Shape (num_points, num_objectives).
 
     Returns:
-        Shape (num_points,): minus the non-dominated rank, plus crowding / (1 + crowding) of the point within its
-        rank, so that a dominating point is always above those it dominates.
+        Shape (num_points,): minus the non-dominated rank, from 0, plus 0.5 crowding / (1 + crowding) of the point
+        within its rank. A dominating point is at least 0.5 above those it dominates, and equal points are equal.
     """
     import moocore
 
@@ -136,12 +148,14 @@ def pareto_fitness(points: Values) -> Values:
     for rank in np.unique(ranks):
         members = np.flatnonzero(ranks == rank)
         crowding[members] = crowding_distance(points[members])
-    apart = np.where(np.isinf(crowding), 1.0, crowding / (1 + crowding))
-    return -ranks + 0.5 * apart
+    return -ranks + 0.5 * (1 - 1 / (1 + crowding))
 
 
 def crowding_distance(points: Values) -> Values:
     """How far apart each point's neighbours are, summed over objectives (Deb et al. 2002, section III-B).
+
+    Where points share a coordinate, neighbours are the next larger and smaller coordinates, so that the order in
+    which points come decides nothing.
 
     Args:
         points: Shape (num_points, num_objectives), of one rank.
@@ -151,11 +165,11 @@ def crowding_distance(points: Values) -> Values:
     """
     distance = np.zeros(len(points))
     for column in points.T:
-        order = np.argsort(column, kind="stable")
-        width = column[order[-1]] - column[order[0]]
-        distance[order[[0, -1]]] = np.inf
-        if width > 0:
-            distance[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / width
+        levels, level = np.unique(column, return_inverse=True)
+        if len(levels) > 1:
+            gaps = np.full(len(levels), np.inf)
+            gaps[1:-1] = (levels[2:] / 2 - levels[:-2] / 2) / (levels[-1] / 2 - levels[0] / 2)
+            distance += gaps[level]
     return distance
 
 
@@ -163,14 +177,16 @@ class Constrained(Weighted):
     """The weighted sum, while other objectives must not fall below the neutral model's.
 
     A candidate's shortfall in each of those, against the neutral model on the same prompts and seeds and in standard
-    deviations between its outputs, is taken off its fitness; a setting that falls short on the validation prompts
-    cannot be chosen.
+    deviations between its outputs, is taken off its fitness. Beside the best neutral setting on the validation prompts,
+    a setting that falls short cannot be chosen, whatever its value; the neutral setting always can.
 
     Args:
         weights: Objective name to its weight.
         floors: Objectives that must not fall, with how much they must gain (negative: may lose), in their own unit.
         penalty: What a standard deviation of shortfall costs, in standard deviations of the neutral values.
     """
+
+    pool_in_search_only = True
 
     def __init__(self, weights: Mapping[str, float], floors: Mapping[str, float], penalty: float) -> None:
         super().__init__(weights)
@@ -235,7 +251,7 @@ def make_pareto(weights: Mapping[str, float]) -> Combination:
 def make_constrained(
     weights: Mapping[str, float],
     *,
-    floors: dict[str, float],
+    floors: Annotated[dict[str, FiniteFloat], Field(min_length=1)],
     penalty: Annotated[float, Field(gt=0)] = 10.0,
 ) -> Combination:
     """The weighted sum, while the objectives named in floors must not fall below the neutral model's."""

@@ -106,7 +106,7 @@ class ProgressWatcher(Watcher):
 
     def alarm_raised(self, run: Run, alarm: Alarm) -> None:
         """Say at once what has moved away."""
-        self._console.print(f"[bold red]alarm[/] {escape(str(alarm))}")
+        self._console.print(f"[bold red]ALARM:[/] {escape(str(alarm))}")
 
     def _show(self) -> None:
         if self._task is not None:
@@ -144,13 +144,15 @@ def print_result(console: Console, summary: Mapping[str, Any]) -> None:
         f"{comparisons[0]['neutral']:.3f}, calibrated {comparisons[0]['calibrated']:.3f}"
         + ("" if gain["low"] > 0 else "  [yellow](no gain beyond noise)[/]")
     )
+    print_alarms(console, summary)
     if len(comparisons) > 1:
         console.print(steps_table(comparisons))
     console.print(
         f"stopped: {escape(summary['stop_reason'])}; {summary['num_images']:,} images in {duration(summary['seconds'])}"
     )
     console.print(
-        f"calibration  {escape(summary['calibration'])}\nreport       {escape(summary['report'])}",
+        f"calibration  {escape(summary['calibration'])}\n"
+        f"report       {escape(summary['report'] or 'trimpot report ' + summary['run'])}",
         soft_wrap=True,
     )
     if steps:
@@ -158,6 +160,17 @@ def print_result(console: Console, summary: Mapping[str, Any]) -> None:
             f"\napply it     [bold]trimpot.load_calibration(pipe, {summary['calibration']!r})[/]",
             soft_wrap=True,
         )
+
+
+def print_alarms(console: Console, summary: Mapping[str, Any]) -> None:
+    """Print what moved away while the optimised score rose.
+
+    Args:
+        console: Where to write.
+        summary: Of `session.summary`.
+    """
+    for alarm in summary["alarms"]:
+        console.print(f"[bold red]ALARM:[/] {escape(alarm['text'])}")
 
 
 def steps_table(comparisons: Sequence[Mapping[str, Any]]) -> Table:

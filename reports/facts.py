@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..engine.evaluation import Evaluation, Place
+from ..engine.alarm import Alarm, Watch
+from ..engine.errors import TrimpotError
+from ..engine.evaluation import COMBINED, Evaluation, Place
 from ..engine.knobs import Setting
-from ..engine.statistics import Gain, paired_gain
+from .watched import Moved, Pair, alarms_in, checks_of, movements, neutral_of, places_of, rescored_in, watched_in
 
 if TYPE_CHECKING:
     from ..storage.store import RunRow, SqliteStore
@@ -27,11 +29,15 @@ class Generation(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """A setting's validation score after so many generations; after none it is the neutral setting's."""
+    """A setting's validation score after so many generations; after none it is the neutral setting's.
+
+    It is admitted if the run's combination of objectives lets it be chosen.
+    """
 
     number: int
     score: float
     setting: Setting
+    admitted: bool = True
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,10 @@ class Facts:
         chosen: The best check so far that the search recommended, or the outcome's.
         comparisons: Neutral against calibrated by number of steps; empty until the run has finished.
         pair: Both sides on the test bucket at the calibrated steps, or None.
+        validation_pair: Both sides on the validation bucket, or None.
+        watched: What was watched beside the score, and for what.
+        alarms: What it set off.
+        rescores: Reward to its scores of the kept neutral and calibrated outputs, by stage.
         sizes: Prompts on which training, validation and test scores were taken, by stage.
     """
 
@@ -61,7 +71,11 @@ class Facts:
     reference: float | None
     chosen: Judged | None
     comparisons: Sequence[Mapping[str, Any]]
-    pair: tuple[Evaluation, Evaluation] | None
+    pair: Pair | None
+    validation_pair: Pair | None
+    watched: Mapping[str, Watch]
+    alarms: Sequence[Alarm]
+    rescores: Mapping[str, Mapping[str, Moved]]
     sizes: Mapping[str, int]
 
     @property
@@ -86,24 +100,25 @@ class Facts:
     def decimals(self) -> int:
         """Decimals that scores deserve: two significant digits of the gain's interval."""
         gain = self.comparisons[0]["gain"] if self.comparisons else None
-        width = gain["high"] - gain["low"] if gain else 0.0
-        if width <= 0:
-            return 3
-        return min(max(1 - math.floor(math.log10(width)), MIN_DECIMALS), MAX_DECIMALS)
+        return decimals_for(gain["high"] - gain["low"]) if gain else 3
 
-    def objective_gains(self) -> dict[str, tuple[float, float, Gain]]:
-        """Every objective on its own on the test bucket: neutral, calibrated and gain; watched ones too."""
-        if self.pair is None:
-            return {}
-        before, after = self.pair
-        return {
-            name: (
-                math.fsum(before.scores[name]) / len(before.bucket),
-                math.fsum(after.scores[name]) / len(after.bucket),
-                paired_gain(after.scores[name], before.scores[name]),
-            )
-            for name in before.scores
-        }
+    @property
+    def combined(self) -> str:
+        """The name of the combination that was optimised."""
+        return str(self.row.config.get("combine", {}).get("name", "weighted"))
+
+    def objective_gains(self) -> dict[str, Moved]:
+        """What is optimised and every reward of it on the test bucket; a combination under its own name."""
+        rewards = [name for name in self.row.config["objectives"] if self.pair and name in self.pair[0].scores]
+        combined = movements(self.pair, [COMBINED]).get(COMBINED)
+        return {**({self.combined: combined} if combined else {}), **movements(self.pair, rewards)}
+
+
+def decimals_for(width: float) -> int:
+    """Decimals that show two significant digits of an interval's width."""
+    if width <= 0:
+        return 3
+    return min(max(1 - math.floor(math.log10(width)), MIN_DECIMALS), MAX_DECIMALS)
 
 
 def gather(store: SqliteStore, run_id: str) -> Facts:
@@ -113,20 +128,18 @@ def gather(store: SqliteStore, run_id: str) -> Facts:
         StoreError: If there is none of this name.
     """
     row = store.run(run_id)
-    rewards = row.config["objectives"]
-    # the store keeps scores; what they weigh belongs to the run
-    weights = {name: reward["weight"] for name, reward in rewards.items() if reward["weight"]}
-    places = {place: replace(evaluation, weights=weights) for place, evaluation in store.evaluations(run_id)}
-    outcome = row.outcome
-    grids, best = _grids(places, outcome)
+    places, outcome = places_of(store, row), row.outcome
+    grids, best = _grids(places, outcome), neutral_of(places)
     reference = places.get(Place("reference", 0, 0))
-    neutral = outcome["baseline"]["setting"] if outcome else (reference.setting if reference else best)
-    checks = _checks(places, grids, neutral)
-    recommended = [check for check in checks if check.number]
+    neutral = outcome["baseline"]["setting"] if outcome else (best.setting if best else None)
+    checks = _checks(places, grids, neutral, _refused(row, places))
+    recommended = [check for check in checks if check.number and check.admitted]
     chosen = max(recommended, key=lambda check: check.score, default=None)
     if outcome:
         chosen = Judged(outcome["chosen"]["generation"], outcome["chosen"]["score"], outcome["calibrated"])
     before, after = (places.get(Place("test", 0, position)) for position in (0, 1))
+    watched = watched_in(places, row.config["objectives"])
+    judged = checks_of(places).get(chosen.number) if chosen and chosen.number else None
     return Facts(
         row=row,
         totals=store.totals(run_id),
@@ -138,6 +151,10 @@ def gather(store: SqliteStore, run_id: str) -> Facts:
         chosen=chosen,
         comparisons=outcome["comparisons"] if outcome else (),
         pair=(before, after) if before and after else None,
+        validation_pair=(best, judged) if best and judged else None,
+        watched=watched,
+        alarms=alarms_in(places, watched),
+        rescores=rescored_in(store, run_id, places, chosen.number) if chosen else {},
         sizes={
             "training": row.config["bucket_size"],
             "validation": row.config["validation"]["num_prompts"],
@@ -162,11 +179,11 @@ def _checks(
     places: Mapping[Place, Evaluation],
     grids: Mapping[int | None, Mapping[str, float]],
     neutral: Setting | None,
+    refused: Iterable[int],
 ) -> list[Judged]:
     checks = [
-        Judged(place.generation, evaluation.fitness, evaluation.setting)
-        for place, evaluation in places.items()
-        if place.stage == "validation"
+        Judged(number, evaluation.fitness, evaluation.setting, number not in refused)
+        for number, evaluation in checks_of(places).items()
     ]
     first = next(iter(grids.values()), None)
     if first and neutral is not None:
@@ -174,10 +191,27 @@ def _checks(
     return checks
 
 
+def _refused(row: RunRow, places: Mapping[Place, Evaluation]) -> set[int]:
+    """Checks that the run's combination does not let be chosen; none where the combination cannot be had."""
+    from ..engine.plugins import plugins
+
+    neutral, config = neutral_of(places), row.config
+    if row.outcome:
+        return {check["generation"] for check in row.outcome["checks"] if not check.get("admitted", True)}
+    weights = {name: reward["weight"] for name, reward in config["objectives"].items() if reward["weight"]}
+    options = dict(config.get("combine", {"name": "weighted"}))
+    try:
+        combination = plugins().make("combinations", options.pop("name"), options, weights)
+    except TrimpotError:
+        return set()
+    checks = checks_of(places)
+    return {number for number, check in checks.items() if neutral and not combination.admits(check, neutral)}
+
+
 def _grids(
     places: Mapping[Place, Evaluation], outcome: Mapping[str, Any] | None
-) -> tuple[dict[int | None, Mapping[str, float]], Setting | None]:
-    """Scores of the neutral settings by steps and label, and the best of those at the calibrated steps.
+) -> dict[int | None, Mapping[str, float]]:
+    """Scores of the neutral settings by steps and label.
 
     Labels are the adapter's and reach the store with the outcome; before, settings are told apart by the
     knobs in which they differ.
@@ -186,15 +220,14 @@ def _grids(
     for place, evaluation in places.items():
         if place.stage == "baseline":
             tried.setdefault(place.generation, []).append(evaluation)
-    best = max(tried[0], key=lambda evaluation: evaluation.fitness).setting if 0 in tried else None
     if outcome:
-        return {each["num_steps"]: each["baseline"]["grid"] for each in outcome["comparisons"]}, best
+        return {each["num_steps"]: each["baseline"]["grid"] for each in outcome["comparisons"]}
     return {
         evaluations[0].num_steps: dict(
             zip(_labels(evaluations), (evaluation.fitness for evaluation in evaluations), strict=True)
         )
         for _, evaluations in sorted(tried.items())
-    }, best
+    }
 
 
 def _labels(evaluations: Iterable[Evaluation]) -> list[str]:

@@ -6,19 +6,16 @@ to the page, which knows whether it is light or dark. Names are escaped: plotly 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from .drawing import BLUE, GREY, LINES, TEAL, VIOLET, add_level, add_line, dress, new_figure
 from .facts import Facts
 from .knob_groups import group_knobs
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-TEAL, BLUE, GREY, VIOLET = "#149c8c", "#4f83dd", "#8b93a1", "#b07cc6"
-LINES = (TEAL, "#e0823d", BLUE, "#c9568c", VIOLET, "#8a9a2e", "#3aa0c9", "#a9745b")
-FONT = 'ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
 PANEL_HEIGHT, CROWDED_HEIGHT = 260, 150
 MAX_POINTS = 100  # in one panel; with more of them, lines hide each other
 MAX_LABELS = 40  # knobs without a depth that still fit with their names
@@ -44,21 +41,21 @@ def search_figure(facts: Facts) -> go.Figure | None:
     """Fitness by generation with the validation checks, and sigma on a second axis."""
     if not facts.generations and not facts.checks:
         return None
-    figure = _figure(340, "generations told", "score")
+    figure = new_figure(340, "generations told", "score")
     numbers = [each.number for each in facts.generations]
     best = [each.best for each in facts.generations]
-    _line(figure, numbers, best, "training, best candidate", BLUE, width=1, dash="dot", mode="lines")
-    _line(figure, numbers, [each.mean for each in facts.generations], "training, mean", BLUE, mode="lines")
-    _line(figure, [c.number for c in facts.checks], [c.score for c in facts.checks], "validation", TEAL, width=3)
+    add_line(figure, numbers, best, "training, best candidate", BLUE, width=1, dash="dot", mode="lines")
+    add_line(figure, numbers, [each.mean for each in facts.generations], "training, mean", BLUE, mode="lines")
+    add_line(figure, [c.number for c in facts.checks], [c.score for c in facts.checks], "validation", TEAL, width=3)
     if facts.checks and not facts.checks[0].number:
-        _level(figure, facts.checks[0].score, "neutral, validation")
+        add_level(figure, facts.checks[0].score, "neutral, validation")
     if facts.reference is not None:
         marker = {"symbol": "diamond-open", "size": 9, "color": GREY}
-        _line(figure, [0], [facts.reference], "neutral, first training bucket", GREY, mode="markers", marker=marker)
+        add_line(figure, [0], [facts.reference], "neutral, first training bucket", GREY, mode="markers", marker=marker)
     sigmas = [(each.number, each.sigma) for each in facts.generations if each.sigma is not None]
     if sigmas:
         x, y = (list(values) for values in zip(*sigmas, strict=True))
-        _line(figure, x, y, "sigma (right)", VIOLET, width=1.5, dash="dash", mode="lines", yaxis="y2")
+        add_line(figure, x, y, "sigma (right)", VIOLET, width=1.5, dash="dash", mode="lines", yaxis="y2")
         axis = {"overlaying": "y", "side": "right", "showgrid": False, "zeroline": False, "automargin": True}
         reach = [0, 1.1 * max(y)]  # from 0, so that halving looks like halving
         ticks = {"range": reach, "nticks": 5, "tickmode": "auto", "tickformat": ".2~g"}
@@ -98,7 +95,7 @@ def knobs_figure(facts: Facts) -> go.Figure | None:
             where: dict[str, Any] = (
                 {"row": branches.index(line) + 1, "col": place} if crowded else {"row": place, "col": 1}
             )
-            _line(
+            add_line(
                 figure, [depth for depth, _ in points], [facts.chosen.setting[name] for name in names],
                 escape(line), palette[line], width=1.5, marker={"size": 4 if crowded else 6, "color": palette[line]},
                 text=[escape(name) for name in names], hovertemplate="%{text}: %{y:.3f}<extra></extra>",
@@ -106,12 +103,12 @@ def knobs_figure(facts: Facts) -> go.Figure | None:
             )  # fmt: skip
             neutral = {facts.neutral[name] for name in names} if facts.neutral else set()
             if len(neutral) == 1 and (crowded or line == next(iter(lines))):
-                _level(figure, neutral.pop(), None, **where)
+                add_level(figure, neutral.pop(), None, **where)
     for kind, start in groups.starts.items():
         if start:  # where another kind of block begins
             figure.add_vline(start - 0.5, line={"color": GREY, "width": 1, "dash": "dot"}, opacity=0.6,
                              annotation={"text": escape(kind), "font": {"size": 11}})  # fmt: skip
-    _dress(figure, 90 + (CROWDED_HEIGHT if crowded else PANEL_HEIGHT) * rows, None, None)
+    dress(figure, 90 + (CROWDED_HEIGHT if crowded else PANEL_HEIGHT) * rows, None, None)
     figure.update_layout(legend={"x": 1, "xanchor": "right"})
     for row in range(1, rows + 1):
         figure.update_yaxes(title_text="value", row=row, col=1)
@@ -129,17 +126,17 @@ def singles_figure(facts: Facts) -> go.Figure | None:
     after = [facts.chosen.setting[name] for name in names]
     labels = [escape(name) for name in names]
     if len(names) > MAX_LABELS:
-        figure = _figure(340, "knob, in order", "value")
+        figure = new_figure(340, "knob, in order", "value")
         order = list(range(len(names)))
         hover: dict[str, Any] = {"text": labels, "hovertemplate": "%{text}: %{y:.4g}<extra></extra>"}
-        _line(figure, order, before, "neutral", GREY, mode="lines", dash="dash", **hover)
-        _line(figure, order, after, "calibrated", TEAL, mode="markers", **hover)
+        add_line(figure, order, before, "neutral", GREY, mode="lines", dash="dash", **hover)
+        add_line(figure, order, after, "calibrated", TEAL, mode="markers", **hover)
         return figure
-    figure = _figure(110 + 30 * len(names), "value", None)
+    figure = new_figure(110 + 30 * len(names), "value", None)
     for label, start, end in zip(labels, before, after, strict=True):
-        _line(figure, [start, end], [label, label], "", GREY, mode="lines", showlegend=False, hoverinfo="skip")
+        add_line(figure, [start, end], [label, label], "", GREY, mode="lines", showlegend=False, hoverinfo="skip")
     for title, values, colour in (("neutral", before, GREY), ("calibrated", after, TEAL)):
-        _line(figure, values, labels, title, colour, mode="markers", marker={"size": 11, "color": colour},
+        add_line(figure, values, labels, title, colour, mode="markers", marker={"size": 11, "color": colour},
               hovertemplate="%{y}: %{x:.4g}<extra>" + title + "</extra>")  # fmt: skip
     figure.update_yaxes(autorange="reversed", automargin=True, type="category")
     return figure
@@ -149,12 +146,12 @@ def steps_figure(facts: Facts) -> go.Figure | None:
     """Test scores of both sides by number of steps."""
     if len(facts.comparisons) < 2:
         return None
-    figure = _figure(330, "denoising steps", "test score")
+    figure = new_figure(330, "denoising steps", "test score")
     ordered = sorted(facts.comparisons, key=lambda each: each["num_steps"])
     steps = [str(each["num_steps"]) for each in ordered]
     gains = [each["gain"] for each in ordered]
     labels = [escape(each["baseline"]["label"]) for each in ordered]
-    _line(figure, steps, [each["neutral"] for each in ordered], "neutral at its best", GREY,
+    add_line(figure, steps, [each["neutral"] for each in ordered], "neutral at its best", GREY,
           text=labels, hovertemplate="%{text}: %{y:.4f}<extra>neutral</extra>")  # fmt: skip
     # The two sides are paired, so the interval that matters is the difference's: it is drawn on one side only.
     bars = {
@@ -162,7 +159,7 @@ def steps_figure(facts: Facts) -> go.Figure | None:
         "array": [gain["high"] - gain["mean"] for gain in gains],
         "arrayminus": [gain["mean"] - gain["low"] for gain in gains],
     }  # fmt: skip
-    _line(figure, steps, [each["calibrated"] for each in ordered], "calibrated", TEAL, width=2.5, error_y=bars)
+    add_line(figure, steps, [each["calibrated"] for each in ordered], "calibrated", TEAL, width=2.5, error_y=bars)
     figure.update_xaxes(type="category")
     return figure
 
@@ -171,7 +168,7 @@ def gains_figure(facts: Facts) -> go.Figure | None:
     """Gain with its interval by number of steps, and the calibrated few steps against neutral many."""
     if len(facts.comparisons) < 2:
         return None
-    figure = _figure(330, "denoising steps of the neutral side", "gain")
+    figure = new_figure(330, "denoising steps of the neutral side", "gain")
     ordered = sorted(facts.comparisons, key=lambda each: each["num_steps"])
     first = facts.comparisons[0]["num_steps"]
     kinds = (
@@ -185,11 +182,11 @@ def gains_figure(facts: Facts) -> go.Figure | None:
             "array": [gain["high"] - gain["mean"] for gain in gains],
             "arrayminus": [gain["mean"] - gain["low"] for gain in gains],
         }  # fmt: skip
-        _line(figure, [number + shift for number in range(len(ordered))], [gain["mean"] for gain in gains], title,
+        add_line(figure, [number + shift for number in range(len(ordered))], [gain["mean"] for gain in gains], title,
               colour, mode="markers", marker={"size": 10, "color": colour}, error_y=bars)  # fmt: skip
     figure.update_xaxes(tickvals=list(range(len(ordered))), ticktext=[str(each["num_steps"]) for each in ordered],
                         range=[-0.5, len(ordered) - 0.5])  # fmt: skip
-    _level(figure, 0.0, None)
+    add_level(figure, 0.0, None)
     return figure
 
 
@@ -198,7 +195,7 @@ def grid_figure(facts: Facts) -> go.Figure | None:
     grids = {steps: grid for steps, grid in facts.grids.items() if len(grid) > 1}
     if not grids:
         return None
-    figure = _figure(300, "neutral setting", "validation score")
+    figure = new_figure(300, "neutral setting", "validation score")
     values = {label: _last_number(label) for grid in grids.values() for label in grid}
     numeric = len({label.rpartition(" ")[0] for label in values}) == 1 and None not in values.values()
     if numeric:
@@ -214,22 +211,23 @@ def grid_figure(facts: Facts) -> go.Figure | None:
         }
         x = [values[label] if numeric else escape(label) for label in labels]
         title = f"{steps} steps" if steps else "neutral"
-        _line(figure, x, [grid[label] for label in labels], title, colour, marker=marker)
+        add_line(figure, x, [grid[label] for label in labels], title, colour, marker=marker)
     return figure
 
 
 def differences_figure(facts: Facts) -> go.Figure | None:
-    """Calibrated minus neutral, prompt by prompt; every objective on its own if there are several."""
+    """Calibrated minus neutral, prompt by prompt; every reward of the configuration on its own if there are several."""
     if facts.pair is None:
         return None
     from plotly.subplots import make_subplots
 
     before, after = facts.pair
     differences: dict[str, list[float]] = {"": [float(value) for value in after.values - before.values]}
-    if len(before.scores) > 1:
-        differences = {"weighted sum": differences[""]} | {
-            name: [b - a for a, b in zip(before.scores[name], after.scores[name], strict=True)]
-            for name in before.scores
+    rewards = [name for name in facts.row.config["objectives"] if name in before.scores]
+    if len(rewards) > 1 or facts.combined != "weighted":
+        title = "weighted sum" if facts.combined == "weighted" else facts.combined
+        differences = {title: differences[""]} | {
+            name: [b - a for a, b in zip(before.scores[name], after.scores[name], strict=True)] for name in rewards
         }
     figure = make_subplots(
         rows=len(differences), vertical_spacing=0.3 / len(differences),
@@ -249,46 +247,7 @@ def differences_figure(facts: Facts) -> go.Figure | None:
                          annotation={"text": f"mean {mean:+.3g}", "yanchor": "bottom", "y": 1})  # fmt: skip
         figure.update_yaxes(title_text="prompts", row=row, col=1)
     figure.update_xaxes(title_text="calibrated \N{MINUS SIGN} neutral", row=len(differences), col=1)
-    return _dress(figure, 90 + 200 * len(differences), None, None)
-
-
-def _figure(height: int, x_title: str | None, y_title: str | None) -> go.Figure:
-    import plotly.graph_objects as go
-
-    return _dress(go.Figure(), height, x_title, y_title)
-
-
-def _dress(figure: go.Figure, height: int, x_title: str | None, y_title: str | None) -> go.Figure:
-    figure.update_layout(
-        template="none", height=height, margin={"l": 58, "r": 52, "t": 48, "b": 52}, bargap=0.06,
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font={"size": 13, "family": FONT},
-        legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "yref": "paper"},
-        legend_tracegroupgap=0, modebar={"bgcolor": "rgba(0,0,0,0)", "color": GREY, "activecolor": TEAL},
-    )  # fmt: skip
-    figure.update_annotations(font_size=12)
-    figure.update_xaxes(title={"font": {"size": 13}, "standoff": 10}, automargin=True)
-    figure.update_yaxes(title={"font": {"size": 13}, "standoff": 10}, automargin=True)
-    if x_title:
-        figure.update_xaxes(title_text=x_title)
-    if y_title:
-        figure.update_yaxes(title_text=y_title)
-    return figure
-
-
-def _line(
-    figure: go.Figure, x: list[Any], y: list[Any], name: str, colour: str, *,
-    width: float = 2, dash: str = "solid", mode: str = "lines+markers", **more: Any,
-) -> None:  # fmt: skip
-    if x:
-        marker: Mapping[str, Any] = more.pop("marker", {"size": 7, "color": colour})
-        line = {"color": colour, "width": width, "dash": dash}
-        figure.add_scatter(x=x, y=y, name=name, mode=mode, line=line, marker=marker, **more)
-
-
-def _level(figure: go.Figure, value: float, text: str | None, **where: int) -> None:
-    line = {"color": GREY, "width": 1.2, "dash": "dash"}
-    note = {"annotation": {"text": text, "font": {"size": 11}, "xanchor": "right"}} if text else {}
-    figure.add_hline(value, line=line, **note, **where)
+    return dress(figure, 90 + 200 * len(differences), None, None)
 
 
 def _last_number(label: str) -> float | None:

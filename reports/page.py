@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,16 +21,11 @@ from .sections import (
     steps_section,
     test_section,
 )
-from .style import CSS, SCRIPT
+from .skeleton import chart, whole_page
+from .watched_sections import rescores_section, watched_section
 
 if TYPE_CHECKING:
     from ..storage.store import SqliteStore
-
-# The browser itself holds the page to its word: nothing is loaded from anywhere.
-POLICY = (
-    "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "base-uri 'none'; form-action 'none'"
-)
 
 
 class RunFiles(Protocol):
@@ -73,54 +67,24 @@ def render(facts: Facts, files: RunFiles, folder: Path) -> str:
         files: Where pictures and calibration lie.
         folder: The store's folder, for the commands to type.
     """
-    charts = {name: _chart(name, figure.to_json()) for name, figure in figures(facts).items()}
+    charts = {name: chart(name, figure.to_json()) for name, figure in figures(facts).items()}
     body = "\n".join(
         part
         for part in (
             header(facts),
+            watched_section(facts) if facts.alarms else "",
             gallery_section(facts, read_pictures(files.images)),
             search_section(facts, charts),
             knobs_section(facts, charts),
             steps_section(facts, charts),
             test_section(facts, charts),
             objectives_section(facts),
+            "" if facts.alarms else watched_section(facts),
+            rescores_section(facts),
             scores_section(facts),
             apply_section(facts, files.calibration, folder),
             configuration_section(facts),
         )
         if part
     )
-    scripts = f"<script>{_plotly()}</script>\n<script>{SCRIPT}</script>" if charts else ""
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<title>{escape(facts.row.id)} · trimpot</title>
-<style>{CSS}</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-{scripts}
-</body>
-</html>
-"""
-
-
-def _chart(name: str, figure: str) -> str:
-    """A figure's place on the page, with its data as JSON that cannot end its own script element."""
-    data = figure.replace("<", "\\u003c")
-    return (
-        f'<div class="chart" id="figure-{name}"><div class="plot"></div>'
-        f'<noscript><p class="note">This figure needs JavaScript.</p></noscript>'
-        f'<script type="application/json">{data}</script></div>'
-    )
-
-
-def _plotly() -> str:
-    from plotly.offline import get_plotlyjs
-
-    return str(get_plotlyjs())
+    return whole_page(facts.row.id, body, interactive=bool(charts))

@@ -10,10 +10,11 @@ from html import escape
 from pathlib import Path
 
 from .console import duration
-from .facts import Facts
+from .facts import Facts, decimals_for
 from .gallery import Picture
 from .knob_groups import group_knobs
-from .words import gain_text, headline, optimism, outcomes_by_prompt, signed, verdict
+from .skeleton import table
+from .words import alarm_verdict, gain_text, headline, optimism, outcomes_by_prompt, signed, verdict
 
 LARGE_PIXELS = 640  # above this the page shows a reduced copy
 SMALL_PIXELS = 192  # below this an image is shown with its pixels, not blurred
@@ -27,13 +28,11 @@ def header(facts: Facts) -> str:
     sentence = escape(headline(facts))
     if facts.comparisons:  # let the eye find the number
         gain = escape(gain_text(facts.comparisons[0]["gain"], facts.decimals))
-        kind = "up" if facts.comparisons[0]["gain"]["low"] > 0 else "even"
+        kind = "up" if facts.comparisons[0]["gain"]["low"] > 0 and not facts.alarms else "even"
         sentence = sentence.replace(gain, f'<b class="{kind}">{gain}</b>')
-    warning = "".join(
-        f'<p class="verdict">{escape(text)}</p>'
-        for text in (verdict(facts), row.error if not facts.finished and row.error != facts.status else None)
-        if text
-    )
+    error = row.error if not facts.finished and row.error != facts.status else None
+    warnings = (alarm_verdict(facts), verdict(facts), error)
+    warning = "".join(f'<p class="verdict">{escape(text)}</p>' for text in warnings if text)
     steps = facts.comparisons[0]["num_steps"] if facts.comparisons else None
     stats = {
         "images": f"{totals['num_images']:,}",
@@ -148,7 +147,7 @@ def knobs_section(facts: Facts, charts: Charts) -> str:
         parts.append(charts["singles"])
         if facts.neutral is not None and len(names) <= 40:
             rows = [[name, f"{facts.neutral[name]:.4g}", f"{facts.chosen.setting[name]:.4g}"] for name in names]
-            parts.append(_table(["", "neutral", "calibrated"], rows))
+            parts.append(table(["", "neutral", "calibrated"], rows))
     return "".join(parts) + "</section>"
 
 
@@ -176,7 +175,7 @@ def steps_section(facts: Facts, charts: Charts) -> str:
             '<p class="note">The neutral side is chosen anew at every number of steps. Bars on the calibrated '
             "curve are the 95 % interval of the paired gain. The orange points hold the calibration at "
             f"{first} steps against neutral at more or fewer.</p>"
-            f'<div class="side">{charts.get("steps", "")}{charts.get("gains", "")}</div>{_table(head, rows)}</section>'
+            f'<div class="side">{charts.get("steps", "")}{charts.get("gains", "")}</div>{table(head, rows)}</section>'
         )
     if "grid" in charts:
         parts.append(
@@ -203,14 +202,23 @@ def objectives_section(facts: Facts) -> str:
     gains = facts.objective_gains()
     if len(gains) < 2:
         return ""
-    rewards = facts.row.config["objectives"]
     rows = [
-        [name, f"{rewards[name]['weight']:g}" if rewards[name]["weight"] else "watched", f"{before:.4g}",
-         f"{after:.4g}", gain_text({"mean": gain.mean, "low": gain.low, "high": gain.high}, facts.decimals)]
+        [name, _part(facts, name), f"{before:.4g}", f"{after:.4g}",
+         gain_text({"mean": gain.mean, "low": gain.low, "high": gain.high}, decimals_for(gain.high - gain.low))]
         for name, (before, after, gain) in gains.items()
     ]  # fmt: skip
-    table = _table(["", "weight", "neutral", "calibrated", "gain"], rows)
-    return f"<section><h2>Objectives one by one</h2>{table}</section>"
+    rows_of_objectives = table(["", "weight", "neutral", "calibrated", "gain"], rows)
+    return f"<section><h2>Objectives one by one</h2>{rows_of_objectives}</section>"
+
+
+def _part(facts: Facts, name: str) -> str:
+    """What an objective does in the run: its weight, or another part."""
+    reward = facts.row.config["objectives"].get(name)
+    if reward is None:
+        return "optimised"
+    if reward["weight"]:
+        return f"{reward['weight']:g}"
+    return "watched" if name in facts.watched else "constraint"
 
 
 def scores_section(facts: Facts) -> str:
@@ -238,7 +246,7 @@ def scores_section(facts: Facts) -> str:
         ["difference", *gap],
     ]
     return (
-        f"<section><h2>What each score is worth</h2>{_table(head, rows, main=3)}"
+        f"<section><h2>What each score is worth</h2>{table(head, rows, main=3)}"
         f'<p class="note">{escape(optimism(facts))}</p></section>'
     )
 
@@ -271,21 +279,9 @@ def configuration_section(facts: Facts) -> str:
     versions = [[name, version] for name, version in row.versions.items()]
     return (
         "<section><h2>Made with</h2>"
-        f"{_table(['package', 'version'], versions)}"
+        f"{table(['package', 'version'], versions)}"
         '<p class="note">Digest of all settings and scores so far: '
         f"<code>{escape(facts.totals['digest'])}</code>. The same configuration with the same versions gives the "
         "same digest.</p>"
         f"<details open><summary>Configuration</summary><pre>{escape(config)}</pre></details></section>"
     )
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], main: int | None = None) -> str:
-    headings = "".join(f"<th>{escape(text)}</th>" for text in head)
-    lines = []
-    for row in rows:
-        cells = "".join(
-            f'<td class="main">{escape(text)}</td>' if column == main else f"<td>{escape(text)}</td>"
-            for column, text in enumerate(row)
-        )
-        lines.append(f"<tr>{cells}</tr>")
-    return f'<div class="scroll"><table><thead><tr>{headings}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'

@@ -49,6 +49,18 @@ def verdict(facts: Facts) -> str:
     return ""
 
 
+def alarm_verdict(facts: Facts) -> str:
+    """That something watched moved away while the score rose; empty if nothing did."""
+    if not facts.alarms:
+        return ""
+    moved = ", ".join(f"{alarm.objective} by {signed(alarm.change, 1)}" for alarm in facts.alarms)
+    return (
+        f"ALARM: while the optimised score rose, watched scores moved away, in standard deviations between neutral "
+        f"outputs: {moved}. The search may have found a hole in its reward; look at the images before believing the "
+        f"score."
+    )
+
+
 def neutral_side(comparison: Mapping[str, Any]) -> str:
     """What the calibrated side was held against."""
     baseline = comparison["baseline"]

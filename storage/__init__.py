@@ -1,5 +1,6 @@
 """The SQLite store: every evaluation of every run, committed one by one."""
 
+from .comparisons import ComparisonRow, Comparisons
 from .store import RunRow, SqliteStore
 
-__all__ = ["RunRow", "SqliteStore"]
+__all__ = ["ComparisonRow", "Comparisons", "RunRow", "SqliteStore"]

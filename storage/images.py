@@ -13,19 +13,21 @@ from ..engine.errors import StoreError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
+
 
 def write_image(folder: Path, image: Any) -> str:
     """Keep an image.
 
     Args:
         folder: Of all images.
-        image: A PIL image.
+        image: A PIL image; kept as it is, or as RGB where PNG has no such mode.
 
     Returns:
         Its file's name below the folder. The file is whole or absent.
     """
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=1)
+    (image if image.mode in PNG_MODES else image.convert("RGB")).save(buffer, "PNG", compress_level=1)
     digest = hashlib.sha256(buffer.getvalue()).hexdigest()[:32]
     name = f"{digest[:2]}/{digest[2:]}.png"
     path = folder / name
@@ -47,8 +49,9 @@ def read_image(folder: Path, name: str) -> Image:
 
     path = folder / name
     try:
-        with Image.open(path) as image:
+        image: Image.Image = Image.open(path)
+        with image:
             image.load()
-            return image
+        return image
     except (OSError, UnidentifiedImageError, SyntaxError) as error:
         raise StoreError(f"the kept image {path} is gone or damaged ({error}); it cannot be scored") from None

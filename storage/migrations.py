@@ -7,6 +7,8 @@ candidates    where in a run an evaluation stands; two runs may share an evaluat
 generations   the optimizer's step size after each generation
 outputs       which image files an evaluation's outputs are kept in, by content
 rescores      what rewards that came later gave the kept outputs of an evaluation
+comparisons   one row a comparison of contenders: what was asked, and its fingerprint
+members       which run is which contender and seed of a comparison; comparisons may share a run
 """
 
 from __future__ import annotations
@@ -78,4 +80,20 @@ def m002_outputs_and_rescores(db: Database) -> None:
         pk=("evaluation", "objective", "fingerprint"),
         not_null={"scores", "recorded"},
         foreign_keys=[("evaluation", "evaluations", "key")],
+    )
+
+
+@migrations()
+def m003_comparisons(db: Database) -> None:
+    """Comparisons of contenders over seeds, and their runs."""
+    db.table("comparisons").create(
+        {"id": str, "created": str, "identity": str, "config": str},
+        pk="id",
+        not_null={"created", "identity", "config"},
+    )
+    db.table("members").create(
+        {"comparison": str, "contender": str, "seed": int, "run": str},
+        pk=("comparison", "contender", "seed"),
+        not_null={"run"},
+        foreign_keys=[("comparison", "comparisons", "id"), ("run", "runs", "id")],
     )

@@ -111,19 +111,17 @@ class SqliteStore:
     def add_run(self, prefix: str, identity: str, config: Mapping[str, Any], versions: Mapping[str, str]) -> str:
         """Begin a run named `prefix-N` with the next free N, and give back its name."""
         with _sentences(f"cannot write {self.path}"), self._transaction():
-            taken = {row["id"] for row in self._db.table("runs").rows}
-            number = next(n for n in range(1, len(taken) + 2) if f"{prefix}-{n}" not in taken)
-            run_id = f"{prefix}-{number}"
-            self._db.table("runs").insert(
-                {
-                    "id": run_id,
-                    "created": _now(),
-                    "identity": identity,
-                    "config": _dump(config),
-                    "versions": _dump(versions),
-                }
-            )
+            return self._insert_run(prefix, identity, config, versions)
+
+    def _insert_run(self, prefix: str, identity: str, config: Mapping[str, Any], versions: Mapping[str, str]) -> str:
+        run_id = self._free("runs", prefix)
+        row = {"id": run_id, "created": _now(), "identity": identity}
+        self._db.table("runs").insert({**row, "config": _dump(config), "versions": _dump(versions)})
         return run_id
+
+    def _free(self, table: str, prefix: str) -> str:
+        taken = {row["id"] for row in self._db.table(table).rows}
+        return next(name for n in range(1, len(taken) + 2) if (name := f"{prefix}-{n}") not in taken)
 
     def run(self, run_id: str) -> RunRow:
         """Look a run up.
@@ -284,6 +282,19 @@ class SqliteStore:
             [key, objective, fingerprint],
         )
         return next((tuple(json.loads(row["scores"])) for row in rows), None)
+
+    def rescores(self, run: str) -> dict[tuple[str, str], dict[Place, tuple[float, ...]]]:
+        """What later rewards gave the kept images of a run: reward and fingerprint to scores by place."""
+        rows = self._read(
+            "SELECT r.*, c.stage, c.generation, c.position FROM rescores r "
+            "JOIN candidates c ON c.evaluation = r.evaluation WHERE run = ? ORDER BY r.recorded",
+            [run],
+        )
+        found: dict[tuple[str, str], dict[Place, tuple[float, ...]]] = {}
+        for row in rows:
+            place = Place(row["stage"], row["generation"], row["position"])
+            found.setdefault((row["objective"], row["fingerprint"]), {})[place] = tuple(json.loads(row["scores"]))
+        return found
 
     def record_generation(self, run: str, generation: int, sigma: float | None) -> None:
         """Keep the step size after a generation; once, however often a run is replayed."""

@@ -9,8 +9,10 @@ import pytest
 import yaml
 from pydantic import BaseModel
 from trimpot.cli import app
-from trimpot.engine import hooks
+from trimpot.engine import alarm, hooks
 from trimpot.engine.config import Config, load_config
+from trimpot.engine.plugins import plugins
+from trimpot.engine.schema import AdaptiveBucket, Sensitivity
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,9 +35,8 @@ def keys(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 def test_every_key_is_described_with_its_default() -> None:
     """docs/configuration.md shows a configuration that validates, names every key, and shows true defaults."""
-    block = re.search(r"```yaml\n(.*?)```", read("docs/configuration.md"), re.DOTALL)
-    assert block is not None
-    shown = yaml.safe_load(block[1])
+    whole, optional = re.findall(r"```yaml\n(.*?)```", read("docs/configuration.md"), re.DOTALL)
+    shown = yaml.safe_load(whole)
     config = load_config(shown)
     for key in keys(Config):
         value: object = shown
@@ -46,8 +47,28 @@ def test_every_key_is_described_with_its_default() -> None:
             assert isinstance(value, dict) and part in value, f"{key} is not described"
             value = value[part]
             default = getattr(default, part)
-        if key.split(".")[0] in ("generations", "bucket_size", "seed", "validation", "test"):
+        if (
+            key.split(".")[0] not in ("name", "adapter", "objectives", "prompts", "optimizer")
+            and key != "by_steps.steps"
+        ):
             assert value == default, f"{key}: the documentation says {value}, the default is {default}"
+    assert yaml.safe_load(optional) == {
+        "adaptive_bucket": AdaptiveBucket().model_dump(),
+        "sensitivity": Sensitivity().model_dump(),
+    }
+
+
+def test_every_reward_is_described() -> None:
+    """docs/rewards.md names every built-in objective and combination, the thresholds of the alarm, and no others."""
+    text = read("docs/rewards.md")
+    for kind, heading in (("objectives", "objective"), ("combinations", "`combine`")):
+        table = re.search(rf"^\| {heading} \|.*?\n\n", text, re.DOTALL | re.MULTILINE)
+        assert table is not None
+        named = {name for row in table[0].split("\n|")[2:] for name in re.findall(r"`([\w-]+)`", row.split("|")[0])}
+        assert named == {each.name for each in plugins().registrations(kind) if each.origin == "trimpot"}
+    said = " ".join(text.split())
+    assert f"({alarm.SIGNIFICANCE}) and far: by more than {alarm.LARGE['falls']} standard" in said
+    assert f"for a reward, {alarm.LARGE['moves']} for a statistic" in said and f"t-test, {alarm.RISE})" in said
 
 
 def test_every_hook_is_described() -> None:

@@ -22,7 +22,7 @@ from trimpot.engine.config import load_config
 from trimpot.engine.hooks import hookimpl
 from trimpot.engine.plugins import Plugins
 from trimpot.engine.seams import Adapter
-from trimpot.reports import page
+from trimpot.reports import page, skeleton
 from trimpot.reports.facts import Facts, gather
 from trimpot.reports.sections import _image
 from trimpot.reports.words import gain_text, headline, outcomes_by_prompt, verdict
@@ -110,7 +110,7 @@ def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def visible(text: str) -> str:
     """The page without plotly.js, which holds every word there is."""
-    return text.replace(page._plotly(), "")
+    return text.replace(skeleton.plotly_source(), "")
 
 
 def figure(text: str, name: str) -> Any:
@@ -221,7 +221,7 @@ def test_hostile_text_is_text_and_nothing_is_loaded(begin: Any) -> None:
     assert links.loads and all(load.startswith("data:image/png;base64,") for load in links.loads)
     assert "link" not in links.tags and "iframe" not in links.tags
     assert not re.search(r"https?://", body) and "default-src 'none'" in body
-    assert text.count(page._plotly()) == 1
+    assert text.count(skeleton.plotly_source()) == 1
 
 
 def test_a_large_picture_is_reduced_and_a_damaged_one_is_left_out(tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_a_large_picture_is_reduced_and_a_damaged_one_is_left_out(tmp_path: Path
 
 
 def test_a_name_in_a_figure_cannot_end_its_script() -> None:
-    assert page._chart("knobs", '{"name": "</script><script>"}').count("<script") == 1
+    assert skeleton.chart("knobs", '{"name": "</script><script>"}').count("<script") == 1
 
 
 def test_prompts_ahead_and_behind_add_up(begin: Any) -> None:

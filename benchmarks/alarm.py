@@ -1,0 +1,121 @@
+"""The alarm on the shapes preset: planted hacks must set it off, honest runs must not.
+
+    python benchmarks/alarm.py [--seeds 10] [--store DIR] [KEY=VALUE ...]
+
+A planted hack is a run whose reward pays for darkness or for bytes, searched with a large step so that it gets there.
+For every run the largest movement of each watched score is printed, in standard deviations between neutral outputs,
+over the checks at which the optimised score had risen. The thresholds of `engine.alarm` lie between the honest and the
+hacked ones. With --store, an interrupted benchmark goes on where it stopped. Keys after the options change every run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from trimpot.engine.alarm import LARGE, RISE, Watch, standardised
+from trimpot.engine.assembly import STATISTICS
+from trimpot.engine.config import load_config
+from trimpot.engine.hooks import hookimpl
+from trimpot.engine.plugins import plugins
+from trimpot.engine.seams import Objective
+from trimpot.engine.stopping import is_better
+from trimpot.reports.watched import alarms_of, checks_of, neutral_of, places_of
+from trimpot.session import resume, start
+from trimpot.storage import SqliteStore
+
+SMALL = [
+    "generations=8",
+    "optimizer.population_size=16",
+    "bucket_size=8",
+    "validation.num_prompts=48",
+    "validation.every=2",
+    "test.num_prompts=16",
+    "by_steps.steps=[]",
+    "adapter.guidance_grid=[3]",
+]
+HACKS = {
+    "darkness": ["objectives={darkness: {}}", "optimizer.sigma0=0.3"],
+    "darkness, the prompt watched": ["objectives={darkness: {}, shapes: {weight: 0}}", "optimizer.sigma0=0.3"],
+    "bytes": ["objectives=jpeg-size", "optimizer.sigma0=0.3"],
+}
+
+
+class Darkness(Objective):
+    """Pays for every pixel that is dark."""
+
+    def score(self, outputs: Sequence[Any], prompts: Sequence[str]) -> np.ndarray:
+        """One minus mean luma."""
+        return np.array([1 - np.asarray(picture.convert("L")).mean() / 255 for picture in outputs])
+
+
+class Planted:
+    """Names the objective `darkness`."""
+
+    @hookimpl
+    def register_objectives(self, register: Any) -> None:
+        """Register it."""
+
+        def make() -> Objective:
+            return Darkness()
+
+        register("darkness", make)
+
+
+def main() -> None:
+    """Run the hacks, then the honest seeds."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--store", type=Path)
+    options = parser.parse_intermixed_args()
+    plugins().add(Planted(), name="planted", origin="benchmarks")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, common = options.store or Path(temporary), [*SMALL, *options.overrides]
+        names = [*STATISTICS, "shapes"]
+        print(f"{'':<34}{'gain':>7}  " + "".join(f"{name:>14}" for name in names) + "  alarms")
+        for title, overrides in HACKS.items():
+            _report(f"pays for {title}", *_run(folder, [*common, *overrides]))
+        most, flagged = dict.fromkeys(STATISTICS, 0.0), 0
+        for seed in range(options.seeds):
+            own = [f"seed={seed}", f"validation.seed={100 + seed}"]
+            gain, moved, alarms = _run(folder, [*common, *own])
+            _report(f"honest, seed {seed}", gain, {name: moved[name] for name in STATISTICS}, alarms)
+            flagged += bool(alarms)
+            most = {name: max(most[name], moved[name], key=abs) for name in most}
+        print(f"{'the most of any honest run':<43}" + "".join(f"{value:>+14.2f}" for value in most.values()))
+        print(f"{flagged} of {options.seeds} honest runs flagged; {LARGE['moves']:g} is allowed")
+
+
+def _run(folder: Path, overrides: list[str]) -> tuple[float, dict[str, float], list[str]]:
+    """A run's gain on test prompts, how far each score moved in any check, and what its alarms name."""
+    config = load_config("shapes", overrides)
+    with SqliteStore(folder) as store:
+        done = next((row for row in store.runs() if row.config == config.model_dump(mode="json")), None)
+    run_id = start(config, folder) if done is None else resume(done.id, folder)
+    with SqliteStore(folder) as store:
+        row = store.run(run_id)
+        places = places_of(store, row)
+        alarms = [alarm.objective for alarm in alarms_of(store, row)]
+    neutral = neutral_of(places)
+    assert neutral is not None and row.outcome is not None
+    risen = [check for check in checks_of(places).values() if is_better(check.values, neutral.values, RISE)]
+    moved = {}
+    for name, scores in neutral.scores.items():
+        kind: Watch = "moves" if name in STATISTICS else "falls"
+        changes = [standardised(np.array(scores), np.array(check.scores[name]), kind) for check in risen]
+        moved[name] = max(changes, key=abs, default=0.0)
+    return row.outcome["comparisons"][0]["gain"]["mean"], moved, alarms
+
+
+def _report(title: str, gain: float, moved: dict[str, float], alarms: list[str]) -> None:
+    cells = "".join(f"{moved[name]:>+14.2f}" if name in moved else f"{'':>14}" for name in [*STATISTICS, "shapes"])
+    print(f"{title:<34}{gain:>+7.3f}  {cells}  {', '.join(alarms) or 'none'}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Scoring the images that a run kept with a reward that it did not have.
+
+from trimpot.rescoring import rescore
+rescored = rescore("shapes-1", "jpeg-size", {}, Path("trimpot-runs"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .engine.errors import StoreError
+from .engine.evaluation import Place
+from .engine.knobs import digest
+from .engine.plugins import plugins
+from .engine.scoring import score_outputs
+from .reports.facts import gather
+from .reports.watched import Moved, moved, neutral_place, places_of
+from .storage import SqliteStore
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A judged recommendation, scored later.
+
+    Attributes:
+        generation: After how many generations it was made.
+        chosen: Whether it is the run's result, or the best so far.
+        moved: Its score beside the neutral setting's, on the validation outputs.
+    """
+
+    generation: int
+    chosen: bool
+    moved: Moved
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """What a reward gave the images that a run kept.
+
+    Attributes:
+        run: The run's name.
+        objective: The reward with its options, as reports name it.
+        fingerprint: Of what the reward says of itself.
+        num_scored: Evaluations scored now; the others had been before.
+        num_lacking: Judged recommendations whose images were not kept.
+        num_images: Validation outputs of every setting.
+        checks: Every judged recommendation whose images were kept, in order.
+        test: Neutral and calibrated on the test outputs, where those were kept.
+    """
+
+    run: str
+    objective: str
+    fingerprint: str
+    num_scored: int
+    num_lacking: int
+    num_images: int
+    checks: tuple[Check, ...]
+    test: Moved | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The same for programs."""
+        return {
+            **asdict(self),
+            "checks": [{**asdict(each), "moved": _moved_json(each.moved)} for each in self.checks],
+            "test": _moved_json(self.test) if self.test else None,
+        }
+
+
+def _moved_json(moved: Moved) -> dict[str, Any]:
+    return {**moved._asdict(), "change": asdict(moved.change)}
+
+
+def rescore(
+    run_id: str,
+    objective: str,
+    options: Mapping[str, Any],
+    folder: Path,
+    progress: Progress = lambda done, total: None,
+) -> Rescored:
+    """Score the kept outputs of the neutral setting, of every judged recommendation, and of the test.
+
+    What this reward has scored already is found; stopped in between, it goes on where it was.
+
+    Args:
+        run_id: The run's name.
+        objective: A registered objective.
+        options: Its options.
+        folder: Where the store lies.
+        progress: Told how many evaluations are scored, of how many.
+
+    Raises:
+        PluginError: If there is no such objective.
+        ConfigError: If an option is wrong.
+        StoreError: If there is no such run, it kept nothing to score, or an image is gone.
+        ScoreError: If the objective fails; what it scored before stays.
+    """
+    reward = plugins().make("objectives", objective, options)
+    label = name_of(objective, options)
+    fingerprint = digest([objective, dict(reward.describe())])
+    with SqliteStore(folder, create=False) as store:
+        row = store.run(run_id)
+        places, kept = places_of(store, row), dict(store.kept(row.id))
+        neutral = neutral_place(places)
+        judged = [place for place in places if place.stage == "validation"]
+        tested = [Place("test", 0, 0), Place("test", 0, 1)]
+        wanted = [place for place in (neutral, *judged, *tested) if place in kept and place in places]
+        if neutral is None or neutral not in kept:
+            raise StoreError(
+                f"run {row.id} has no kept images of its neutral setting, so there is nothing to score; "
+                f"images are kept by runs with `keep: validation` or `keep: all` whose backbone makes images"
+            )
+        scores: dict[Place, Sequence[float]] = {}
+        num_scored = 0
+        for number, place in enumerate(wanted):
+            progress(number, len(wanted))
+            found = store.rescore(kept[place], label, fingerprint)
+            if found is None:
+                images, bucket = store.outputs(kept[place]), places[place].bucket
+                found = score_outputs({label: reward}, images, bucket, place)[label]
+                store.record_rescore(kept[place], label, fingerprint, found)
+                num_scored += 1
+            scores[place] = found
+        progress(len(wanted), len(wanted))
+        chosen = gather(store, row.id).chosen
+    return Rescored(
+        row.id,
+        label,
+        fingerprint,
+        num_scored,
+        sum(place not in kept for place in judged),
+        len(places[neutral].bucket),
+        tuple(
+            Check(
+                place.generation,
+                chosen is not None and chosen.number == place.generation,
+                moved(scores[neutral], scores[place]),
+            )
+            for place in judged
+            if place in scores
+        ),
+        moved(scores[tested[0]], scores[tested[1]]) if all(place in scores for place in tested) else None,
+    )
+
+
+def name_of(objective: str, options: Mapping[str, Any]) -> str:
+    """An objective with its options in words."""
+    return " ".join([objective, *(f"{key}={value}" for key, value in options.items())])
