@@ -4,7 +4,7 @@
 
     calibration = trimpot.load_calibration(pipe, "calibration.json")    # a stock diffusers pipeline
 
-To write a backbone, a reward or a searcher: subclass `Adapter`, `Objective` or `Optimizer`, name it with
+To write a backbone, a reward or a searcher: subclass `Adapter`, `Objective`, `Combination` or `Optimizer`, name it with
 `@trimpot.hookimpl`, and inherit its contract from `trimpot.testing`. Everything is imported when it is used.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .engine.errors import TrimpotError
     from .engine.hooks import hookimpl
     from .engine.knobs import Knob, KnobSpace, Setting
-    from .engine.seams import Adapter, Objective, Optimizer
+    from .engine.seams import Adapter, Combination, Objective, Optimizer
 
 __version__ = "0.1.0"
 
@@ -29,6 +29,7 @@ _HOMES = {
     "AppliedCalibration": "adapters.applying",
     "Bucket": "engine.bucket",
     "Calibration": "engine.calibration",
+    "Combination": "engine.seams",
     "Knob": "engine.knobs",
     "KnobSpace": "engine.knobs",
     "Objective": "engine.seams",
@@ -45,6 +46,7 @@ __all__ = [
     "AppliedCalibration",
     "Bucket",
     "Calibration",
+    "Combination",
     "Knob",
     "KnobSpace",
     "Objective",

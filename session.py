@@ -173,7 +173,7 @@ def work(
                 write_images(run.adapter, outcome, run.test_bucket, files.images)
             totals = store.totals(run.id)
             calibration_of(run, outcome, totals).save(files.calibration)
-            store.update_run(run.id, outcome=asdict(outcome), stop_reason=outcome.stop_reason)
+            store.update_run(run.id, outcome={**asdict(outcome), "tags": tags_of(run)}, stop_reason=outcome.stop_reason)
             error = None
         except KeyboardInterrupt:
             error = None
@@ -186,6 +186,15 @@ def work(
             store.update_run(run.id, error=error, seconds=seconds)
         if illustrated:
             write_report(store, run.id, files)
+
+
+def tags_of(run: Run) -> dict[str, dict[str, str]]:
+    """Objective to test prompt to the kind of prompt it is, where the objective knows kinds."""
+    found = {
+        name: {prompt: tag for prompt in run.test_bucket.prompts if (tag := objective.tag(prompt)) is not None}
+        for name, objective in run.objectives.items()
+    }
+    return {name: tags for name, tags in found.items() if tags}
 
 
 def summary(store: SqliteStore, row: RunRow) -> dict[str, Any]:

@@ -147,6 +147,10 @@ class Objective(ABC):
             Shape (num_outputs,), finite, higher is better. A score depends on its output and prompt alone.
         """
 
+    def tag(self, prompt: str) -> str | None:
+        """What kind of prompt it is, for a report that breaks scores down by kind; None where there are none."""
+        return None
+
     def describe(self) -> Mapping[str, Any]:
         """Everything that can change a score, JSON-like: weights, processor, versions, options."""
         return {}

@@ -7,11 +7,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from ..engine.alarm import Alarm, Watch
 from ..engine.errors import TrimpotError
 from ..engine.evaluation import COMBINED, Evaluation, Place
 from ..engine.knobs import Setting
-from .watched import Moved, Pair, alarms_in, checks_of, movements, neutral_of, places_of, rescored_in, watched_in
+from ..engine.noise import Noise, estimate_noise
+from .tags import movements_by_tag
+from .watched import (
+    Moved,
+    Pair,
+    Places,
+    alarms_in,
+    checks_of,
+    movements,
+    neutral_of,
+    places_of,
+    rescored_in,
+    watched_in,
+)
 
 if TYPE_CHECKING:
     from ..storage.store import RunRow, SqliteStore
@@ -55,6 +70,8 @@ class Facts:
         chosen: The best check so far that the search recommended, or the outcome's.
         comparisons: Neutral against calibrated by number of steps; empty until the run has finished.
         pair: Both sides on the test bucket at the calibrated steps, or None.
+        noise: What the search's scores are made of, or None where there are too few.
+        by_tag: Objective to kind of prompt to how it moved on the test bucket.
         validation_pair: Both sides on the validation bucket, or None.
         watched: What was watched beside the score, and for what.
         alarms: What it set off.
@@ -72,6 +89,8 @@ class Facts:
     chosen: Judged | None
     comparisons: Sequence[Mapping[str, Any]]
     pair: Pair | None
+    noise: Noise | None
+    by_tag: Mapping[str, Mapping[str, Moved]]
     validation_pair: Pair | None
     watched: Mapping[str, Watch]
     alarms: Sequence[Alarm]
@@ -151,6 +170,8 @@ def gather(store: SqliteStore, run_id: str) -> Facts:
         chosen=chosen,
         comparisons=outcome["comparisons"] if outcome else (),
         pair=(before, after) if before and after else None,
+        noise=_noise(places),
+        by_tag=movements_by_tag((before, after) if before and after else None, (outcome or {}).get("tags", {})),
         validation_pair=(best, judged) if best and judged else None,
         watched=watched,
         alarms=alarms_in(places, watched),
@@ -161,6 +182,17 @@ def gather(store: SqliteStore, run_id: str) -> Facts:
             "test": row.config["test"]["num_prompts"],
         },
     )
+
+
+def _noise(places: Places) -> Noise | None:
+    """Of the search's scores, group by group; None where there are too few."""
+    groups: dict[tuple[int, str], list[Evaluation]] = {}
+    for place, evaluation in places.items():
+        if place.stage == "search":
+            groups.setdefault((place.generation, evaluation.bucket.fingerprint), []).append(evaluation)
+    tables = [np.stack([each.values for each in group]) for group in groups.values()]
+    tables = [values for values in tables if min(values.shape) > 1]
+    return estimate_noise(tables) if tables else None
 
 
 def _generations(places: Mapping[Place, Evaluation], sigmas: Mapping[int, float | None]) -> list[Generation]:

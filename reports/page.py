@@ -19,6 +19,7 @@ from .sections import (
     scores_section,
     search_section,
     steps_section,
+    tags_section,
     test_section,
 )
 from .skeleton import chart, whole_page
@@ -79,6 +80,7 @@ def render(facts: Facts, files: RunFiles, folder: Path) -> str:
             steps_section(facts, charts),
             test_section(facts, charts),
             objectives_section(facts),
+            tags_section(facts),
             "" if facts.alarms else watched_section(facts),
             rescores_section(facts),
             scores_section(facts),

@@ -125,7 +125,21 @@ def search_section(facts: Facts, charts: Charts) -> str:
         "<section><h2>The search</h2>"
         '<p class="note">Every generation is scored on prompts of its own, so training scores wander with them; '
         "validation always uses the same prompts, and the best of it was chosen. The dashed line is the best "
-        f"neutral setting on those prompts.</p>{charts['search']}</section>"
+        f"neutral setting on those prompts.</p>{charts['search']}{_noise(facts)}</section>"
+    )
+
+
+def _noise(facts: Facts) -> str:
+    """What scores are made of, by an analysis of variance of the generations."""
+    if facts.noise is None:
+        return ""
+    noise, prompts = facts.noise, facts.sizes["training"]
+    share = noise.of_a_mean(prompts)
+    return (
+        f'<p class="note">Noise, from the scores of every image: candidates of a generation differ by '
+        f"{noise.candidates:.3g} (standard deviation), prompts by {noise.prompts:.3g}, which a shared bucket cancels; "
+        f"what is left scatters by {noise.scatter:.3g} an image, and so by {share:.3g} in a candidate's mean over "
+        f"{prompts}.</p>"
     )
 
 
@@ -209,6 +223,19 @@ def objectives_section(facts: Facts) -> str:
     ]  # fmt: skip
     rows_of_objectives = table(["", "weight", "neutral", "calibrated", "gain"], rows)
     return f"<section><h2>Objectives one by one</h2>{rows_of_objectives}</section>"
+
+
+def tags_section(facts: Facts) -> str:
+    """Objectives broken down by kind of prompt."""
+    parts = []
+    for name, moved in facts.by_tag.items():
+        rows = [
+            [tag, f"{before:.4g}", f"{after:.4g}",
+             gain_text({"mean": gain.mean, "low": gain.low, "high": gain.high}, decimals_for(gain.high - gain.low))]
+            for tag, (before, after, gain) in moved.items()
+        ]  # fmt: skip
+        parts.append(f"<h3>{escape(name)}</h3>{table(['', 'neutral', 'calibrated', 'gain'], rows)}")
+    return f"<section><h2>By kind of prompt</h2>{''.join(parts)}</section>" if parts else ""
 
 
 def _part(facts: Facts, name: str) -> str:
