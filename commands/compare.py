@@ -111,16 +111,16 @@ def _asked(source: str, seeds: int, given: dict[str, Any]) -> Design:
         raise ConfigError("say how many images every search may take: --images 4000")
     names = given["contender"]
     shared = load_config(source, given["overrides"] or [])
-    title = given["name"] or f"compare-{Path(source).stem}"
     return make_design(
         {
-            "name": title,
+            "name": given["name"],
             "config": shared.model_dump(mode="json"),
             "contenders": names,
             "seeds": seeds,
             "images": given["images"],
         },
         "--contender",
+        default_name=f"compare-{Path(source).stem}",
     )
 
 

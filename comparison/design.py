@@ -1,0 +1,299 @@
+"""What is to be compared: contenders, seeds and images, checked before anything is loaded.
+
+A contender is the name of a protocol or of an optimizer, or changes to any keys of the configuration that all
+contenders share, save those by which they are judged.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, ValidationError
+
+from ..engine.config import Config, anchor, load_config, protocols, read_values, sentence_of
+from ..engine.errors import ConfigError, TrimpotError
+from ..engine.knobs import digest
+from ..engine.plan import plan
+from ..engine.plugins import Plugins
+from ..engine.run import Run
+from ..engine.schema import Section
+
+PARTS = ("adapter", "combine", "optimizer", "prompts")
+JUDGED_BY = (
+    "adapter",
+    "objectives",
+    "combine",
+    "prompts",
+    "test",
+    "by_steps",
+    "keep",
+    "seeds_per_prompt",
+    "validation.num_prompts",
+    "validation.seed",
+)
+SET_HERE = {"seed": "seeds", "generations": "images", "budget": "images", "name": "name"}
+NEVER = 1_000_000  # checks without a gain before a search stops: no contender may rest early
+
+
+def _by_name(value: object) -> object:
+    if isinstance(value, (list, tuple)):
+        if len(set(map(str, value))) < len(value):
+            raise ValueError("a contender stands twice; to run one in two ways, give each a label")
+        return {name: name for name in value}
+    return value
+
+
+def _changes(value: object) -> object:
+    if isinstance(value, str):
+        return {"protocol": value} if value in protocols() else {"optimizer": value}
+    return {} if value is None else value
+
+
+def _counted(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return tuple(range(value))
+    return value
+
+
+Changes = Annotated[dict[str, Any], BeforeValidator(_changes)]
+Seed = Annotated[int, Field(ge=0)]
+
+
+class ComparisonConfig(Section):
+    """A comparison as it is asked for.
+
+    Attributes:
+        name: Prefix of its name; by default `compare-` and the configuration's.
+        config: What the contenders share: a preset, a file or a mapping.
+        overrides: Changes to it, for all of them.
+        contenders: Label to changes for one of them; a name stands for a protocol or an optimizer.
+        seeds: How many, counted from 0, or which.
+        images: Of the search, for every run.
+        checks: About how many times a recommendation is judged in a run, at equal intervals of images.
+    """
+
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    config: str | dict[str, Any]
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    contenders: Annotated[dict[str, Changes], BeforeValidator(_by_name)] = Field(min_length=2)
+    seeds: Annotated[tuple[Seed, ...], BeforeValidator(_counted)] = Field(default=(0, 1, 2, 3, 4), min_length=1)
+    images: int = Field(ge=1)
+    checks: int = Field(default=16, ge=1)
+
+
+@dataclass(frozen=True)
+class Design:
+    """A comparison that is ready to be begun.
+
+    Attributes:
+        name: Prefix of its name.
+        asked: All of it, files read in, so that it can go on without them.
+        contenders: Label to configuration, all with the first seed.
+        seeds: Of every contender.
+    """
+
+    name: str
+    asked: Mapping[str, Any]
+    contenders: Mapping[str, Config]
+    seeds: tuple[int, ...]
+
+    @property
+    def members(self) -> list[tuple[str, int]]:
+        """Contender and seed of every run, in the order in which they are worked on: seed by seed."""
+        return [(label, seed) for seed in self.seeds for label in self.contenders]
+
+    @property
+    def identity(self) -> str:
+        """Fingerprint of everything that can change a number."""
+        return digest([sorted((label, each.fingerprint) for label, each in self.contenders.items()), self.seeds])
+
+    def config(self, contender: str, seed: int) -> Config:
+        """The configuration of one run."""
+        return self.contenders[contender].model_copy(update={"seed": seed})
+
+
+def read_design(source: str | Path) -> Design:
+    """Read a comparison file.
+
+    Raises:
+        ConfigError: In one sentence, if it cannot be found, read or run as written.
+    """
+    values, where = read_values(source)
+    if "contenders" not in values:
+        raise ConfigError(
+            f"{source} names no contenders; add --contender NAME at least twice, or write a comparison file "
+            f"with the key 'contenders'"
+        )
+    path = Path(source)
+    folder = path.parent.absolute()
+    if isinstance(values.get("config"), str) and (folder / values["config"]).is_file():
+        values["config"] = str(folder / values["config"])
+    for changes in (values.get("overrides"), *_mappings(values["contenders"])):
+        if isinstance(changes, dict):
+            anchor(changes, folder)
+    return make_design(values, where, default_name=path.stem)
+
+
+def make_design(values: Mapping[str, Any], where: str = "comparison", default_name: str | None = None) -> Design:
+    """Check a comparison.
+
+    Args:
+        values: The keys of `ComparisonConfig`.
+        where: What to call it in an error.
+        default_name: Its name if it has none.
+
+    Raises:
+        ConfigError: In one sentence, if it cannot be run as written.
+    """
+    try:
+        asked = ComparisonConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {sentence_of(error, ComparisonConfig)}") from None
+    if len(set(asked.seeds)) < len(asked.seeds):
+        raise ConfigError(f"{where}: a seed stands twice in 'seeds'; every run needs one of its own")
+    for key in asked.overrides:
+        _refuse_own(key, "'overrides'")
+    loaded = load_config(asked.config)
+    shared = merged(loaded.model_dump(mode="json"), asked.overrides)
+    contenders = {label: _config(label, changes, shared, asked) for label, changes in asked.contenders.items()}
+    whole = {**asked.model_dump(mode="json"), "config": shared, "overrides": {}}
+    title = asked.name or slug(default_name or f"compare-{_title(asked.config, loaded)}")
+    return Design(title, {**whole, "name": title}, contenders, asked.seeds)
+
+
+def check(design: Design, plugins: Plugins) -> None:
+    """Check contenders by what is known of their optimizers without a backbone.
+
+    Raises:
+        PluginError: If an optimizer is unknown.
+        ConfigError: If an option of one is.
+    """
+    for label, config in design.contenders.items():
+        with said_by(label):
+            plugins.check("optimizers", config.optimizer.name, config.optimizer.options, ("start", "seed"))
+
+
+def check_budget(label: str, run: Run) -> None:
+    """Check that a contender can afford its first generation.
+
+    Raises:
+        ConfigError: If not.
+    """
+    config, planned = run.config, plan(run)
+    before = planned.images.get("reference", 0) + planned.images.get("sensitivity", 0)
+    first = planned.population_size * config.bucket_size
+    assert config.budget.images is not None, "a comparison sets the budget"
+    if before + first > config.budget.images:
+        raise ConfigError(
+            f"contender {label!r}: images {config.budget.images:,} do not suffice for one generation: "
+            f"{planned.population_size} candidates on {config.bucket_size} prompts are {first:,}, after {before:,} "
+            f"for the setting it begins from"
+        )
+
+
+class said_by:  # noqa: N801  # reads as a sentence where it is used
+    """Puts a contender's name before whatever is wrong with it."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+
+    def __enter__(self) -> None:
+        """Nothing yet."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Name the contender."""
+        if isinstance(error, TrimpotError):
+            error.args = (f"contender {self._label!r}: {str(error).removeprefix('config: ')}",)
+
+
+def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Apply changes to a configuration; keys may be dotted, and the rest of a section stays.
+
+    An optimizer or other part of another name replaces the whole of the old one, for options belong to a part.
+    """
+    result = dict(values)
+    for key, change in changes.items():
+        head, dot, rest = key.partition(".")
+        new = {rest: change} if dot else change
+        result[head] = _joined(head, result.get(head), new)
+    return result
+
+
+def _joined(key: str, old: object, new: object) -> object:
+    if key in PARTS and isinstance(new, str):
+        new = {"name": new}
+    if not isinstance(new, Mapping) or not isinstance(old, Mapping):
+        return new
+    if key in PARTS and new.get("name", old.get("name")) != old.get("name"):
+        return dict(new)
+    return merged(old, new)
+
+
+def slug(text: str) -> str:
+    """A text as part of a name: what would need quoting becomes a hyphen."""
+    return re.sub("[^A-Za-z0-9_.-]+", "-", text).strip("-.") or "comparison"
+
+
+def _config(label: str, changes: Mapping[str, Any], shared: Mapping[str, Any], asked: ComparisonConfig) -> Config:
+    """A contender's configuration, with the first seed."""
+    given = _keys(changes)
+    for key in given:
+        _refuse_own(key, f"contender {label!r}")
+        if any(key == judged or key.startswith(f"{judged}.") for judged in JUDGED_BY):
+            raise ConfigError(
+                f"contender {label!r} sets {key!r}, but all contenders must be judged alike; "
+                f"set it in 'overrides', for all of them, or leave it out"
+            )
+    with said_by(label):
+        values: dict[str, Any] = {**shared, "protocol": None}
+        if changes.get("protocol") is not None:
+            values = load_config(values, [f"protocol={changes['protocol']}"]).model_dump(mode="json")
+        values = merged(values, {key: change for key, change in changes.items() if key != "protocol"})
+        return load_config(merged(values, _fair(given, asked)))
+
+
+def _fair(given: Sequence[str], asked: ComparisonConfig) -> dict[str, Any]:
+    """What is the same for all, and what a contender may not have set itself."""
+    changes: dict[str, Any] = {
+        "name": None,
+        "seed": asked.seeds[0],
+        "generations": asked.images,  # more than the images suffice for: only they end a search
+        "budget": {"images": asked.images, "seconds": None, "gpu_hours": None},
+        "by_steps": {"steps": ()},
+        "keep": "none",
+    }
+    if "validation.patience" not in given:
+        changes["validation.patience"] = NEVER
+    if not {"validation.every", "validation.every_images"} & set(given):
+        changes["validation.every_images"] = max(1, asked.images // asked.checks)
+    return changes
+
+
+def _refuse_own(key: str, where: str) -> None:
+    head = key.partition(".")[0]
+    if head in SET_HERE:
+        raise ConfigError(f"{where} sets {key!r}, which the comparison itself sets for all, by its {SET_HERE[head]!r}")
+
+
+def _keys(changes: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Dotted keys of changes, at every depth."""
+    found = []
+    for key, value in changes.items():
+        found.append(prefix + key)
+        if isinstance(value, Mapping):
+            found += _keys(value, f"{prefix}{key}.")
+    return found
+
+
+def _title(source: str | Mapping[str, Any], loaded: Config) -> str:
+    if isinstance(source, str):
+        return Path(source).stem
+    return loaded.name or loaded.adapter.name
+
+
+def _mappings(contenders: object) -> list[object]:
+    return list(contenders.values()) if isinstance(contenders, Mapping) else []

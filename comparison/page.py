@@ -1,0 +1,238 @@
+"""The comparison's page: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import shlex
+from html import escape
+from pathlib import Path
+from typing import NamedTuple
+
+from ..engine.calibration import write_text
+from ..reports.console import duration
+from ..reports.sections import DEFAULT_FOLDER
+from ..reports.skeleton import chart, table, whole_page
+from ..reports.words import signed
+from ..storage import SqliteStore
+from .figures import colours, figures
+from .machine import as_csv
+from .results import gather
+from .statistics import SIGNIFICANCE
+from .summary import SHARES, Summary
+from .words import decimals_of, description, failures, headline, interval_text, verdict
+
+Charts = dict[str, str]
+
+
+class Files(NamedTuple):
+    """Where a comparison's results lie.
+
+    Attributes:
+        page: The self-contained page.
+        table: Every check of every run.
+    """
+
+    page: Path
+    table: Path
+
+
+def write_comparison(store: SqliteStore, name: str) -> tuple[Summary, Files]:
+    """Write a comparison's page and table, finished or not.
+
+    Raises:
+        StoreError: If there is no such comparison.
+        CalibrationError: If a file cannot be written.
+    """
+    summary = Summary(gather(store, name))
+    folder = store.run_folder(name)
+    files = Files(folder / "comparison.html", folder / "comparison.csv")
+    write_text(files.table, as_csv(summary.results))
+    write_text(files.page, render(summary, store.folder))
+    return summary, files
+
+
+def render(summary: Summary, folder: Path) -> str:
+    """The page as text.
+
+    Args:
+        summary: Of the comparison.
+        folder: The store's, for the commands to type.
+    """
+    charts = {name: chart(name, figure.to_json()) for name, figure in figures(summary).items()}
+    parts = (
+        _header(summary),
+        _gains_section(summary, charts),
+        _search_section(charts),
+        _targets_section(summary, charts),
+        _tests_section(summary, charts),
+        _contenders_section(summary),
+        _origin_section(summary, folder),
+    )
+    return whole_page(summary.results.row.id, "\n".join(filter(None, parts)), interactive=bool(charts))
+
+
+def _header(summary: Summary) -> str:
+    results = summary.results
+    row, total = results.row, len(results.courses)
+    sentence = escape(headline(summary))
+    if summary.leader is not None:  # let the eye find the number
+        found = summary.gains[summary.leader]
+        text = escape(interval_text(found))
+        sentence = sentence.replace(text, f'<b class="{"up" if found.value > 0 else "even"}">{text}</b>')
+    warnings = "".join(f'<p class="verdict">{escape(text)}</p>' for text in failures(summary))
+    status = "finished" if summary.num_finished == total else f"{summary.num_finished} of {total} runs"
+    stats = {
+        "contenders": str(len(results.labels)),
+        "seeds each": str(len(results.design.seeds)),
+        "images of search each": f"{results.budget:,}",
+        "knobs": str(results.num_knobs or ""),
+        "images in all": f"{sum(each.num_images for each in results.courses.values()):,}",
+        "time": duration(sum(each.seconds for each in results.courses.values())),
+    }
+    listed_stats = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in stats.items() if value
+    )
+    kind = "finished" if status == "finished" else "interrupted"
+    begun = row.created[:16].replace("T", " ")
+    space = next(iter(results.design.contenders.values())).adapter.name
+    return (
+        f'<header><p class="kicker">trimpot comparison on {escape(space)}, begun {escape(begun)} UTC</p>'
+        f'<h1>{escape(row.id)}<span class="pill {kind}">{escape(status)}</span></h1>'
+        f'<p class="lede">{sentence}</p><p>{escape(verdict(summary))}</p>{warnings}'
+        f'<dl class="stats">{listed_stats}</dl></header>'
+    )
+
+
+def _gains_section(summary: Summary, charts: Charts) -> str:
+    if "gains" not in charts:
+        return ""
+    rows = []
+    for label, found in summary.gains.items():
+        decimals = decimals_of(found)
+        values = sorted(summary.results.gains(label))
+        middle = (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
+        rows.append(
+            [
+                label,
+                interval_text(found),
+                signed(middle, decimals),
+                f"{signed(values[0], decimals)} to {signed(values[-1], decimals)}",
+                str(len(values)),
+            ]
+        )
+    head = ["", "gain, interquartile mean", "median", "lowest to highest", "seeds"]
+    return (
+        "<section><h2>What a search is worth</h2>"
+        '<p class="note">The gain of what each search chose over the best neutral setting, on test prompts and seeds '
+        "that decided nothing. A ring is one seed; the diamond is their interquartile mean with its 95 % bootstrap "
+        "interval, which says how much another draw of seeds would move it on this very space.</p>"
+        f"{charts['gains']}{table(head, rows, main=1)}</section>"
+    )
+
+
+def _search_section(charts: Charts) -> str:
+    if "chosen" not in charts:
+        return ""
+    return (
+        "<section><h2>On the way</h2>"
+        '<p class="note">Validation score of the best recommendation so far, which is what would be kept if the search '
+        "stopped there; interquartile mean over seeds, with 95 % bootstrap bands. Being the best of several checks, it "
+        "flatters a little: only the gain above was measured afresh.</p>"
+        f"{charts['chosen']}"
+        "<h3>What was recommended</h3>"
+        '<p class="note">The same for the latest recommendation as it is, whether or not an earlier one was better: '
+        "how steadily a search can be followed.</p>"
+        f"{charts['recommended']}</section>"
+    )
+
+
+def _targets_section(summary: Summary, charts: Charts) -> str:
+    if "targets" not in charts:
+        return ""
+    rows = []
+    for label in summary.gains:
+        cells = [label]
+        for share in SHARES:
+            found = summary.expected(label, share)
+            assert found is not None, "there are targets where there is a figure"
+            images, reached = found
+            cells.append(f"{images:,.0f} ({reached} of {len(summary.results.of(label))})" if reached else "never")
+        rows.append(cells)
+    head = ["", *(f"{share:.0%} of the way ({_score(summary.target(share))})" for share in SHARES)]
+    return (
+        "<section><h2>Images to a target</h2>"
+        '<p class="note">Fifty targets lie at equal steps between the common start and the best validation score that '
+        "any run reached. A curve shows how many of all runs' targets were reached by so many images: further left and "
+        "higher is better. Dotted, past the budget, is a search that is begun again whenever it ends short of its "
+        "target, simulated from these runs.</p>"
+        f"{charts['targets']}{table(head, rows)}"
+        '<p class="note">Expected images to a target with restarts: all that was spent for it, over the runs that '
+        "reached it. In brackets, how many did.</p></section>"
+    )
+
+
+def _tests_section(summary: Summary, charts: Charts) -> str:
+    if not summary.pairs:
+        return ""
+    rows = [
+        [
+            f"{pair.first} \N{MINUS SIGN} {pair.second}",
+            interval_text(pair.difference),
+            _p(pair.p),
+            _p(pair.adjusted) + ("" if pair.adjusted >= SIGNIFICANCE else " *"),
+        ]
+        for pair in summary.pairs
+    ]
+    head = ["", "difference in gain", "p, Wilcoxon", "p, Holm"]
+    ranks = ""
+    if summary.ranking is not None and "ranks" in charts:
+        found = summary.ranking
+        ranks = (
+            f'<p class="note">Average ranks over {found.num_seeds} seeds, 1 being best. Contenders under one bar '
+            f"cannot be told apart by Nemenyi's critical difference at the 5 % level; Friedman's test that all are "
+            f"alike has p {_p(found.p, equals=True)}.</p>{charts['ranks']}"
+        )
+    return (
+        "<section><h2>Who is ahead</h2>"
+        f"{ranks}"
+        f'<p class="note">Contenders share the training prompts of a seed, so they are compared seed by seed, on the '
+        f"{summary.num_paired} that all of them have finished. Holm's correction is for all pairs; a star marks the "
+        "5 % level. What is tested is this one space: another may rank them otherwise.</p>"
+        f"{table(head, rows)}</section>"
+    )
+
+
+def _contenders_section(summary: Summary) -> str:
+    cards = [
+        f'<div><h3><span style="color:{colour}">\N{BLACK CIRCLE}</span> {escape(label)}</h3>'
+        f'<p class="note">{escape("; ".join(description(summary, label)))}.</p></div>'
+        for label, colour in colours(summary).items()
+    ]
+    return f'<section><h2>The contenders</h2><div class="side">{"".join(cards)}</div></section>'
+
+
+def _origin_section(summary: Summary, folder: Path) -> str:
+    import yaml
+
+    results = summary.results
+    store = "" if str(folder) == DEFAULT_FOLDER else f" --store {shlex.quote(str(folder))}"
+    command = str(results.row.config.get("command") or "")
+    again = f"trimpot compare {shlex.quote(results.row.id)}{store}"
+    asked = yaml.safe_dump(dict(results.design.asked), sort_keys=False, allow_unicode=True)
+    versions = sorted({item for each in results.courses.values() for item in (each.versions or {}).items()})
+    return (
+        "<section><h2>Made with</h2>"
+        + (f"<pre>{escape(command)}</pre>" if command else "")
+        + f"<p>To go on with it, or to make this page again:</p><pre>{escape(again)}</pre>"
+        + (table(["package", "version"], [list(each) for each in versions]) if versions else "")
+        + f"<details><summary>The comparison as a file</summary><pre>{escape(asked)}</pre></details></section>"
+    )
+
+
+def _score(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}".replace("-", "\N{MINUS SIGN}")
+
+
+def _p(value: float, *, equals: bool = False) -> str:
+    """A p-value with two significant digits."""
+    text = "<\N{NO-BREAK SPACE}0.0001" if value < 0.0001 else f"{value:.2g}"
+    return f"=\N{NO-BREAK SPACE}{text}" if equals and value >= 0.0001 else text

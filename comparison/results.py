@@ -1,0 +1,206 @@
+"""What came of a comparison, read from the store alone, so that it can be told at any time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..engine.config import Config, load_config
+from ..engine.evaluation import Evaluation
+from ..engine.search import SEARCH_STAGES
+from ..storage import ComparisonRow, Comparisons, RunRow, SqliteStore
+from ..storage.comparisons import Step
+from .design import Design, make_design
+
+
+@dataclass(frozen=True)
+class Course:
+    """How one run went.
+
+    Attributes:
+        contender: Its label.
+        seed: Its seed.
+        run: Its name in the store, or None if it has not begun.
+        status: `finished`, `failed`, `interrupted`, `running` or `not begun`.
+        error: Why it failed, or None.
+        images: Of the search, when each check was made; the first is 0, where all runs are alike.
+        validation: Mean validation value of what was recommended then, and before any image of the best neutral
+            setting.
+        chosen: Of the best admitted check until then: what a user would have who stopped there.
+        gain: Mean, low and high of the gain on test prompts, with its number of images; None unless finished.
+        stop_reason: Why the search ended.
+        population_size: Candidates of the first generation.
+        groups: Groups of the first generation, each with a bucket of its own.
+        generations: Generations told.
+        bucket_sizes: Outputs of a candidate in the first and in the last generation.
+        spent: Images of the search.
+        num_images: Images of all stages.
+        seconds: Wall time.
+        versions: Libraries.
+    """
+
+    contender: str
+    seed: int
+    run: str | None = None
+    status: str = "not begun"
+    error: str | None = None
+    images: tuple[int, ...] = ()
+    validation: tuple[float, ...] = ()
+    chosen: tuple[float, ...] = ()
+    gain: Mapping[str, float] | None = None
+    stop_reason: str | None = None
+    population_size: int = 0
+    groups: int = 0
+    generations: int = 0
+    bucket_sizes: tuple[int, int] = (0, 0)
+    spent: int = 0
+    num_images: int = 0
+    seconds: float = 0.0
+    versions: Mapping[str, str] | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has a result."""
+        return self.gain is not None
+
+
+@dataclass(frozen=True)
+class Results:
+    """A comparison and its runs.
+
+    Attributes:
+        row: The comparison in the store.
+        design: What was asked.
+        courses: Every run by contender and seed, begun or not.
+        num_knobs: Of the space, if any run has recorded something.
+    """
+
+    row: ComparisonRow
+    design: Design
+    courses: Mapping[tuple[str, int], Course]
+    num_knobs: int | None
+
+    @property
+    def labels(self) -> list[str]:
+        """The contenders, in the order asked for."""
+        return list(self.design.contenders)
+
+    @property
+    def budget(self) -> int:
+        """Images of a search."""
+        return int(self.design.asked["images"])
+
+    def of(self, label: str) -> list[Course]:
+        """A contender's finished runs."""
+        courses = (self.courses[label, seed] for seed in self.design.seeds)
+        return [course for course in courses if course.finished]
+
+    @property
+    def ranked(self) -> list[str]:
+        """Contenders of which any run has finished."""
+        return [label for label in self.labels if self.of(label)]
+
+    def gains(self, label: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Gain on test prompts of a contender's finished runs, shape (num_finished,)."""
+        return np.array([course.gain["mean"] for course in self.of(label) if course.gain], dtype=np.float64)
+
+    def paired(self, labels: list[str]) -> tuple[list[str], np.ndarray[Any, np.dtype[np.float64]]]:
+        """Contenders, and their gains on the seeds that all have finished: shape (num_seeds, num_contenders)."""
+        seeds = [seed for seed in self.design.seeds if all(self.courses[label, seed].finished for label in labels)]
+        rows = [[_mean(self.courses[label, seed]) for label in labels] for seed in seeds]
+        return labels, np.array(rows, dtype=np.float64).reshape(len(seeds), len(labels))
+
+
+def gather(store: SqliteStore, name: str) -> Results:
+    """Read a comparison.
+
+    Raises:
+        StoreError: If there is none of this name.
+    """
+    comparisons = Comparisons(store)
+    row = comparisons.get(name)
+    design = design_of(row)
+    members = comparisons.members(name)
+    courses = {}
+    for contender, seed in design.members:
+        run_id = members.get((contender, seed))
+        courses[contender, seed] = (
+            Course(contender, seed)
+            if run_id is None
+            else _course(store, contender, seed, store.run(run_id), comparisons.steps(run_id))
+        )
+    return Results(row, design, courses, _num_knobs(store, members))
+
+
+def design_of(row: ComparisonRow) -> Design:
+    """What a comparison in the store asked for."""
+    return make_design({key: value for key, value in row.config.items() if key != "command"}, row.id)
+
+
+def _course(store: SqliteStore, contender: str, seed: int, row: RunRow, steps: Sequence[Step]) -> Course:
+    spent, at = 0, {}
+    for step in steps:
+        if step.stage in SEARCH_STAGES:
+            spent += step.num_images
+        elif step.stage == "validation":
+            at[step.generation] = spent
+    checks = _finished_checks(row.outcome) if row.outcome else _checks(store, row, load_config(row.config))
+    shown = [check for check in checks if check[0] in at or not check[0]]
+    values = [score for _, score, _ in shown]
+    admitted = [score if ok else -np.inf for _, score, ok in shown]
+    searched = [step for step in steps if step.stage == "search"]
+    outcome = row.outcome
+    return Course(
+        contender,
+        seed,
+        row.id,
+        row.status,
+        row.error,
+        tuple(at.get(generation, 0) for generation, _, _ in shown),
+        tuple(values),
+        tuple(float(best) for best in np.maximum.accumulate(admitted)) if admitted else (),
+        outcome["comparisons"][0]["gain"] if outcome else None,
+        row.stop_reason,
+        sum(step.generation == 0 for step in searched),
+        len({step.bucket for step in searched if step.generation == 0}),
+        outcome["num_generations"] if outcome else len(store.sigmas(row.id)),
+        (searched[0].num_images, searched[-1].num_images) if searched else (0, 0),
+        spent,
+        sum(step.num_images for step in steps),
+        row.seconds,
+        row.versions,
+    )
+
+
+def _finished_checks(outcome: Mapping[str, Any]) -> list[tuple[int, float, bool]]:
+    return [(check["generation"], check["score"], check["admitted"]) for check in outcome["checks"]]
+
+
+def _checks(store: SqliteStore, row: RunRow, config: Config) -> list[tuple[int, float, bool]]:
+    """The checks of a run that has not finished; what a combination admits is known only at the end."""
+
+    def worth(evaluation: Evaluation) -> float:
+        return replace(evaluation, weights=config.weights).fitness
+
+    checks = [
+        (place.generation, worth(evaluation), True)
+        for place, evaluation in store.evaluations(row.id)
+        if place.stage == "validation"
+    ]
+    neutrals = [worth(evaluation) for evaluation in store.recorded(row.id, "baseline", 0).values()]
+    return [(0, max(neutrals), True), *checks] if neutrals else checks
+
+
+def _num_knobs(store: SqliteStore, members: Mapping[tuple[str, int], str]) -> int | None:
+    for run in members.values():
+        for evaluation in store.recorded(run, "baseline", 0).values():
+            return len(evaluation.setting)
+    return None
+
+
+def _mean(course: Course) -> float:
+    assert course.gain is not None, "only finished runs are paired"
+    return float(course.gain["mean"])

@@ -1,0 +1,161 @@
+"""Working on a comparison: every contender with every seed, one after the other, in one store.
+
+Each is an ordinary run. What is finished is left alone, what was begun goes on, and backbone and rewards are loaded
+once for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from ..engine.assembly import assemble, versions
+from ..engine.errors import ReplayError, StoreError, TrimpotError
+from ..engine.plugins import Plugins, plugins
+from ..engine.run import Run
+from ..engine.watcher import Watcher
+from ..session import same_as_begun, work
+from ..storage import Comparisons, SqliteStore
+from ..storage.store import FILE_NAME
+from .design import Design, check, check_budget, said_by, slug
+
+
+class ComparisonWatcher(Protocol):
+    """Watches a comparison go by."""
+
+    @property
+    def watcher(self) -> Watcher:
+        """Watches each of its runs."""
+
+    def comparison_started(self, comparison: str, design: Design, firsts: Sequence[Run]) -> None:
+        """Work begins; `firsts` are the contenders' runs of the first seed, assembled."""
+
+    def member_started(self, contender: str, seed: int) -> None:
+        """A run begins or goes on."""
+
+    def member_ended(self, contender: str, seed: int, error: str | None) -> None:
+        """A run has finished, had finished before, or failed."""
+
+
+@dataclass
+class Worked:
+    """How far a comparison has come.
+
+    Attributes:
+        comparison: Its name.
+        failures: Contender and seed to the sentence of what went wrong.
+    """
+
+    comparison: str
+    failures: dict[tuple[str, int], str] = field(default_factory=dict)
+
+
+def compare(
+    design: Design, folder: Path, watch: ComparisonWatcher, *, illustrated: bool = False, command: str = ""
+) -> Worked:
+    """Begin a comparison or go on with it, to the end.
+
+    A run that fails is reported and the others go on; it is tried again the next time.
+
+    Args:
+        design: What is compared. If the store has a comparison of the same, that goes on.
+        folder: Where the store lies.
+        watch: Told of everything.
+        illustrated: Whether every run gets a report and pictures of its own.
+        command: What was typed, to be kept.
+
+    Raises:
+        TrimpotError: If it cannot be begun as designed, and nothing is left behind; or if the store fails.
+    """
+    known = plugins()
+    check(design, known)
+    if (folder / FILE_NAME).exists():
+        with SqliteStore(folder, create=False) as store:
+            found = Comparisons(store).find(design.identity)
+            if found and not _unfinished(store, found.id, design):
+                return Worked(found.id)
+    firsts = _assembled(design, known)
+    with SqliteStore(folder) as store:
+        comparisons = Comparisons(store)
+        found = comparisons.find(design.identity)
+        config = {**design.asked, "command": command}
+        name = found.id if found else comparisons.add(design.name, design.identity, config)
+        with store.lock(name):
+            watch.comparison_started(name, design, firsts)
+            return _all(_Members(design, name, store, known, firsts[0], illustrated), watch)
+
+
+def _assembled(design: Design, known: Plugins) -> list[Run]:
+    """A run of every contender, sharing what can be shared; so that nothing begins that cannot be done."""
+    runs: list[Run] = []
+    for label, config in design.contenders.items():
+        with said_by(label):
+            run = assemble("", config, known, sharing=runs[0] if runs else None)
+        check_budget(label, run)
+        runs.append(run)
+    return runs
+
+
+def _unfinished(store: SqliteStore, name: str, design: Design) -> list[tuple[str, int]]:
+    members = Comparisons(store).members(name)
+    return [each for each in design.members if each not in members or store.run(members[each]).outcome is None]
+
+
+@dataclass(frozen=True)
+class _Members:
+    """The runs of a comparison, and what they are made with."""
+
+    design: Design
+    name: str
+    store: SqliteStore
+    known: Plugins
+    sharing: Run
+    illustrated: bool
+
+    def work_on(self, contender: str, seed: int, watcher: Watcher) -> None:
+        """Do one run, unless it is done."""
+        comparisons = Comparisons(self.store)
+        config = self.design.config(contender, seed)
+        run = assemble("", config, self.known, sharing=self.sharing)
+        run_id = comparisons.members(self.name).get((contender, seed))
+        if run_id is None:
+            run_id = comparisons.finished_run(run.identity, run.versions)
+            if run_id is not None:
+                comparisons.join(self.name, contender, seed, run_id)
+        if run_id is None:
+            prefix = f"{self.name}.{slug(contender)}"
+            dumped = config.model_dump(mode="json")
+            run_id = comparisons.begin(self.name, contender, seed, prefix, run.identity, dumped, versions())
+        row = self.store.run(run_id)
+        if row.outcome is not None:
+            return
+        same_as_begun(row, run)
+        try:
+            work(replace(run, id=run_id), self.store, self.known, (watcher,), illustrated=self.illustrated)
+        except TrimpotError:
+            raise
+        except Exception as error:  # somebody else's optimizer may fail in any way
+            reason = f"it stopped with {type(error).__name__}: {' '.join(str(error).split())}"
+            self.store.update_run(run_id, error=reason)
+            raise _FailedError(reason) from error
+
+
+class _FailedError(TrimpotError):
+    """A run that failed in a way nobody foresaw."""
+
+
+def _all(members: _Members, watch: ComparisonWatcher) -> Worked:
+    worked = Worked(members.name)
+    for contender, seed in members.design.members:
+        watch.member_started(contender, seed)
+        reason = None
+        try:
+            members.work_on(contender, seed, watch.watcher)
+        except TrimpotError as error:
+            if isinstance(error, StoreError) and not isinstance(error, ReplayError):
+                raise  # it would fail the others too
+            reason = worked.failures[contender, seed] = str(error)
+        watch.member_ended(contender, seed, reason)
+    return worked

@@ -1,0 +1,116 @@
+"""What the results of a comparison mean, in numbers: for the page, the terminal and programs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from .results import Results
+from .statistics import (
+    Array,
+    Interval,
+    Pair,
+    Ranking,
+    expected_images,
+    images_to,
+    interval,
+    pairs,
+    ranking,
+)
+
+SHARES = (0.5, 0.75, 0.9)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the results mean; everything is computed from them when it is asked for.
+
+    Attributes:
+        results: Of the comparison.
+    """
+
+    results: Results
+
+    @cached_property
+    def gains(self) -> dict[str, Interval]:
+        """Interquartile mean of the gain on test prompts, by contender, best first."""
+        found = {label: interval(self.results.gains(label)) for label in self.results.ranked}
+        return dict(sorted(found.items(), key=lambda item: -item[1].value))
+
+    @cached_property
+    def leader(self) -> str | None:
+        """Who gains most."""
+        return next(iter(self.gains), None)
+
+    @cached_property
+    def pairs(self) -> list[Pair]:
+        """Every two contenders, tested on the seeds that all have finished."""
+        labels, gains = self._paired
+        return pairs(labels, gains) if len(gains) > 1 else []
+
+    @cached_property
+    def ranking(self) -> Ranking | None:
+        """Average ranks, where there are three contenders or more."""
+        return ranking(*self._paired)
+
+    @cached_property
+    def _paired(self) -> tuple[list[str], Array]:
+        return self.results.paired(list(self.gains))
+
+    @cached_property
+    def start(self) -> float | None:
+        """Where all contenders begin: the best neutral setting's validation score."""
+        starts = [course.validation[0] for label in self.results.ranked for course in self.results.of(label)]
+        return starts[0] if starts else None
+
+    @cached_property
+    def best(self) -> float | None:
+        """The best validation score that any run reached."""
+        found = [course.chosen[-1] for label in self.results.ranked for course in self.results.of(label)]
+        return max(found, default=None)
+
+    def target(self, share: float) -> float | None:
+        """A validation score, a share of the way from the common start to the best that was reached."""
+        if self.start is None or self.best is None or self.best <= self.start:
+            return None
+        return self.start + share * (self.best - self.start)
+
+    def times(self, label: str, targets: Array) -> Array:
+        """Images until each run of a contender reached each target, shape (num_runs, num_targets)."""
+        return np.stack([images_to(each.images, each.chosen, targets) for each in self.results.of(label)])
+
+    def spent(self, label: str) -> Array:
+        """Images of search of each run of a contender, shape (num_runs,)."""
+        return np.array([each.spent for each in self.results.of(label)], dtype=np.float64)
+
+    def expected(self, label: str, share: float) -> tuple[float, int] | None:
+        """Expected images to a target with restarts, and how many runs reached it."""
+        target = self.target(share)
+        if target is None:
+            return None
+        times = self.times(label, np.array([target]))[:, 0]
+        return expected_images(times, self.spent(label)), int(np.isfinite(times).sum())
+
+    @property
+    def num_finished(self) -> int:
+        """Runs that have a result."""
+        return sum(course.finished for course in self.results.courses.values())
+
+    @property
+    def num_paired(self) -> int:
+        """Seeds on which contenders are compared pair by pair."""
+        return len(self._paired[1])
+
+
+def as_numbers(found: Interval) -> Mapping[str, float | None]:
+    """An interval for programs: what does not exist is null."""
+    return {name: finite(value) for name, value in vars(found).items()}
+
+
+def finite(value: float) -> float | None:
+    """The number, or None if it is infinite or no number."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,167 @@
+"""The surrogate: a model of a run's scores that stands in for its backbone, so that searches are compared in no time.
+
+It tells which searches are worth trying on the backbone; it proves nothing about it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from ..engine.bucket import Bucket
+from ..engine.hooks import Register, hookimpl
+from ..engine.knobs import KnobSpace, Setting
+from ..engine.seams import Adapter, Population
+
+if TYPE_CHECKING:
+    from ..storage import RunRow, SqliteStore
+    from .fitting import Fit
+
+_NORMAL = NormalDist()
+LEAST_EXPLAINED = 0.1  # less may be luck: the model's shape was chosen among many
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Standard deviations of what a prompt and seed add for every candidate, and for each of them on its own."""
+
+    prompts: float
+    outputs: float
+
+
+class Surrogate(Adapter):
+    """Scores settings as a fitted model does, with noise like the backbone's. The objective `value` returns them.
+
+    Args:
+        space: The backbone's knobs.
+        fit: The model.
+        noise: What is drawn on top, by prompt and seed, and by prompt, seed and candidate. The latter is drawn afresh
+            for every candidate, however near to another: common seeds help less here than on most backbones.
+        neutral: The best neutral setting of the run.
+        score: Its validation score, which the surrogate starts from.
+        identity: What it was made of.
+    """
+
+    def __init__(
+        self, space: KnobSpace, fit: Fit, noise: Noise, neutral: Setting, score: float, identity: Mapping[str, Any]
+    ) -> None:
+        self.space = space
+        self._fit, self._noise, self._neutral, self._identity = fit, noise, dict(neutral), dict(identity)
+        self._offset = score - fit.at(space.to_vector(neutral))
+
+    def generate(self, population: Population, bucket: Bucket) -> Iterator[list[float]]:
+        """Score every candidate on every prompt. See `Adapter.generate`."""
+        pairs = [f"{seed} {prompt}".encode() for prompt, seed in zip(bucket.prompts, bucket.seeds, strict=True)]
+        shared = [self._noise.prompts * _normal(pair) for pair in pairs]
+        for row, expected in zip(population, self.exact(population), strict=True):
+            own = [self._noise.outputs * _normal(pair + b"\0" + row.tobytes()) for pair in pairs]
+            yield [float(expected + a + b) for a, b in zip(shared, own, strict=True)]
+
+    def exact(self, population: Population) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Expected score of every candidate, shape (population_size,)."""
+        return np.array([self._offset + self._fit.at(row) for row in population])
+
+    def candidates_per_call(self, num_prompts: int) -> int:
+        """A whole population. See `Adapter.candidates_per_call`."""
+        return 4096
+
+    def neutrals(self) -> Mapping[str, Setting]:
+        """The run's best neutral setting."""
+        return {"neutral": self._neutral}
+
+    def describe(self) -> dict[str, Any]:
+        """What it was fitted to, and how far to believe it. See `Adapter.describe`."""
+        return {"id": "surrogate", **self._identity}
+
+
+def make_surrogate(*, run: str, noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0) -> Adapter:
+    """A model fitted to a finished run, given by its folder; scores settings in no time, with the run's noise."""
+    from ..engine.errors import ModelError
+    from ..storage import SqliteStore
+    from .fitting import fit, table_of
+
+    folder = Path(run)
+    with SqliteStore(folder.parent, create=False) as store:
+        row = store.run(folder.name)
+        if row.outcome is None:
+            raise ModelError(f"run {row.id} has not finished; a surrogate is fitted to a finished one")
+        table = table_of(_evaluations(store, row), space := _space(row))
+        digest = store.totals(row.id)["digest"]
+    found = fit(table, space.spreads)
+    if found.r_squared < LEAST_EXPLAINED:
+        raise ModelError(
+            f"run {row.id} is too short or too noisy for a surrogate: in buckets left out, it explains "
+            f"{max(found.r_squared, 0):.0%} of the differences between candidates; fit one to a longer run"
+        )
+    baseline = row.outcome["baseline"]
+    identity = {
+        "of": row.config["adapter"]["name"],
+        "run_digest": digest,
+        "noise": noise,
+        "num_candidates": len(table.values),
+        "r_squared": round(found.r_squared, 4),
+        "reliability": round(max(table.reliability, found.r_squared), 4),
+    }
+    scatter = Noise(noise * table.prompts, noise * table.noise)
+    return Surrogate(space, found, scatter, baseline["setting"], baseline["score"], identity)
+
+
+def belief(description: Mapping[str, Any]) -> str:
+    """How far to believe a surrogate, in a sentence; empty for any other adapter's description."""
+    if description.get("id") != "surrogate":
+        return ""
+    explained, most = description["r_squared"], description["reliability"]
+    return (
+        f"the surrogate explains {explained:.0%} of the differences between candidates that it was not fitted to, "
+        f"where {most:.0%} are more than noise; it ranks searches, and proves nothing about the backbone"
+    )
+
+
+def _evaluations(store: SqliteStore, row: RunRow) -> Iterator[Any]:
+    """Everything scored at the calibrated number of steps, save the test."""
+    from ..engine.config import load_config
+    from ..engine.evaluation import POOL
+
+    weights = load_config(row.config).weights
+    steps = row.outcome["comparisons"][0]["num_steps"] if row.outcome else None
+    for place, evaluation in store.evaluations(row.id):
+        if place.stage != "test" and not place.stage.endswith(POOL) and evaluation.num_steps == steps:
+            yield replace(evaluation, weights=weights)
+
+
+def _space(row: RunRow) -> KnobSpace:
+    """The run's knobs, from its backbone's configuration alone where that is enough."""
+    from ..engine.errors import ModelError
+    from ..engine.plugins import plugins
+
+    known, part = plugins(), row.config["adapter"]
+    options = {key: value for key, value in part.items() if key != "name"}
+    if "outline" in known.options("adapters", part["name"]):
+        options["outline"] = True
+    space = known.make("adapters", part["name"], options).space
+    assert row.outcome is not None, "looked at before"
+    names = set(row.outcome["calibrated"])
+    if not names <= set(space.names):
+        raise ModelError(
+            f"run {row.id} has knobs that its backbone has no more, such as {min(names - set(space.names))!r}"
+        )
+    return KnobSpace([knob for knob in space if knob.name in names])
+
+
+def _normal(key: bytes) -> float:
+    """A standard normal number that depends on `key` alone."""
+    drawn = int.from_bytes(hashlib.sha256(key).digest()[:7], "little")
+    return _NORMAL.inv_cdf((drawn + 0.5) / 2**56)
+
+
+@hookimpl
+def register_adapters(register: Register) -> None:
+    """Name it."""
+    register("surrogate", make_surrogate)

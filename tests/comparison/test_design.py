@@ -1,0 +1,138 @@
+"""What may be compared, how changes are applied, and what is said of mistakes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trimpot
+import yaml
+from comparing import SHARED, small
+from trimpot.comparison.design import JUDGED_BY, ComparisonConfig, check, make_design, merged, read_design
+from trimpot.engine.config import load_config, protocols
+from trimpot.engine.errors import ConfigError
+from trimpot.engine.plugins import plugins
+
+
+def test_a_contender_is_an_optimizer_a_protocol_or_changes() -> None:
+    design = small(contenders={"r": "random", "p": "published", "n": None, "c": {"bucket_size": 4}}, images=400)
+    assert design.contenders["r"].optimizer.name == "random"
+    assert design.contenders["n"].optimizer == load_config(SHARED).optimizer
+    assert design.contenders["c"].bucket_size == 4
+    assert "published" in protocols()
+    published = load_config({**SHARED, "protocol": "published"} | {"bucket_size": 16})
+    assert design.contenders["p"].protocol == "published"
+    assert design.contenders["p"].optimizer == published.optimizer
+    assert design.contenders["p"].bucket_size == 16
+
+
+def test_a_protocol_may_be_changed_in_turn() -> None:
+    design = small(
+        contenders={"p": {"protocol": "published", "optimizer.sigma0": 0.1, "bucket_size": 4}, "r": "random"}
+    )
+    found = design.contenders["p"]
+    assert (found.optimizer.options["sigma0"], found.optimizer.options["average"]) == (0.1, False)
+    assert found.bucket_size == 4
+
+
+def test_options_stay_with_an_optimizer_of_the_same_name_only() -> None:
+    values = {"optimizer": {"name": "cma-es", "sigma0": 0.1}, "validation": {"every": 3, "seed": 4}}
+    assert merged(values, {"optimizer": {"average": False}})["optimizer"] == {
+        "name": "cma-es",
+        "sigma0": 0.1,
+        "average": False,
+    }
+    assert merged(values, {"optimizer": "cma-es"})["optimizer"] == values["optimizer"]
+    assert merged(values, {"optimizer": "random"})["optimizer"] == {"name": "random"}
+    assert merged(values, {"optimizer.sigma0": 0.2})["optimizer"]["sigma0"] == 0.2
+    assert merged(values, {"validation": {"every": 5}})["validation"] == {"every": 5, "seed": 4}
+    assert merged(values, {"adaptive_bucket": {}})["adaptive_bucket"] == {}
+    assert values["optimizer"] == {"name": "cma-es", "sigma0": 0.1}
+
+
+def test_all_are_judged_alike_and_only_images_end_a_search() -> None:
+    design = small(contenders={"a": "random", "b": {"bucket_size": 1, "validation.patience": 3}}, images=600, checks=6)
+    first, second = design.contenders.values()
+    for key in ("num_prompts", "seed", "every_images"):
+        assert getattr(first.validation, key) == getattr(second.validation, key)
+    assert (first.test, first.budget, first.keep) == (second.test, second.budget, "none")
+    assert (first.validation.every_images, first.budget.images) == (100, 600)
+    assert first.validation.patience > 600 and second.validation.patience == 3
+
+
+def test_what_was_asked_makes_the_same_comparison_again() -> None:
+    design = small(overrides={"bucket_size": 3}, seeds=[4, 9])
+    again = make_design(yaml.safe_load(yaml.safe_dump(dict(design.asked))))
+    assert again.identity == design.identity
+    assert again.seeds == (4, 9)
+    assert small(seeds=[9, 4]).identity != small(seeds=[4, 9, 10]).identity
+    assert small(name="other").identity == small().identity
+    assert small(images=61).identity != small().identity
+
+
+def test_a_file_s_paths_are_its_own(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump({**SHARED, "bucket_size": 5}))
+    file = tmp_path / "night.yaml"
+    asked = {"config": "base.yaml", "contenders": {"a": "random", "b": {"start": "best.json"}}, "images": 60}
+    file.write_text(yaml.safe_dump(asked))
+    design = read_design(file)
+    assert design.name == "night"
+    assert design.contenders["a"].bucket_size == 5
+    assert design.contenders["b"].start == str(tmp_path / "best.json")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"contenders": {"a": {"test.seed": 3}, "b": {}}},
+            "contender 'a' sets 'test.seed', but all contenders must be",
+        ),
+        ({"contenders": {"a": {"validation": {"seed": 3}}, "b": {}}}, "contender 'a' sets 'validation.seed', but all"),
+        ({"contenders": {"a": {"adapter": "other"}, "b": {}}}, "contender 'a' sets 'adapter', but all contenders"),
+        ({"contenders": {"a": {"seeds_per_prompt": 2}, "b": {}}}, "contender 'a' sets 'seeds_per_prompt', but all"),
+        ({"contenders": {"a": {"generations": 3}, "b": {}}}, "'generations', which the comparison itself sets for all"),
+        (
+            {"overrides": {"seed": 3}},
+            "'overrides' sets 'seed', which the comparison itself sets for all",
+        ),
+        ({"contenders": {"a": {"bucketsize": 3}, "b": {}}}, "contender 'a': unknown key 'bucketsize'; did you mean"),
+        (
+            {"contenders": {"a": {"protocol": "publishd"}, "b": {}}},
+            "contender 'a': no protocol 'publishd'; did",
+        ),
+        ({"contenders": {"a": {"bucket_size": -1}, "b": {}}}, "contender 'a': 'bucket_size': Input should be greater"),
+        ({"contenders": ["cma-es"]}, "'contenders': Dictionary should have at least 2 items"),
+        ({"contenders": ["random", "random"]}, "a contender stands twice"),
+        ({"seeds": [1, 1]}, "a seed stands twice in 'seeds'"),
+        ({"seeds": 0}, "'seeds'"),
+        ({"images": 0}, "'images': Input should be greater than or equal to 1, not 0"),
+        ({"contender": []}, "unknown key 'contender'; did you mean 'contenders'?"),
+        ({"config": "shaps"}, "no preset or file 'shaps'; did you mean 'shapes'?"),
+    ],
+)
+def test_a_mistake_is_one_sentence(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        small(**changes)
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_plain_configuration_is_no_comparison(tmp_path: Path) -> None:
+    (tmp_path / "plain.yaml").write_text(yaml.safe_dump(SHARED))
+    with pytest.raises(ConfigError, match=r"names no contenders; add --contender NAME"):
+        read_design(tmp_path / "plain.yaml")
+
+
+def test_the_documented_files_are_comparisons() -> None:
+    """docs/compare.md shows files that validate, and its first one has every key, with true defaults."""
+    text = (Path(trimpot.__file__).parent / "docs" / "compare.md").read_text(encoding="utf-8")
+    first, second = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL))
+    assert set(first) == set(ComparisonConfig.model_fields)
+    assert first["checks"] == ComparisonConfig.model_fields["checks"].default
+    for asked in (first, second):
+        check(make_design(asked), plugins())
+    refused = re.search(r"is refused: (.*?)\. The", text, re.DOTALL)
+    assert refused is not None and set(re.findall(r"`([\w.]+)`", refused[1])) == set(JUDGED_BY)
