@@ -15,9 +15,9 @@ from .ensemble import Condition, Ensemble
 from .families import Family, as_inputs, encode_prompt, family_of
 from .layout import Sees
 from .pipelines import Hooked
+from .rows import StackedRows, site_within, transformers
 from .scaling import is_compiled
-from .sites import Site, site_at
-from .stock import StackedRows
+from .sites import Site
 
 
 class _Member(BaseModel):
@@ -49,12 +49,12 @@ class AppliedCalibration:
         self._recipe = _recipe(calibration)
         self._device = pipe._execution_device
         transformer: Any = getattr(pipe, "transformer", None)
-        if transformer is not None and is_compiled(transformer):
+        if transformer is not None and any(map(is_compiled, transformers(pipe).values())):
             raise CalibrationError("the transformer is compiled already; apply the calibration, then compile")
         kind = type(transformer).__name__
         if kind != self._recipe.transformer:
             raise CalibrationError(f"this calibration is for a {self._recipe.transformer}, the pipeline has a {kind}")
-        sites = [site_at(transformer, address) for address in self._recipe.members[0].scales]
+        sites = [site_within(transformers(pipe), address) for address in self._recipe.members[0].scales]
         self._hooked = _hooked(pipe, sites, self._recipe, calibration.backbone.get("max_sequence_length"))
         self.strength = strength
 
@@ -125,7 +125,7 @@ def _hooked(pipe: Any, sites: list[Site], recipe: _Recipe, max_sequence_length: 
     """Attach what applies a recipe."""
     members: list[Condition] = [member.sees for member in recipe.members if member.sees != "all"]
     if not members:
-        return StackedRows(pipe.transformer, sites)
+        return StackedRows(transformers(pipe), sites)
     family = family_of(pipe)
     unconditional = {}
     if "unconditional" in members:  # before hooks are attached: where this fails, the model stays untouched

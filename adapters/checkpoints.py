@@ -19,6 +19,7 @@ from .loading import (
     quantization_config,
     set_decoding,
 )
+from .sites import SECOND
 from .sources import commit_of, first_line, hub_file, hub_sentence
 
 __all__ = ["Dtype", "Loading", "load_pipeline", "own_settings", "shipped", "weights_digest"]
@@ -65,7 +66,7 @@ def load_pipeline(
     if loading.transformer:
         base = _transformer_folder(folder, source)
         given["transformer"], source["transformer"] = load_transformer(_transformer_class(index), base, loading)
-    pipe = _load(kind, model, folder, source, given, loading)
+    pipe = _load(kind, model, folder, source, index, given, loading)
     if loading.lora:
         from .lora import merge_lora
 
@@ -131,7 +132,15 @@ def _transformer_folder(folder: Path, source: dict[str, Any]) -> Path | None:
     return folder / "transformer" if (folder / "transformer" / "config.json").is_file() else None
 
 
-def _load(kind: Any, model: str, folder: Path, source: dict[str, Any], given: dict[str, Any], loading: Loading) -> Any:
+def _load(
+    kind: Any,
+    model: str,
+    folder: Path,
+    source: dict[str, Any],
+    index: dict[str, Any],
+    given: dict[str, Any],
+    loading: Loading,
+) -> Any:
     """Call `from_pretrained`, after a download if the checkpoint is on the hub."""
     import diffusers
     import torch
@@ -144,7 +153,8 @@ def _load(kind: Any, model: str, folder: Path, source: dict[str, Any], given: di
     how: dict[str, Any] = {"dtype": getattr(torch, loading.dtype), "variant": loading.variant}
     if loading.quantization and not loading.transformer:
         config = quantization_config(loading.quantization, loading.dtype)
-        how["quantization_config"] = diffusers.PipelineQuantizationConfig(quant_mapping={"transformer": config})
+        quantized = {name: config for name in ("transformer", SECOND) if name in index and name not in given}
+        how["quantization_config"] = diffusers.PipelineQuantizationConfig(quant_mapping=quantized)
     try:
         return kind.from_pretrained(str(folder), local_files_only=True, **how, **given)
     except Exception as error:  # file and shape errors come in many classes

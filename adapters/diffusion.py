@@ -55,10 +55,7 @@ class DiffusionAdapter(PipelineAdapter):
         for prompt in dict.fromkeys((*prompts, self.family.empty)):
             self._encoded(prompt)
         if self.options.release_text_encoders:
-            for name in [name for name in self.pipe.components if name.startswith("text_encoder")]:
-                setattr(self.pipe, name, None)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            self._release_text_encoders()
 
     def _call(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Output]:
         """One call of the stock pipeline. The hooks are set for its rows."""

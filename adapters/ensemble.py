@@ -163,7 +163,7 @@ class Ensemble:
         for own, scales in zip(self._passes[1:], parts[1:], strict=True):
             self._scaling.use(scales)
             made.append(_sample(model.forward(**own)))
-        members = made[0].unflatten(0, (len(self.members), -1)) if len(made) == 1 else torch.stack(made)
+        members = made[0].reshape(len(self.members), -1, *made[0].shape[1:]) if len(made) == 1 else torch.stack(made)
         combined = self._sum(members)
         if self._stacked():
             combined = torch.cat([combined, combined])
@@ -215,7 +215,8 @@ def with_norm_of(combined: Tensor, conditional: Tensor) -> Tensor:
     """
     wanted = torch.norm(conditional.to(combined.dtype), dim=-1, keepdim=True)
     found = torch.norm(combined, dim=-1, keepdim=True)
-    return combined * (wanted / found.clamp_min(torch.finfo(found.dtype).tiny))
+    rescaled: Tensor = combined * (wanted / found.clamp_min(torch.finfo(found.dtype).tiny))
+    return rescaled
 
 
 def _sample(output: Any) -> Tensor:

@@ -11,11 +11,10 @@ from ..engine.seams import Adapter
 from .checkpoints import SETTINGS_FILE, load_pipeline, own_settings, shipped
 from .loading import Loading
 from .options import DiffusionOptions, KnobOptions, StockOptions, takes
-from .published import CHECKPOINTS, Checkpoint, outlined, transformer_class
+from .published import CHECKPOINTS, Checkpoint, outlined, transformer_classes
 
 Options = TypeVar("Options", bound=KnobOptions)
 
-FLOW_GRPO = {"pickscore": "jieliu/SD3.5M-FlowGRPO-PickScore", "geneval": "jieliu/SD3.5M-FlowGRPO-GenEval"}
 SETTLED = ("model", "height", "width", "max_sequence_length", "blocks", "outline", "release_text_encoders")
 
 
@@ -50,9 +49,8 @@ def make_qwen_image(options: DiffusionOptions) -> Adapter:
 
 @takes(DiffusionOptions, model="stabilityai/stable-diffusion-3.5-medium", lora="pickscore")
 def make_flow_grpo(options: DiffusionOptions) -> Adapter:
-    """SD-3.5-medium aligned by Flow-GRPO, a LoRA merged: `pickscore`, `geneval`, a folder or a hub id."""
-    named = options.model_copy(update={"lora": FLOW_GRPO.get(options.lora or "", options.lora)})
-    return _drive("StableDiffusion3Pipeline", named)
+    """SD-3.5-medium aligned by Flow-GRPO, a LoRA merged: `pickscore`, `geneval`, `text`, a folder or hub id."""
+    return _drive("StableDiffusion3Pipeline", options)
 
 
 @takes(
@@ -76,8 +74,9 @@ def make_diffusers(options: StockOptions) -> Adapter:
     from .transformer import TransformerAdapter
 
     if options.outline:
-        transformer = outlined(transformer_class(options.model, options.revision), options.model, options.revision)
-        return TransformerAdapter(transformer, {"id": options.model}, options, ["all"])
+        kinds = transformer_classes(options.model, options.revision)
+        models = {prefix: outlined(kind, options.model, options.revision, part) for prefix, part, kind in kinds}
+        return TransformerAdapter(models, {"id": options.model}, options, ["all"])
     pipe, source = load_pipeline(options.pipeline, options.model, loading=_loading(options))
     return StockAdapter(pipe, source, _completed(options, {}))
 

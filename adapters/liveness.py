@@ -19,7 +19,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..engine.errors import ModelError
+from .scaling import check_item
 from .sites import Site
+from .sources import first_line
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,6 +47,9 @@ def dead_sites(
 
     Returns:
         Indices of the dead sites, in order.
+
+    Raises:
+        ModelError: If a site names an item of an output that has no such item.
     """
     reached = _ruled_in(model, sites, kwargs)
     if measured:
@@ -55,9 +61,13 @@ def _ruled_in(model: nn.Module, sites: Sequence[Site], kwargs: Mapping[str, Any]
     """The sites that the graph does not rule out; all of them where a class can be run neither way."""
     try:
         return _reached_on_meta(model, sites, kwargs)
+    except ModelError:  # a site line that names what is not there
+        raise
     except Exception:  # whatever a foreign class does without numbers
         try:
             return _reached(model, sites, kwargs)
+        except ModelError:
+            raise
         except Exception:  # and whatever it does with autograd looking on
             return set(range(len(sites)))
 
@@ -73,7 +83,14 @@ def _silent(model: nn.Module, sites: Sequence[Site], kwargs: Mapping[str, Any], 
         lists.setdefault(site.block.rpartition(".")[0], {}).setdefault(site.block, []).append(index)
     silent: list[int] = []
     with torch.no_grad():
-        untouched = _tensors(_call(model, kwargs))
+        try:
+            untouched = _tensors(_call(model, kwargs))
+        except ModelError:
+            raise
+        except Exception as error:  # sizes and memory fail in many classes
+            raise ModelError(
+                f"the {type(model).__name__} cannot be run with the inputs at hand: {first_line(error)}"
+            ) from error
         for blocks in lists.values():
             at_the_end = True
             for indices in reversed(blocks.values()):
@@ -134,9 +151,10 @@ def _probed(model: nn.Module, sites: Sequence[Site]) -> Iterator[list[Tensor]]:
 
 
 def _multiply_by(probe: Tensor, item: int | None) -> Callable[[nn.Module, Any, Any], Any]:
-    def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
+    def hook(module: nn.Module, _args: Any, output: Any) -> Any:
         if item is None:
             return output * probe.to(output.device, output.dtype)
+        check_item(module, output, item)
         scaled = output[item] * probe.to(output[item].device, output[item].dtype)
         return (*output[:item], scaled, *output[item + 1 :])
 

@@ -39,6 +39,7 @@ class KnobOptions(Loading):
         width: In pixels; None for what is published for the model.
         max_sequence_length: Prompt tokens, for pipelines that take it.
         batch_size: The most outputs in one pipeline call; halved by itself where memory does not suffice.
+        release_text_encoders: Whether text encoders are dropped once every prompt is encoded.
         compile: Whether `torch.compile` works on each block, or on the whole transformer.
         outline: Whether to build the transformer from its configuration alone, without weights: such an adapter
             counts and lists knobs and generates nothing.
@@ -56,6 +57,7 @@ class KnobOptions(Loading):
     width: Positive | None = None
     max_sequence_length: Annotated[int, Field(ge=0)] | None = None
     batch_size: Positive = 16
+    release_text_encoders: bool = False
     compile: Literal["off", "regional", "full"] = "off"
     outline: bool = False
 
@@ -68,13 +70,11 @@ class DiffusionOptions(KnobOptions):
             model is guided.
         tie_members: Whether all members share their scales.
         guidance_grid: Guidance values among which the neutral side of a comparison is chosen.
-        release_text_encoders: Whether text encoders are dropped once every prompt is encoded.
     """
 
     members: Annotated[tuple[Member, ...], Field(min_length=1)] | None = None
     tie_members: bool = False
     guidance_grid: tuple[float, ...] | None = None
-    release_text_encoders: bool = False
 
 
 class StockOptions(KnobOptions):
@@ -125,7 +125,7 @@ def takes(
         def factory(**given: Any) -> Adapter:
             return make(options(**{**defaults, **given}))
 
-        del factory.__wrapped__  # type: ignore[attr-defined]  # its signature is another
+        del factory.__wrapped__  # its signature is another
         factory.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         factory.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return factory

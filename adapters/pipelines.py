@@ -15,6 +15,7 @@ from ..engine.errors import ModelError
 from ..engine.seams import Output, Population
 from .batching import Batches
 from .compiling import compile_transformer
+from .rows import transformers
 from .transformer import TransformerAdapter
 
 
@@ -44,8 +45,16 @@ class PipelineAdapter(TransformerAdapter):
         self.pipe = pipe
         self._hooked = hooked
         self._batches = Batches(self.options.batch_size)
-        compile_transformer(pipe.transformer, self.options.blocks, self.options.compile)
+        for model in transformers(pipe).values():
+            compile_transformer(model, self.options.blocks, self.options.compile)
         pipe.set_progress_bar_config(disable=True)
+
+    def _release_text_encoders(self) -> None:
+        """Drop them; prompts that are not encoded yet can no longer be."""
+        for name in [name for name in self.pipe.components if name.startswith("text_encoder")]:
+            setattr(self.pipe, name, None)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     @abstractmethod
     def _call(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Output]:

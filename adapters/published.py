@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..engine.errors import ModelError
 from ..engine.weights import quiet_import
-from .sources import first_line
+from .sites import SECOND
+from .sources import first_line, hub_sentence
 
 if TYPE_CHECKING:
     from torch import nn
@@ -67,42 +68,50 @@ CHECKPOINTS: dict[str, Checkpoint] = {
 }
 
 
-def transformer_class(model: str, revision: str | None = None) -> str:
-    """Class name of a checkpoint's transformer.
+def transformer_classes(model: str, revision: str | None = None) -> list[tuple[str, str, str]]:
+    """A checkpoint's transformers, one or two.
 
     Args:
         model: A hub id or a folder.
         revision: Branch, tag or commit on the hub.
 
+    Returns:
+        For each, what its knobs start with, its component's name, and its class name in diffusers.
+
     Raises:
-        ModelError: If it cannot be read or there is none.
+        ModelError: If they cannot be read or there is none.
     """
+    local = _is_folder(model)
     with quiet_import():
-        import diffusers
+        try:
+            from diffusers import DiffusionPipeline
 
-    try:
-        index = diffusers.DiffusionPipeline.load_config(model, revision=revision, local_files_only=Path(model).is_dir())
-    except Exception as error:  # hub and file errors come in many classes
-        raise ModelError(f"cannot outline {model}: {first_line(error)}") from error
-    library, name = index.get("transformer") or (None, None)
-    if library != "diffusers" or name is None:
+            index = DiffusionPipeline.load_config(model, revision=revision, local_files_only=local)
+        except Exception as error:  # hub and file errors come in many classes
+            raise ModelError(f"cannot outline {model}: {_why(model, revision, error)}") from error
+    components = (("", "transformer"), (f"{SECOND}.", SECOND))
+    listed = [(prefix, name, *(index.get(name) or (None, None))) for prefix, name in components]
+    found = [(prefix, name, str(kind)) for prefix, name, library, kind in listed if library == "diffusers" and kind]
+    if not found or found[0][1] != "transformer":
         raise ModelError(f"{model} has no transformer of diffusers to calibrate")
-    return str(name)
+    return found
 
 
-def outlined(kind: str, model: str, revision: str | None = None) -> nn.Module:
+def outlined(kind: str, model: str, revision: str | None = None, part: str = "transformer") -> nn.Module:
     """Build a transformer of its configuration alone, on the meta device.
 
     Args:
         kind: Its class name in diffusers.
         model: A published checkpoint, another hub id, or a folder.
         revision: Branch, tag or commit on the hub.
+        part: Its component's name in the checkpoint.
 
     Raises:
         ModelError: If its configuration cannot be had or does not fit the class.
     """
     import torch
 
+    local = model not in CHECKPOINTS and _is_folder(model)
     with quiet_import():
         import diffusers
 
@@ -111,11 +120,30 @@ def outlined(kind: str, model: str, revision: str | None = None) -> nn.Module:
             if model in CHECKPOINTS:
                 config = dict(CHECKPOINTS[model].config)
             else:
-                config = transformer.load_config(
-                    model, subfolder="transformer", revision=revision, local_files_only=Path(model).is_dir()
-                )
+                config = transformer.load_config(model, subfolder=part, revision=revision, local_files_only=local)
+            if config.get("_class_name", kind) != kind:  # diffusers would build it of the keys that both have
+                raise ModelError(f"{model} holds a {config['_class_name']}, not a {kind}; use the adapter made for it")
             with torch.device("meta"):
                 made: nn.Module = transformer.from_config(config)
+        except ModelError:
+            raise
         except Exception as error:  # hub, file and shape errors come in many classes
-            raise ModelError(f"cannot outline the {kind} of {model}: {first_line(error)}") from error
+            raise ModelError(f"cannot outline the {kind} of {model}: {_why(model, revision, error)}") from error
     return made
+
+
+def _is_folder(model: str) -> bool:
+    """Whether a checkpoint is a folder here, and not on the hub.
+
+    Raises:
+        ModelError: If it can be neither.
+    """
+    if Path(model).is_dir():
+        return True
+    if Path(model).is_absolute() or model.startswith(".") or model.count("/") != 1:
+        raise ModelError(f"cannot outline {model}: it is no folder; give one with a model_index.json, or a hub id")
+    return False
+
+
+def _why(model: str, revision: str | None, error: Exception) -> str:
+    return first_line(error) if Path(model).is_dir() else hub_sentence(model, revision, error)

@@ -90,18 +90,30 @@ def _scale(module: nn.Module, _args: Any, output: Any) -> Any:
         if item is None:
             result = _times(result, factor, batch_dim)
         else:
-            if not isinstance(result, tuple) or item >= len(result):
-                raise ModelError(
-                    f"{type(module).__name__} gives no item [{item}] to scale; correct the site line of its block"
-                )
+            check_item(module, result, item)
             result = (*result[:item], _times(result[item], factor, batch_dim), *result[item + 1 :])
     return result
+
+
+def check_item(module: nn.Module, output: Any, item: int) -> None:
+    """Refuse a site that names an item which its module does not give.
+
+    Raises:
+        ModelError: If so.
+    """
+    if not isinstance(output, tuple) or item >= len(output):
+        raise ModelError(f"{type(module).__name__} gives no item [{item}] to scale; correct the site line of its block")
 
 
 def _times(output: Tensor, factor: Tensor, batch_dim: int) -> Tensor:
     """Multiply rows in the wider of both dtypes and give the model its own dtype back: in bfloat16, 1.003 is 1.0."""
     num_rows = output.shape[batch_dim]
-    if len(factor) not in (1, num_rows) and num_rows % len(factor) == 0:  # a row's frames stand in the batch, together
+    if len(factor) not in (1, num_rows):  # a row's frames stand in the batch, together
+        if num_rows % len(factor):
+            raise ModelError(
+                f"a scaled module gives {num_rows} rows for {len(factor)} candidates and prompts, so it cannot be told "
+                "which is whose; set batch_size: 1"
+            )
         factor = factor.repeat_interleave(num_rows // len(factor))
     shape = [1] * output.ndim
     shape[batch_dim] = -1

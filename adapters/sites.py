@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from ..engine.errors import ConfigError, ModelError, near_misses
@@ -31,6 +31,7 @@ from .site_table import BLOCKS, NOT_COVERED
 if TYPE_CHECKING:
     from torch import nn
 
+SECOND = "transformer_2"  # what diffusers calls the second transformer of a pipeline that has two
 Granularity = Literal["block", "layer", "gate"]
 
 
@@ -128,6 +129,10 @@ class Site:
         item = "" if self.item is None else f"[{self.item}]"
         return f"{self.path}{item}" + (f"@{self.batch_dim}" if self.batch_dim else "")
 
+    def within(self, prefix: str) -> Site:
+        """The same site among those of several models, whose names and paths start with a prefix of each."""
+        return replace(self, block=prefix + self.block, path=prefix + self.path)
+
     def knob(self, granularity: Granularity) -> str:
         """The knob this site is tied to.
 
@@ -203,9 +208,10 @@ def find_sites(model: nn.Module, blocks: Mapping[str, str] | None = None) -> lis
     Raises:
         ConfigError: If a line cannot be read.
         ModelError: If no block class is covered, a line is for a class that the model does not have, or a line names
-            a submodule that a block does not have.
+            a submodule that a block does not have, or one branch of one stream twice.
     """
     sites: list[Site] = []
+    names: set[str] = set()
     for block in find_blocks(model, blocks):
         module = model.get_submodule(block.path)
         for line in block.lines:
@@ -215,7 +221,14 @@ def find_sites(model: nn.Module, blocks: Mapping[str, str] | None = None) -> lis
                     "correct the line"
                 )
             path = f"{block.path}.{line.module}" if block.path else line.module
-            sites.append(Site(block.name, line.branch, line.stream, path, line.item, line.batch_dim))
+            site = Site(block.name, line.branch, line.stream, path, line.item, line.batch_dim)
+            if site.name in names:
+                raise ModelError(
+                    f"the site line of {block.kind} names {line.branch}.{line.stream} twice; number one of them, as in "
+                    f"{line.branch}2.{line.stream}"
+                )
+            names.add(site.name)
+            sites.append(site)
     if not sites:
         kind = type(model).__name__
         if kind in NOT_COVERED:

@@ -11,69 +11,27 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from ..engine.errors import ModelError, near_misses
 from ..engine.seams import Output
 from .options import StockOptions
 from .pipelines import PipelineAdapter
-from .scaling import Scaling
-from .sites import Site
+from .prompt_cache import PromptCache
+from .rows import StackedRows, transformers
 from .sources import first_line
 
 if TYPE_CHECKING:
     from torch import nn
 
 NEEDED = ("prompt", "generator", "output_type", "num_inference_steps")
+PROBE = "a cat"
 SET_HERE = (*NEEDED, "num_images_per_prompt", "num_videos_per_prompt")
-
-
-class StackedRows:
-    """A row of scales for each output, however often the pipeline stacks its rows for guidance.
-
-    Pipelines that guide in one forward pass stack all unconditional rows before all conditional ones, so the rows of
-    scales are repeated as a whole; others call the transformer once for each, and nothing is repeated.
-
-    Args:
-        model: The transformer.
-        sites: Its sites.
-    """
-
-    def __init__(self, model: nn.Module, sites: Sequence[Site]) -> None:
-        self._first = list(inspect.signature(type(model).forward).parameters)[1]  # the one after self
-        self._scales: Tensor | None = None
-        self._parts: dict[int, list[Tensor]] = {}
-        self._scaling = Scaling(model, sites)
-        self._handle = model.register_forward_pre_hook(self._repeat, with_kwargs=True)
-
-    def set(self, scales: Tensor | None, _weights: Tensor | None = None) -> None:
-        """Set (num_rows, 1, num_sites) scales, or make the hooks idle with None; the one member has no weight."""
-        self._scales, self._parts = None if scales is None else scales[:, 0], {}
-        self._scaling.use(None)
-
-    def remove(self) -> None:
-        """Take all hooks off; the model is as it was."""
-        self._handle.remove()
-        self._scaling.remove()
-
-    def _repeat(self, _model: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        if self._scales is None:
-            return
-        num_given, num_rows = len(args[0] if args else kwargs[self._first]), len(self._scales)
-        if num_given % num_rows:
-            raise ModelError(
-                f"the pipeline calls its transformer with {num_given} rows for {num_rows} outputs, so it cannot be "
-                "told which is whose; set batch_size: 1"
-            )
-        if num_given not in self._parts:
-            self._parts[num_given] = self._scaling.split(self._scales.repeat(num_given // num_rows, 1))
-        self._scaling.use(self._parts[num_given])
 
 
 class StockAdapter(PipelineAdapter):
     """Any diffusers pipeline with knobs on its transformer's sites.
 
-    A pipeline with two transformers, as Wan 2.2 has, is calibrated in the first.
+    A pipeline with two transformers, as Wan 2.2 has, has knobs on both; the second's start with `transformer_2.`.
 
     Args:
         pipe: The pipeline, on its device and in its dtype.
@@ -81,7 +39,7 @@ class StockAdapter(PipelineAdapter):
         options: What was chosen.
 
     Raises:
-        ModelError: If the transformer is not covered, or is hooked or compiled already, or the pipeline does not
+        ModelError: If a transformer is not covered, or is hooked or compiled already, or the pipeline does not
             take an option.
     """
 
@@ -90,26 +48,62 @@ class StockAdapter(PipelineAdapter):
     def __init__(self, pipe: Any, source: Mapping[str, Any], options: StockOptions) -> None:
         if getattr(pipe, "transformer", None) is None:
             raise ModelError(f"a {type(pipe).__name__} has no transformer to calibrate")
+        self.pipe = pipe
         self._arguments = call_arguments(pipe, options)
+        self._prompts = PromptCache(pipe)
         takes = inspect.signature(type(pipe).__call__).parameters
         steps = options.num_inference_steps or takes["num_inference_steps"].default
         options = options.model_copy(update={"num_inference_steps": steps})
-        example = None
-        if options.dead == "freeze":
-            example = first_inputs(pipe, {**self._arguments, "num_inference_steps": 1})
-        super().__init__(pipe.transformer, source, options, ["all"], example=example, measured=True)
-        self.makes = "video" if "num_frames" in takes else "image"
-        self._attach(pipe, StackedRows(pipe.transformer, self.layout.sites))
+        example = self._look([PROBE])
+        if options.batch_size > 1:
+            self._look([PROBE] * 2, checking=True)
+        models = transformers(pipe)
+        super().__init__(models, source, options, ["all"], example=example, measured=True)
+        self.makes = "video" if {"num_frames", "video_length"} & set(takes) else "image"
+        self._attach(pipe, StackedRows(models, self.layout.sites))
+
+    def prepare(self, prompts: Sequence[str]) -> None:
+        """Encode prompts, once for the life of the adapter. See `Adapter.prepare`.
+
+        What the pipeline makes of them is kept in main memory, where it is of a kind that can be. If it was asked
+        for, the text encoders are dropped afterwards.
+
+        Raises:
+            ModelError: If text encoders are to be dropped that the pipeline would still need.
+        """
+        known, size, wanted = self._prompts, self.options.batch_size, list(dict.fromkeys(prompts))
+        kept = known.keeps is not False and (known.joins or size == 1)
+        for begin in range(0, len(wanted) if kept else 0, size):
+            self._look(wanted[begin : begin + size])
+        if self.options.release_text_encoders:
+            kind = f"a {type(self.pipe).__name__}"
+            if not known.keeps:
+                raise ModelError(
+                    f"what {kind} encodes prompts to cannot be kept, so it needs its text encoders; leave out "
+                    "release_text_encoders"
+                )
+            if size > 1 and not (known.joins and known.of_one_form()):
+                raise ModelError(
+                    f"{kind} encodes these prompts to what cannot be joined in a batch, so it needs its text encoders; "
+                    "set batch_size: 1, or leave out release_text_encoders"
+                )
+            self._release_text_encoders()
+
+    def _look(self, prompts: list[str], *, checking: bool = False) -> dict[str, Any]:
+        """What the transformer is first given for prompts, which are encoded on the way."""
+        with self._prompts.remembering(checking=checking):
+            return first_inputs(self.pipe, {**self._arguments, "num_inference_steps": 1}, prompts)
 
     def _call(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Output]:
         """One call of the stock pipeline. The hooks are set for its rows."""
-        result = self.pipe(
-            prompt=list(prompts),
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-            num_inference_steps=self.num_steps,
-            output_type="pil",
-            **self._arguments,
-        )
+        with self._prompts.remembering():
+            result = self.pipe(
+                prompt=list(prompts),
+                generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+                num_inference_steps=self.num_steps,
+                output_type="pil",
+                **self._arguments,
+            )
         return list(result.frames if hasattr(result, "frames") else result.images)
 
     def describe(self) -> dict[str, Any]:
@@ -145,23 +139,35 @@ class _Seen(Exception):  # noqa: N818  # it ends a call that has told what it wa
         self.inputs = inputs
 
 
-def first_inputs(pipe: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """What a pipeline first gives its transformer, by name. The transformer itself is not run."""
+def first_inputs(pipe: Any, arguments: Mapping[str, Any], prompts: Sequence[str]) -> dict[str, Any]:
+    """What a pipeline first gives a transformer for prompts, by name. The transformer itself is not run.
+
+    Raises:
+        ModelError: If the pipeline cannot be called so.
+    """
 
     def look(model: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         arguments = dict(inspect.signature(type(model).forward).bind(model, *args, **kwargs).arguments)
         del arguments["self"]
         raise _Seen(arguments)
 
-    handle = pipe.transformer.register_forward_pre_hook(look, with_kwargs=True)
+    models = transformers(pipe).values()
+    handles = [model.register_forward_pre_hook(look, with_kwargs=True) for model in models]
+    generators = [torch.Generator().manual_seed(0) for _ in prompts]
     try:
         pipe.set_progress_bar_config(disable=True)
-        pipe(prompt=["a"], generator=[torch.Generator().manual_seed(0)], output_type="pil", **arguments)
+        pipe(prompt=list(prompts), generator=generators, output_type="pil", **arguments)
     except _Seen as seen:
         return seen.inputs
+    except ModelError:
+        raise
     except Exception as error:  # pipelines check their arguments in many ways
-        raise ModelError(f"the {type(pipe).__name__} cannot be called as asked for: {first_line(error)}") from error
+        kind, why = type(pipe).__name__, first_line(error)
+        if len(prompts) > 1:
+            raise ModelError(f"the {kind} takes no batch of prompts: {why}; set batch_size: 1") from error
+        raise ModelError(f"the {kind} cannot be called as asked for: {why}") from error
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
         pipe.maybe_free_model_hooks()
     raise ModelError(f"a {type(pipe).__name__} made an output without calling its transformer")

@@ -10,7 +10,7 @@ from ..engine.errors import ModelError
 from ..engine.seams import Adapter, Output, Population
 from .layout import Layout, Sees
 from .options import DiffusionOptions, KnobOptions
-from .sites import find_sites
+from .sites import Site, find_sites
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,7 +22,8 @@ class TransformerAdapter(Adapter):
     """The knobs of one transformer. By itself it lists and counts them; a pipeline is needed to generate.
 
     Args:
-        transformer: The transformer; on the meta device it will do.
+        transformer: The transformer, or several by what the names of their knobs start with, the first without;
+            on the meta device they will do.
         source: What `describe` says of where it came from: `id`, and `revision` or a digest of its weights.
         options: What was chosen; nothing is left to look up.
         members: What each member of the ensemble sees.
@@ -40,7 +41,7 @@ class TransformerAdapter(Adapter):
 
     def __init__(
         self,
-        transformer: nn.Module,
+        transformer: nn.Module | Mapping[str, nn.Module],
         source: Mapping[str, Any],
         options: KnobOptions,
         members: Sequence[Sees],
@@ -49,14 +50,18 @@ class TransformerAdapter(Adapter):
         measured: bool = False,
         guided: bool = False,
     ) -> None:
-        sites = find_sites(transformer, options.blocks)
+        models = transformer if isinstance(transformer, Mapping) else {"": transformer}
+        sites: list[Site] = []
         dead: list[int] = []
-        if options.dead == "freeze" and example is not None:
-            from .liveness import dead_sites
+        for prefix, model in models.items():
+            found = find_sites(model, options.blocks)
+            if options.dead == "freeze" and example is not None:
+                from .liveness import dead_sites
 
-            dead = dead_sites(transformer, sites, example, measured=measured)
+                dead += [len(sites) + index for index in dead_sites(model, found, example, measured=measured)]
+            sites += [site.within(prefix) for site in found]
         self.options = options
-        self.transformer = transformer
+        self.transformer = models[""]
         self.layout = Layout(
             sites,
             members,

@@ -80,7 +80,8 @@ SCRIPT = """
     const figure = JSON.parse(box.querySelector('script').textContent), target = box.querySelector('.plot');
     const options = {responsive: true, displaylogo: false, showSendToCloud: false, displayModeBar: true,
                      modeBarButtonsToRemove: ['select2d', 'lasso2d', 'autoScale2d']};
-    if (box.clientWidth < 520 && figure.layout.showlegend !== false) {  // narrow screens: the legend goes below, where it cannot cover the curves
+    if (box.clientWidth < 520 && figure.layout.showlegend !== false) {
+      // narrow screens: the legend goes below, where it cannot cover the curves
       const below = {x: 0, xanchor: 'left', y: 0, yanchor: 'bottom', yref: 'container'};
       figure.layout.legend = Object.assign({}, figure.layout.legend, below);
       figure.layout.margin = Object.assign({}, figure.layout.margin, {b: 110, t: 28});

@@ -30,11 +30,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 def test_the_wheel_holds_the_package(wheel: set[str]) -> None:
     """Every module of every room, under the one name `trimpot`."""
-    rooms = ("engine", "adapters", "objectives", "optimizers", "storage", "reports", "presets", "testing")
+    outside = ("tests", "training", "docs", "examples", "benchmarks")
+    rooms = [path.parent.name for path in ROOT.glob("*/__init__.py") if path.parent.name not in outside]
+    assert {"engine", "adapters", "commands", "comparison", "objectives", "servers", "testing"} <= set(rooms)
     expected = {f"trimpot/{path.relative_to(ROOT)}" for room in rooms for path in (ROOT / room).rglob("*.py")}
     expected |= {f"trimpot/{path.name}" for path in ROOT.glob("*.py")}
     assert expected <= wheel
-    assert {"trimpot/py.typed", "trimpot/presets/shapes.yaml"} <= wheel
+    assert {"trimpot/py.typed", "trimpot/presets/shapes.yaml", "trimpot/objectives/aesthetic.json"} <= wheel
+    protocols = (ROOT / "presets" / "protocols").glob("*.yaml")
+    assert {f"trimpot/presets/protocols/{path.name}" for path in protocols} <= wheel
     assert all(name.startswith(("trimpot/", "trimpot-")) for name in wheel)
     assert not [name for name in wheel if name.startswith(("trimpot/tests", "trimpot/training", "trimpot/docs"))]
 

@@ -13,6 +13,8 @@ from ...engine.errors import near_misses
 from .example import transformer_classes
 from .table import Row, as_table, rows, summary
 
+WIDTH = 160
+
 
 def main(kinds: list[str]) -> int:
     """Check the named classes, or all; return the exit status."""
@@ -29,6 +31,7 @@ def main(kinds: list[str]) -> int:
             found.append(one)
             status.update(f"{len(found)} of {len(kinds)}: {one.kind}")
     console = Console()
+    console.width = max(console.width, WIDTH)  # narrower, its cells would be cut off
     console.print(as_table(found))
     console.print(summary(found), highlight=False)
     return 0 if all(one.holds or one.reason for one in found) else 1

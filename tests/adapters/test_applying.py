@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,27 @@ def test_the_stock_pipeline_makes_the_calibrated_images(
             assert np.abs(image - other).max() <= 1
             assert (image != untouched).any()
         np.testing.assert_array_equal(drawn(adapter.pipe, BUCKET, **call), before)
+
+
+def test_a_calibration_of_two_transformers_goes_to_both(tiny_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    """A video is what the search saw; a pipeline without the second is refused and stays as it was."""
+    call: dict[str, Any] = {**SIZE, "num_frames": 5, "max_sequence_length": 16}
+    adapter = make_diffusers(model=str(tiny_folder("wan22")), dtype="float32", device="cpu", **call)
+    assert isinstance(adapter, PipelineAdapter)
+    [vector] = candidates(adapter, 1)
+    expected = pixels(adapter.generate(vector[None], BUCKET)[0])
+    second = np.array([name.startswith("transformer_2.") for name in adapter.space.names])
+    halved = adapter.generate(np.where(second, adapter.space.defaults, vector)[None], BUCKET)
+    file = calibrated(adapter, adapter.space.to_setting(vector), tmp_path / "calibration.json")
+    adapter.close()
+    generators = [torch.Generator().manual_seed(seed) for seed in BUCKET.seeds]
+    with trimpot.load_calibration(adapter.pipe, file):
+        found = adapter.pipe(prompt=list(BUCKET.prompts), generator=generators, output_type="pil", **call).frames
+    for video, other, half in zip(pixels(found), expected, pixels(halved[0]), strict=True):
+        assert np.abs(video - other).max() <= 1
+        assert (video != half).any()
+    adapter.pipe.transformer_2 = None
+    refused(adapter.pipe, file, "has no module 'transformer_2")
 
 
 def parts() -> tuple[tuple[str, ...], tuple[int, ...]]:

@@ -207,3 +207,11 @@ def test_a_second_set_of_scales_is_refused(model: nn.Module) -> None:
     Scaling(model, find_sites(model))
     with pytest.raises(ModelError, match="carries scales already"):
         Scaling(model, find_sites(model))
+
+
+def test_rows_that_no_candidate_is_told_by_are_refused(model: nn.Module) -> None:
+    """A module whose rows are no multiple of the candidates' is a sentence, not a misfit of shapes."""
+    sites = find_sites(model)
+    Scaling(model, sites).set(torch.ones(3, len(sites)))
+    with pytest.raises(ModelError, match=r"gives 4 rows for 3 candidates.*batch_size: 1"):
+        forward(model)

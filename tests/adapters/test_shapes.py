@@ -79,11 +79,10 @@ def test_the_stock_pipeline_draws_what_it_is_asked(pipe: Any) -> None:
     assert sum(check(image, "a red circle").strict for image in images) >= 5
 
 
-def test_it_is_driven_by_the_adapter_of_sd3() -> None:
+def test_it_is_driven_by_the_adapter_of_sd3(loaded: Adapter) -> None:
     """There is no special path: the shapes adapter is the sd3 adapter on a checkpoint of its own."""
-    adapter = make_shapes()
-    assert type(adapter) is DiffusionAdapter
-    assert adapter.family.pipeline == "StableDiffusion3Pipeline"
+    assert type(loaded) is DiffusionAdapter
+    assert loaded.family.pipeline == "StableDiffusion3Pipeline"
 
 
 def test_no_prompt_is_cut_off(pipe: Any) -> None:

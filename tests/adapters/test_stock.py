@@ -2,36 +2,74 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from generated import candidates, pixels
+from generated import candidates, one_by_one, pixels
 from numpy.typing import NDArray
 from PIL import Image
 from trimpot.adapters import make_diffusers
-from trimpot.adapters.stock import StackedRows, StockAdapter
+from trimpot.adapters.rows import StackedRows, transformers
+from trimpot.adapters.stock import StockAdapter
 from trimpot.engine.bucket import Bucket
 from trimpot.engine.errors import ModelError
 from trimpot.testing import AdapterContract
 
 STEPS = 2
 BUCKET = Bucket(("a cat", "two dogs"), (11, 12))
-VIDEO = {"num_frames": 5, "max_sequence_length": 16, "guidance_scale": 3.0}
-OPTIONS: dict[str, dict[str, Any]] = {
-    "wan": {"height": 16, "width": 16, **VIDEO},
-    "ltx": {"height": 32, "width": 32, **VIDEO, "pipeline_options": {"frame_rate": 8}},
-    "cogvideox": {"height": 16, "width": 16, **VIDEO},
-    "pixart": {
-        "height": 16,
-        "width": 16,
-        "max_sequence_length": 16,
-        "guidance_scale": 3.0,
-        "pipeline_options": {"use_resolution_binning": False, "clean_caption": False, "negative_prompt": "dull"},
-    },
+SMALL = {"height": 16, "width": 16, "guidance_scale": 3.0}
+SHORT = {"max_sequence_length": 16}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pipeline: how it is called, and what is known of it.
+
+    Attributes:
+        options: Of the adapter, beside `SMALL`.
+        call: Further arguments of the pipeline's call.
+        frames: Of each video; 0 where it makes images.
+        frozen: Knobs that cannot act.
+    """
+
+    options: dict[str, Any]
+    call: dict[str, Any]
+    frames: int = 0
+    frozen: tuple[str, ...] = ()
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """All options of the adapter."""
+        return {**SMALL, **self.options, "pipeline_options": self.call}
+
+    @property
+    def called(self) -> dict[str, Any]:
+        """All arguments of the pipeline's call."""
+        return {**SMALL, **self.options, **self.call}
+
+
+VIDEO = {"num_frames": 5, **SHORT}
+BINNED = {"use_resolution_binning": False}
+CASES = {
+    "wan": Case(VIDEO, {}, frames=5),
+    "wan22": Case(VIDEO, {}, frames=5),
+    "ltx": Case({**VIDEO, "height": 32, "width": 32}, {"frame_rate": 8}, frames=5),
+    "cogvideox": Case(VIDEO, {}, frames=8, frozen=("block.01.attn.text", "block.01.mlp.text")),
+    "hunyuan_video": Case(VIDEO, {"prompt_template": {"template": "of {}", "crop_start": 3}}, frames=5),
+    "latte": Case({}, {"video_length": 3, "clean_caption": False, "mask_feature": False}, frames=3),
+    "pixart": Case(SHORT, {**BINNED, "clean_caption": False, "negative_prompt": "dull"}),
+    "sana": Case({**SHORT, "height": 32, "width": 32}, {**BINNED, "complex_human_instruction": ["say", "more"]}),
+    "lumina2": Case(SHORT, {"system_prompt": "draw"}),
+    "zimage": Case(SHORT, {}),
+    "flux2": Case(SHORT, {"text_encoder_out_layers": [0, 1, 2]}),
 }
+
+Folders = Callable[[str], Path]
 
 
 def make(folder: Path, **options: Any) -> StockAdapter:
@@ -40,25 +78,29 @@ def make(folder: Path, **options: Any) -> StockAdapter:
     return made
 
 
-@pytest.fixture(scope="module", params=list(OPTIONS))
+@pytest.fixture(scope="module", params=list(CASES))
 def name(request: pytest.FixtureRequest) -> str:
     found: str = request.param
     return found
 
 
 @pytest.fixture(scope="module")
-def folder(request: pytest.FixtureRequest, name: str) -> Path:
-    found: Path = request.getfixturevalue(f"{name}_folder")
-    return found
+def case(name: str) -> Case:
+    return CASES[name]
 
 
 @pytest.fixture(scope="module")
-def loaded(folder: Path, name: str) -> StockAdapter:
-    return make(folder, **OPTIONS[name])
+def folder(tiny_folder: Folders, name: str) -> Path:
+    return tiny_folder(name)
+
+
+@pytest.fixture(scope="module")
+def loaded(folder: Path, case: Case) -> StockAdapter:
+    return make(folder, **case.given)
 
 
 class TestStock(AdapterContract):
-    """The adapter keeps the contract of every backbone, in front of pipelines of three kinds."""
+    """The adapter keeps the contract of every backbone, in front of pipelines of many kinds."""
 
     prompts = ("a cat", "two dogs")
     num_candidates = 2
@@ -72,10 +114,8 @@ class TestStock(AdapterContract):
         return np.asarray(output).astype(np.int16)
 
 
-def stock(adapter: StockAdapter, bucket: Bucket, options: dict[str, Any]) -> list[Any]:
+def stock(adapter: StockAdapter, bucket: Bucket, call: dict[str, Any]) -> list[Any]:
     """What the pipeline makes of a bucket when it is called as anybody would call it."""
-    call = {**options, **options.get("pipeline_options", {})}
-    call.pop("pipeline_options", None)
     result = adapter.pipe(
         prompt=list(bucket.prompts),
         generator=[torch.Generator().manual_seed(seed) for seed in bucket.seeds],
@@ -86,58 +126,88 @@ def stock(adapter: StockAdapter, bucket: Bucket, options: dict[str, Any]) -> lis
     return pixels(result.frames if adapter.makes == "video" else result.images)
 
 
-def test_the_neutral_setting_is_the_untouched_pipeline(folder: Path, name: str, loaded: StockAdapter) -> None:
-    """Every output equals what a pipeline without hooks makes, to the bit."""
-    bare = make(folder, **OPTIONS[name])
+def alone(bucket: Bucket) -> list[Bucket]:
+    return [Bucket((prompt,), (seed,)) for prompt, seed in zip(bucket.prompts, bucket.seeds, strict=True)]
+
+
+def assert_close(made: list[Any], expected: list[Any], most: int = 2) -> None:
+    for one, other in zip(made, expected, strict=True):
+        assert np.abs(one - other).max() <= most
+
+
+def test_the_neutral_setting_is_the_untouched_pipeline(folder: Path, case: Case, loaded: StockAdapter) -> None:
+    """Every output equals what a pipeline without hooks makes of its prompt, to the bit; in batches but for rounding.
+
+    (Prompts are encoded one by one, so that their encodings do not depend on the batch.)
+    """
+    bare = make(folder, **case.given)
     bare.close()
-    expected = stock(bare, BUCKET, OPTIONS[name])
-    np.testing.assert_array_equal(pixels(loaded.generate(loaded.space.defaults[None], BUCKET)[0]), expected)
+    expected = [made for single in alone(BUCKET) for made in stock(bare, single, case.called)]
+    neutral = loaded.space.defaults
+    np.testing.assert_array_equal(one_by_one(loaded, neutral, BUCKET), expected)
+    assert_close(pixels(loaded.generate(neutral[None], BUCKET)[0]), stock(bare, BUCKET, case.called), 1)
     loaded.generate(candidates(loaded, 1), BUCKET)
-    np.testing.assert_array_equal(stock(loaded, BUCKET, OPTIONS[name]), expected)
+    np.testing.assert_array_equal(stock(loaded, alone(BUCKET)[0], case.called), expected[:1])
 
 
-def test_a_candidate_scales_every_row_of_its_outputs(folder: Path, name: str) -> None:
+def test_a_candidate_scales_every_row_of_its_outputs(folder: Path, case: Case) -> None:
     """Guidance included: a candidate in a batch equals a pipeline that has its scales for good, whatever it calls."""
-    adapter = make(folder, **OPTIONS[name])
+    adapter = make(folder, **case.given)
     population = candidates(adapter, 2)
     made = adapter.generate(population, BUCKET)
     adapter.close()
     for candidate, outputs in zip(population, made, strict=True):
         scales, _ = adapter.layout.tables(candidate[None])
-        rows = StackedRows(adapter.pipe.transformer, adapter.layout.sites)
+        rows = StackedRows(transformers(adapter.pipe), adapter.layout.sites)
         rows.set(torch.tensor(scales, dtype=torch.float32))
-        expected = stock(adapter, BUCKET, OPTIONS[name])
+        expected = stock(adapter, BUCKET, case.called)
         rows.remove()
-        for one, other in zip(pixels(outputs), expected, strict=True):
-            assert np.abs(one - other).max() <= 2
+        assert_close(pixels(outputs), expected)
 
 
-def test_a_video_is_a_list_of_frames(name: str, loaded: StockAdapter) -> None:
+def test_a_video_is_a_list_of_frames(case: Case, loaded: StockAdapter) -> None:
     """One list of pictures an output, where the pipeline makes videos; one picture where it does not."""
     [outputs] = loaded.generate(loaded.space.defaults[None], BUCKET)
-    if name == "pixart":
+    if not case.frames:
         assert loaded.makes == "image" and all(isinstance(output, Image.Image) for output in outputs)
     else:
-        num_frames = 8 if name == "cogvideox" else 5
-        assert loaded.makes == "video" and [len(output) for output in outputs] == [num_frames] * 2
+        assert loaded.makes == "video" and [len(output) for output in outputs] == [case.frames] * 2
         assert all(isinstance(frame, Image.Image) for output in outputs for frame in output)
 
 
-def test_knobs_that_cannot_act_are_left_out(name: str, loaded: StockAdapter) -> None:
+def test_knobs_that_cannot_act_are_left_out(case: Case, loaded: StockAdapter) -> None:
     """They are found with the inputs of a real call: nothing reads CogVideoX's text stream after the last block."""
-    dead = ("block.01.attn.text", "block.01.mlp.text") if name == "cogvideox" else ()
-    assert loaded.frozen == dead
-    assert loaded.describe()["frozen"] == list(dead)
+    assert loaded.frozen == case.frozen
+    assert loaded.describe()["frozen"] == list(case.frozen)
 
 
-def test_guidance_is_the_pipeline_s_own(folder: Path, name: str, loaded: StockAdapter) -> None:
+def test_guidance_is_the_pipeline_s_own(folder: Path, case: Case, loaded: StockAdapter) -> None:
     """The option goes to the call and changes what is made, and is described."""
-    other = make(folder, **{**OPTIONS[name], "guidance_scale": 6.0})
+    other = make(folder, **{**case.given, "guidance_scale": 6.0})
     neutral = loaded.space.defaults[None]
     first, second = (pixels(each.generate(neutral, BUCKET)[0]) for each in (loaded, other))
     assert any((one != another).any() for one, another in zip(first, second, strict=True))
     assert loaded.describe() != other.describe()
     assert other.describe()["call"]["guidance_scale"] == 6.0
+
+
+def test_prompts_are_encoded_once_and_text_encoders_can_go(folder: Path, case: Case, loaded: StockAdapter) -> None:
+    """What a prompt was encoded to serves every later call; without text encoders, known prompts give the same."""
+    lean = make(folder, **case.given, release_text_encoders=True)
+    encoders = [name for name in lean.pipe.components if name.startswith("text_encoder")]
+    seen: list[int] = []
+    for name in encoders:
+        getattr(lean.pipe, name).register_forward_hook(lambda *_: seen.append(1))
+    lean.prepare(BUCKET.prompts)
+    assert seen and all(getattr(lean.pipe, name) is None for name in encoders)
+    encoded, population = len(seen), candidates(loaded, 2)
+    made, expected = (each.generate(population, BUCKET) for each in (lean, loaded))
+    for one, other in zip(made, expected, strict=True):
+        np.testing.assert_array_equal(pixels(one), pixels(other))
+    assert len(seen) == encoded and "encode_prompt" not in vars(lean.pipe)
+    with pytest.raises(ModelError, match=r"cannot encode the prompt \['a bird'\]: its text encoders have been dropped"):
+        lean.generate(population[:1], Bucket(("a bird",), (1,)))
+    assert "encode_prompt" not in vars(lean.pipe)
 
 
 @pytest.mark.parametrize(
@@ -159,18 +229,80 @@ def test_what_the_pipeline_does_not_take_is_one_sentence(
         make(pixart_folder, **options)
 
 
+def test_a_pipeline_that_takes_one_prompt_at_a_time_says_so(wan_folder: Path) -> None:
+    """Called as here it does; what would help is said before anything is generated, and helps."""
+    options = {**CASES["wan"].given, "pipeline_options": {"negative_prompt": ["dull"]}}
+    with pytest.raises(ModelError, match=r"takes no batch of prompts: .*; set batch_size: 1"):
+        make(wan_folder, **options)
+    adapter = make(wan_folder, **options, batch_size=1)
+    assert len(adapter.generate(adapter.space.defaults[None], BUCKET)[0]) == 2
+
+
 def test_the_number_of_steps_is_the_pipeline_s_unless_given(pixart_folder: Path) -> None:
     """A pipeline has a number of steps of its own, which `with_steps` changes."""
-    adapter = make_diffusers(model=str(pixart_folder), dtype="float32", device="cpu", **OPTIONS["pixart"])
+    adapter = make_diffusers(model=str(pixart_folder), dtype="float32", device="cpu", **CASES["pixart"].given)
     assert adapter.num_steps == 20
     assert adapter.with_steps(3).describe() == {**adapter.describe(), "num_steps": 3}
 
 
-def test_rows_that_cannot_be_told_apart_are_refused(loaded: StockAdapter) -> None:
+def test_rows_that_cannot_be_told_apart_are_refused(wan_folder: Path) -> None:
     """A pipeline that gives its transformer some rows only is answered with what would help."""
-    loaded._hooked.set(torch.ones(4, 1, len(loaded.layout.sites)), None)
-    try:
-        with pytest.raises(ModelError, match=r"with 3 rows for 4 outputs.*batch_size: 1"):
-            loaded.pipe.transformer(torch.zeros(3, 1))
-    finally:
-        loaded._hooked.set(None, None)
+    adapter = make(wan_folder, **CASES["wan"].given)
+    adapter._hooked.set(torch.ones(4, 1, len(adapter.layout.sites)), None)
+    with pytest.raises(ModelError, match=r"with 3 rows for 4 outputs.*batch_size: 1"):
+        adapter.pipe.transformer(torch.zeros(3, 1))
+
+
+def test_both_transformers_are_quantized(tiny_folder: Folders) -> None:
+    """The option is of a pipeline's transformers, and each is still the same model."""
+    pytest.importorskip("torchao")
+    plain, rough = (
+        make(tiny_folder("wan22"), **CASES["wan22"].given, quantization=how) for how in (None, "torchao-int8")
+    )
+    for one, other in zip(*(transformers(each.pipe).values() for each in (plain, rough)), strict=True):
+        assert type(one.blocks[0].ffn.net[2].weight) is not type(other.blocks[0].ffn.net[2].weight)
+    made, exact = (pixels(each.generate(each.space.defaults[None], BUCKET)[0]) for each in (rough, plain))
+    assert_close(made, exact, 60)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's compiler, about itself
+def test_two_transformers_have_knobs_each(tiny_folder: Folders) -> None:
+    """The second's are told by their name; an outline lists them all, and a compiled second one is refused too."""
+    adapter = make(tiny_folder("wan22"), **CASES["wan22"].given)
+    first = [name for name in adapter.space.names if not name.startswith("transformer_2.")]
+    assert adapter.space.names == (*first, *(f"transformer_2.{name}" for name in first))
+    outline = make_diffusers(model=str(tiny_folder("wan22")), outline=True)
+    assert outline.space.names == adapter.space.names
+    assert len(adapter.tied("block")) == 4
+    adapter.close()
+    adapter.pipe.transformer_2.blocks[0].compile()
+    with pytest.raises(ModelError, match="compiled already"):
+        StackedRows(transformers(adapter.pipe), adapter.layout.sites)
+    assert not adapter.pipe.transformer._forward_pre_hooks
+
+
+def test_outputs_that_would_depend_on_their_neighbours_are_refused(tiny_folder: Folders) -> None:
+    """Latte cuts a prompt's text off where it is alone, and not in a batch: one at a time it is calibrated still."""
+    options = {**CASES["latte"].given, "pipeline_options": {"video_length": 3, "clean_caption": False}}
+    with pytest.raises(ModelError, match=r"a LattePipeline encodes a prompt among others .* set batch_size: 1"):
+        make(tiny_folder("latte"), **options)
+    adapter = make(tiny_folder("latte"), **options, batch_size=1)
+    population = candidates(adapter, 2)
+    made = adapter.generate(population, BUCKET)
+    for candidate, outputs in zip(population, made, strict=True):
+        np.testing.assert_array_equal(pixels(outputs), one_by_one(adapter, candidate, BUCKET))
+
+
+def test_prompts_of_several_lengths_are_left_to_the_pipeline(qwen_folder: Path) -> None:
+    """Where embeddings are as long as their prompts, a batch is encoded as ever, and text encoders must stay."""
+    options: dict[str, Any] = {"height": 16, "width": 16}
+    adapter = make(qwen_folder, **options)
+    made = pixels(adapter.generate(adapter.space.defaults[None], BUCKET)[0])
+    adapter.close()
+    np.testing.assert_array_equal(made, stock(adapter, BUCKET, options))
+    with pytest.raises(ModelError, match="set batch_size: 1, or leave out release_text_encoders"):
+        make(qwen_folder, **options, release_text_encoders=True).prepare(BUCKET.prompts)
+    lean = make(qwen_folder, **options, release_text_encoders=True, batch_size=1)
+    lean.prepare(BUCKET.prompts)
+    assert lean.pipe.text_encoder is None
+    assert_close(pixels(lean.generate(lean.space.defaults[None], BUCKET)[0]), made)

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from .cogvideox import tiny_cogvideox
 from .flux import tiny_flux
+from .flux2 import tiny_flux2
+from .hunyuan_video import tiny_hunyuan_video
+from .latte import tiny_latte
+from .ltx import tiny_ltx
+from .lumina2 import tiny_lumina2
 from .parts import byte_tokenizer, letter_tokenizer, shake
+from .pixart import tiny_pixart
 from .qwen import tiny_qwen
+from .sana import tiny_sana
 from .sd3 import tiny_sd3, tiny_sd3_transformer
-from .stock import tiny_cogvideox, tiny_ltx, tiny_pixart, tiny_wan
+from .wan import tiny_wan, tiny_wan22
+from .zimage import tiny_zimage
 
 __all__ = [
     "byte_tokenizer",
@@ -14,10 +23,17 @@ __all__ = [
     "shake",
     "tiny_cogvideox",
     "tiny_flux",
+    "tiny_flux2",
+    "tiny_hunyuan_video",
+    "tiny_latte",
     "tiny_ltx",
+    "tiny_lumina2",
     "tiny_pixart",
     "tiny_qwen",
+    "tiny_sana",
     "tiny_sd3",
     "tiny_sd3_transformer",
     "tiny_wan",
+    "tiny_wan22",
+    "tiny_zimage",
 ]

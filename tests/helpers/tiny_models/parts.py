@@ -21,7 +21,7 @@ def byte_tokenizer() -> Any:
     return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=16)
 
 
-def clip(kind: str, tokenizer: Any) -> Any:
+def clip(kind: str, tokenizer: Any, length: int = 16) -> Any:
     """A tiny CLIP text encoder, 16 wide; `kind` is its class name in transformers."""
     import transformers
 
@@ -32,7 +32,7 @@ def clip(kind: str, tokenizer: Any) -> Any:
         num_hidden_layers=1,
         num_attention_heads=2,
         projection_dim=8,
-        max_position_embeddings=16,
+        max_position_embeddings=length,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -57,6 +57,56 @@ def t5(tokenizer: Any, width: int = 32, kind: str = "T5") -> Any:
         vocab_size=len(tokenizer), d_model=width, d_kv=8, d_ff=32, num_layers=1, num_heads=2, decoder_start_token_id=0
     )
     return getattr(transformers, f"{kind}EncoderModel")(config)
+
+
+def piece_tokenizer(kind: str) -> Any:
+    """A real tokenizer of a language model over single letters; `kind` is Gemma or Llama."""
+    import transformers
+
+    pieces = ["<pad>", "</s>", "<s>", "<unk>", "▁", *string.ascii_letters, *string.punctuation]
+    names = {"pad_token": "<pad>", "eos_token": "</s>", "bos_token": "<s>", "unk_token": "<unk>"}
+    vocabulary = {piece: index for index, piece in enumerate(pieces)}
+    return getattr(transformers, f"{kind}Tokenizer")(vocab=vocabulary, merges=[], **names)
+
+
+def chat_tokenizer() -> Any:
+    """A real Qwen2Tokenizer over single bytes, with a template for what was said."""
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import Qwen2Tokenizer
+
+    vocabulary = {piece: index for index, piece in enumerate([*sorted(ByteLevel.alphabet()), "<|endoftext|>"])}
+    tokenizer = Qwen2Tokenizer(vocab=vocabulary, merges=[])
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.chat_template = (
+        "{% for said in messages %}{% if said.content is string %}{{ said.content }}"
+        "{% else %}{% for part in said.content %}{{ part.text }}{% endfor %}{% endif %}{% endfor %}"
+    )
+    return tokenizer
+
+
+def language_model(kind: str, tokenizer: Any, width: int = 32) -> Any:
+    """A tiny language model as a text encoder; `kind` is Gemma2, Qwen3 or Llama."""
+    import transformers
+
+    return getattr(transformers, f"{kind}Model")(
+        getattr(transformers, f"{kind}Config")(**language_sizes(tokenizer, width))
+    )
+
+
+def language_sizes(tokenizer: Any, width: int = 32) -> dict[str, Any]:
+    """What makes a language model tiny, in the words of its configuration."""
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": width,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 8,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
 
 
 def image_vae() -> Any:

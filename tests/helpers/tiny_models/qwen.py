@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from .parts import shake
+from .parts import chat_tokenizer, shake
 
 
 def tiny_qwen(folder: Path) -> Path:
@@ -22,7 +22,7 @@ def tiny_qwen(folder: Path) -> Path:
             QwenImageTransformer2DModel,
         )
     torch.manual_seed(0)
-    tokenizer = _tokenizer()
+    tokenizer = chat_tokenizer()
     transformer = QwenImageTransformer2DModel(
         patch_size=2,
         in_channels=16,
@@ -53,16 +53,6 @@ def tiny_qwen(folder: Path) -> Path:
     pipe.save_pretrained(folder)
     (folder / "trimpot.json").write_text('{"height": 16, "width": 16}')
     return folder
-
-
-def _tokenizer() -> Any:
-    from tokenizers.pre_tokenizers import ByteLevel
-    from transformers import Qwen2Tokenizer
-
-    vocabulary = {piece: index for index, piece in enumerate([*sorted(ByteLevel.alphabet()), "<|endoftext|>"])}
-    tokenizer = Qwen2Tokenizer(vocab=vocabulary, merges=[])
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
-    return tokenizer
 
 
 def _text_encoder(tokenizer: Any) -> Any:

@@ -1,0 +1,99 @@
+"""Rows of a stock pipeline: a candidate's scales in every row that its transformers are given for an output."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from ..engine.errors import ModelError
+from .scaling import Scaling
+from .sites import SECOND, Site, site_at
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def transformers(pipe: Any) -> dict[str, nn.Module]:
+    """A pipeline's transformers by what their knobs and addresses start with: nothing, and `transformer_2.`."""
+    second = getattr(pipe, SECOND, None)
+    return {"": pipe.transformer, **({} if second is None else {f"{SECOND}.": second})}
+
+
+def site_within(models: Mapping[str, nn.Module], address: str) -> Site:
+    """The site at an address that starts with what tells its transformer.
+
+    Raises:
+        ModelError: If there is no such module.
+    """
+    prefix = f"{SECOND}." if address.startswith(f"{SECOND}.") and f"{SECOND}." in models else ""
+    return site_at(models[prefix], address.removeprefix(prefix)).within(prefix)
+
+
+class StackedRows:
+    """A row of scales for each output, however often the pipeline stacks its rows for guidance.
+
+    Pipelines that guide in one forward pass stack all unconditional rows before all conditional ones, so the rows of
+    scales are repeated as a whole; others call the transformer once for each, and nothing is repeated.
+
+    Args:
+        models: The transformers, as `transformers` gives them.
+        sites: Their sites.
+    """
+
+    def __init__(self, models: Mapping[str, nn.Module], sites: Sequence[Site]) -> None:
+        self._each: list[tuple[list[int], _Rows]] = []
+        for prefix, model in models.items():
+            own = [at for at, site in enumerate(sites) if site.path.startswith(f"{SECOND}.") == bool(prefix)]
+            bare = [replace(sites[at], path=sites[at].path.removeprefix(prefix)) for at in own]
+            try:
+                self._each.append((own, _Rows(model, bare)))
+            except ModelError:
+                self.remove()  # what came before is left as it was
+                raise
+
+    def set(self, scales: Tensor | None, _weights: Tensor | None = None) -> None:
+        """Set (num_rows, 1, num_sites) scales, or make the hooks idle with None; the one member has no weight."""
+        for own, rows in self._each:
+            rows.set(None if scales is None else scales[:, 0, own])
+
+    def remove(self) -> None:
+        """Take all hooks off; the transformers are as they were."""
+        for _, rows in self._each:
+            rows.remove()
+
+
+class _Rows:
+    """One transformer's rows."""
+
+    def __init__(self, model: nn.Module, sites: Sequence[Site]) -> None:
+        self._first = list(inspect.signature(type(model).forward).parameters)[1]  # the one after self
+        self._scales: Tensor | None = None
+        self._parts: dict[int, list[Tensor]] = {}
+        self._scaling = Scaling(model, sites)
+        self._handle = model.register_forward_pre_hook(self._repeat, with_kwargs=True)
+
+    def set(self, scales: Tensor | None) -> None:
+        self._scales, self._parts = scales, {}
+        self._scaling.use(None)
+
+    def remove(self) -> None:
+        self._handle.remove()
+        self._scaling.remove()
+
+    def _repeat(self, _model: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        if self._scales is None:
+            return
+        num_rows = len(self._scales)
+        num_given = len(args[0] if args else kwargs[self._first]) if num_rows > 1 else 1  # one row is for all alike
+        if num_given % num_rows:
+            raise ModelError(
+                f"the pipeline calls its transformer with {num_given} rows for {num_rows} outputs, so it cannot be "
+                "told which is whose; set batch_size: 1"
+            )
+        if num_given not in self._parts:
+            self._parts[num_given] = self._scaling.split(self._scales.repeat(num_given // num_rows, 1))
+        self._scaling.use(self._parts[num_given])
