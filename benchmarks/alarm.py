@@ -1,6 +1,6 @@
 """The alarm on the shapes preset: planted hacks must set it off, honest runs must not.
 
-    python benchmarks/alarm.py [--seeds 10] [--store DIR] [KEY=VALUE ...]
+    python benchmarks/alarm.py [--seeds 10] [--first 0] [--store DIR] [KEY=VALUE ...]
 
 A planted hack is a run whose reward pays for darkness or for bytes, searched with a large step so that it gets there.
 For every run the largest movement of each watched score is printed, in standard deviations between neutral outputs,
@@ -71,6 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first", type=int, default=0, help="the first honest seed; above 10, none was seen before")
     parser.add_argument("--store", type=Path)
     options = parser.parse_intermixed_args()
     plugins().add(Planted(), name="planted", origin="benchmarks")
@@ -81,7 +82,7 @@ def main() -> None:
         for title, overrides in HACKS.items():
             _report(f"pays for {title}", *_run(folder, [*common, *overrides]))
         most, flagged = dict.fromkeys(STATISTICS, 0.0), 0
-        for seed in range(options.seeds):
+        for seed in range(options.first, options.first + options.seeds):
             own = [f"seed={seed}", f"validation.seed={100 + seed}"]
             gain, moved, alarms = _run(folder, [*common, *own])
             _report(f"honest, seed {seed}", gain, {name: moved[name] for name in STATISTICS}, alarms)
