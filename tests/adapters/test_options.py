@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from trimpot.adapters import make_diffusers, make_flow_grpo, make_flux, make_qwen_image, make_sd3, make_shapes
-from trimpot.adapters.lora import FLOW_GRPO
 from trimpot.adapters.loading import Loading
+from trimpot.adapters.lora import FLOW_GRPO
 from trimpot.adapters.published import CHECKPOINTS
 from trimpot.engine.bucket import Bucket
 from trimpot.engine.errors import ConfigError, ModelError
