@@ -46,4 +46,4 @@ def test_weights_w_and_1_minus_w_are_diffusers_autoguidance(guidance: float) -> 
         ensemble.remove()
     expected = guider.forward(alone, weakened).pred
     assert not torch.allclose(alone, weakened, atol=1e-3)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=5e-5)  # outputs of about 12, in float32
