@@ -230,7 +230,7 @@ REWARDS: dict[str, Factory] = {
     "hpsv2": make_hpsv2,
     "imagereward": make_imagereward,
     "jpeg-size": make_jpeg_size,
-    "lpips-diversity": make_lpips_diversity,
+    "lpips": make_lpips_diversity,
     "mps": make_mps,
     "pickscore": make_pickscore,
     "shapes": make_shapes,

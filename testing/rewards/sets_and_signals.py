@@ -109,7 +109,7 @@ def lpips(folder: Path) -> float:
     alexnet, heads = save_lpips(folder)
     outputs, prompts = _both_sets()
     stacks = [_alexnet(alexnet, np.asarray(picture, dtype=np.float64).transpose(2, 0, 1) / 255) for picture in outputs]
-    scores, differences = score("lpips-diversity", {**ON_CPU, "model": str(folder)}, outputs, prompts), []
+    scores, differences = score("lpips", {**ON_CPU, "model": str(folder)}, outputs, prompts), []
     for begin in range(2):
         some = stacks[begin::2]
         distances = np.array([[_lpips(heads, a, b) for b in some] for a in some])
@@ -188,7 +188,7 @@ def _statistic(name: str, picture: Image.Image) -> float:
 
 PROOFS = (
     Proof("dino-diversity", "arXiv 2104.14294", "ViT in NumPy, mean over pairs", dino, 1e-6),
-    Proof("lpips-diversity", "arXiv 1801.03924", "AlexNet in NumPy, pair by pair", lpips, 1e-5),
+    Proof("lpips", "arXiv 1801.03924", "AlexNet in NumPy, pair by pair", lpips, 1e-5),
     *(
         Proof(f"jpeg-size ({direction})", "arXiv 2305.13301", "files on disk", partial(jpeg, direction), 1e-12)
         for direction in ("incompressible", "compressible")

@@ -87,7 +87,7 @@ class TestRewardsOfPictures(_OnTinyCheckpoints):
         return [*zip(pictures(), PROMPTS, strict=True), (pictures()[0], PROMPTS[1])]
 
 
-@pytest.mark.parametrize("name", ["dino-diversity", "lpips-diversity"], indirect=True)
+@pytest.mark.parametrize("name", ["dino-diversity", "lpips"], indirect=True)
 class TestDiversities(_OnTinyCheckpoints):
     """A prompt's pictures together."""
 
@@ -163,7 +163,7 @@ def test_what_no_checkpoint_can_be_is_said_in_one_sentence(tiny: Path, tmp_path:
         "aesthetic": ({"model": str(tiny / "clip")}, "embeddings of width 768 and .* makes 24"),
         "imagereward": ({"model": str(tiny / "hpsv2"), "file": "HPS_v2.1_compressed.pt"}, "is no ImageReward"),
         "mps": ({"model": str(tmp_path), "clip": str(tiny / "mps")}, "lacks the cross model"),
-        "lpips-diversity": ({"model": str(tiny / "lpips"), "backbone": "alex.pth"}, r"features\.0\.weight is missing"),
+        "lpips": ({"model": str(tiny / "lpips"), "backbone": "alex.pth"}, r"features\.0\.weight is missing"),
         "hpsv2": ({"model": str(tmp_path), "clip": str(tiny / "hpsv2")}, r"has no file HPS_v2\.1_compressed\.pt"),
         "dino-diversity": ({"model": str(tiny / "clip")}, "cannot load|lacks"),
     }
@@ -255,10 +255,10 @@ def test_affine_layers_collapse_into_one() -> None:
 
 def test_pictures_that_are_equal_have_no_diversity(tiny: Path) -> None:
     same = [pictures()[0].resize((48, 48))] * 3
-    for name in ("dino-diversity", "lpips-diversity"):
+    for name in ("dino-diversity", "lpips"):
         assert np.abs(make(name, **options_of(name, tiny)).score(same, ["a"] * 3)).max() < 1e-6
     with pytest.raises(ScoreError, match="one size, 32 pixels at least, but got 48x48, 80x80"):
-        make("lpips-diversity", **options_of("lpips-diversity", tiny)).score([same[0], same[0].resize((80, 80))], "aa")
+        make("lpips", **options_of("lpips", tiny)).score([same[0], same[0].resize((80, 80))], "aa")
 
 
 def test_statistics_of_pictures_whose_statistics_are_plain_to_see() -> None:
