@@ -37,6 +37,7 @@ PROTOCOL = 1
 PORT = 8200
 #: Requests held at once, waiting or being scored; one more is told to come back later.
 SLOTS = 8
+DRAINED = 1 << 24  # bytes of a refused request that are read nevertheless, so that its sender gets to hear why
 
 
 class RefusalError(Exception):
@@ -300,7 +301,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _refuse(self, status: int, sentence: str) -> None:
         self.close_connection = True
         self._send(status, {"error": sentence})
-        left = min(self.left, self.server.limits.body_bytes)
+        left = min(self.left, max(self.server.limits.body_bytes, DRAINED))
         while left > 0 and (read := self.rfile.read(min(left, 1 << 16))):  # or the client never sees why
             left -= len(read)
 
