@@ -65,7 +65,10 @@ def optimizers(
     Example:  trimpot optimizers DE PSO TBPSA --knobs 114
     """
     from ..optimizers.nevergrad_probe import listing
+    from ..optimizers.nevergrad_search import registered
 
+    for method in methods or ():
+        registered(method)  # a wrong name is said before anything is tried
     rows = listing(num_knobs, population_size, methods=methods or ())
     if as_json:
         print_json([{"name": f"nevergrad:{row.method}", "reason": row.reason, "seconds": row.seconds} for row in rows])

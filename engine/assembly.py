@@ -10,7 +10,7 @@ from typing import Any
 
 from .alarm import Watch
 from .config import Config
-from .errors import ConfigError, near_misses
+from .errors import ConfigError, ModelError, near_misses
 from .knobs import KnobSpace, Setting, Vector
 from .ladder import rungs_of
 from .plugins import Plugins
@@ -154,8 +154,6 @@ def _start(source: str, adapter: Adapter) -> Setting:
 
 
 def _lifted(setting: Setting, granularity: str, adapter: Adapter) -> dict[str, Any] | None:
-    from .errors import ModelError
-
     try:
         tied = adapter.tied(granularity)
     except ModelError:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from trimpot.storage import SqliteStore
 
+
 SMALL = [
     "adapter.num_inference_steps=2",
     "generations=2",
@@ -132,6 +133,7 @@ def test_plugins_are_listed(tmp_path: Path) -> None:
         (["calibrate", "shapes", "adapter.low=1.5"], "bounds [1.5, 2] exclude its default 1"),
         (["calibrate", "shapes", "generations"], "not of the form key=value"),
         (["knobs", "shaps"], "no adapter 'shaps'; did you mean 'shapes'?"),
+        (["optimizers", "OnePlusTwo"], "nevergrad has no optimizer 'OnePlusTwo'; did you mean 'OnePlusOne'"),
         (["show", "shapes-1"], "no runs in trimpot-runs"),
         (["resume"], "no runs in trimpot-runs"),
     ],
