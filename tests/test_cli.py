@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from trimpot.storage import SqliteStore
 
-
 SMALL = [
     "adapter.num_inference_steps=2",
     "generations=2",
