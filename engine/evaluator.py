@@ -86,11 +86,11 @@ class Evaluator:
         pool = self.pool(stage, generation, bucket, group)
 
         def record(made: Made) -> None:
-            for index, evaluation in made.items():
-                if found[index] is None:
-                    self.store.record(self.run.id, places[index], keys[index], evaluation)
-                    self.watch.evaluation_recorded(run=self.run, place=places[index], evaluation=evaluation)
-                    found[index] = evaluation
+            fresh = {index: evaluation for index, evaluation in made.items() if found[index] is None}
+            self.store.record(self.run.id, [(places[index], keys[index], each) for index, each in fresh.items()])
+            for index, evaluation in fresh.items():
+                found[index] = evaluation
+                self.watch.evaluation_recorded(run=self.run, place=places[index], evaluation=evaluation)
 
         with self._in_turn(record) as hand_over:
             for chunk in _chunks(len(settings), adapter.candidates_per_call(len(bucket))):

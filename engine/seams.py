@@ -259,8 +259,8 @@ class Store(Protocol):
     def find(self, key: str) -> Evaluation | None:
         """An evaluation with this key, of any run."""
 
-    def record(self, run: str, place: Place, key: str, evaluation: Evaluation) -> None:
-        """Commit one evaluation at its place; durable when this returns."""
+    def record(self, run: str, made: Sequence[tuple[Place, str, Evaluation]]) -> None:
+        """Commit evaluations with their places and keys, all or none; durable when this returns."""
 
     def keep_outputs(self, key: str, outputs: Sequence[Output]) -> None:
         """Keep an evaluation's images, by their content; so that later rewards can score them."""

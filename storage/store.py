@@ -1,6 +1,6 @@
 """The SQLite store.
 
-One writer, write-ahead log, a commit for each evaluation. Numbers are kept as JSON with the shortest digits
+One writer, write-ahead log, a commit for each call of the backbone. Numbers are kept as JSON with the shortest digits
 that read back to the same float64, so what is found equals what was recorded, bit for bit.
 """
 
@@ -219,29 +219,34 @@ class SqliteStore:
         )
         return next((_evaluation(row) for row in rows), None)
 
-    def record(self, run: str, place: Place, key: str, evaluation: Evaluation) -> None:
-        """Commit one evaluation at its place; durable when this returns."""
-        bucket = evaluation.bucket
+    def record(self, run: str, made: Sequence[tuple[Place, str, Evaluation]]) -> None:
+        """Commit evaluations with their places and keys, all or none; durable when this returns."""
         with _sentences(f"cannot write {self.path}"), self._transaction():
-            self._db.table("buckets").insert(
-                {"id": bucket.fingerprint, "prompts": _dump(bucket.prompts), "seeds": _dump(bucket.seeds)},
-                ignore=True,
-            )
-            fresh = not list(self._db.table("evaluations").rows_where("key = ?", [key]))
-            if fresh:
-                self._db.table("evaluations").insert(
-                    {
-                        "key": key,
-                        "setting": _dump(evaluation.setting),
-                        "bucket": bucket.fingerprint,
-                        "num_steps": evaluation.num_steps,
-                        "scores": _dump(evaluation.scores),
-                        "generate_seconds": evaluation.generate_seconds,
-                        "score_seconds": evaluation.score_seconds,
-                        "recorded": _now(),
-                    }
-                )
-            self._db.table("candidates").insert({"run": run, **place._asdict(), "evaluation": key, "fresh": int(fresh)})
+            for place, key, evaluation in made:
+                fresh = self._insert(key, evaluation)
+                row = {"run": run, **place._asdict(), "evaluation": key, "fresh": int(fresh)}
+                self._db.table("candidates").insert(row)
+
+    def _insert(self, key: str, evaluation: Evaluation) -> bool:
+        """Keep an evaluation and its bucket; whether it was not there yet."""
+        bucket = evaluation.bucket
+        row = {"id": bucket.fingerprint, "prompts": _dump(bucket.prompts), "seeds": _dump(bucket.seeds)}
+        self._db.table("buckets").insert(row, ignore=True)
+        if list(self._db.table("evaluations").rows_where("key = ?", [key])):
+            return False
+        self._db.table("evaluations").insert(
+            {
+                "key": key,
+                "setting": _dump(evaluation.setting),
+                "bucket": bucket.fingerprint,
+                "num_steps": evaluation.num_steps,
+                "scores": _dump(evaluation.scores),
+                "generate_seconds": evaluation.generate_seconds,
+                "score_seconds": evaluation.score_seconds,
+                "recorded": _now(),
+            }
+        )
+        return True
 
     def keep_outputs(self, key: str, outputs: Sequence[Any]) -> None:
         """Keep an evaluation's images below `images/`, by their content; once, however often they are made."""

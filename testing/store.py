@@ -65,7 +65,7 @@ class StoreContract:
     def test_what_is_recorded_is_found_bit_for_bit(self, store: Store, evaluation: Evaluation) -> None:
         """By place and by key, and by whoever opens the store next."""
         run, key, place = self.begin_run(store), _new_key(), Place("search", 3, 1)
-        store.record(run, place, key, evaluation)
+        store.record(run, [(place, key, evaluation)])
         for reader in (store, self.reopen(store)):
             by_key = reader.find(key)
             assert by_key is not None
@@ -76,10 +76,10 @@ class StoreContract:
         """Evaluations come by position, whatever order they were recorded in, and only of the stage asked."""
         run, other = self.begin_run(store), self.begin_run(store)
         for position in (2, 0, 1):
-            store.record(run, Place("search", 0, position), _new_key(), _example(float(position)))
-        store.record(run, Place("search", 1, 0), _new_key(), _example(10.0))
-        store.record(run, Place("validation", 0, 0), _new_key(), _example(20.0))
-        store.record(other, Place("search", 0, 0), _new_key(), _example(30.0))
+            store.record(run, [(Place("search", 0, position), _new_key(), _example(float(position)))])
+        store.record(run, [(Place("search", 1, 0), _new_key(), _example(10.0))])
+        store.record(run, [(Place("validation", 0, 0), _new_key(), _example(20.0))])
+        store.record(other, [(Place("search", 0, 0), _new_key(), _example(30.0))])
         found = store.recorded(run, "search", 0)
         assert list(found) == [0, 1, 2]
         assert [each.fitness for each in found.values()] == [0.0, 1.0, 2.0]
@@ -88,19 +88,27 @@ class StoreContract:
     def test_a_place_is_taken_once(self, store: Store) -> None:
         """A second record of the same place is refused, and the first stays."""
         run, place = self.begin_run(store), Place("search", 0, 0)
-        store.record(run, place, _new_key(), _example(1.0))
+        store.record(run, [(place, _new_key(), _example(1.0))])
         with pytest.raises(StoreError):
-            store.record(run, place, _new_key(), _example(2.0))
+            store.record(run, [(place, _new_key(), _example(2.0))])
         assert store.recorded(run, "search", 0)[0].fitness == 1.0
+
+    def test_what_is_recorded_together_is_recorded_whole_or_not_at_all(self, store: Store) -> None:
+        """A call of the backbone is never half there."""
+        run, taken = self.begin_run(store), Place("search", 0, 1)
+        store.record(run, [(taken, _new_key(), _example(1.0))])
+        with pytest.raises(StoreError):
+            store.record(run, [(Place("search", 0, 0), _new_key(), _example(2.0)), (taken, _new_key(), _example(3.0))])
+        assert list(store.recorded(run, "search", 0)) == [1]
 
     def test_an_evaluation_is_found_across_runs(self, store: Store) -> None:
         """Equal work is done once: a key recorded in one run is found from any, and may stand in several."""
         run, other, key = self.begin_run(store), self.begin_run(store), _new_key()
         assert store.find(key) is None
-        store.record(run, Place("baseline", 0, 0), key, _example(1.0))
+        store.record(run, [(Place("baseline", 0, 0), key, _example(1.0))])
         found = store.find(key)
         assert found is not None
-        store.record(other, Place("test", 0, 0), key, found)
+        store.record(other, [(Place("test", 0, 0), key, found)])
         assert _exact(store.recorded(other, "test", 0)[0]) == _exact(store.recorded(run, "baseline", 0)[0])
 
     def test_a_generation_may_be_recorded_again(self, store: Store) -> None:

@@ -96,11 +96,12 @@ def test_interrupted_at_any_evaluation_a_run_resumes_to_the_same_end(together: i
         store = MemoryStore()
         with pytest.raises(KeyboardInterrupt):
             calibrate(hill_run(adapter=Hill(together)), store, Notes(patience=moment))
-        assert len(store.keys) == moment
+        safe = len(store.keys)
+        assert safe >= moment if together > 1 else safe == moment
         after = Notes()
         assert calibrate(hill_run(adapter=Hill(together)), store, after) == expected
         assert store.digest("hill-1") == undisturbed.digest("hill-1")
-        assert len(after.evaluations) == total - moment
+        assert len(after.evaluations) == total - safe
 
 
 def test_interrupted_again_and_again_it_still_arrives() -> None:

@@ -136,11 +136,13 @@ class MemoryStore:
     def find(self, key: str) -> Evaluation | None:
         return self.evaluations.get(key)
 
-    def record(self, run: str, place: Place, key: str, evaluation: Evaluation) -> None:
-        if (run, place) in self.keys:
-            raise StoreError(f"{place} is recorded already")
-        self.keys[run, place] = key
-        self.evaluations.setdefault(key, evaluation)
+    def record(self, run: str, made: Sequence[tuple[Place, str, Evaluation]]) -> None:
+        for place, _, _ in made:
+            if (run, place) in self.keys:
+                raise StoreError(f"{place} is recorded already")
+        for place, key, evaluation in made:
+            self.keys[run, place] = key
+            self.evaluations.setdefault(key, evaluation)
 
     def keep_outputs(self, key: str, outputs: Sequence[Any]) -> None:
         self.outputs[key] = list(outputs)

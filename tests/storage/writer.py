@@ -21,7 +21,7 @@ def main(folder: Path, limit: int) -> None:
                 bucket = Bucket(tuple(f"prompt {seed} {'x' * 100}" for seed in seeds), seeds)
                 scores = {"reward": tuple(seed / 7 for seed in seeds)}
                 evaluation = Evaluation({"knob": number / 3}, bucket, None, scores, {"reward": 1.0})
-                store.record(run, Place("search", number, 0), f"{run}/{number}", evaluation)
+                store.record(run, [(Place("search", number, 0), f"{run}/{number}", evaluation)])
                 print(number, flush=True)
 
 

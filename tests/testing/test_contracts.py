@@ -267,19 +267,21 @@ def test_an_optimizer_that_breaks_a_promise_is_caught(optimizer: type[RandomSear
 class _Rounding(MemoryStore):
     """Keeps seven digits."""
 
-    def record(self, run, place, key, evaluation):  # type: ignore[no-untyped-def]
+    def record(self, run, made):  # type: ignore[no-untyped-def]
         from dataclasses import replace
 
-        scores = {name: tuple(float(f"{value:.7g}") for value in row) for name, row in evaluation.scores.items()}
-        super().record(run, place, key, replace(evaluation, scores=scores))
+        for place, key, evaluation in made:
+            scores = {name: tuple(float(f"{value:.7g}") for value in row) for name, row in evaluation.scores.items()}
+            super().record(run, [(place, key, replace(evaluation, scores=scores))])
 
 
 class _Overwriting(MemoryStore):
     """Lets a second record replace the first."""
 
-    def record(self, run, place, key, evaluation):  # type: ignore[no-untyped-def]
-        self.keys.pop((run, place), None)
-        super().record(run, place, key, evaluation)
+    def record(self, run, made):  # type: ignore[no-untyped-def]
+        for place, _, _ in made:
+            self.keys.pop((run, place), None)
+        super().record(run, made)
 
 
 class _Unordered(MemoryStore):
