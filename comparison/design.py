@@ -17,9 +17,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from ..engine.config import Config, anchor, load_config, protocols, read_values, sentence_of
 from ..engine.errors import ConfigError, TrimpotError
 from ..engine.knobs import digest
-from ..engine.plan import plan
 from ..engine.plugins import Plugins
-from ..engine.run import Run
 from ..engine.schema import Section
 
 PARTS = ("adapter", "combine", "optimizer", "prompts")
@@ -175,24 +173,6 @@ def check(design: Design, plugins: Plugins) -> None:
     for label, config in design.contenders.items():
         with said_by(label):
             plugins.check("optimizers", config.optimizer.name, config.optimizer.options, ("start", "seed"))
-
-
-def check_budget(label: str, run: Run) -> None:
-    """Check that a contender can afford its first generation.
-
-    Raises:
-        ConfigError: If not.
-    """
-    config, planned = run.config, plan(run)
-    before = planned.images.get("reference", 0) + planned.images.get("sensitivity", 0)
-    first = planned.population_size * config.bucket_size
-    assert config.budget.images is not None, "a comparison sets the budget"
-    if before + first > config.budget.images:
-        raise ConfigError(
-            f"contender {label!r}: images {config.budget.images:,} do not suffice for one generation: "
-            f"{planned.population_size} candidates on {config.bucket_size} prompts are {first:,}, after {before:,} "
-            f"for the setting it begins from"
-        )
 
 
 class said_by:  # noqa: N801  # reads as a sentence where it is used

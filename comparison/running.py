@@ -19,7 +19,7 @@ from ..engine.watcher import Watcher
 from ..session import same_as_begun, work
 from ..storage import Comparisons, SqliteStore
 from ..storage.store import FILE_NAME
-from .design import Design, check, check_budget, said_by, slug
+from .design import Design, check, said_by, slug
 
 
 class ComparisonWatcher(Protocol):
@@ -93,7 +93,6 @@ def _assembled(design: Design, known: Plugins) -> list[Run]:
     for label, config in design.contenders.items():
         with said_by(label):
             run = assemble("", config, known, sharing=runs[0] if runs else None)
-        check_budget(label, run)
         runs.append(run)
     return runs
 

@@ -13,6 +13,7 @@ from .config import Config
 from .errors import ConfigError, ModelError, near_misses
 from .knobs import KnobSpace, Setting, Vector
 from .ladder import rungs_of
+from .plan import check_budget
 from .plugins import Plugins
 from .run import Run
 from .seams import Adapter, Objective, Optimizer
@@ -100,14 +101,8 @@ def _try(run: Run) -> None:
     """Say before the run has begun what the optimizer would say in the first generation."""
     for rung in run.rungs:
         optimizer = run.optimizer(rung.space, rung.lower(run.adapter.space.defaults))
-        asked = len(optimizer.ask())
-        group_size(optimizer, run.config, asked)
-    images, budget = asked * run.config.bucket_size, run.config.budget.images
-    if budget is not None and images > budget:
-        raise ConfigError(
-            f"budget.images {budget:,} is smaller than one generation: {asked} candidates on "
-            f"{run.config.bucket_size} prompts are {images:,} images"
-        )
+        group_size(optimizer, run.config, len(optimizer.ask()))
+    check_budget(run)
 
 
 def _statistics(adapter: Adapter, plugins: Plugins) -> Mapping[str, Objective]:

@@ -121,6 +121,7 @@ class Evaluator:
             return None
         wanted = combination.pool(bucket)
         if wanted is not None and place not in self._pools:
+            self._pools = {known: pool for known, pool in self._pools.items() if known[:2] == place[:2]}
             neutral = self.run.adapter.space.defaults[None]
             [self._pools[place]] = self.evaluate(stage + POOL, generation, neutral, wanted, first=group)
         return self._pools.get(place)

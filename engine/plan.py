@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .bucket import Bucket
+from .errors import ConfigError
 from .ladder import Rung
 from .run import Run
 from .search import group_size
@@ -55,7 +56,7 @@ def plan(run: Run) -> Plan:
         "validation": config.validation.num_prompts * repeats * checks,
         "test": 2 * config.test.num_prompts * repeats,
     }
-    images["pools"] = _pools(run, spaces, checks)
+    images["pools"] = _search_pools(run, spaces) + _held_out_pools(run, checks)
     others = config.by_steps
     elsewhere = num_neutrals * min(others.num_validation, config.validation.num_prompts)
     elsewhere += 2 * min(others.num_prompts, config.test.num_prompts)
@@ -68,28 +69,57 @@ def plan(run: Run) -> Plan:
     )
 
 
-def _pools(run: Run, spaces: Sequence[tuple[Rung, int]], checks: int) -> int:
-    """Neutral outputs that the others are judged against, those that are found instead of made again included."""
-    combination, config = run.combination, run.config
-    start = run.adapter.space.defaults
+def check_budget(run: Run) -> None:
+    """Check that the images a run may spend suffice for its first generation.
 
-    def size(bucket: Bucket) -> int:
-        pool = combination.pool(bucket)
-        return len(pool) if pool else 0
+    Raises:
+        ConfigError: If not.
+    """
+    config, rung = run.config, replace(run.rungs[0], generations=1)
+    if config.budget.images is None:
+        return
+    asked = len(run.optimizer(rung.space, rung.lower(run.adapter.space.defaults)).ask())
+    images = asked * config.bucket_size
+    ablated = config.sensitivity.num_prompts * (1 + 2 * len(rung.space)) if config.sensitivity else 0
+    before = config.bucket_size + ablated + _search_pools(run, [(rung, asked)], config.bucket_size)
+    if before + images > config.budget.images:
+        raise ConfigError(
+            f"budget.images {config.budget.images:,} is smaller than one generation: {asked} candidates on "
+            f"{config.bucket_size} prompts are {images:,} images, after {before:,} for what they are compared with"
+        )
 
-    largest = config.adaptive_bucket.largest if config.adaptive_bucket else None
+
+def _search_pools(run: Run, spaces: Sequence[tuple[Rung, int]], bucket_size: int | None = None) -> int:
+    """Neutral outputs that those of the search are judged against, found ones included."""
+    config, start = run.config, run.adapter.space.defaults
+    if bucket_size is None and config.adaptive_bucket:
+        bucket_size = config.adaptive_bucket.largest
     groups = sum(
         rung.generations * (asked // group_size(run.optimizer(rung.space, rung.lower(start)), config, asked))
         for rung, asked in spaces
     )
-    searched = groups * size(run.bucket(0, size=largest))
-    if combination.pool_in_search_only:
+    searched = groups * _pool_size(run, run.bucket(0, size=bucket_size))
+    if run.combination.pool_in_search_only:
         return searched
-    ablated = size(run.bucket(0).head(config.sensitivity.num_prompts)) * len(spaces) if config.sensitivity else 0
-    judged = (1 + checks) * size(run.validation_bucket) + size(run.test_bucket)
-    others = config.by_steps
-    elsewhere = size(run.validation_bucket.head(others.num_validation)) + size(run.test_bucket.head(others.num_prompts))
-    return searched + size(run.bucket(0)) + ablated + judged + elsewhere * len(run.other_steps)
+    first, ablated = run.bucket(0), 0
+    if config.sensitivity:
+        ablated = len(spaces) * _pool_size(run, first.head(config.sensitivity.num_prompts))
+    return searched + _pool_size(run, first) + ablated
+
+
+def _held_out_pools(run: Run, checks: int) -> int:
+    """Neutral outputs that recommendations are judged against, found ones included."""
+    if run.combination.pool_in_search_only:
+        return 0
+    others, validation, test = run.config.by_steps, run.validation_bucket, run.test_bucket
+    judged = (1 + checks) * _pool_size(run, validation) + _pool_size(run, test)
+    elsewhere = _pool_size(run, validation.head(others.num_validation)) + _pool_size(run, test.head(others.num_prompts))
+    return judged + elsewhere * len(run.other_steps)
+
+
+def _pool_size(run: Run, bucket: Bucket) -> int:
+    pool = run.combination.pool(bucket)
+    return len(pool) if pool else 0
 
 
 def planned_work(run: Run) -> int:

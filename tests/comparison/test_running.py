@@ -187,7 +187,8 @@ def test_two_processes_do_not_work_on_one_comparison(installed: Installed, tmp_p
         (
             {"contenders": {"a": {"bucket_size": 7}, "b": {}}},
             ConfigError,
-            "contender 'a': images 60 do not suffice for one generation: 8 candidates on 7 prompts are 56, after 7",
+            "contender 'a': budget.images 60 is smaller than one generation: 8 candidates on 7 prompts are 56 images, "
+            "after 7",
         ),
         ({"images": 3}, ConfigError, "contender 'cma-es': budget.images 3 is smaller than one generation"),
     ],
