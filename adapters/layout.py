@@ -99,7 +99,10 @@ class Layout:
             raise ModelError(f"no granularity {granularity!r}; choose block, layer or gate")
         coarser = GRANULARITIES[: GRANULARITIES.index(self.granularity) + 1]
         if granularity not in coarser:
-            raise ModelError(f"knobs of one {self.granularity} each cannot be parted again into {granularity}s")
+            raise ModelError(
+                f"knobs of one {self.granularity} each cannot be parted into {granularity}s; "
+                f"set adapter.granularity to {granularity}"
+            )
         coarse = {index: name for name, indices in tie(self.sites, granularity).items() for index in indices}
         groups: dict[str, list[str]] = {}
         for scope in dict.fromkeys(self._scopes):

@@ -3,8 +3,8 @@
     python benchmarks/asking.py [--knobs 57 114 216 482] [--generations 60]
 
 Images are those of the model that ships, the cheapest there is, at 4 steps; the rate is measured in the same run, on
-one core like the searchers. Searchers are told noisy values of a sphere. Times are medians over generations; a generation
-has `images` images, the adaptive bucket's at its smallest.
+one core like the searchers. Searchers are told noisy values of a sphere. Times are medians over generations; one
+of them has `images` images, the adaptive bucket's at its smallest.
 """
 
 from __future__ import annotations

@@ -12,10 +12,10 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import Any
+from typing import Any, get_type_hints
 
 import pluggy
-from pydantic import ConfigDict, ValidationError, validate_call
+from pydantic import ConfigDict, TypeAdapter, ValidationError, validate_call
 
 from . import hooks
 from .errors import ConfigError, PluginError, near_misses
@@ -160,8 +160,12 @@ class Plugins:
 
         Raises:
             PluginError: If the name is unknown.
-            ConfigError: If an option is.
+            ConfigError: If an option is, or a family's method.
         """
+        family, _, method = name.partition(":")
+        if method and name not in self._registered[kind] and family in self._registered[kind]:
+            hints = get_type_hints(self._registered[kind][family].factory, include_extras=True)
+            TypeAdapter(hints.get("method", str)).validate_python(method)
         parameters = inspect.signature(self.get(kind, name).factory).parameters.values()
         takes = [option for option in self.options(kind, name) if option not in given]
         open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ..engine.errors import ConfigError
 from ..engine.hooks import Register, hookimpl
@@ -13,6 +13,13 @@ from ..engine.seams import Optimizer
 
 PopulationSize = Annotated[int, Field(ge=2)]
 Sigma0 = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _known(method: str) -> str:
+    from .nevergrad_search import registered
+
+    registered(method)
+    return method
 
 
 def make_cma_es(
@@ -72,7 +79,7 @@ def make_nevergrad(
     *,
     start: Vector,
     seed: int,
-    method: str,
+    method: Annotated[str, AfterValidator(_known)],
     sigma0: Sigma0 = 0.25,
     population_size: PopulationSize | None = None,
     budget: Annotated[int, Field(ge=1)] | None = None,

@@ -210,3 +210,10 @@ def test_the_built_ins_register_whatever_was_imported_before() -> None:
     importlib.import_module("trimpot.objectives.shapes")
     known = Plugins()
     assert all(callable(each.factory) for kind in KINDS for each in known.registrations(kind))
+
+
+def test_a_method_that_a_family_does_not_have_is_said_before_anything_is_made() -> None:
+    known = Plugins()
+    known.check("optimizers", "nevergrad:TwoPointsDE", {"sigma0": 0.1}, ("start", "seed"))
+    with pytest.raises(ConfigError, match="nevergrad has no optimizer 'TwoPontsDE'; did you mean 'TwoPointsDE'"):
+        known.check("optimizers", "nevergrad:TwoPontsDE", {"sigma0": 0.1}, ("start", "seed"))
