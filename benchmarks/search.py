@@ -1,18 +1,18 @@
 """Which search saves images: methods against the published protocol, on the simulated reward with its exact f.
 
-    python benchmarks/search.py --out DIR [--knobs 57 114] [--variants default noisy] [--methods grouped ...]
-        [--seeds 5] [--processes 2] [--share 0.33] [--quick]
+    python benchmarks/search.py --out DIR [--knobs 57 114] [--variants default noisy] [--methods adaptive grouped]
+        [--seeds 10] [--processes 2] [--share 0.33] [--quick]
 
 Every seed is a model of its own. What a search found is kept in DIR, a file a search, so an interrupted benchmark
 goes on where it stopped and the table can be printed again; after a change to a searcher, use another DIR. The
 published protocol (full covariance, one bucket of 16 prompts a generation) has the published number of images, the
-others `--share` of it.
+others `--share` of it. The protocols are those that ship.
 
 Columns: `gain`, the share of the reachable gain that the last recommendation has; `saving`, how many times fewer
 images than the published protocol a method needs for the gain that the published protocol ships (the candidate with
 the best training score), and `saving (mean)` for what its distribution's mean has; `to 90 %`, images until 90 % of
-the reachable gain; `chosen`, the gain lost where the best training score chooses instead of the recommendation.
-Medians, with quartiles in brackets; a dash where it was not reached.
+the reachable gain, reached for good; `chosen`, the gain lost where the best training score chooses instead of the
+recommendation. Medians, with quartiles in brackets; a dash where it was not reached.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ from trimpot.adapters.spaces import make_numbers
 from trimpot.adapters.spaces.simulated import VARIANTS, SimulatedReward
 from trimpot.engine.bucket import draw_bucket
 from trimpot.engine.bucket_sizing import BucketSizer
+from trimpot.engine.config import load_config, protocols
 from trimpot.engine.plugins import plugins
-from trimpot.optimizers.population import default_population_size
+from trimpot.engine.schema import AdaptiveBucket
 
 PUBLISHED_IMAGES = {57: 51_200, 76: 104_960, 114: 276_480, 216: 729_600, 482: 221_760}
 
@@ -47,34 +48,34 @@ class Method:
         options: Its options.
         bucket_size: Prompts in a bucket, or in the first where it adapts.
         group_size: Candidates that share a bucket, where the optimizer does not say so; None for all.
-        adaptive: Whether the F rule sizes the bucket.
-        times: Population, in multiples of 4 + floor(3 ln d); None for the optimizer's own default.
+        adaptive: What sizes the bucket, if anything does.
     """
 
     optimizer: str
     options: dict[str, Any] = field(default_factory=dict)
     bucket_size: int = 16
     group_size: int | None = None
-    adaptive: bool = False
-    times: int | None = None
+    adaptive: AdaptiveBucket | None = None
 
 
-DIAGONAL = {"diagonal": True, "mirrored": True}
+def of_protocol(name: str) -> Method:
+    """A protocol as it ships."""
+    told = load_config({"adapter": "simulated", "objectives": "value", "prompts": "numbers", "protocol": name})
+    return Method(told.optimizer.name, told.optimizer.options, told.bucket_size, told.group_size, told.adaptive_bucket)
+
+
+DIAGONAL = {"diagonal": True, "mirrored": True, "sigma0": 0.1}
+LARGE = {**DIAGONAL, "population_factor": 4}
 METHODS = {
-    "published": Method("cma-es", {"average": False}),
-    "cma-es diagonal": Method("cma-es", {"diagonal": True}),
-    "cma-es diagonal mirrored": Method("cma-es", DIAGONAL),
-    "cma-es diagonal mirrored, 64 by 8": Method("cma-es", {**DIAGONAL, "population_size": 64}, 1, group_size=8),
-    "adaptive bucket": Method("cma-es", {"diagonal": True}, 2, adaptive=True, times=4),
-    "adaptive bucket, mirrored": Method("cma-es", DIAGONAL, 2, adaptive=True, times=4),
-    "adaptive bucket, full": Method("cma-es", {}, 2, adaptive=True, times=4),
-    "grouped": Method("grouped", {}, 1),
-    "grouped, 32 by 8": Method("grouped", {"population_size": 32}, 1),
-    "grouped, 64 by 8": Method("grouped", {"population_size": 64}, 1),
-    "grouped, 256 by 8": Method("grouped", {"population_size": 256}, 1),
-    "grouped, 64 by 16": Method("grouped", {"population_size": 64, "group_size": 16}, 1),
-    "grouped, 128 by 8": Method("grouped", {"population_size": 128}, 1),
-    "grouped, 128 by 16": Method("grouped", {"population_size": 128, "group_size": 16}, 1),
+    **{name: of_protocol(name) for name in protocols()},
+    "adaptive, sigma0 0.25": Method("cma-es", {**LARGE, "sigma0": 0.25}, 2, adaptive=AdaptiveBucket()),
+    "adaptive, not mirrored": Method("cma-es", {**LARGE, "mirrored": False}, 2, adaptive=AdaptiveBucket()),
+    "cma-es, diagonal": Method("cma-es", {"diagonal": True, "sigma0": 0.1}),
+    "cma-es, diagonal mirrored": Method("cma-es", DIAGONAL),
+    "cma-es, diagonal mirrored, 64 by 8": Method("cma-es", {**DIAGONAL, "population_size": 64}, 1, group_size=8),
+    "grouped, sigma0 0.25": Method("grouped", {}, 1),
+    "grouped, 32 by 8": Method("grouped", {"sigma0": 0.1, "population_size": 32}, 1),
+    "grouped, 128 by 16": Method("grouped", {"sigma0": 0.1, "population_size": 128, "group_size": 16}, 1),
     "nevergrad DiagonalCMA": Method("nevergrad:DiagonalCMA"),
     "nevergrad TBPSA": Method("nevergrad:TBPSA", {}, 4),
 }
@@ -105,13 +106,11 @@ def search(task: Task) -> dict[str, Any]:
     """
     method, reward = METHODS[task.method], SimulatedReward(task.num_knobs, task.variant, task.seed)
     neutral = float(reward.exact(reward.space.defaults[None])[0])
-    train, options = make_numbers().train, dict(method.options)
-    if method.times:
-        options["population_size"] = method.times * default_population_size(task.num_knobs)
+    train = make_numbers().train
     optimizer = plugins().make(
-        "optimizers", method.optimizer, options, reward.space, start=reward.space.defaults, seed=task.seed
+        "optimizers", method.optimizer, method.options, reward.space, start=reward.space.defaults, seed=task.seed
     )
-    sizer = BucketSizer(method.bucket_size, largest=256) if method.adaptive else None
+    sizer = BucketSizer(method.bucket_size, **dict(method.adaptive)) if method.adaptive else None
     images, next_look, curve = 0, 0.0, []
     chosen, best_training = reward.space.defaults, -np.inf
     for generation in itertools.count():
@@ -169,8 +168,9 @@ def tasks(options: argparse.Namespace) -> Iterator[Task]:
 
 
 def images_to(curve: list[list[float]], level: float) -> float | None:
-    """Images after which the recommendation has reached `level`."""
-    return next((images for images, recommended, _ in curve if images and recommended >= level), None)
+    """Images from which on every recommendation is at least at `level`; a lucky one does not count."""
+    below = [index for index, (images, recommended, _) in enumerate(curve) if not images or recommended < level]
+    return curve[below[-1] + 1][0] if below[-1] + 1 < len(curve) else None
 
 
 def quartiles(values: Iterable[float | None], form: str, missing: float) -> str:
@@ -214,8 +214,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--knobs", type=int, nargs="+", default=[57, 114], choices=sorted(PUBLISHED_IMAGES))
     parser.add_argument("--variants", nargs="+", default=["default"], choices=sorted(VARIANTS))
-    parser.add_argument("--methods", nargs="+", default=["adaptive bucket", "grouped"], choices=sorted(METHODS))
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--methods", nargs="+", default=["adaptive", "grouped"], choices=sorted(METHODS))
+    parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--share", type=float, default=0.33, help="of the published images, for the other methods")
     parser.add_argument("--quick", action="store_true", help="an eighth of the images, to see that it works")

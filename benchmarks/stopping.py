@@ -1,6 +1,6 @@
 """What stopping saves, and what it loses: runs to the end of a budget, and where each rule would have stopped them.
 
-    python benchmarks/stopping.py [--seeds 10] [--images 12000] [--knobs 57]
+    python benchmarks/stopping.py [--seeds 10] [--images 12000] [--knobs 57] [--protocols adaptive grouped] [--every 4]
 
 Runs on the simulated reward, whose expected score is known exactly; nothing is shared between seeds.
 """
@@ -24,17 +24,19 @@ from trimpot.storage import SqliteStore
 PATIENCES = (3, 4, 6, 8, 12)
 
 
-def run(knobs: int, images: int, seed: int) -> tuple[list[np.ndarray], list[int], list[float]]:
+def run(
+    knobs: int, images: int, protocol: str, every: int, seed: int
+) -> tuple[list[np.ndarray], list[int], list[float]]:
     """Values, search images and exact gain at every check of one run."""
     config = load_config(
         {
             "adapter": {"name": "simulated", "num_knobs": knobs, "world": seed},
             "objectives": "value",
             "prompts": "numbers",
-            "protocol": "adaptive",
+            "protocol": protocol,
             "generations": 10_000,
             "budget": {"images": images},
-            "validation": {"num_prompts": 64, "every": 4, "patience": 10_000},
+            "validation": {"num_prompts": 64, "every": every, "patience": 10_000},
             "test": {"num_prompts": 2},
             "seed": seed,
         }
@@ -66,10 +68,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--images", type=int, default=12_000)
     parser.add_argument("--knobs", type=int, default=57)
+    parser.add_argument("--every", type=int, default=4, help="generations between two checks")
+    parser.add_argument("--protocols", nargs="+", default=["adaptive", "grouped"])
     given = parser.parse_args()
-    runs = [run(given.knobs, given.images, seed) for seed in range(given.seeds)]
-    print(f"{given.seeds} runs of {given.images:,} images on the simulated reward with {given.knobs} knobs")
-    print("patience  images saved           share of the final gain lost")
+    for protocol in given.protocols:
+        runs = [run(given.knobs, given.images, protocol, given.every, seed) for seed in range(given.seeds)]
+        print(
+            f"\n{protocol}, {given.seeds} runs of {given.images:,} images on the simulated reward, "
+            f"{given.knobs} knobs, a check every {given.every} generations"
+        )
+        report(runs)
+
+
+def report(runs: list[tuple[list[np.ndarray], list[int], list[float]]]) -> None:
+    """Print a line for every patience."""
+    print("patience  images saved        share of the final gain lost")
     for patience in PATIENCES:
         saved, lost = [], []
         for values, spent, gains in runs:

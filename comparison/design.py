@@ -14,7 +14,16 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from ..engine.config import Config, anchor, load_config, protocols, read_values, sentence_of
+from ..engine.config import (
+    DEFAULT_PROTOCOL,
+    Config,
+    anchor,
+    load_config,
+    names_a_search,
+    protocols,
+    read_values,
+    sentence_of,
+)
 from ..engine.errors import ConfigError, TrimpotError
 from ..engine.knobs import digest
 from ..engine.plugins import Plugins
@@ -156,7 +165,7 @@ def make_design(values: Mapping[str, Any], where: str = "comparison", default_na
     for key in asked.overrides:
         _refuse_own(key, "'overrides'")
     loaded = load_config(asked.config)
-    shared = merged(loaded.model_dump(mode="json"), asked.overrides)
+    shared = merged(_shared(asked.config), asked.overrides)
     contenders = {label: _config(label, changes, shared, asked) for label, changes in asked.contenders.items()}
     whole = {**asked.model_dump(mode="json"), "config": shared, "overrides": {}}
     title = asked.name or slug(default_name or f"compare-{_title(asked.config, loaded)}")
@@ -218,6 +227,15 @@ def slug(text: str) -> str:
     return re.sub("[^A-Za-z0-9_.-]+", "-", text).strip("-.") or "comparison"
 
 
+def _shared(source: str | Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with all its defaults, without an optimizer where it names none: contenders have their own."""
+    values = dict(source) if isinstance(source, Mapping) else read_values(source)[0]
+    if names_a_search(values):
+        return load_config(values).model_dump(mode="json")
+    shared = load_config(values, ["optimizer=cma-es"]).model_dump(mode="json")
+    return {key: value for key, value in shared.items() if key != "optimizer"}
+
+
 def _config(label: str, changes: Mapping[str, Any], shared: Mapping[str, Any], asked: ComparisonConfig) -> Config:
     """A contender's configuration, with the first seed."""
     given = _keys(changes)
@@ -230,8 +248,11 @@ def _config(label: str, changes: Mapping[str, Any], shared: Mapping[str, Any], a
             )
     with said_by(label):
         values: dict[str, Any] = {**shared, "protocol": None}
-        if changes.get("protocol") is not None:
-            values = load_config(values, [f"protocol={changes['protocol']}"]).model_dump(mode="json")
+        protocol = changes.get("protocol")
+        if protocol is None and not names_a_search(values) and not any(key.startswith("optimizer") for key in given):
+            protocol = DEFAULT_PROTOCOL
+        if protocol is not None:
+            values = load_config(values, [f"protocol={protocol}"]).model_dump(mode="json")
         values = merged(values, {key: change for key, change in changes.items() if key != "protocol"})
         return load_config(merged(values, _fair(given, asked)))
 

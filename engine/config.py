@@ -16,10 +16,14 @@ from pydantic import BaseModel, ValidationError
 from .errors import ConfigError, near_misses
 from .schema import Config
 
+DEFAULT_PROTOCOL = "grouped"  # what searches with fewest images, on the simulated reward and on the shipped model
+
 __all__ = [
+    "DEFAULT_PROTOCOL",
     "Config",
     "anchor",
     "load_config",
+    "names_a_search",
     "parse_options",
     "presets",
     "protocols",
@@ -41,7 +45,7 @@ def protocols() -> list[str]:
 
 
 def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
-    """Read and validate a configuration.
+    """Read and validate a configuration. Where it names neither a protocol nor an optimizer, it gets the default one.
 
     Args:
         source: A preset's name, the path of a YAML file, or the mapping itself.
@@ -57,11 +61,18 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
         _apply(values, override)
         if override.startswith("protocol=") and values["protocol"] is not None:
             values.update(_protocol(values["protocol"]))
+    if not names_a_search(values):
+        values = {**_protocol(DEFAULT_PROTOCOL), **values, "protocol": DEFAULT_PROTOCOL}
     anchor(values, Path.cwd())
     try:
         return Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"{where}: {sentence_of(error)}") from None
+
+
+def names_a_search(values: Mapping[str, Any]) -> bool:
+    """Whether a configuration says itself what searches, so that the default protocol is not wanted."""
+    return values.get("protocol") is not None or values.get("optimizer") is not None
 
 
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:

@@ -22,10 +22,21 @@ def test_a_contender_is_an_optimizer_a_protocol_or_changes() -> None:
     assert design.contenders["n"].optimizer == load_config(SHARED).optimizer
     assert design.contenders["c"].bucket_size == 4
     assert "published" in protocols()
-    published = load_config({**SHARED, "protocol": "published"} | {"bucket_size": 16})
+    published = load_config(SHARED, ["protocol=published", "bucket_size=16"])
     assert design.contenders["p"].protocol == "published"
     assert design.contenders["p"].optimizer == published.optimizer
     assert design.contenders["p"].bucket_size == 16
+
+
+def test_the_default_protocol_is_a_contender_s_who_names_no_other_search() -> None:
+    bare = {key: value for key, value in SHARED.items() if key not in ("optimizer", "bucket_size")}
+    contenders = {"d": None, "c": "cma-es", "t": {"optimizer.sigma0": 0.1}, "p": "published"}
+    design = small(config=bare, contenders=contenders, images=2000)
+    expected = {"d": ("grouped", "grouped", 1), "c": (None, "cma-es", 16), "t": (None, "cma-es", 16)}
+    expected["p"] = ("published", "cma-es", 16)
+    for label, config in design.contenders.items():
+        assert (config.protocol, config.optimizer.name, config.bucket_size) == expected[label]
+    assert make_design(yaml.safe_load(yaml.safe_dump(dict(design.asked)))).identity == design.identity
 
 
 def test_a_protocol_may_be_changed_in_turn() -> None:

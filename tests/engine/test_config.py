@@ -31,6 +31,19 @@ def test_a_protocol_goes_before_the_preset_and_after_the_command_line(tmp_path: 
     assert load_config(mine.model_dump(mode="json")) == mine
 
 
+def test_without_a_search_of_its_own_a_configuration_gets_the_default_protocol(tmp_path: Path) -> None:
+    bare = {"adapter": "shapes", "objectives": "shapes", "prompts": "shapes"}
+    default = load_config(bare)
+    assert (default.protocol, default.optimizer.name, default.bucket_size) == ("grouped", "grouped", 1)
+    assert load_config({**bare, "bucket_size": 2}).bucket_size == 2
+    assert load_config(default.model_dump(mode="json")) == default
+    for named in ({**bare, "optimizer": "cma-es"}, {**bare, "optimizer": {"sigma0": 0.25}}):
+        config = load_config(named)
+        assert (config.protocol, config.optimizer.name, config.bucket_size) == (None, "cma-es", 16)
+        assert load_config(bare, [f"optimizer={named['optimizer']}"]) == config
+    assert load_config(bare, ["protocol=published"]) == load_config({**bare, "protocol": "published"})
+
+
 def test_every_protocol_sets_the_same_keys_so_that_none_leaves_traces_of_another() -> None:
     import yaml
 

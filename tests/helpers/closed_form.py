@@ -97,6 +97,7 @@ SMALL = {
     "adapter": "hill",
     "objectives": "height",
     "prompts": "views",
+    "optimizer": "cma-es",
     "generations": 3,
     "bucket_size": 3,
     "validation": {"num_prompts": 4, "every": 2},

@@ -20,6 +20,7 @@ SHARED = {
     "adapter": "hill",
     "objectives": "height",
     "prompts": "views",
+    "optimizer": "cma-es",
     "bucket_size": 2,
     "validation": {"num_prompts": 4},
     "test": {"num_prompts": 5},

@@ -1,0 +1,210 @@
+"""Which search saves images on a real model: protocols against the published one, on the model that ships.
+
+    python benchmarks/shapes.py --out DIR [--granularities block layer gate] [--methods adaptive grouped]
+        [--reference published] [--seeds 10] [--images 6400] [--share 0.2] [--processes 2] [--steps 4]
+
+Every search is an ordinary run in DIR, so an interrupted benchmark goes on where it stopped and the table can be
+printed again. The reference has `--images` images, the others `--share` of them, and are looked at eight times.
+
+Columns: `validation`, what the last recommendation gains over the best neutral setting on 96 prompts that no search
+saw; `saving`, how many times fewer images than the reference a method needs until its recommendation has the
+validation score of the reference's last mean, and `saving (shipped)` of the candidate that the published protocol
+ships, the one with the best training score; `test`, the gain of the setting chosen on validation prompts, on 96
+others; `training choice`, what choosing by the best training score would have gained there instead, and `lost`, the
+difference. Medians, with quartiles in brackets; a dash where it was not reached. A level at or below neutral is
+reached at the first look, so savings are then no more than that says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from search import images_to, quartiles
+from trimpot.engine.assembly import assemble
+from trimpot.engine.bucket import Bucket
+from trimpot.engine.config import Config, load_config
+from trimpot.engine.evaluation import Place
+from trimpot.engine.knobs import Setting
+from trimpot.engine.plugins import plugins
+from trimpot.engine.run import Run
+from trimpot.engine.scoring import score_outputs
+from trimpot.session import work
+from trimpot.storage import SqliteStore
+
+METHODS: dict[str, list[str]] = {
+    "published": ["protocol=published"],
+    "published, sigma0 0.1": ["protocol=published", "optimizer.sigma0=0.1"],
+    "adaptive": ["protocol=adaptive"],
+    "grouped": ["protocol=grouped"],
+}
+FORM = "+.3f"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One search."""
+
+    method: str
+    granularity: str
+    seed: int
+    images: int
+    checks: int
+    steps: int
+
+    @property
+    def name(self) -> str:
+        """The prefix of its run and of its file."""
+        method = self.method.replace(", ", "-").replace(" ", "-")
+        return f"{self.granularity}-{method}-{self.seed}-{self.images}-steps-{self.steps}"
+
+    @property
+    def config(self) -> Config:
+        """Its configuration."""
+        return load_config(
+            "shapes",
+            [
+                *METHODS[self.method],
+                f"name={self.name}",
+                f"seed={self.seed}",
+                f"adapter.granularity={self.granularity}",
+                f"adapter.num_inference_steps={self.steps}",
+                f"budget.images={self.images}",
+                "generations=1000000",
+                f"validation.every_images={self.images // self.checks}",
+                "validation.patience=1000000",
+                "validation.num_prompts=96",
+                "test.num_prompts=96",
+                "by_steps.steps=[]",
+            ],
+        )
+
+
+def search(task: Task, folder: Path) -> dict[str, Any]:
+    """Search, and hold what was found against what the best training score would have chosen.
+
+    Returns:
+        `curve`, a list of [images, gain of the recommendation on validation prompts]; and gains on test prompts:
+        `chosen` and `training`. `shipped` is the latter on validation prompts.
+    """
+    torch.set_num_threads(1)
+    config, folder = task.config, folder / task.granularity
+    run = assemble("", config, plugins())
+    with SqliteStore(folder) as store:
+        begun = (row.id for row in store.runs() if row.identity == run.identity)
+        name = next(begun, None) or store.add_run(task.name, run.identity, config.model_dump(mode="json"), run.versions)
+        if store.run(name).outcome is None:
+            work(replace(run, id=name), store, plugins(), illustrated=False)
+        outcome = store.run(name).outcome
+        assert outcome is not None, "it has just finished"
+        searched = [(place, each) for place, each in store.evaluations(name) if place.stage == "search"]
+    shipped = max(searched, key=lambda pair: pair[1].fitness)[1].setting
+    per_generation = np.zeros(outcome["num_generations"] + 1, dtype=int)
+    for place, evaluation in searched:
+        per_generation[place.generation + 1] += evaluation.num_images
+    spent = np.cumsum(per_generation)
+    neutral = outcome["baseline"]["score"]
+    test = outcome["comparisons"][0]
+    return {
+        "curve": [[int(spent[each["generation"]]), each["score"] - neutral] for each in outcome["checks"]],
+        "chosen": test["gain"]["mean"],
+        "training": value(run, shipped, run.test_bucket) - test["neutral"],
+        "shipped": value(run, shipped, run.validation_bucket) - neutral,
+        "knobs": len(run.adapter.space),
+    }
+
+
+def value(run: Run, setting: Setting, bucket: Bucket) -> float:
+    """Mean value of a setting on a bucket."""
+    [outputs] = run.adapter.generate(run.adapter.space.to_vector(setting)[None], bucket)
+    scores = score_outputs(run.objectives, outputs, bucket, Place("test", 0, 0))
+    return float(sum(weight * np.mean(scores[name]) for name, weight in run.config.weights.items()))
+
+
+def kept(task: Task, folder: Path) -> dict[str, Any]:
+    """What a search found, from its file if there is one."""
+    path = folder / f"{task.name}.json"
+    if not path.exists():
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(search(task, folder)))
+        partial.replace(path)
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def tasks(options: argparse.Namespace) -> Iterator[Task]:
+    """Everything there is to do, seed by seed."""
+    for seed, granularity in itertools.product(range(options.seeds), options.granularities):
+        yield Task(options.reference, granularity, seed, options.images, 4, options.steps)
+        for method in options.methods:
+            yield Task(method, granularity, seed, int(options.images * options.share), 8, options.steps)
+
+
+def report(found: dict[Task, dict[str, Any]], options: argparse.Namespace) -> None:
+    """Print a table for every granularity."""
+    for granularity in options.granularities:
+        here = {task: each for task, each in found.items() if task.granularity == granularity}
+        published = {task.seed: (task.images, each) for task, each in here.items() if task.method == options.reference}
+        knobs = next(iter(here.values()))["knobs"]
+        print(f"\n{granularity}, {knobs} knobs, {len(published)} seeds")
+        print(
+            f"{'method':<24} {'images':>6}  {'validation':<24} {'saving':<18} {'saving (shipped)':<18} "
+            f"{'test':<24} {'training choice':<24} lost"
+        )
+        for method in [options.reference, *options.methods]:
+            mine = {task.seed: each for task, each in here.items() if task.method == method}
+            savings: dict[str, list[float | None]] = {"mean": [], "shipped": []}
+            for seed, each in mine.items():
+                images, theirs = published[seed]
+                for what, level in (("mean", theirs["curve"][-1][1]), ("shipped", theirs["shipped"])):
+                    needed = images_to([[*check, 0.0] for check in each["curve"]], level)
+                    savings[what].append(None if needed is None else images / needed)
+            columns = [
+                quartiles((each["curve"][-1][1] for each in mine.values()), FORM, np.nan),
+                quartiles(savings["mean"], ".1f", 0),
+                quartiles(savings["shipped"], ".1f", 0),
+                quartiles((each["chosen"] for each in mine.values()), FORM, np.nan),
+                quartiles((each["training"] for each in mine.values()), FORM, np.nan),
+                quartiles((each["training"] - each["chosen"] for each in mine.values()), FORM, np.nan),
+            ]
+            widths = (24, 18, 18, 24, 24, 0)
+            spent = max(each["curve"][-1][0] for each in mine.values())
+            cells = " ".join(f"{column:<{width}}" for column, width in zip(columns, widths, strict=True))
+            print(f"{method:<24} {spent:>6,}  {cells}")
+
+
+def main() -> None:
+    """Do what is missing and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--granularities", nargs="+", default=["block", "layer", "gate"])
+    parser.add_argument("--methods", nargs="*", default=["adaptive", "grouped"], choices=sorted(METHODS))
+    parser.add_argument(
+        "--reference", default="published", choices=sorted(METHODS), help="whose level is to be reached"
+    )
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--images", type=int, default=6400, help="of the reference")
+    parser.add_argument("--share", type=float, default=0.2, help="of them, for the other methods")
+    parser.add_argument("--steps", type=int, default=4, help="denoising steps")
+    parser.add_argument("--processes", type=int, default=2, help="each on one core")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    found: dict[Task, dict[str, Any]] = {}
+    with ProcessPoolExecutor(options.processes) as pool:
+        waiting = {pool.submit(kept, task, options.out): task for task in tasks(options)}
+        for done in as_completed(waiting):
+            found[waiting[done]] = done.result()
+            print(f"\r{len(found)} of {len(waiting)} searches", end="", flush=True)
+    report(found, options)
+
+
+if __name__ == "__main__":
+    main()
