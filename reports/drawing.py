@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 TEAL, BLUE, GREY, VIOLET = "#149c8c", "#4f83dd", "#8b93a1", "#b07cc6"
 LINES = (
-    TEAL, "#e0823d", BLUE, "#c9568c", VIOLET, "#8a9a2e", "#3aa0c9", "#a9745b", "#d14b4b", "#7f8b99", "#c9a227", "#2f8f57",
+    TEAL, "#e0823d", BLUE, "#c9568c", VIOLET, "#8a9a2e",
+    "#3aa0c9", "#a9745b", "#d14b4b", "#7f8b99", "#c9a227", "#2f8f57",
 )  # fmt: skip
 FONT = 'ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
 
