@@ -254,6 +254,8 @@ def _config(label: str, changes: Mapping[str, Any], shared: Mapping[str, Any], a
         if protocol is not None:
             values = load_config(values, [f"protocol={protocol}"]).model_dump(mode="json")
         values = merged(values, {key: change for key, change in changes.items() if key != "protocol"})
+        if values.get("ladder"):  # its last rung goes on until the images are spent
+            values["ladder"] = {**values["ladder"], list(values["ladder"])[-1]: asked.images}
         return load_config(merged(values, _fair(given, asked)))
 
 

@@ -97,6 +97,18 @@ def test_contenders_share_what_is_in_the_store(installed: Installed, tmp_path: P
         assert made["test"][0] <= made["test"][1] - 5
 
 
+def test_a_ladder_is_climbed_and_then_goes_on_until_the_images_are_spent(installed: Installed, tmp_path: Path) -> None:
+    climbs = {"optimizer": {"name": "cma-es", "population_size": 4}, "ladder": {"one": 2, "own": 1}}
+    compare(small(contenders={"climbs": climbs, "random": "random"}, seeds=1), tmp_path, Told())
+    with SqliteStore(tmp_path) as store:
+        course = gather(store, "compare-hill-1").courses["climbs", 0]
+        assert course.stop_reason == "the budget of 60 images is spent"
+        assert (course.spent, course.generations) == (2 + 7 * 8, 7)
+        asked = [e.setting for place, e in store.evaluations(course.run) if place.stage == "search"]
+    tied = [len(set(setting.values())) == 1 for setting in asked]
+    assert tied == [True] * 8 + [False] * 20
+
+
 def test_a_larger_comparison_takes_over_what_a_smaller_one_finished(installed: Installed, tmp_path: Path) -> None:
     compare(small(), tmp_path, Told())
     wide = {"optimizer": {"name": "random", "sigma0": 0.5}}
