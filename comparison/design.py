@@ -22,6 +22,7 @@ from ..engine.config import (
     names_a_search,
     protocols,
     read_values,
+    search_keys,
     sentence_of,
 )
 from ..engine.errors import ConfigError, TrimpotError
@@ -228,12 +229,12 @@ def slug(text: str) -> str:
 
 
 def _shared(source: str | Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration with all its defaults, without an optimizer where it names none: contenders have their own."""
+    """A configuration with its defaults, without those for searching where it names no search: contenders do."""
     values = dict(source) if isinstance(source, Mapping) else read_values(source)[0]
     if names_a_search(values):
         return load_config(values).model_dump(mode="json")
     shared = load_config(values, ["optimizer=cma-es"]).model_dump(mode="json")
-    return {key: value for key, value in shared.items() if key != "optimizer"}
+    return {key: value for key, value in shared.items() if key not in search_keys()}
 
 
 def _config(label: str, changes: Mapping[str, Any], shared: Mapping[str, Any], asked: ComparisonConfig) -> Config:
@@ -249,7 +250,7 @@ def _config(label: str, changes: Mapping[str, Any], shared: Mapping[str, Any], a
     with said_by(label):
         values: dict[str, Any] = {**shared, "protocol": None}
         protocol = changes.get("protocol")
-        if protocol is None and not names_a_search(values) and not any(key.startswith("optimizer") for key in given):
+        if "optimizer" not in values and not names_a_search({key.partition(".")[0]: key for key in changes}):
             protocol = DEFAULT_PROTOCOL
         if protocol is not None:
             values = load_config(values, [f"protocol={protocol}"]).model_dump(mode="json")

@@ -175,7 +175,7 @@ class Config(Section):
         prompts: Where prompts come from; `files` takes `train`, `validation` and `test` paths.
         protocol: A named set of search keys (`trimpot plugins` lists them): keys in the file go before it, and it
             goes before those of the file when given on the command line. `engine.config.DEFAULT_PROTOCOL` where
-            neither it nor an optimizer is named.
+            neither it nor any key that one stands for is given.
         optimizer: The searcher and its options.
         generations: The most generations to search.
         bucket_size: Outputs a candidate makes in a generation; with `adaptive_bucket`, in the first one.

@@ -34,13 +34,13 @@ def test_a_protocol_goes_before_the_preset_and_after_the_command_line(tmp_path: 
 def test_without_a_search_of_its_own_a_configuration_gets_the_default_protocol(tmp_path: Path) -> None:
     bare = {"adapter": "shapes", "objectives": "shapes", "prompts": "shapes"}
     default = load_config(bare)
-    assert (default.protocol, default.optimizer.name, default.bucket_size) == ("grouped", "grouped", 1)
-    assert load_config({**bare, "bucket_size": 2}).bucket_size == 2
+    assert (default.protocol, default.optimizer.name, default.bucket_size) == ("adaptive", "cma-es", 2)
+    assert default.adaptive_bucket is not None and default.optimizer.options["mirrored"]
     assert load_config(default.model_dump(mode="json")) == default
-    for named in ({**bare, "optimizer": "cma-es"}, {**bare, "optimizer": {"sigma0": 0.25}}):
-        config = load_config(named)
+    for key, value in (("optimizer", "cma-es"), ("optimizer", {"sigma0": 0.25}), ("group_size", 4)):
+        config = load_config({**bare, key: value})
         assert (config.protocol, config.optimizer.name, config.bucket_size) == (None, "cma-es", 16)
-        assert load_config(bare, [f"optimizer={named['optimizer']}"]) == config
+        assert load_config(bare, [f"{key}={value}"]) == config
     assert load_config(bare, ["protocol=published"]) == load_config({**bare, "protocol": "published"})
 
 
