@@ -72,7 +72,7 @@ METHODS = {
     "adaptive, not mirrored": Method("cma-es", {**LARGE, "mirrored": False}, 2, adaptive=AdaptiveBucket()),
     "cma-es, diagonal": Method("cma-es", {"diagonal": True, "sigma0": 0.1}),
     "cma-es, diagonal mirrored": Method("cma-es", DIAGONAL),
-    "cma-es, diagonal mirrored, 64 by 8": Method("cma-es", {**DIAGONAL, "population_size": 64}, 1, group_size=8),
+    "grouped-cma, 128": Method("cma-es", {**DIAGONAL, "population_size": 128}, 1, group_size=8),
     "grouped, sigma0 0.25": Method("grouped", {}, 1),
     "grouped, 32 by 8": Method("grouped", {"sigma0": 0.1, "population_size": 32}, 1),
     "grouped, 128 by 16": Method("grouped", {"sigma0": 0.1, "population_size": 128, "group_size": 16}, 1),

@@ -1,6 +1,6 @@
 """Which search saves images on a real model: protocols against the published one, on the model that ships.
 
-    python benchmarks/shapes.py --out DIR [--granularities block layer gate] [--methods adaptive grouped]
+    python benchmarks/shapes.py --out DIR [--granularities block layer gate] [--methods adaptive]
         [--reference published] [--seeds 10] [--images 6400] [--share 0.2] [--processes 2] [--steps 4]
 
 Every search is an ordinary run in DIR, so an interrupted benchmark goes on where it stopped and the table can be
@@ -31,7 +31,7 @@ import torch
 from search import images_to, quartiles
 from trimpot.engine.assembly import assemble
 from trimpot.engine.bucket import Bucket
-from trimpot.engine.config import Config, load_config
+from trimpot.engine.config import DEFAULT_PROTOCOL, Config, load_config, protocols
 from trimpot.engine.evaluation import Place
 from trimpot.engine.knobs import Setting
 from trimpot.engine.plugins import plugins
@@ -40,11 +40,9 @@ from trimpot.engine.scoring import score_outputs
 from trimpot.session import work
 from trimpot.storage import SqliteStore
 
-METHODS: dict[str, list[str]] = {
-    "published": ["protocol=published"],
+METHODS = {
+    **{name: [f"protocol={name}"] for name in protocols()},
     "published, sigma0 0.1": ["protocol=published", "optimizer.sigma0=0.1"],
-    "adaptive": ["protocol=adaptive"],
-    "grouped": ["protocol=grouped"],
 }
 FORM = "+.3f"
 
@@ -186,7 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--granularities", nargs="+", default=["block", "layer", "gate"])
-    parser.add_argument("--methods", nargs="*", default=["adaptive", "grouped"], choices=sorted(METHODS))
+    parser.add_argument("--methods", nargs="*", default=[DEFAULT_PROTOCOL], choices=sorted(METHODS))
     parser.add_argument(
         "--reference", default="published", choices=sorted(METHODS), help="whose level is to be reached"
     )

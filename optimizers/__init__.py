@@ -59,6 +59,7 @@ def make_grouped(
     population_size: PopulationSize | None = None,
     group_size: Annotated[int, Field(ge=2)] = 8,
     fade: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None,
+    drop: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0,
 ) -> Optimizer:
     """Grouped search: many small groups, each on its own prompt; set bucket_size to 1 with it."""
     from .grouped import GroupedSearch
@@ -71,6 +72,7 @@ def make_grouped(
         population_size=population_size,
         group_size=group_size,
         fade=fade,
+        drop=drop,
     )
 
 

@@ -40,7 +40,7 @@ from ..engine.knobs import KnobSpace, Vector
 from ..engine.seams import Optimizer, Population
 
 FADING = 0.8  # exponent of c(t) and r(t)
-FIRST_RATIO, LAST_RATIO = 1.5, 1.0
+FIRST_DROP = 1.5  # r_0, in units of r_end
 STEP_RATE = 0.6  # c_s
 MEMORY = 0.3  # weight of a generation in the running means
 AVERAGING = 3  # e: the average is over the last quarter or so
@@ -60,6 +60,8 @@ class GroupedSearch(Optimizer):
         population_size: Candidates a generation, without centres; by default 64, or 128 from 100 knobs on.
         group_size: Candidates that share a bucket, without their centre; even, for a pair stays together.
         fade: T, the generations after which learning begins to fade; by default 20, or 40 from 100 knobs on.
+        drop: r_end, how far candidates are to fall below the centre, in units of `half`. Less keeps steps shorter,
+            as a reward needs that breaks down far from neutral.
 
     Raises:
         ConfigError: If the population is not a whole number of groups of pairs.
@@ -75,6 +77,7 @@ class GroupedSearch(Optimizer):
         population_size: int | None = None,
         group_size: int = 8,
         fade: float | None = None,
+        drop: float = 1.0,
     ) -> None:
         num_knobs = len(space)
         size = population_size or _default_population_size(num_knobs, group_size)
@@ -94,6 +97,7 @@ class GroupedSearch(Optimizer):
         self._sigma = sigma0
         self._path = np.zeros(num_knobs)
         self._fade = fade or (20.0 if num_knobs < 100 else 40.0)
+        self._last_ratio = drop
         self._generation = 0
         self._drop = self._half_squared = 0.0
         self._weights = _weights(size)
@@ -174,7 +178,8 @@ class GroupedSearch(Optimizer):
         memory = MEMORY if self._generation else 1.0
         self._drop += memory * (drop - self._drop)
         self._half_squared += memory * (half_squared - self._half_squared)
-        wanted = (LAST_RATIO + (FIRST_RATIO - LAST_RATIO) * self._faded()) * math.sqrt(self._half_squared)
+        ratio = self._last_ratio * (1 + (FIRST_DROP - 1) * self._faded())
+        wanted = ratio * math.sqrt(self._half_squared)
         if wanted > 0:
             excess = math.log(max(self._drop / wanted, 1e-9))
             self._sigma *= math.exp(-STEP_RATE * min(1.0, max(-1.0, excess)))
