@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from .errors import ConfigError, near_misses
 from .schema import Config
 
-DEFAULT_PROTOCOL = "adaptive"  # it led on the shipped model, and saves images on every simulated reward: docs/search.md
+DEFAULT_PROTOCOL = "grouped-cma"  # among those that save most images wherever it was measured: docs/search.md
 
 __all__ = [
     "DEFAULT_PROTOCOL",

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 import yaml
+from trimpot.comparison.design import check as assess
+from trimpot.comparison.design import read_design
 from trimpot.engine.config import Config, load_config
 from trimpot.engine.plugins import plugins
 from trimpot.engine.seams import Adapter
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+EXAMPLES = sorted((ROOT / "examples").glob("[!c]*.yaml"))
 REST = {"objectives": "shapes", "prompts": "shapes"}  # for a page that shows the adapter's part alone
 GRANULARITIES = ("block", "layer", "gate")
 COUNTS = {"flux": 114, "sd35-flow-grpo": 216, "qwen-image": 478}
@@ -50,6 +52,15 @@ def test_a_shown_configuration_can_be_run(values: dict[str, Any]) -> None:
 def test_pages_show_configurations_of_backbones() -> None:
     """The page of backbones shows some, so that the test above tests something."""
     assert sum("backbones.md" in str(parameter.id) for parameter in shown()) >= 5
+
+
+def test_the_example_of_a_comparison_can_be_run() -> None:
+    """It validates, and has contenders and seeds enough to say what it promises."""
+    design = read_design(ROOT / "examples" / "compare-shapes.yaml")
+    assess(design, plugins())
+    assert len(design.contenders) >= 10
+    pairs = len(design.contenders) * (len(design.contenders) - 1) / 2
+    assert pairs * 2 ** (1 - len(design.seeds)) < 0.05
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

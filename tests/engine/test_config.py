@@ -34,8 +34,8 @@ def test_a_protocol_goes_before_the_preset_and_after_the_command_line(tmp_path: 
 def test_without_a_search_of_its_own_a_configuration_gets_the_default_protocol(tmp_path: Path) -> None:
     bare = {"adapter": "shapes", "objectives": "shapes", "prompts": "shapes"}
     default = load_config(bare)
-    assert (default.protocol, default.optimizer.name, default.bucket_size) == ("adaptive", "cma-es", 2)
-    assert default.adaptive_bucket is not None and default.optimizer.options["mirrored"]
+    assert (default.protocol, default.optimizer.name, default.bucket_size) == ("grouped-cma", "cma-es", 1)
+    assert default.group_size == 8 and default.optimizer.options["mirrored"]
     assert load_config(default.model_dump(mode="json")) == default
     for key, value in (("optimizer", "cma-es"), ("optimizer", {"sigma0": 0.25}), ("group_size", 4)):
         config = load_config({**bare, key: value})
