@@ -214,7 +214,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--knobs", type=int, nargs="+", default=[57, 114], choices=sorted(PUBLISHED_IMAGES))
     parser.add_argument("--variants", nargs="+", default=["default"], choices=sorted(VARIANTS))
-    parser.add_argument("--methods", nargs="+", default=["adaptive", "grouped"], choices=sorted(METHODS))
+    parser.add_argument("--methods", nargs="+", default=["adaptive", "grouped", "grouped-cma"], choices=sorted(METHODS))
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--share", type=float, default=0.33, help="of the published images, for the other methods")

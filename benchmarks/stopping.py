@@ -1,6 +1,6 @@
 """What stopping saves, and what it loses: runs to the end of a budget, and where each rule would have stopped them.
 
-    python benchmarks/stopping.py [--seeds 10] [--images 12000] [--knobs 57] [--protocols adaptive grouped] [--every 4]
+    python benchmarks/stopping.py [--seeds 10] [--images 12000] [--knobs 57] [--protocols adaptive] [--every 4]
 
 Runs on the simulated reward, whose expected score is known exactly; nothing is shared between seeds.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from trimpot.engine.assembly import assemble
-from trimpot.engine.config import load_config
+from trimpot.engine.config import DEFAULT_PROTOCOL, load_config
 from trimpot.engine.loop import calibrate
 from trimpot.engine.plugins import plugins
 from trimpot.engine.stopping import plateau
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=12_000)
     parser.add_argument("--knobs", type=int, default=57)
     parser.add_argument("--every", type=int, default=4, help="generations between two checks")
-    parser.add_argument("--protocols", nargs="+", default=["adaptive", "grouped"])
+    parser.add_argument("--protocols", nargs="+", default=[DEFAULT_PROTOCOL])
     given = parser.parse_args()
     for protocol in given.protocols:
         runs = [run(given.knobs, given.images, protocol, given.every, seed) for seed in range(given.seeds)]

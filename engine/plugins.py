@@ -199,7 +199,9 @@ class Plugins:
             option = ".".join(str(part) for part in first["loc"])
             if first["type"] == "missing_keyword_only_argument":
                 raise ConfigError(f"{where} needs the option {option!r}") from None
-            raise ConfigError(f"{where}: option {option!r}: {first['msg']}, not {first['input']!r}") from None
+            raise ConfigError(
+                f"{where}: option {option!r}: {first['msg'].removeprefix('Value error, ')}, not {first['input']!r}"
+            ) from None
 
 
 def _with_method(factory: Factory, method: str) -> Factory:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from ..engine.errors import ConfigError
 from ..engine.hooks import Register, hookimpl
@@ -13,6 +13,15 @@ from ..engine.seams import Optimizer
 
 PopulationSize = Annotated[int, Field(ge=2)]
 Sigma0 = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _large_or_size(value: object) -> object:
+    if value is None or value == "large" or (type(value) is int and value >= 2):
+        return value
+    raise ValueError("should be a whole number from 2 on, or 'large'")
+
+
+LargeOrSize = Annotated[int | Literal["large"], BeforeValidator(_large_or_size)]
 
 
 def _known(method: str) -> str:
@@ -28,16 +37,18 @@ def make_cma_es(
     start: Vector,
     seed: int,
     sigma0: Sigma0 = 0.25,
-    population_size: PopulationSize | None = None,
+    population_size: LargeOrSize | None = None,
     population_factor: Annotated[int, Field(ge=1)] = 1,
     diagonal: bool = False,
     mirrored: bool = False,
     average: bool = True,
 ) -> Optimizer:
-    """CMA-ES by pycma, with the paper's defaults: sigma0 0.25, population size 4 + floor(3 ln d)."""
+    """CMA-ES by pycma, with the paper's defaults: sigma0 0.25, population 4 + floor(3 ln d); `large` is 64 or 128."""
     from .cma_es import CmaEs
-    from .population import default_population_size
+    from .population import default_population_size, large_population_size
 
+    if population_size == "large":
+        population_size = large_population_size(len(space))
     return CmaEs(
         space,
         start=start,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
+from trimpot.engine.errors import ConfigError
 from trimpot.engine.knobs import Knob, KnobSpace, Vector
 from trimpot.engine.plugins import Plugins
 from trimpot.engine.seams import Optimizer
@@ -150,6 +151,20 @@ def test_population_sizes_are_those_of_the_paper(num_knobs: int, size: int) -> N
     space = KnobSpace([Knob(f"knob.{index}") for index in range(num_knobs)])
     for optimizer in (CmaEs, RandomSearch):
         assert len(optimizer(space, start=space.defaults, seed=0).ask()) == size
+
+
+@pytest.mark.parametrize(("num_knobs", "size"), [(26, 64), (114, 64), (216, 128), (482, 128)])
+def test_a_large_population_can_be_split_into_groups_of_eight(num_knobs: int, size: int) -> None:
+    space = KnobSpace([Knob(f"knob.{index}") for index in range(num_knobs)])
+    options = {"population_size": "large", "mirrored": True}
+    made = Plugins().make("optimizers", "cma-es", options, space, start=space.defaults, seed=0)
+    assert len(made.ask()) == size
+
+
+@pytest.mark.parametrize("size", ["larg", 1, True])
+def test_a_population_size_that_is_none_is_said_in_one_sentence(size: object) -> None:
+    with pytest.raises(ConfigError, match="'population_size': should be a whole number from 2 on, or 'large', not "):
+        Plugins().make("optimizers", "cma-es", {"population_size": size}, SPACE, start=SPACE.defaults, seed=0)
 
 
 def test_a_single_knob_can_be_searched() -> None:
