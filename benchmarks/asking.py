@@ -17,14 +17,12 @@ import torch
 from threadpoolctl import threadpool_limits
 from trimpot.engine.assembly import assemble
 from trimpot.engine.bucket import draw_bucket
-from trimpot.engine.config import load_config
+from trimpot.engine.config import load_config, protocols
 from trimpot.engine.knobs import Knob, KnobSpace
 from trimpot.engine.plugins import plugins
 
 SEARCHERS = {
-    "published": ["protocol=published"],
-    "adaptive": ["protocol=adaptive"],
-    "grouped": ["protocol=grouped"],
+    **{name: [f"protocol={name}"] for name in protocols()},
     "nevergrad:DiagonalCMA": ["optimizer.name=nevergrad:DiagonalCMA", "bucket_size=16"],
     "nevergrad:TwoPointsDE": ["optimizer.name=nevergrad:TwoPointsDE", "bucket_size=16"],
 }
