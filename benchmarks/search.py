@@ -20,13 +20,13 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from searches import images_to, in_processes, quartiles
 from threadpoolctl import threadpool_limits
 from trimpot.adapters.spaces import make_numbers
 from trimpot.adapters.spaces.simulated import VARIANTS, SimulatedReward
@@ -167,20 +167,6 @@ def tasks(options: argparse.Namespace) -> Iterator[Task]:
             )
 
 
-def images_to(curve: list[list[float]], level: float) -> float | None:
-    """Images from which on every recommendation is at least at `level`; a lucky one does not count."""
-    below = [index for index, (images, recommended, _) in enumerate(curve) if not images or recommended < level]
-    return curve[below[-1] + 1][0] if below[-1] + 1 < len(curve) else None
-
-
-def quartiles(values: Iterable[float | None], form: str, missing: float) -> str:
-    """Median and quartiles; what was not reached counts as `missing`, and is written as a dash."""
-    numbers = [missing if value is None else value for value in values]
-    points = np.quantile(numbers, (0.25, 0.5, 0.75), method="inverted_cdf")
-    low, middle, high = (format(point, form) if np.isfinite(point) and point != missing else "-" for point in points)
-    return f"{middle} [{low}, {high}]"
-
-
 def report(found: dict[Task, dict[str, Any]], options: argparse.Namespace) -> None:
     """Print a table for every number of knobs and variant."""
     for num_knobs, variant in itertools.product(options.knobs, options.variants):
@@ -220,14 +206,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.33, help="of the published images, for the other methods")
     parser.add_argument("--quick", action="store_true", help="an eighth of the images, to see that it works")
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    found: dict[Task, dict[str, Any]] = {}
-    with ProcessPoolExecutor(options.processes) as pool:
-        waiting = {pool.submit(kept, task, options.out): task for task in tasks(options)}
-        for done in as_completed(waiting):
-            found[waiting[done]] = done.result()
-            print(f"\r{len(found)} of {len(waiting)} searches", end="", flush=True)
-    report(found, options)
+    report(in_processes(kept, tasks(options), options.out, options.processes), options)
 
 
 if __name__ == "__main__":

@@ -21,14 +21,13 @@ import argparse
 import itertools
 import json
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from search import images_to, quartiles
+from searches import images_spent, images_to, in_processes, quartiles
 from trimpot.engine.assembly import assemble
 from trimpot.engine.bucket import Bucket
 from trimpot.engine.config import DEFAULT_PROTOCOL, Config, load_config, protocols
@@ -103,16 +102,14 @@ def search(task: Task, folder: Path) -> dict[str, Any]:
             work(replace(run, id=name), store, plugins(), illustrated=False)
         outcome = store.run(name).outcome
         assert outcome is not None, "it has just finished"
-        searched = [(place, each) for place, each in store.evaluations(name) if place.stage == "search"]
-    shipped = max(searched, key=lambda pair: pair[1].fitness)[1].setting
-    per_generation = np.zeros(outcome["num_generations"] + 1, dtype=int)
-    for place, evaluation in searched:
-        per_generation[place.generation + 1] += evaluation.num_images
-    spent = np.cumsum(per_generation)
+        evaluations = list(store.evaluations(name))
+    spent = images_spent(evaluations, outcome["num_generations"])
+    searched = [evaluation for place, evaluation in evaluations if place.stage == "search"]
+    shipped = max(searched, key=lambda evaluation: evaluation.fitness).setting
     neutral = outcome["baseline"]["score"]
     test = outcome["comparisons"][0]
     return {
-        "curve": [[int(spent[each["generation"]]), each["score"] - neutral] for each in outcome["checks"]],
+        "curve": [[spent[each["generation"]], each["score"] - neutral] for each in outcome["checks"]],
         "chosen": test["gain"]["mean"],
         "training": value(run, shipped, run.test_bucket) - test["neutral"],
         "shipped": value(run, shipped, run.validation_bucket) - neutral,
@@ -163,7 +160,7 @@ def report(found: dict[Task, dict[str, Any]], options: argparse.Namespace) -> No
             for seed, each in mine.items():
                 images, theirs = published[seed]
                 for what, level in (("mean", theirs["curve"][-1][1]), ("shipped", theirs["shipped"])):
-                    needed = images_to([[*check, 0.0] for check in each["curve"]], level)
+                    needed = images_to(each["curve"], level)
                     savings[what].append(None if needed is None else images / needed)
             columns = [
                 quartiles((each["curve"][-1][1] for each in mine.values()), FORM, np.nan),
@@ -194,14 +191,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4, help="denoising steps")
     parser.add_argument("--processes", type=int, default=2, help="each on one core")
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    found: dict[Task, dict[str, Any]] = {}
-    with ProcessPoolExecutor(options.processes) as pool:
-        waiting = {pool.submit(kept, task, options.out): task for task in tasks(options)}
-        for done in as_completed(waiting):
-            found[waiting[done]] = done.result()
-            print(f"\r{len(found)} of {len(waiting)} searches", end="", flush=True)
-    report(found, options)
+    report(in_processes(kept, tasks(options), options.out, options.processes), options)
 
 
 if __name__ == "__main__":

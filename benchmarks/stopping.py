@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from searches import images_spent
 from trimpot.engine.assembly import assemble
 from trimpot.engine.config import DEFAULT_PROTOCOL, load_config
 from trimpot.engine.loop import calibrate
@@ -45,21 +46,15 @@ def run(
     with tempfile.TemporaryDirectory() as folder, SqliteStore(Path(folder)) as store:
         identity = store.add_run("stopping", assembled.identity, {}, {})
         outcome = calibrate(replace(assembled, id=identity), store, Watcher())
-        per_generation = np.zeros(outcome.num_generations + 1, dtype=int)
-        values = {}
-        for place, evaluation in store.evaluations(identity):
-            if place.stage == "search":
-                per_generation[place.generation + 1] += evaluation.num_images
-            elif place.stage == "validation":
-                values[place.generation] = evaluation.values
-            elif place.stage == "baseline":
-                values[0] = evaluation.values
-    spent = np.cumsum(per_generation)
+        evaluations = list(store.evaluations(identity))
+    spent = images_spent(evaluations, outcome.num_generations)
+    judged = [(place, evaluation) for place, evaluation in evaluations if place.stage in ("baseline", "validation")]
+    values = {0 if place.stage == "baseline" else place.generation: evaluation.values for place, evaluation in judged}
     space, adapter = assembled.adapter.space, assembled.adapter
     vectors = np.stack([space.to_vector(check.setting) for check in outcome.checks])
     gains = adapter.exact(vectors) - adapter.exact(space.defaults[None])
     numbers = [check.generation for check in outcome.checks]
-    return [values[number] for number in numbers], [int(spent[number]) for number in numbers], [float(g) for g in gains]
+    return [values[number] for number in numbers], [spent[number] for number in numbers], [float(g) for g in gains]
 
 
 def main() -> None:

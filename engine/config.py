@@ -7,6 +7,7 @@ A configuration is a YAML file, a preset shipped with the package, or a mapping;
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
@@ -76,6 +77,7 @@ def names_a_search(values: Mapping[str, Any]) -> bool:
     return any(values.get(key) is not None for key in search_keys())
 
 
+@cache
 def search_keys() -> tuple[str, ...]:
     """The keys that a protocol stands for, and its name's."""
     return ("protocol", *_protocol(DEFAULT_PROTOCOL))

@@ -16,7 +16,7 @@ from trimpot.engine.seams import Adapter
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-EXAMPLES = sorted((ROOT / "examples").glob("[!c]*.yaml"))
+EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.yaml") if not path.stem.startswith("compare-"))
 REST = {"objectives": "shapes", "prompts": "shapes"}  # for a page that shows the adapter's part alone
 GRANULARITIES = ("block", "layer", "gate")
 COUNTS = {"flux": 114, "sd35-flow-grpo": 216, "qwen-image": 478}
