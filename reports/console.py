@@ -122,9 +122,9 @@ class ProgressWatcher(Watcher):
             return
         self._last_line = now
         share = min(self._done / self._total, 1.0)
-        left = (now - self._begun) * (1 - share) / max(share, 1e-9)
         facts = f": {self._facts}" if self._facts else ""
-        self._console.print(f"{share:4.0%}  {self._stage}{facts} (at most {duration(left)} left)", highlight=False)
+        left = f" (at most {duration((now - self._begun) * (1 - share) / share)} left)" if share else ""
+        self._console.print(f"{share:4.0%}  {self._stage}{facts}{left}", highlight=False)
 
 
 def print_result(console: Console, summary: Mapping[str, Any]) -> None:
