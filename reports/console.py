@@ -49,7 +49,7 @@ class ProgressWatcher(Watcher):
             transient=True,
         )
         self._task: TaskID | None = None
-        self._total = self._done = self._images = self._test_work = 0
+        self._total = self._done = self._found = self._images = self._test_work = 0
         self._begun = self._last_line = time.monotonic()
         self._facts = ""
         self._stage = ""
@@ -68,6 +68,7 @@ class ProgressWatcher(Watcher):
         self.run_id = run.id
         self._begun = time.monotonic()
         self._done, self._total = work_done, max(planned_work(run), 1)
+        self._found = work_done  # by an earlier process: it says nothing of this one's speed
         space, steps = run.adapter.space, run.adapter.num_steps
         resumed = f", {work_done / self._total:.0%} done already" if work_done else ""
         self._console.print(
@@ -123,7 +124,10 @@ class ProgressWatcher(Watcher):
         self._last_line = now
         share = min(self._done / self._total, 1.0)
         facts = f": {self._facts}" if self._facts else ""
-        left = f" (at most {duration((now - self._begun) * (1 - share) / share)} left)" if share else ""
+        made, left = self._done - self._found, ""
+        if made > 0:
+            seconds = (now - self._begun) * max(self._total - self._done, 0) / made
+            left = f" (at most {duration(seconds)} left)"
         self._console.print(f"{share:4.0%}  {self._stage}{facts}{left}", highlight=False)
 
 
