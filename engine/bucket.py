@@ -5,9 +5,10 @@ A seed belongs to a prompt, never to a worker or a batch; every candidate of a g
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -73,6 +74,8 @@ class PromptSet:
         train: What the search draws its buckets from.
         validation: What the recommendation is chosen on.
         test: What the gain is measured on, once.
+        metadata: Prompt to what its file says of it beside its text, JSON-like; only prompts that have any. Given
+            to every objective before it scores; see `Objective.prepare`.
 
     Raises:
         ConfigError: If a pool is empty or two pools share a prompt.
@@ -82,6 +85,7 @@ class PromptSet:
     validation: tuple[str, ...]
     test: tuple[str, ...]
     source: str = field(default="prompts", compare=False)
+    metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         pools = {"train": self.train, "validation": self.validation, "test": self.test}
@@ -103,5 +107,6 @@ class PromptSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of every prompt."""
-        return digest([self.train, self.validation, self.test])
+        """A digest of every prompt, and of their metadata if there is any."""
+        pools = [self.train, self.validation, self.test]
+        return digest([*pools, self.metadata] if self.metadata else pools)

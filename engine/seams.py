@@ -135,6 +135,13 @@ class Objective(ABC):
     overlaps: bool = False
     scores_sets: bool = False
 
+    def prepare(self, metadata: Mapping[str, Mapping[str, Any]]) -> None:  # noqa: B027  # most need nothing
+        """Take note of what prompt files say of their prompts, once, before the first `score`.
+
+        Args:
+            metadata: Prompt to its metadata, such as GenEval's `include` and `tag`; only prompts that have any.
+        """
+
     @abstractmethod
     def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
         """Score outputs.
