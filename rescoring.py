@@ -6,6 +6,7 @@ rescored = rescore("shapes-1", "jpeg-size", {}, Path("trimpot-runs"))
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -48,6 +49,7 @@ class Rescored:
         fingerprint: Of what the reward says of itself.
         num_scored: Evaluations scored now; the others had been before.
         num_lacking: Judged recommendations whose images were not kept.
+        num_prompts: Different prompts of the validation outputs: what the intervals rest on.
         num_images: Validation outputs of every setting.
         checks: Every judged recommendation whose images were kept, in order.
         test: Neutral and calibrated on the test outputs, where those were kept.
@@ -58,6 +60,7 @@ class Rescored:
     fingerprint: str
     num_scored: int
     num_lacking: int
+    num_prompts: int
     num_images: int
     checks: tuple[Check, ...]
     test: Moved | None
@@ -72,7 +75,8 @@ class Rescored:
 
 
 def _moved_json(moved: Moved) -> dict[str, Any]:
-    return {**moved._asdict(), "change": asdict(moved.change)}
+    change = {name: value if math.isfinite(value) else None for name, value in asdict(moved.change).items()}
+    return {**moved._asdict(), "change": change}
 
 
 def rescore(
@@ -133,17 +137,20 @@ def rescore(
         fingerprint,
         num_scored,
         sum(place not in kept for place in judged),
+        places[neutral].bucket.num_prompts,
         len(places[neutral].bucket),
         tuple(
             Check(
                 place.generation,
                 chosen is not None and chosen.number == place.generation,
-                moved(scores[neutral], scores[place]),
+                moved(scores[neutral], scores[place], places[place].bucket.prompts),
             )
             for place in judged
             if place in scores
         ),
-        moved(scores[tested[0]], scores[tested[1]]) if all(place in scores for place in tested) else None,
+        moved(scores[tested[0]], scores[tested[1]], places[tested[1]].bucket.prompts)
+        if all(place in scores for place in tested)
+        else None,
     )
 
 

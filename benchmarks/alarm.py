@@ -23,7 +23,7 @@ from trimpot.engine.config import load_config
 from trimpot.engine.hooks import hookimpl
 from trimpot.engine.plugins import plugins
 from trimpot.engine.seams import Objective
-from trimpot.engine.stopping import is_better
+from trimpot.engine.statistics import is_better
 from trimpot.reports.watched import alarms_of, checks_of, neutral_of, places_of
 from trimpot.session import resume, start
 from trimpot.storage import SqliteStore
@@ -104,7 +104,11 @@ def _run(folder: Path, overrides: list[str]) -> tuple[float, dict[str, float], l
         alarms = [alarm.objective for alarm in alarms_of(store, row)]
     neutral = neutral_of(places)
     assert neutral is not None and row.outcome is not None
-    risen = [check for check in checks_of(places).values() if is_better(check.values, neutral.values, RISE)]
+    risen = [
+        check
+        for check in checks_of(places).values()
+        if is_better(check.values, neutral.values, check.bucket.prompts, RISE)
+    ]
     moved = {}
     for name, scores in neutral.scores.items():
         kind: Watch = "moves" if name in STATISTICS else "falls"

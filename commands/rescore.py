@@ -33,7 +33,7 @@ def rescore(
 
     from ..engine.config import parse_options
     from ..reports.facts import decimals_for
-    from ..reports.words import gain_text
+    from ..reports.words import caution, gain_text, taken_on
     from ..rescoring import rescore as score_kept
 
     console = Console(stderr=as_json, highlight=False)
@@ -51,7 +51,7 @@ def rescore(
         return
     console.print(
         f"[bold]{escape(found.objective)}[/] on the images that {escape(found.run)} kept, "
-        f"{found.num_images} validation images of every setting"
+        f"{taken_on(vars(found))} of validation for every setting"
     )
     table = Table(box=None, pad_edge=False)
     for heading in ("after generation", "neutral", "calibrated", "change", ""):
@@ -65,8 +65,10 @@ def rescore(
     for check in found.checks:
         add(str(check.generation), check.moved, "chosen" if check.chosen else "")
     if found.test:
-        add("test", found.test, f"{found.test.change.num_images} images")
+        add("test", found.test, taken_on(asdict(found.test.change)))
     console.print(table)
+    if rough := caution(vars(found)):
+        console.print(f"[yellow]{rough}[/]")
     if not any(check.chosen for check in found.checks):
         console.print("the run has chosen its neutral setting, or images of its choice were not kept")
     if found.num_lacking:

@@ -124,7 +124,7 @@ def _gains_section(summary: Summary, charts: Charts) -> str:
         "<section><h2>What a search is worth</h2>"
         '<p class="note">The gain of what each search chose over the best neutral setting, on test prompts and seeds '
         "that decided nothing. A ring is one seed; the diamond is their interquartile mean with its 95 % bootstrap "
-        "interval, which says how much another draw of seeds would move it on this very space.</p>"
+        "interval, which says how much another draw of seeds and of prompts would move it on this very space.</p>"
         f"{charts['gains']}{table(head, rows, main=1)}</section>"
     )
 
@@ -135,8 +135,8 @@ def _search_section(charts: Charts) -> str:
     return (
         "<section><h2>On the way</h2>"
         '<p class="note">Validation score of the best recommendation so far, which is what would be kept if the search '
-        "stopped there; interquartile mean over seeds, with 95 % bootstrap bands. Being the best of several checks, it "
-        "flatters a little: only the gain above was measured afresh.</p>"
+        "stopped there; interquartile mean over seeds, with 95 % bootstrap bands of other seeds on the same prompts. "
+        "Being the best of several checks, it flatters a little: only the gain above was measured afresh.</p>"
         f"{charts['chosen']}"
         "<h3>What was recommended</h3>"
         '<p class="note">The same for the latest recommendation as it is, whether or not an earlier one was better: '

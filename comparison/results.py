@@ -11,9 +11,11 @@ import numpy as np
 from ..engine.config import Config, load_config
 from ..engine.evaluation import Evaluation
 from ..engine.search import SEARCH_STAGES
+from ..engine.statistics import sums_by_prompt
 from ..storage import ComparisonRow, Comparisons, RunRow, SqliteStore
 from ..storage.comparisons import Step
 from .design import Design, make_design
+from .statistics import GainTable
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Course:
             setting.
         chosen: Of the best admitted check until then: what a user would have who stopped there.
         gain: Mean, low and high of the gain on test prompts, with its number of images; None unless finished.
+        gain_sums: The paired differences on the test bucket, summed by prompt.
+        gain_sizes: Images of each of these prompts.
         stop_reason: Why the search ended.
         population_size: Candidates of the first generation.
         groups: Groups of the first generation, each with a bucket of its own.
@@ -51,6 +55,8 @@ class Course:
     validation: tuple[float, ...] = ()
     chosen: tuple[float, ...] = ()
     gain: Mapping[str, float] | None = None
+    gain_sums: tuple[float, ...] = ()
+    gain_sizes: tuple[float, ...] = ()
     stop_reason: str | None = None
     population_size: int = 0
     groups: int = 0
@@ -107,11 +113,22 @@ class Results:
         """Gain on test prompts of a contender's finished runs, shape (num_finished,)."""
         return np.array([course.gain["mean"] for course in self.of(label) if course.gain], dtype=np.float64)
 
-    def paired(self, labels: list[str]) -> tuple[list[str], np.ndarray[Any, np.dtype[np.float64]]]:
-        """Contenders, and their gains on the seeds that all have finished: shape (num_seeds, num_contenders)."""
+    def by_prompt(self, label: str) -> GainTable:
+        """The same by prompt: sums of shape (num_finished, num_prompts)."""
+        courses = self.of(label)
+        return GainTable(np.array([course.gain_sums for course in courses]), np.array(courses[0].gain_sizes))
+
+    def paired(self, labels: list[str]) -> GainTable | None:
+        """Gains on the seeds that all of these contenders have finished; None if there are none.
+
+        Returns:
+            Sums of shape (num_seeds, num_contenders, num_prompts).
+        """
         seeds = [seed for seed in self.design.seeds if all(self.courses[label, seed].finished for label in labels)]
-        rows = [[_mean(self.courses[label, seed]) for label in labels] for seed in seeds]
-        return labels, np.array(rows, dtype=np.float64).reshape(len(seeds), len(labels))
+        if not seeds or not labels:
+            return None
+        rows = [[self.courses[label, seed].gain_sums for label in labels] for seed in seeds]
+        return GainTable(np.array(rows), np.array(self.courses[labels[0], seeds[0]].gain_sizes))
 
 
 def gather(store: SqliteStore, name: str) -> Results:
@@ -153,6 +170,7 @@ def _course(store: SqliteStore, contender: str, seed: int, row: RunRow, steps: S
     admitted = [score if ok else -np.inf for _, score, ok in shown]
     searched = [step for step in steps if step.stage == "search"]
     outcome = row.outcome
+    sums, sizes = _differences(store, row, load_config(row.config)) if outcome else ((), ())
     return Course(
         contender,
         seed,
@@ -163,6 +181,8 @@ def _course(store: SqliteStore, contender: str, seed: int, row: RunRow, steps: S
         tuple(values),
         tuple(float(best) for best in np.maximum.accumulate(admitted)) if admitted else (),
         outcome["comparisons"][0]["gain"] if outcome else None,
+        tuple(map(float, sums)),
+        tuple(map(float, sizes)),
         row.stop_reason,
         sum(step.generation == 0 for step in searched),
         len({step.bucket for step in searched if step.generation == 0}),
@@ -201,6 +221,10 @@ def _num_knobs(store: SqliteStore, members: Mapping[tuple[str, int], str]) -> in
     return None
 
 
-def _mean(course: Course) -> float:
-    assert course.gain is not None, "only finished runs are paired"
-    return float(course.gain["mean"])
+def _differences(store: SqliteStore, row: RunRow, config: Config) -> tuple[Sequence[float], Sequence[float]]:
+    """Calibrated less neutral on the test bucket: sums and numbers of images by prompt."""
+    before, after = (
+        replace(evaluation, weights=config.weights)
+        for _, evaluation in sorted(store.recorded(row.id, "test", 0).items())
+    )
+    return sums_by_prompt(after.values - before.values, after.bucket.prompts)

@@ -1,7 +1,8 @@
 """What differences between contenders are worth: intervals, tests, and images to a target.
 
 Sources: interquartile mean and bootstrap intervals as in rliable (Agarwal et al. 2021, "Deep reinforcement learning at
-the edge of the statistical precipice", NeurIPS); tests and ranks as in Demsar (2006, "Statistical comparisons of
+the edge of the statistical precipice", NeurIPS); runs drawn together with prompts as in Owen (2007, "The pigeonhole
+bootstrap", Annals of Applied Statistics 1); tests and ranks as in Demsar (2006, "Statistical comparisons of
 classifiers over multiple data sets", JMLR 7); images to a target as in COCO (Hansen et al. 2016, "COCO: performance
 assessment", arXiv:1605.03560). Random numbers come from fixed seeds, so that a page can be made again.
 """
@@ -39,8 +40,8 @@ class Pair:
     Attributes:
         first: A label.
         second: Another.
-        difference: Interquartile mean of first minus second, with its interval.
-        p: Two-sided p-value of Wilcoxon's signed-rank test.
+        difference: Interquartile mean of first minus second, with its interval over seeds and prompts.
+        p: Two-sided p-value of Wilcoxon's signed-rank test, seed by seed: of these searches on these prompts.
         adjusted: The same after Holm's correction for all pairs.
     """
 
@@ -109,6 +110,48 @@ def band(values: Array, statistic: Callable[..., Any] = interquartile_mean) -> t
     resampled = statistic(values[drawn], axis=1)
     low, high = np.percentile(resampled, [2.5, 97.5], axis=0)
     return low, centre, high
+
+
+@dataclass(frozen=True)
+class GainTable:
+    """Gains of runs on one test bucket, by prompt.
+
+    Attributes:
+        sums: Paired differences summed over each prompt's images, shape (..., num_prompts).
+        sizes: Images of each prompt, shape (num_prompts,).
+    """
+
+    sums: Array
+    sizes: Array
+
+    @property
+    def means(self) -> Array:
+        """The gain of each run, shape (...)."""
+        means: Array = self.sums.sum(axis=-1) / self.sizes.sum()
+        return means
+
+
+def gain_interval(table: GainTable) -> Interval:
+    """The interquartile mean of runs' gains, with the percentile interval of runs and prompts drawn together.
+
+    Runs are crossed with prompts: all were measured on the same. Both are drawn with replacement in each resample
+    (Owen 2007), so the interval says how much other seeds and other prompts would move it; it is a little too wide
+    rather than too narrow. With one run or two there is no interval.
+
+    Args:
+        table: Sums of shape (num_runs, num_prompts).
+    """
+    sums, sizes = table.sums, table.sizes
+    value = float(interquartile_mean(table.means))
+    if len(sums) < FEWEST_RUNS:
+        return Interval(value, math.nan, math.nan)
+    generator = np.random.default_rng(0)
+    drawn = generator.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=NUM_RESAMPLES)
+    means = (drawn @ sums.T) / (drawn @ sizes)[:, None]
+    runs = generator.integers(0, len(sums), size=means.shape)
+    resampled = interquartile_mean(np.take_along_axis(means, runs, axis=1), axis=1)
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    return Interval(value, float(low), float(high))
 
 
 def level_at(images: Sequence[int], values: Sequence[float], grid: ArrayLike) -> Array:
@@ -228,17 +271,18 @@ def smallest_adjusted(num_seeds: int, num_contenders: int) -> float:
     return min(1.0, 2.0 ** (1 - num_seeds) * math.comb(num_contenders, 2))
 
 
-def pairs(labels: Sequence[str], gains: Array) -> list[Pair]:
+def pairs(labels: Sequence[str], table: GainTable) -> list[Pair]:
     """Every two contenders, tested seed by seed.
 
     Args:
         labels: The contenders.
-        gains: Shape (num_seeds, num_contenders).
+        table: Sums of shape (num_seeds, num_contenders, num_prompts).
     """
     indices = list(itertools.combinations(range(len(labels)), 2))
+    gains, sums, sizes = table.means, table.sums, table.sizes
     p_values = [signed_rank(gains[:, a], gains[:, b]) for a, b in indices]
     return [
-        Pair(labels[a], labels[b], interval(gains[:, a] - gains[:, b]), p, corrected)
+        Pair(labels[a], labels[b], gain_interval(GainTable(sums[:, a] - sums[:, b], sizes)), p, corrected)
         for (a, b), p, corrected in zip(indices, p_values, holm(p_values), strict=True)
     ]
 

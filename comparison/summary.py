@@ -12,12 +12,13 @@ import numpy as np
 from .results import Results
 from .statistics import (
     Array,
+    GainTable,
     Interval,
     Pair,
     Ranking,
     expected_images,
+    gain_interval,
     images_to,
-    interval,
     pairs,
     ranking,
 )
@@ -38,7 +39,7 @@ class Summary:
     @cached_property
     def gains(self) -> dict[str, Interval]:
         """Interquartile mean of the gain on test prompts, by contender, best first."""
-        found = {label: interval(self.results.gains(label)) for label in self.results.ranked}
+        found = {label: gain_interval(self.results.by_prompt(label)) for label in self.results.ranked}
         return dict(sorted(found.items(), key=lambda item: -item[1].value))
 
     @cached_property
@@ -49,16 +50,15 @@ class Summary:
     @cached_property
     def pairs(self) -> list[Pair]:
         """Every two contenders, tested on the seeds that all have finished."""
-        labels, gains = self._paired
-        return pairs(labels, gains) if len(gains) > 1 else []
+        return pairs(list(self.gains), self._paired) if self._paired and self.num_paired > 1 else []
 
     @cached_property
     def ranking(self) -> Ranking | None:
         """Average ranks, where there are three contenders or more."""
-        return ranking(*self._paired)
+        return ranking(list(self.gains), self._paired.means) if self._paired else None
 
     @cached_property
-    def _paired(self) -> tuple[list[str], Array]:
+    def _paired(self) -> GainTable | None:
         return self.results.paired(list(self.gains))
 
     @cached_property
@@ -103,7 +103,12 @@ class Summary:
     @property
     def num_paired(self) -> int:
         """Seeds on which contenders are compared pair by pair."""
-        return len(self._paired[1])
+        return len(self._paired.sums) if self._paired else 0
+
+    @property
+    def num_prompts(self) -> int | None:
+        """Different test prompts that the gains rest on, or None where no run has finished."""
+        return len(self.results.by_prompt(self.leader).sizes) if self.leader else None
 
 
 def as_numbers(found: Interval) -> Mapping[str, float | None]:

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
+from ..engine.statistics import few
 from ..reports.words import signed
 from .results import Course
 from .statistics import SIGNIFICANCE, Interval, Pair, smallest_adjusted
@@ -49,7 +50,7 @@ def verdict(summary: Summary) -> str:
 
 
 def failures(summary: Summary) -> list[str]:
-    """A sentence for every contender that failed, and for runs still to be done."""
+    """A sentence for every contender that failed, for too few test prompts, and for runs still to be done."""
     courses = summary.results.courses.values()
     told = []
     for label in summary.results.labels:
@@ -58,6 +59,9 @@ def failures(summary: Summary) -> list[str]:
         if failed:
             seeds = listed([str(each.seed) for each in failed])
             told.append(f"{label} failed with seed {seeds}: {failed[0].error}")
+    rough = few(summary.num_prompts) if summary.num_prompts else ""
+    if rough:
+        told.append(f"{rough[0].upper()}{rough[1:]}.")
     left = sum(not each.finished and each.status != "failed" for each in courses)
     if left:
         told.append(f"{left} of {len(courses)} runs have not finished; what is said here holds for the others.")

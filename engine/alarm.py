@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .evaluation import Evaluation
-from .stopping import is_better
+from .statistics import is_better
 
 Watch = Literal["falls", "moves"]
 RISE = 0.05  # one-sided level at which the optimised score counts as risen
@@ -81,12 +81,14 @@ def alarms(neutral: Evaluation, candidate: Evaluation, watched: Mapping[str, Wat
         watched: Objective name to what is watched for.
         generation: After how many generations it was made.
     """
-    if not is_better(candidate.values, neutral.values, RISE):
+    prompts = neutral.bucket.prompts
+    if not is_better(candidate.values, neutral.values, prompts, RISE):
         return []
     gain, found = candidate.fitness - neutral.fitness, []
     for name, kind in watched.items():
         before, after = np.asarray(neutral.scores[name]), np.asarray(candidate.scores[name])
-        away = is_better(before, after, SIGNIFICANCE) or (kind == "moves" and is_better(after, before, SIGNIFICANCE))
+        fell, rose = (is_better(*pair, prompts, SIGNIFICANCE) for pair in ((before, after), (after, before)))
+        away = fell or (kind == "moves" and rose)
         change = standardised(before, after, kind)
         if away and abs(change) > LARGE[kind]:
             found.append(Alarm(generation, name, float(before.mean()), float(after.mean()), change, gain))

@@ -98,7 +98,10 @@ def _names_of(config: Config) -> tuple[Any, ...]:
 
 
 def _try(run: Run) -> None:
-    """Say before the run has begun what the optimizer would say in the first generation."""
+    """Say before the run has begun what would come to light in its first generation, or at its end."""
+    for name, pool in (("validation", run.prompts.validation), ("test", run.prompts.test)):
+        if len(set(pool)) < 2:
+            raise ConfigError(f"there is one {name} prompt, which bounds no difference; give at least two")
     for rung in run.rungs:
         optimizer = run.optimizer(rung.space, rung.lower(run.adapter.space.defaults))
         group_size(optimizer, run.config, len(optimizer.ask()))

@@ -40,9 +40,14 @@ class Bucket:
         """A digest of prompts and seeds."""
         return digest([self.prompts, self.seeds])
 
-    def head(self, num_prompts: int) -> Bucket:
-        """The first `num_prompts` prompts with their seeds."""
-        return Bucket(self.prompts[:num_prompts], self.seeds[:num_prompts])
+    def head(self, num_outputs: int) -> Bucket:
+        """The first `num_outputs` prompts with their seeds."""
+        return Bucket(self.prompts[:num_outputs], self.seeds[:num_outputs])
+
+    @property
+    def num_prompts(self) -> int:
+        """How many different prompts there are."""
+        return len(set(self.prompts))
 
 
 def draw_bucket(prompts: Sequence[str], size: int, *key: int, seeds_per_prompt: int = 1) -> Bucket:

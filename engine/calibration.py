@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,17 +25,21 @@ class _Model(BaseModel):
 
 
 class GainRecord(_Model):
-    """A paired difference on test prompts with its 95 % interval."""
+    """A paired difference on test prompts with its 95 % interval.
+
+    Files made before prompts were the unit of the interval say nothing of `num_prompts`.
+    """
 
     mean: float
     low: float
     high: float
+    num_prompts: int | None = None
     num_images: int
 
     @classmethod
     def of(cls, gain: Gain) -> GainRecord:
         """Copy a measured gain."""
-        return cls(mean=gain.mean, low=gain.low, high=gain.high, num_images=gain.num_images)
+        return cls(**asdict(gain))
 
 
 class StepsRecord(_Model):

@@ -11,13 +11,11 @@ from dataclasses import replace
 from functools import partial
 from threading import Thread
 
-import numpy as np
-
 from .bucket import Bucket
 from .errors import ModelError, ReplayError, TrimpotError
 from .evaluation import COMBINED, POOL, Evaluation, Place, evaluation_key
 from .run import Run
-from .scoring import score_outputs
+from .scoring import combined_values, score_outputs
 from .seams import Adapter, Output, Population, Store
 from .watcher import Watcher
 
@@ -163,8 +161,7 @@ class Evaluator:
                 begun = time.perf_counter()
                 scores = score_outputs(objectives, outputs, bucket, places[index])
                 if run.combines and not stage.endswith(POOL):
-                    arrays = {name: np.asarray(values) for name, values in scores.items()}
-                    scores[COMBINED] = tuple(map(float, run.combination.values(arrays, bucket, pool)))
+                    scores[COMBINED] = combined_values(run.combination, scores, bucket, pool, places[index])
                 made[index] = Evaluation(
                     settings[index],
                     bucket,

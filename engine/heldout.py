@@ -73,7 +73,7 @@ def best_neutral(
     bucket = run.validation_bucket
     if num_steps is not None:
         adapter = adapter.with_steps(num_steps)
-        bucket = bucket.head(run.config.by_steps.num_validation)
+        bucket = bucket.head(run.config.by_steps.num_validation * run.config.seeds_per_prompt)
     neutrals = adapter.neutrals()
     evaluator.watch.stage_started(run=run, stage="baseline")
     population = np.stack([adapter.space.to_vector(setting) for setting in neutrals.values()])
@@ -97,7 +97,8 @@ def compare(evaluator: Evaluator, baseline: Baseline, calibrated: Setting) -> tu
     for index, num_steps in enumerate((None, *run.other_steps)):
         adapter = run.adapter if num_steps is None else run.adapter.with_steps(num_steps)
         neutral = baseline if num_steps is None else best_neutral(evaluator, index, num_steps)[0]
-        bucket = run.test_bucket if index == 0 else run.test_bucket.head(run.config.by_steps.num_prompts)
+        repeats = run.config.seeds_per_prompt
+        bucket = run.test_bucket if index == 0 else run.test_bucket.head(run.config.by_steps.num_prompts * repeats)
         evaluator.watch.stage_started(run=run, stage="test")
         pair = np.stack([adapter.space.to_vector(setting) for setting in (neutral.setting, calibrated)])
         before, after = evaluator.evaluate("test", index, pair, bucket, adapter)
@@ -109,8 +110,8 @@ def compare(evaluator: Evaluator, baseline: Baseline, calibrated: Setting) -> tu
                 neutral,
                 before.fitness,
                 after.fitness,
-                paired_gain(after.values, before.values),
-                paired_gain(at_calibrated_steps[: len(bucket)], before.values),
+                paired_gain(after.values, before.values, bucket.prompts),
+                paired_gain(at_calibrated_steps[: len(bucket)], before.values, bucket.prompts),
             )
         )
     return tuple(comparisons)

@@ -75,4 +75,5 @@ class Judge:
     def plateau(self, since: int) -> str:
         """The reason to stop if checks from index `since` on have stopped getting better, else an empty string."""
         validation = self._evaluator.run.config.validation
-        return plateau(self._values[since:], validation.patience, validation.significance)
+        prompts = self._evaluator.run.validation_bucket.prompts
+        return plateau(self._values[since:], prompts, validation.patience, validation.significance)

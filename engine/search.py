@@ -7,11 +7,12 @@ import numpy as np
 from .bucket_sizing import BucketSizer
 from .config import Config
 from .errors import ConfigError
-from .evaluation import POOL, Evaluation
+from .evaluation import POOL, Evaluation, Place
 from .evaluator import Evaluator
 from .judge import Judge
 from .knobs import Vector
 from .ladder import Rung
+from .scoring import fitness_of
 from .seams import Optimizer, Population
 from .sensitivity import spread_by_sensitivity
 from .stopping import exhausted
@@ -84,7 +85,8 @@ class Search:
             bucket = run.bucket(generation, group, self._sizer.size if self._sizer else None)
             rows = slice(first, first + size)
             made = self._evaluator.evaluate("search", generation, lifted[rows], bucket, first=first, group=group)
-            worth = run.combination.fitness(made, self._evaluator.pool("search", generation, bucket, group=group))
+            pool = self._evaluator.pool("search", generation, bucket, group=group)
+            worth = fitness_of(run.combination, made, pool, Place("search", generation, first))
             fitness[rows] = worth if size == len(population) else worth - worth.mean()
             evaluations += made
         optimizer.tell(population, fitness)

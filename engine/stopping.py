@@ -8,23 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .schema import Budget
+from .statistics import is_better
 
 
-def plateau(values: Sequence[NDArray[np.float64]], patience: int, significance: float) -> str:
+def plateau(values: Sequence[NDArray[np.float64]], prompts: Sequence[str], patience: int, significance: float) -> str:
     """The reason to stop if recommendations have stopped getting better, else an empty string.
 
-    A recommendation counts as better only if a one-sided paired t-test on the same prompts and seeds says so against
+    A recommendation counts as better only if a one-sided paired test on the same prompts and seeds says so against
     the last that did; slow progress therefore adds up until it shows, and luck does not.
 
     Args:
         values: Of every recommendation judged so far, in order, the starting point first: each of shape
-            (num_prompts,).
+            (num_images,).
+        prompts: The prompt of each image.
         patience: How many in a row may fail.
         significance: Level of the test.
     """
     best = 0
     for index in range(1, len(values)):
-        if is_better(values[index], values[best], significance):
+        if is_better(values[index], values[best], prompts, significance):
             best = index
     failed = len(values) - 1 - best
     if failed < patience:
@@ -32,18 +34,6 @@ def plateau(values: Sequence[NDArray[np.float64]], patience: int, significance: 
     if best == 0:
         return f"no gain beyond noise in {failed} checks"
     return f"no further gain beyond noise in {failed} checks"
-
-
-def is_better(values: NDArray[np.float64], others: NDArray[np.float64], significance: float) -> bool:
-    """Whether paired values are larger on average, by a one-sided paired t-test."""
-    difference = values - others
-    scatter = float(difference.std(ddof=1))
-    if scatter == 0.0:
-        return bool(difference.mean() > 0)
-    from scipy.stats import t
-
-    statistic = difference.mean() / (scatter / np.sqrt(len(difference)))
-    return bool(t.sf(statistic, len(difference) - 1) < significance)
 
 
 def exhausted(budget: Budget, images: int, next_images: int, seconds: float) -> str:

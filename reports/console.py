@@ -16,6 +16,7 @@ from ..engine.evaluation import Evaluation, Place
 from ..engine.plan import planned_work
 from ..engine.run import Run
 from ..engine.watcher import Watcher
+from .words import caution, taken_on
 
 SECONDS_BETWEEN_LINES = 10.0
 STAGE_TITLES = {
@@ -143,11 +144,13 @@ def print_result(console: Console, summary: Mapping[str, Any]) -> None:
     steps = comparisons[0]["num_steps"]
     at_steps = f" at {steps} steps" if steps else ""
     console.print(
-        f"\n[bold]{signed(gain['mean'])} {interval(gain)}[/] on {gain['num_images']} prompts and seeds that the "
+        f"\n[bold]{signed(gain['mean'])} {interval(gain)}[/] on {taken_on(gain)} that the "
         f"search never saw{at_steps}:\nneutral ({escape(comparisons[0]['baseline']['label'])}, its best) "
         f"{comparisons[0]['neutral']:.3f}, calibrated {comparisons[0]['calibrated']:.3f}"
         + ("" if gain["low"] > 0 else "  [yellow](no gain beyond noise)[/]")
     )
+    if rough := caution(gain):
+        console.print(f"[yellow]{rough}[/]")
     print_alarms(console, summary)
     if len(comparisons) > 1:
         console.print(steps_table(comparisons))

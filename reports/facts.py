@@ -76,7 +76,7 @@ class Facts:
         watched: What was watched beside the score, and for what.
         alarms: What it set off.
         rescores: Reward to its scores of the kept neutral and calibrated outputs, by stage.
-        sizes: Prompts on which training, validation and test scores were taken, by stage.
+        sizes: Images on which training, validation and test scores were taken, by stage.
     """
 
     row: RunRow
@@ -135,7 +135,7 @@ class Facts:
 
 def decimals_for(width: float) -> int:
     """Decimals that show two significant digits of an interval's width."""
-    if width <= 0:
+    if width <= 0 or not math.isfinite(width):
         return 3
     return min(max(1 - math.floor(math.log10(width)), MIN_DECIMALS), MAX_DECIMALS)
 
@@ -159,6 +159,7 @@ def gather(store: SqliteStore, run_id: str) -> Facts:
     before, after = (places.get(Place("test", 0, position)) for position in (0, 1))
     watched = watched_in(places, row.config["objectives"])
     judged = checks_of(places).get(chosen.number) if chosen and chosen.number else None
+    repeats = row.config.get("seeds_per_prompt", 1)
     return Facts(
         row=row,
         totals=store.totals(run_id),
@@ -178,8 +179,7 @@ def gather(store: SqliteStore, run_id: str) -> Facts:
         rescores=rescored_in(store, run_id, places, chosen.number) if chosen else {},
         sizes={
             "training": row.config["bucket_size"],
-            "validation": row.config["validation"]["num_prompts"],
-            "test": row.config["test"]["num_prompts"],
+            **{stage: row.config[stage]["num_prompts"] * repeats for stage in ("validation", "test")},
         },
     )
 

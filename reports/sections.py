@@ -14,7 +14,17 @@ from .facts import Facts, decimals_for
 from .gallery import Picture
 from .knob_groups import group_knobs
 from .skeleton import table
-from .words import alarm_verdict, gain_text, headline, optimism, outcomes_by_prompt, signed, verdict
+from .words import (
+    alarm_verdict,
+    caution,
+    gain_text,
+    headline,
+    optimism,
+    outcomes_by_prompt,
+    signed,
+    taken_on,
+    verdict,
+)
 
 LARGE_PIXELS = 640  # above this the page shows a reduced copy
 SMALL_PIXELS = 192  # below this an image is shown with its pixels, not blurred
@@ -31,7 +41,8 @@ def header(facts: Facts) -> str:
         kind = "up" if facts.comparisons[0]["gain"]["low"] > 0 and not facts.alarms else "even"
         sentence = sentence.replace(gain, f'<b class="{kind}">{gain}</b>')
     error = row.error if not facts.finished and row.error != facts.status else None
-    warnings = (alarm_verdict(facts), verdict(facts), error)
+    rough = caution(facts.comparisons[0]["gain"]) if facts.comparisons else ""
+    warnings = (alarm_verdict(facts), verdict(facts), rough, error)
     warning = "".join(f'<p class="verdict">{escape(text)}</p>' for text in warnings if text)
     steps = facts.comparisons[0]["num_steps"] if facts.comparisons else None
     stats = {
@@ -178,12 +189,12 @@ def steps_section(facts: Facts, charts: Charts) -> str:
                 f"{each['calibrated']:.{facts.decimals}f}",
                 gain_text(each["gain"], facts.decimals),
                 gain_text(each["gain_at_calibrated_steps"], facts.decimals),
-                str(each["gain"]["num_images"]),
+                taken_on(each["gain"]),
             ]
             for each in sorted(facts.comparisons, key=lambda comparison: comparison["num_steps"])
         ]
         across = f"calibrated at {first} steps against neutral here"
-        head = ["steps", "neutral at its best", "neutral", "calibrated", "gain", across, "prompts"]
+        head = ["steps", "neutral at its best", "neutral", "calibrated", "gain", across, "on"]
         parts.append(
             "<section><h2>By number of steps</h2>"
             '<p class="note">The neutral side is chosen anew at every number of steps. Bars on the calibrated '
@@ -266,7 +277,7 @@ def scores_section(facts: Facts) -> str:
         "" if low is None or high is None else signed(high - low, decimals)
         for low, high in zip(before, after, strict=True)
     ]
-    head = ["", *(f"{stage} ({facts.sizes[stage]} prompts)" for stage in ("training", "validation", "test"))]
+    head = ["", *(f"{stage} ({facts.sizes[stage]} images)" for stage in ("training", "validation", "test"))]
     rows = [
         ["neutral", *map(number, before)],
         ["calibrated; best of all candidates in training", *map(number, after)],

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-
-from ..engine.statistics import paired_gain
-from .watched import Moved, Pair
+from .watched import Moved, Pair, moved
 
 
 def movements_by_tag(pair: Pair | None, tags: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, Moved]]:
-    """How every objective with tags moved, by tag; tags with a single output are left out.
+    """How every objective with tags moved, by tag; tags with a single prompt are left out.
 
     Args:
         pair: Neutral and calibrated on the test bucket.
@@ -24,15 +21,11 @@ def movements_by_tag(pair: Pair | None, tags: Mapping[str, Mapping[str, str]]) -
     for name, tag_of in tags.items():
         if name not in before.scores:
             continue
-        own = np.array([tag_of.get(prompt, "") for prompt in before.bucket.prompts])
-        neutral, calibrated = np.asarray(before.scores[name]), np.asarray(after.scores[name])
+        rows: dict[str, list[tuple[float, float, str]]] = {}
+        for row in zip(before.scores[name], after.scores[name], before.bucket.prompts, strict=True):
+            if tag := tag_of.get(row[2]):
+                rows.setdefault(tag, []).append(row)
         found[name] = {
-            tag: Moved(
-                float(neutral[own == tag].mean()),
-                float(calibrated[own == tag].mean()),
-                paired_gain(calibrated[own == tag], neutral[own == tag]),
-            )
-            for tag in sorted(set(own) - {""})
-            if (own == tag).sum() > 1
+            tag: moved(*zip(*rows[tag], strict=True)) for tag in sorted(rows) if len({row[2] for row in rows[tag]}) > 1
         }
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -97,7 +98,7 @@ def rescored_in(store: SqliteStore, run_id: str, places: Places, chosen: int) ->
         label = objective if objective not in found else f"{objective} ({fingerprint[:6]})"
         for stage, (before, after) in pairs.items():
             if before in scores and after in scores:
-                found.setdefault(label, {})[stage] = moved(scores[before], scores[after])
+                found.setdefault(label, {})[stage] = moved(scores[before], scores[after], places[after].bucket.prompts)
     return found
 
 
@@ -107,12 +108,18 @@ def movements(pair: Pair | None, names: Sequence[str] | None = None) -> dict[str
         return {}
     before, after = pair
     return {
-        name: moved(before.scores[name], after.scores[name])
+        name: moved(before.scores[name], after.scores[name], after.bucket.prompts)
         for name in (before.scores if names is None else names)
         if name in before.scores and name in after.scores
     }
 
 
-def moved(before: Sequence[float], after: Sequence[float]) -> Moved:
-    """How a score moved on the same prompts and seeds."""
-    return Moved(sum(before) / len(before), sum(after) / len(after), paired_gain(after, before))
+def moved(before: Sequence[float], after: Sequence[float], prompts: Sequence[str]) -> Moved:
+    """How a score moved on the same prompts and seeds.
+
+    Args:
+        before: Scores of the neutral outputs, shape (num_outputs,).
+        after: Scores of the others, shape (num_outputs,).
+        prompts: The prompt of each.
+    """
+    return Moved(math.fsum(before) / len(before), math.fsum(after) / len(after), paired_gain(after, before, prompts))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+from ..engine.statistics import few, sums_by_prompt
 from .facts import Facts
 
 
@@ -15,7 +17,7 @@ def headline(facts: Facts) -> str:
         gain, decimals = first["gain"], facts.decimals
         kind = "a gain of" if gain["low"] > 0 else "a difference of"  # a gain is what the noise leaves standing
         return (
-            f"On {gain['num_images']} prompts and seeds the search never saw, calibrated scores "
+            f"On {taken_on(gain)} the search never saw, calibrated scores "
             f"{first['calibrated']:.{decimals}f}, {neutral_side(first)} {first['neutral']:.{decimals}f}: "
             f"{kind} {gain_text(gain, decimals)}."
         )
@@ -49,6 +51,20 @@ def verdict(facts: Facts) -> str:
     return ""
 
 
+def taken_on(gain: Mapping[str, Any]) -> str:
+    """What a gain was measured on: its images, and of how many prompts they are."""
+    images, prompts = gain["num_images"], gain.get("num_prompts")
+    if prompts is None:  # a run of an earlier version
+        return f"{images} images"
+    return f"{images} prompts" if prompts == images else f"{images} images of {prompts} prompts"
+
+
+def caution(gain: Mapping[str, Any]) -> str:
+    """That a gain rests on too few prompts; empty if it does not."""
+    sentence = few(gain.get("num_prompts") or gain["num_images"])
+    return sentence and f"{sentence[0].upper()}{sentence[1:]}."
+
+
 def alarm_verdict(facts: Facts) -> str:
     """That something watched moved away while the score rose; empty if nothing did."""
     if not facts.alarms:
@@ -71,7 +87,9 @@ def neutral_side(comparison: Mapping[str, Any]) -> str:
 
 
 def gain_text(gain: Mapping[str, float], decimals: int) -> str:
-    """A gain with its 95 % interval."""
+    """A gain with its 95 % interval, if it has one."""
+    if not math.isfinite(gain["high"] - gain["low"]):
+        return f"{signed(gain['mean'], decimals)} (one prompt, no interval)"
     return f"{signed(gain['mean'], decimals)} [{signed(gain['low'], decimals)}, {signed(gain['high'], decimals)}]"
 
 
@@ -86,17 +104,18 @@ def outcomes_by_prompt(facts: Facts) -> str:
     if facts.pair is None:
         return ""
     before, after = facts.pair
-    differences = after.values - before.values
+    differences, _ = sums_by_prompt(after.values - before.values, after.bucket.prompts)
     better, worse = int((differences > 0).sum()), int((differences < 0).sum())
     same = len(differences) - better - worse
-    return f"Calibrated is ahead on {better} of {len(differences)} prompts, behind on {worse}, equal on {same}."
+    how = "" if len(differences) == len(after.bucket) else ", on average over a prompt's images"
+    return f"Calibrated is ahead on {better} of {len(differences)} prompts, behind on {worse}, equal on {same}{how}."
 
 
 def optimism(facts: Facts) -> str:
     """Why the scores of the table differ in worth."""
     size = facts.sizes
     return (
-        f"The best training score is the luckiest of all candidates on {size['training']} prompts and always "
+        f"The best training score is the luckiest of all candidates on {size['training']} images and always "
         f"optimistic; it is never a result. The validation score chose among the recommendations and flatters a "
         f"little. Only the test score was taken once, on prompts that decided nothing."
     )

@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the shapes preset has been calibrated, in small."""
     folder = tmp_path_factory.mktemp("cli")
     output = succeeds("calibrate", "shapes", *SMALL, cwd=folder)
-    assert "on 8 prompts and seeds that the search never saw at" in " ".join(output.split())
+    assert "on 8 prompts that the search never saw at" in " ".join(output.split())
     assert "trimpot.load_calibration(pipe, 'trimpot-runs/shapes-1/calibration.json')" in output
     return folder
 
@@ -58,7 +58,7 @@ def shown(folder: Path) -> dict[str, Any]:
 def test_show_tells_programs_everything(folder: Path, shown: dict[str, Any]) -> None:
     """`show --json` has the run, its digest, its counts, its gain with interval, and its files."""
     assert (shown["run"], shown["status"]) == ("shapes-1", "finished")
-    assert set(shown["gain"]) == {"mean", "low", "high", "num_images"}
+    assert set(shown["gain"]) == {"mean", "low", "high", "num_prompts", "num_images"}
     assert shown["gain"]["num_images"] == 8
     assert len(shown["digest"]) == 16
     assert shown["seconds"] > 0

@@ -86,7 +86,8 @@ def test_a_reward_that_came_later_scores_what_was_kept(known: Plugins, tmp_path:
         [neutral] = store.recorded(run, "baseline", 0).values()
         for check in found.checks:  # the statistic was watched, so the run itself has scored the same images by it
             [judged] = store.recorded(run, "validation", check.generation).values()
-            assert check.moved.change == paired_gain(judged.scores["saturation"], neutral.scores["saturation"])
+            scores = judged.scores["saturation"], neutral.scores["saturation"]
+            assert check.moved.change == paired_gain(*scores, neutral.bucket.prompts)
             assert check.chosen == (check.generation == outcome["chosen"]["generation"])
 
 

@@ -55,7 +55,7 @@ def test_a_finished_run_shows_everything_that_is_promised(installed: Installed, 
     shown = _shown(tmp_path)
     assert json.loads(json.dumps(shown, allow_nan=False)) == shown
     assert (shown["run"], shown["status"]) == ("hill-1", "finished")
-    assert set(shown["gain"]) == {"mean", "low", "high", "num_images"}
+    assert set(shown["gain"]) == {"mean", "low", "high", "num_prompts", "num_images"}
     assert shown["num_evaluations"] > 25
     assert shown["num_images"] > 80
     assert shown["seconds"] > 0

@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from trimpot.comparison.statistics import (
+    GainTable,
     average_ranks,
     band,
     critical_difference,
     expected_images,
+    gain_interval,
     groups,
     holm,
     images_to,
@@ -121,7 +123,8 @@ def test_wilcoxon_s_p_value_is_the_count_of_sign_patterns() -> None:
 def test_the_smallest_p_is_what_a_clean_sweep_gives(num_seeds: int, num_contenders: int) -> None:
     seeds = np.random.default_rng(0).uniform(0, 0.1, (num_seeds, num_contenders))
     labels = [f"c{number}" for number in range(num_contenders)]
-    swept = pairs(labels, seeds + np.arange(num_contenders))
+    sums = np.repeat((seeds + np.arange(num_contenders))[:, :, None], 4, axis=2)
+    swept = pairs(labels, GainTable(sums, np.ones(4)))
     assert min(pair.adjusted for pair in swept) == pytest.approx(smallest_adjusted(num_seeds, num_contenders))
     assert all(pair.difference.value < 0 for pair in swept)
 
@@ -144,10 +147,36 @@ def test_the_interval_is_a_percentile_bootstrap_of_runs() -> None:
     assert found.high == pytest.approx(other.high, abs=0.04 * width)
 
 
+def test_where_prompts_agree_the_interval_of_gains_is_that_of_runs() -> None:
+    gains = np.random.default_rng(3).gamma(2.0, size=12)
+    alike = gain_interval(GainTable(np.repeat(gains[:, None], 40, axis=1) * 3, np.full(40, 3.0)))
+    found = interval(gains)
+    width = found.high - found.low
+    assert alike.value == pytest.approx(found.value)
+    assert (alike.low, alike.high) == pytest.approx((found.low, found.high), abs=0.05 * width)
+
+
+def test_the_interval_of_gains_holds_the_truth_of_other_seeds_and_prompts() -> None:
+    """Runs share their test prompts, so that an interval over runs alone would miss what the prompts have in common."""
+    generator = np.random.default_rng(0)
+    held = alone = 0
+    for _ in range(200):
+        prompts = generator.normal(size=30)
+        sums = generator.normal(size=(10, 1)) * 0.1 + prompts + 0.3 * generator.normal(size=(10, 30))
+        table = GainTable(sums, np.ones(30))
+        with_prompts, without = gain_interval(table), interval(table.means)
+        held += with_prompts.low <= 0 <= with_prompts.high
+        alone += without.low <= 0 <= without.high
+    assert held / 200 >= 0.9
+    assert alone / 200 < 0.6
+
+
 @pytest.mark.parametrize("values", [[0.5], [0.4, 0.6]])
 def test_one_run_or_two_have_no_interval(values: list[float]) -> None:
     found = interval(values)
     assert found.value == pytest.approx(0.5) and math.isnan(found.low) and math.isnan(found.high)
+    table = gain_interval(GainTable(np.array(values)[:, None] * [1.0, 1.0], np.ones(2)))
+    assert table.value == pytest.approx(0.5) and math.isnan(table.low) and math.isnan(table.high)
 
 
 def test_bands_resample_whole_runs() -> None:

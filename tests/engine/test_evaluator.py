@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -40,14 +41,23 @@ def _raise(scores: NDArray[np.float64]) -> Any:
     raise RuntimeError("the reward's server is away")
 
 
+def _exit(scores: NDArray[np.float64]) -> Any:
+    sys.exit(3)
+
+
 HARMS = {
     "nan": (_with_nan, "returned nan"),
     "infinite": (lambda scores: scores / 0, "returned -inf"),
-    "too few": (lambda scores: scores[:-1], r"returned shape \(2,\) for 3 outputs"),
-    "one number": (lambda scores: scores.mean(), r"returned shape \(\) for 3 outputs"),
-    "a column": (lambda scores: scores[:, None], r"returned shape \(3, 1\) for 3 outputs"),
-    "nothing": (lambda scores: None, "returned nan|failed|shape"),
-    "words": (lambda scores: ["good"] * len(scores), "failed on prompts such as"),
+    "too few": (lambda scores: scores[:-1], r"its list of scores must have shape \(3,\), not \(2,\)"),
+    "one number": (lambda scores: scores.mean(), r"must have shape \(3,\), not \(\)"),
+    "a column": (lambda scores: scores[:, None], r"must have shape \(3,\), not \(3, 1\)"),
+    "nothing": (lambda scores: None, r"must have shape \(3,\), not \(\)"),
+    "words": (lambda scores: ["good"] * len(scores), "must hold real numbers, not values of type"),
+    "missing": (lambda scores: [None, *scores[1:]], "must hold real numbers, not values of type object"),
+    "a part": (lambda scores: scores + 1j, "must hold real numbers, not complex numbers"),
+    "masked": (lambda scores: np.ma.array(scores, mask=scores == scores[0]), "has masked values"),
+    "huge": (lambda scores: scores * 0 + 1e308, r"returned 1e\+308 .* at most 1e\+100 in size"),
+    "the end": (_exit, "failed on prompts such as .*SystemExit: 3"),
     "an error": (_raise, "failed on prompts such as .*RuntimeError: the reward's server is away"),
 }
 

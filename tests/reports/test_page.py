@@ -124,7 +124,7 @@ def test_a_finished_run_says_its_gain_and_nothing_better(begin: Any) -> None:
     first = facts.row.outcome["comparisons"][0]
     body = visible(text)
     assert first["gain"]["low"] > 0, "the hill is easy; without a gain this test says nothing"
-    assert "On 20 prompts and seeds the search never saw" in body
+    assert "On 20 prompts the search never saw" in body
     assert f"calibrated scores {first['calibrated']:.{facts.decimals}f}" in body
     assert gain_text(first["gain"], facts.decimals) in body
     assert ">finished</span>" in body and "beyond noise" not in body
@@ -133,6 +133,16 @@ def test_a_finished_run_says_its_gain_and_nothing_better(begin: Any) -> None:
     assert "trimpot show hill-1" in body and "trimpot resume" not in body
     for version in facts.row.versions.values():
         assert f"<td>{version}</td>" in body
+
+
+def test_a_page_says_of_how_many_prompts_its_images_are(begin: Any) -> None:
+    facts, text = begin(Hill(), generations=2, test={"num_prompts": 50})
+    prompts = set(facts.pair[0].bucket.prompts)
+    body = visible(text)
+    assert len(prompts) == 20 == facts.comparisons[0]["gain"]["num_prompts"]
+    assert "On 50 images of 20 prompts the search never saw" in body
+    assert "This rests on only 20 different prompts; take at least 30 before believing it." in body
+    assert " of 20 prompts, behind on " in body and "50 prompts" not in body
 
 
 def test_figures_hold_the_numbers_of_the_store(begin: Any, tmp_path: Path) -> None:

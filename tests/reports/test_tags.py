@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from closed_form import Height, hill_run
 from trimpot.engine.bucket import Bucket
@@ -21,10 +20,10 @@ def test_every_kind_of_prompt_is_compared_on_its_own_outputs() -> None:
     ]
     tags = {"geneval": {"one": "odd", "three": "odd", "two": "even", "four": "even", "five": "alone"}}
     found = movements_by_tag((pair[0], pair[1]), tags)
-    assert set(found) == {"geneval"} and set(found["geneval"]) == {"odd", "even"}  # one output has no interval
+    assert set(found) == {"geneval"} and set(found["geneval"]) == {"odd", "even"}  # one prompt has no interval
     odd = found["geneval"]["odd"]
     assert (odd.neutral, odd.calibrated) == pytest.approx((0.1, 1.1))
-    assert odd.change == paired_gain(np.array([1.0, 1.2]), np.array([0.0, 0.2]))
+    assert odd.change == paired_gain([1.0, 1.2], [0.0, 0.2], ["one", "three"])
     assert movements_by_tag(None, tags) == {}
 
 

@@ -85,7 +85,7 @@ def test_every_watched_score_is_shown_with_its_paired_interval(begin: Any, tmp_p
         judged = store.recorded("hill-1", "validation", facts.chosen.number)[0]
     for pair, place in ((neutral, judged), 0), ((test_neutral, test_calibrated), 1):
         before, after = (each.scores["likeness"] for each in pair)
-        gain = paired_gain(after, before)
+        gain = paired_gain(after, before, pair[0].bucket.prompts)
         *means, change = shown["likeness (alarm)"][place]
         assert [float(mean) for mean in means] == pytest.approx([np.mean(before), np.mean(after)], abs=0.01)
         decimals = len(change.split("[")[0].strip().partition(".")[2])
