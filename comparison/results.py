@@ -181,8 +181,8 @@ def _course(store: SqliteStore, contender: str, seed: int, row: RunRow, steps: S
         tuple(values),
         tuple(float(best) for best in np.maximum.accumulate(admitted)) if admitted else (),
         outcome["comparisons"][0]["gain"] if outcome else None,
-        tuple(map(float, sums)),
-        tuple(map(float, sizes)),
+        tuple(sums),
+        tuple(sizes),
         row.stop_reason,
         sum(step.generation == 0 for step in searched),
         len({step.bucket for step in searched if step.generation == 0}),
@@ -227,4 +227,5 @@ def _differences(store: SqliteStore, row: RunRow, config: Config) -> tuple[Seque
         replace(evaluation, weights=config.weights)
         for _, evaluation in sorted(store.recorded(row.id, "test", 0).items())
     )
-    return sums_by_prompt(after.values - before.values, after.bucket.prompts)
+    sums, sizes = sums_by_prompt(after.values - before.values, after.bucket.prompts)
+    return sums.tolist(), sizes.tolist()

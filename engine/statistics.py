@@ -84,7 +84,7 @@ def sums_by_prompt(difference: ArrayLike, prompts: Sequence[str]) -> tuple[Array
     values = np.asarray(difference, dtype=np.float64)
     if values.shape != (len(index),):
         raise ValueError(f"{values.shape} differences need as many prompts, not {len(index)}")
-    return np.bincount(index, values), np.bincount(index).astype(np.float64)
+    return np.bincount(index, values).astype(np.float64), np.bincount(index).astype(np.float64)
 
 
 def _by_prompt(difference: ArrayLike, prompts: Sequence[str]) -> _ByPrompt:
