@@ -1,16 +1,17 @@
 """Which search saves images: methods against the published protocol, on the simulated reward with its exact f.
 
     python benchmarks/search.py --out DIR [--knobs 57 114] [--variants default noisy] [--methods adaptive grouped]
-        [--seeds 10] [--processes 2] [--share 0.33] [--quick]
+        [--reference "published, sigma0 0.1"] [--seeds 10] [--processes 2] [--share 0.33] [--quick]
 
 Every seed is a model of its own. What a search found is kept in DIR, a file a search, so an interrupted benchmark
 goes on where it stopped and the table can be printed again; after a change to a searcher, use another DIR. The
-published protocol (full covariance, one bucket of 16 prompts a generation) has the published number of images, the
-others `--share` of it. The protocols are those that ship.
+reference, the published protocol (full covariance, one bucket of 16 prompts a generation) as it is or at another step,
+has the published number of images, the others `--share` of it. The protocols are those that ship. Images of the search
+are counted, those of validation are not.
 
 Columns: `gain`, the share of the reachable gain that the last recommendation has; `saving`, how many times fewer
-images than the published protocol a method needs for the gain that the published protocol ships (the candidate with
-the best training score), and `saving (mean)` for what its distribution's mean has; `to 90 %`, images until 90 % of
+images than the reference a method needs for the gain that the reference ships (the candidate with the best training
+score), and `saving (mean)` for what its distribution's mean has; `to 90 %`, images until 90 % of
 the reachable gain, reached for good; `chosen`, the gain lost where the best training score chooses instead of the
 recommendation. Medians, with quartiles in brackets; a dash where it was not reached.
 """
@@ -68,6 +69,7 @@ DIAGONAL = {"diagonal": True, "mirrored": True, "sigma0": 0.1}
 LARGE = {**DIAGONAL, "population_factor": 4}
 METHODS = {
     **{name: of_protocol(name) for name in protocols()},
+    "published, sigma0 0.1": Method("cma-es", {**of_protocol("published").options, "sigma0": 0.1}),
     "adaptive, sigma0 0.25": Method("cma-es", {**LARGE, "sigma0": 0.25}, 2, adaptive=AdaptiveBucket()),
     "adaptive, not mirrored": Method("cma-es", {**LARGE, "mirrored": False}, 2, adaptive=AdaptiveBucket()),
     "cma-es, diagonal": Method("cma-es", {"diagonal": True, "sigma0": 0.1}),
@@ -161,10 +163,9 @@ def tasks(options: argparse.Namespace) -> Iterator[Task]:
     """Everything there is to do, shortest first."""
     for num_knobs, variant, seed in itertools.product(options.knobs, options.variants, range(options.seeds)):
         images = PUBLISHED_IMAGES[num_knobs] // (8 if options.quick else 1)
-        for method in dict.fromkeys(["published", *options.methods]):
-            yield Task(
-                method, num_knobs, variant, seed, images if method == "published" else int(images * options.share)
-            )
+        for method in dict.fromkeys([options.reference, *options.methods]):
+            share = 1 if method == options.reference else options.share
+            yield Task(method, num_knobs, variant, seed, int(images * share))
 
 
 def report(found: dict[Task, dict[str, Any]], options: argparse.Namespace) -> None:
@@ -172,16 +173,18 @@ def report(found: dict[Task, dict[str, Any]], options: argparse.Namespace) -> No
     for num_knobs, variant in itertools.product(options.knobs, options.variants):
         where = num_knobs, variant
         here = {task: each["curve"] for task, each in found.items() if (task.num_knobs, task.variant) == where}
-        published = {task.seed: (task.images, curve) for task, curve in here.items() if task.method == "published"}
-        print(f"\n{num_knobs} knobs, {variant}, {len(published)} models")
+        reference = {
+            task.seed: (task.images, curve) for task, curve in here.items() if task.method == options.reference
+        }
+        print(f"\n{num_knobs} knobs, {variant}, {len(reference)} models, against {options.reference}")
         print(f"{'method':<36} {'images':>8}  {'gain':<20} {'saving':<20} {'saving (mean)':<20} {'to 90 %':<24} chosen")
-        for method in dict.fromkeys(["published", *options.methods]):
+        for method in dict.fromkeys([options.reference, *options.methods]):
             curves = {task.seed: curve for task, curve in here.items() if task.method == method}
             if not curves:
                 continue
             savings: dict[int, list[float | None]] = {1: [], 2: []}
             for seed, curve in curves.items():
-                images, theirs = published[seed]
+                images, theirs = theirs_by_seed[seed]
                 for column, mine in savings.items():
                     needed = images_to(curve, theirs[-1][column])
                     mine.append(None if needed is None else images / needed)
@@ -201,6 +204,7 @@ def main() -> None:
     parser.add_argument("--knobs", type=int, nargs="+", default=[57, 114], choices=sorted(PUBLISHED_IMAGES))
     parser.add_argument("--variants", nargs="+", default=["default"], choices=sorted(VARIANTS))
     parser.add_argument("--methods", nargs="+", default=["adaptive", "grouped", "grouped-cma"], choices=sorted(METHODS))
+    parser.add_argument("--reference", default="published", choices=[name for name in METHODS if "published" in name])
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--share", type=float, default=0.33, help="of the published images, for the other methods")
