@@ -173,10 +173,10 @@ def report(found: dict[Task, dict[str, Any]], options: argparse.Namespace) -> No
     for num_knobs, variant in itertools.product(options.knobs, options.variants):
         where = num_knobs, variant
         here = {task: each["curve"] for task, each in found.items() if (task.num_knobs, task.variant) == where}
-        reference = {
+        theirs_by_seed = {
             task.seed: (task.images, curve) for task, curve in here.items() if task.method == options.reference
         }
-        print(f"\n{num_knobs} knobs, {variant}, {len(reference)} models, against {options.reference}")
+        print(f"\n{num_knobs} knobs, {variant}, {len(theirs_by_seed)} models, against {options.reference}")
         print(f"{'method':<36} {'images':>8}  {'gain':<20} {'saving':<20} {'saving (mean)':<20} {'to 90 %':<24} chosen")
         for method in dict.fromkeys([options.reference, *options.methods]):
             curves = {task.seed: curve for task, curve in here.items() if task.method == method}
