@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -73,14 +74,26 @@ def test_with_few_prompts_the_interval_is_student_s_of_their_means(count: int) -
     assert (gain.num_prompts, gain.num_images) == (count, 4 * count)
 
 
-def test_with_many_prompts_it_is_the_accelerated_bootstrap_of_their_means() -> None:
-    """Against scipy's own, with its own random numbers; 200 prompts leave the widening at 1 %."""
-    difference = np.random.default_rng(0).exponential(size=(2, 200))
-    gain = paired_gain(difference.ravel(), np.zeros(400), names(200, 400))
-    other = stats.bootstrap((difference.mean(axis=0),), np.mean, rng=np.random.default_rng(1)).confidence_interval
+def test_with_many_prompts_it_is_the_accelerated_bootstrap_of_whole_prompts() -> None:
+    """Against scipy's own with its own random numbers, for skewed prompts of unlike size and at the widened level."""
+    generator = np.random.default_rng(0)
+    sizes = np.array([1] * 30 + [12] * 10)
+    prompts = [str(index) for index, size in enumerate(sizes) for _ in range(size)]
+    difference = np.repeat(2 * generator.exponential(size=40), sizes) + generator.normal(size=len(prompts))
+    sums, _ = sums_by_prompt(difference, prompts)
+    gain = paired_gain(difference, np.zeros(len(prompts)), prompts, num_resamples=60_000)
+
+    widened = np.sqrt(40 / 39) * stats.t.ppf(0.975, 39)
+    level = 1 - 2 * stats.norm.sf(widened)
+    other = stats.bootstrap(
+        (sums, sizes), lambda total, count, axis: total.sum(axis=axis) / count.sum(axis=axis), paired=True,
+        vectorized=True, confidence_level=level, n_resamples=60_000, rng=np.random.default_rng(1),
+    ).confidence_interval  # fmt: skip
     width = other.high - other.low
-    assert gain.low == pytest.approx(other.low, abs=0.05 * width)
-    assert gain.high == pytest.approx(other.high, abs=0.05 * width)
+    assert gain.mean == pytest.approx(difference.mean())
+    assert gain.low == pytest.approx(other.low, abs=0.02 * width)
+    assert gain.high == pytest.approx(other.high, abs=0.02 * width)
+    assert gain.high - gain.mean > 1.1 * (gain.mean - gain.low), "skewed prompts have a skewed interval"
 
 
 def test_the_order_of_images_and_the_names_of_prompts_change_nothing_but_the_draw() -> None:
@@ -150,10 +163,11 @@ def test_differences_are_summed_by_prompt_whatever_their_order() -> None:
 
 def test_better_is_a_one_sided_paired_t_test_of_prompts() -> None:
     generator = np.random.default_rng(1)
-    for shift in (0.05, 0.2, 0.5, 1.0):
-        one, other = generator.normal(size=(2, 30)) + shift, generator.normal(size=(2, 30))
+    for count, shift in itertools.product((3, 5, 30), (0.05, 0.2, 0.5, 1.0, 2.0)):
+        one, other = generator.normal(size=(2, count)) + shift, generator.normal(size=(2, count))
         p = stats.ttest_rel(one.mean(axis=0), other.mean(axis=0), alternative="greater").pvalue
-        assert is_better(one.ravel(), other.ravel(), names(30, 60), 0.1) == (p < 0.1)
+        for level in (0.3, 0.1, 0.03, 0.01, 0.001):
+            assert is_better(one.ravel(), other.ravel(), names(count, 2 * count), level) == (p < level)
     assert is_better(np.ones(3), np.zeros(3), names(3, 3), 0.001)
     assert not is_better(np.ones(3), np.ones(3), names(3, 3), 0.5)
     assert not is_better([1.0, 1.1], [0.0, 0.0], ["a", "a"], 0.5), "one prompt shows nothing"
