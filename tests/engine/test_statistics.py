@@ -79,7 +79,7 @@ def test_with_many_prompts_it_is_the_accelerated_bootstrap_of_whole_prompts() ->
     generator = np.random.default_rng(0)
     sizes = np.array([1] * 30 + [12] * 10)
     prompts = [str(index) for index, size in enumerate(sizes) for _ in range(size)]
-    difference = np.repeat(2 * generator.exponential(size=40), sizes) + generator.normal(size=len(prompts))
+    difference = np.repeat(sizes / 6 + 2 * generator.exponential(size=40), sizes) + generator.normal(size=len(prompts))
     sums, _ = sums_by_prompt(difference, prompts)
     gain = paired_gain(difference, np.zeros(len(prompts)), prompts, num_resamples=60_000)
 
@@ -93,7 +93,6 @@ def test_with_many_prompts_it_is_the_accelerated_bootstrap_of_whole_prompts() ->
     assert gain.mean == pytest.approx(difference.mean())
     assert gain.low == pytest.approx(other.low, abs=0.02 * width)
     assert gain.high == pytest.approx(other.high, abs=0.02 * width)
-    assert gain.high - gain.mean > 1.1 * (gain.mean - gain.low), "skewed prompts have a skewed interval"
 
 
 def test_the_order_of_images_and_the_names_of_prompts_change_nothing_but_the_draw() -> None:
