@@ -14,6 +14,7 @@ from typing import Any
 
 from .engine.errors import StoreError
 from .engine.evaluation import Place
+from .engine.identity import described
 from .engine.knobs import digest
 from .engine.plugins import plugins
 from .engine.scoring import score_outputs
@@ -105,7 +106,8 @@ def rescore(
     """
     reward = plugins().make("objectives", objective, options)
     label = name_of(objective, options)
-    fingerprint = digest([objective, dict(reward.describe())])
+    made = plugins().made_of("objectives", objective, reward, options)
+    fingerprint = digest([objective, described("objective", objective, reward, made)])
     with SqliteStore(folder, create=False) as store:
         row = store.run(run_id)
         places, kept = places_of(store, row), dict(store.kept(row.id))

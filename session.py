@@ -75,6 +75,7 @@ def resume(
     folder: Path = DEFAULT_FOLDER,
     watchers: tuple[Watcher, ...] = (),
     overrides: Sequence[str] = (),
+    allow_drift: bool = False,
 ) -> str:
     """Go on with a run where it stopped.
 
@@ -83,6 +84,8 @@ def resume(
         folder: Where the store lies.
         watchers: Told of everything recorded, beside the plugins.
         overrides: Keys that have changed and change no number, such as the address of a served reward.
+        allow_drift: Whether to go on although the backbone, rewards or prompts are not those it was begun with,
+            such as a reward that was mended: what was recorded stays as it is, and what follows is made anew.
 
     Returns:
         The run's name.
@@ -98,7 +101,8 @@ def resume(
             _complete(store, row)
             return row.id
         run = assemble(row.id, load_config(row.config, overrides), known)
-        same_as_begun(row, run)
+        if not allow_drift:
+            same_as_begun(row, run)
         work(run, store, known, watchers)
         return row.id
 
@@ -129,7 +133,7 @@ def same_as_begun(row: RunRow, run: Run) -> None:
     if run.identity != row.identity:
         raise StoreError(
             f"run {row.id} was begun with another backbone, reward or prompts ({_difference(row, run)}); "
-            f"restore it, or start a new run"
+            f"restore it, start a new run, or go on all the same with --allow-drift"
         )
 
 
@@ -139,7 +143,7 @@ def _difference(row: RunRow, run: Run) -> str:
         for name, old in row.versions.items()
         if run.versions.get(name) != old
     ]
-    return "; ".join(changed) or "library versions are the same, so weights, options or prompts changed"
+    return "; ".join(changed) or "library versions are the same, so weights, code, options or prompts changed"
 
 
 def work(

@@ -101,7 +101,8 @@ class TransformerAdapter(Adapter):
     def describe(self) -> dict[str, Any]:
         """Where the transformer came from and how its knobs are laid out. See `Adapter.describe`."""
         return {
-            **self._source,
+            "id": self._source.get("id"),
+            "source": self._source,
             "transformer": type(self.transformer).__name__,
             "granularity": self.layout.granularity,
             "members": list(self.layout.members),

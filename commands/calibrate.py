@@ -40,6 +40,9 @@ def resume(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Keys that change no number: objectives.vila.url=http://...")
     ] = None,
+    allow_drift: Annotated[
+        bool, typer.Option("--allow-drift", help="Go on although the backbone, a reward or the prompts are others now.")
+    ] = False,
     store: StoreOption = FOLDER,
     as_json: JsonOption = False,
 ) -> None:
@@ -49,7 +52,7 @@ def resume(
     """
     from ..session import resume as go_on
 
-    _work(lambda watchers: go_on(run, store, watchers, overrides or []), store, as_json)
+    _work(lambda watchers: go_on(run, store, watchers, overrides or [], allow_drift), store, as_json)
 
 
 def _work(work: Callable[[Any], str], store: Path, as_json: bool) -> None:

@@ -30,14 +30,17 @@ def serve(
     from ..engine.assembly import versions
     from ..engine.config import parse_options
     from ..engine.errors import ConfigError
+    from ..engine.identity import described
     from ..engine.plugins import plugins
     from ..servers.reward_server import RefusalError, Scorer
     from ..servers.reward_server import serve as serve_scorer
 
-    made = plugins().make("objectives", objective, parse_options(option or []))
+    options = parse_options(option or [])
+    made = plugins().make("objectives", objective, options)
+    says = described("objective", None, made, plugins().made_of("objectives", objective, made, options))
     libraries = {name: found for name, found in versions().items() if name not in _SCORELESS}
     libraries["pillow"] = version("pillow")
-    scorer = Scorer(objective, made.score, {**made.describe(), "versions": libraries})
+    scorer = Scorer(objective, made.score, {**says, "versions": libraries})
     try:
         serve_scorer(scorer, host, port, token or None, batch_size)
     except RefusalError as refusal:

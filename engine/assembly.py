@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,31 @@ def assemble(
     start = None if config.start is None else _start(config.start, adapter)
     run = Run(run_id, config, adapter, objectives, combination, prompts, versions(), optimizer, rungs, start, watched)
     _try(run)
-    return run
+    return replace(run, origins=_origins(run, plugins, sharing))
+
+
+def _origins(run: Run, plugins: Plugins, sharing: Run | None) -> dict[str, Any]:
+    """What the parts of a run are made of; see `engine.identity`."""
+    config, rung = run.config, run.rungs[0]
+    search = run.optimizer(rung.space, rung.lower(run.adapter.space.defaults))
+    rewards = {name: (reward.name or name, reward.options) for name, reward in config.objectives.items()}
+    shared = (
+        sharing.origins
+        if sharing
+        else {
+            "adapter": plugins.made_of("adapters", config.adapter.name, run.adapter, config.adapter.options),
+            "objectives": {
+                name: plugins.made_of("objectives", registered, run.objectives[name], options)
+                for name, (registered, options) in {**{each: (each, {}) for each in run.objectives}, **rewards}.items()
+                if name in run.objectives
+            },
+        }
+    )
+    return {
+        **shared,
+        "combination": plugins.made_of("combinations", config.combine.name, run.combination, config.combine.options),
+        "optimizer": plugins.made_of("optimizers", config.optimizer.name, search, config.optimizer.options),
+    }
 
 
 def _names_of(config: Config) -> tuple[Any, ...]:

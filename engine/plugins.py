@@ -20,6 +20,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, validate_call
 from . import hooks
 from .errors import ConfigError, PluginError, near_misses
 from .hooks import Factory
+from .identity import made_of
 
 GROUP = "trimpot"
 KINDS = ("adapters", "objectives", "combinations", "optimizers", "prompts")
@@ -202,6 +203,18 @@ class Plugins:
             raise ConfigError(
                 f"{where}: option {option!r}: {first['msg'].removeprefix('Value error, ')}, not {first['input']!r}"
             ) from None
+
+    def made_of(self, kind: str, name: str, made: object, options: Mapping[str, Any]) -> Any:
+        """What a part is made of; see `engine.identity.made_of`.
+
+        Args:
+            kind: One of `KINDS`.
+            name: The registered name.
+            made: What `make` gave.
+            options: What it was given.
+        """
+        found = self.get(kind, name)
+        return made_of(kind, name, found.origin, found.factory, made, options)
 
 
 def _with_method(factory: Factory, method: str) -> Factory:

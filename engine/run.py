@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +11,7 @@ from .alarm import Watch
 from .bucket import Bucket, PromptSet, draw_bucket
 from .config import Config
 from .evaluation import POOL
+from .identity import described
 from .knobs import KnobSpace, Setting, Vector, digest
 from .ladder import Rung
 from .seams import Adapter, Combination, Objective, Optimizer
@@ -32,6 +33,8 @@ class Run:
         rungs: The spaces that are searched, coarse to fine.
         start: Where the search begins, or None for the best neutral setting.
         watched: Objectives that are watched only, with what is watched for.
+        origins: What the parts are made of: `adapter`, `combination`, `optimizer`, and `objectives` by name; see
+            `engine.identity`.
     """
 
     id: str
@@ -45,14 +48,24 @@ class Run:
     rungs: tuple[Rung, ...]
     start: Setting | None
     watched: Mapping[str, Watch]
+    origins: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def description(self) -> dict[str, Any]:
-        """Backbone and rewards as they describe themselves."""
+        """Backbone and rewards as they describe themselves, each with what it is made of.
+
+        Raises:
+            ConfigError: If one describes itself by what JSON cannot hold.
+        """
+        made, rewards = self.origins, self.origins.get("objectives", {})
+        adapter, combine = self.config.adapter.name, self.config.combine.name
         return {
-            "adapter": {"name": self.config.adapter.name, **self.adapter.describe()},
-            "objectives": {name: dict(objective.describe()) for name, objective in self.objectives.items()},
-            "combination": {"name": self.config.combine.name, **self.combination.describe()},
+            "adapter": described("adapter", adapter, self.adapter, made.get("adapter")),
+            "objectives": {
+                name: described("objective", None, objective, rewards.get(name))
+                for name, objective in self.objectives.items()
+            },
+            "combination": described("combination", combine, self.combination, made.get("combination")),
         }
 
     @cached_property
@@ -67,8 +80,8 @@ class Run:
     @property
     def identity(self) -> str:
         """Fingerprint of configuration, backbone, rewards, start and prompts, whatever the library versions."""
-        space, prompts = self.adapter.space.fingerprint, self.prompts.fingerprint
-        return digest([self.config.fingerprint, self.description, space, prompts, dict(self.start or {})])
+        space, prompts, search = self.adapter.space.fingerprint, self.prompts.fingerprint, self.origins.get("optimizer")
+        return digest([self.config.fingerprint, self.description, search, space, prompts, dict(self.start or {})])
 
     @property
     def combines(self) -> bool:

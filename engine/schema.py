@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from .evaluation import COMBINED
+from .identity import KEYS_CHANGE_NO_NUMBER
 from .knobs import digest
 
 
@@ -239,8 +240,10 @@ class Config(Section):
     def fingerprint(self) -> str:
         """A digest of every key that can change a number.
 
-        Options of objectives are left out, as is the path of the start: what they make describes itself, and a
-        reward served from another address is still the same.
+        Parts count here by their names only. What they are made of, their options included, is known once they are
+        made (see `engine.identity`), so that files may lie elsewhere when a run goes on.
         """
-        values = self.model_dump(mode="json", exclude={"name", "start", "objectives"})
-        return digest([values, {name: [reward.name, reward.weight] for name, reward in self.objectives.items()}])
+        parts = {"adapter", "objectives", "combine", "prompts", "optimizer"}
+        values = self.model_dump(mode="json", exclude={*parts, *KEYS_CHANGE_NO_NUMBER})
+        rewards = {name: [reward.name, reward.weight] for name, reward in self.objectives.items()}
+        return digest([values, rewards, self.adapter.name, self.combine.name, self.optimizer.name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import logging
 import os
@@ -10,12 +11,13 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-SUFFIXES = (".safetensors", ".json", ".bin", ".gguf", ".pt", ".pth", ".npy", ".txt", ".model")
-_EDGE = 1 << 20
+PASSED_OVER = (".md", ".png", ".jpg", ".jpeg", ".webp", ".gif", ".mp4", ".pdf", ".lock", ".pyc")  # never loaded
 
 
 def weights_digest(folder: Path) -> str:
-    """A digest of a checkpoint's files: name, size, first and last mebibyte of each.
+    """A digest of a checkpoint's files: the name and every byte of each that loading may read.
+
+    A file is read once a process, and again when its size or its time of change is another.
 
     Args:
         folder: A checkpoint's folder, or one file of it.
@@ -23,18 +25,33 @@ def weights_digest(folder: Path) -> str:
     Returns:
         16 hexadecimal digits.
     """
-    digest = hashlib.sha256()
-    home = folder if folder.is_dir() else folder.parent
-    files = folder.rglob("*") if folder.is_dir() else [folder]
-    for path in sorted(path for path in files if path.suffix in SUFFIXES and path.is_file()):
-        size = path.stat().st_size
-        digest.update(f"{path.relative_to(home).as_posix()}\0{size}\0".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(_EDGE))
-            if size > _EDGE:
-                file.seek(max(_EDGE, size - _EDGE))
-                digest.update(file.read(_EDGE))
-    return digest.hexdigest()[:16]
+    found = hashlib.sha256()
+    if folder.is_file():
+        files = [(folder.suffix, folder)]
+    else:
+        files = [(path.relative_to(folder).as_posix(), path) for path in folder.rglob("*")]
+        files = [(name, path) for name, path in files if _counts(name, path)]
+    for name, path in sorted(files):
+        status = path.stat()
+        content = _file_digest(path.resolve(), status.st_size, status.st_mtime_ns, status.st_ino)
+        found.update(f"{name}\0{status.st_size}\0{content}\0".encode())
+    return found.hexdigest()[:16]
+
+
+def _counts(name: str, path: Path) -> bool:
+    """Whether loading may read a file of a checkpoint's folder."""
+    hidden = any(part.startswith(".") for part in name.split("/"))
+    return not hidden and path.suffix.lower() not in PASSED_OVER and path.is_file()
+
+
+@functools.lru_cache(maxsize=4096)
+def _file_digest(path: Path, _size: int, _changed: int, _inode: int) -> str:
+    """A digest of a file's bytes; what it is stamped with only tells when to read it again."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            found.update(chunk)
+    return found.hexdigest()
 
 
 @contextlib.contextmanager

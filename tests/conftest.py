@@ -1,4 +1,4 @@
-"""Hypothesis without a clock, since the machines that test are not all quick; one thread for each process that tests."""
+"""Hypothesis without a clock, since the machines that test are not all quick; one thread a process."""
 
 from __future__ import annotations
 

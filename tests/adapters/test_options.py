@@ -173,5 +173,5 @@ def test_flow_grpo_is_sd3_with_a_lora_merged(sd3_folder: Path, tmp_path: Path) -
     )
     [[image]] = adapter.generate(adapter.space.defaults[None], Bucket(("a cat",), (3,)))
     assert np.abs(np.asarray(image).astype(int) - np.asarray(expected)).max() <= 1
-    assert adapter.describe()["lora"]
+    assert adapter.describe()["source"]["lora"]
     assert {"pickscore", "geneval"} < set(FLOW_GRPO)

@@ -33,7 +33,9 @@ def test_the_file_says_what_a_person_wants_to_know(calibration: Calibration, tmp
     calibration.save(path := tmp_path / "calibration.json")
     said = json.loads(path.read_text(encoding="utf-8"))
     assert said["schema_version"] == SCHEMA_VERSION
+    made = said["backbone"].pop("made_of")
     assert said["backbone"] == {"name": "hill", "id": "hill"}
+    assert made["distribution"] == "tests" and len(made["code"]) == 16
     assert set(said["setting"]) == {f"knob.{index}" for index in range(5)}
     assert said["gain"]["low"] <= said["gain"]["mean"] <= said["gain"]["high"]
     assert said["provenance"]["run"] == "hill-1"

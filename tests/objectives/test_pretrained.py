@@ -131,13 +131,27 @@ def test_a_folder_is_described_by_its_files(clip: Path, tmp_path: Path) -> None:
     assert Weights(str(copy)).describe() != Weights(str(clip)).describe()
 
 
-def test_a_single_file_has_a_digest_too(tmp_path: Path) -> None:
-    for name, content in (("a.pt", b"one"), ("b.pt", b"one"), ("c.md", b"")):
+def test_a_single_file_counts_by_its_content_and_kind_and_not_by_its_name(tmp_path: Path) -> None:
+    for name, content in (("a.pt", b"one"), ("b.pt", b"one"), ("c.md", b""), ("d.bin", b"one"), ("e.pt", b"two")):
         (tmp_path / name).write_bytes(content)
-    assert weights_digest(tmp_path / "a.pt") != weights_digest(tmp_path / "b.pt") != weights_digest(tmp_path)
+    a, b, d, e = (weights_digest(tmp_path / name) for name in ("a.pt", "b.pt", "d.bin", "e.pt"))
+    assert a == b and len({a, d, e, weights_digest(tmp_path)}) == 4
     before = weights_digest(tmp_path)
     (tmp_path / "c.md").write_bytes(b"a note")
     assert weights_digest(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "merges.txt", "vocab", "config.yaml", "spiece.model"])
+def test_every_byte_of_every_file_that_loading_may_read_counts(name: str, tmp_path: Path) -> None:
+    """Fine-tunes of one base differ in the middle of large files."""
+    seen = set()
+    for place in (0, 1_500_000, 2_999_999, None):
+        content = bytearray(3_000_000)
+        if place is not None:
+            content[place] = 1
+        (tmp_path / name).write_bytes(content)
+        seen.add(weights_digest(tmp_path))
+    assert len(seen) == 4
 
 
 def test_a_branch_is_described_by_the_commit_that_the_cache_holds(

@@ -324,7 +324,7 @@ def test_trimpot_serve_serves_an_objective_and_says_where() -> None:
     with ServerProcess(*TRIMPOT, "serve", "shapes") as server:
         assert server.line.startswith("shapes listens at http://127.0.0.1:")
         remote = Plugins().make("objectives", "remote", {"url": server.url})
-        assert set(remote.describe()) == {"name", "convention", "range", "versions", "fingerprint"}
+        assert set(remote.describe()) == {"name", "convention", "range", "made_of", "versions", "fingerprint"}
         assert {"python", "numpy", "pillow"} <= set(remote.describe()["versions"])
         pictures, prompts = scenes("a red circle", "a blue star"), ["a red circle", "a red star"]
         assert np.array_equal(remote.score(pictures, prompts), ShapesReward().score(pictures, prompts))
