@@ -9,6 +9,7 @@ from typing import Any
 
 from ..engine.errors import ModelError, near_misses
 from ..engine.weights import quiet_import, weights_digest
+from .decoding import set_vae_dtype
 from .loading import (
     Dtype,
     Loading,
@@ -71,12 +72,15 @@ def load_pipeline(
         from .lora import merge_lora
 
         source["lora"] = merge_lora(pipe.transformer, loading.lora, revision=loading.lora_revision)
+    set_vae_dtype(pipe, loading.vae_dtype)
     set_decoding(pipe, tiling=loading.vae_tiling, slicing=loading.vae_slicing)
     try:
         place(pipe, execution_device(loading), loading.offload)
     except Exception as error:  # memory, devices and components that cannot be offloaded
         raise ModelError(f"cannot place {model} on {execution_device(loading)}: {first_line(error)}") from error
-    changed = {name: getattr(loading, name) for name in ("variant", "quantization", "vae_tiling", "vae_slicing")}
+    changed = {
+        name: getattr(loading, name) for name in ("variant", "quantization", "vae_dtype", "vae_tiling", "vae_slicing")
+    }
     return pipe, {**source, **{name: value for name, value in changed.items() if value}}
 
 

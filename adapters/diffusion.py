@@ -19,6 +19,7 @@ from .families import Embeddings, Family, as_inputs, encode_prompt, family_of
 from .layout import check_members
 from .options import DiffusionOptions
 from .pipelines import PipelineAdapter
+from .row_noise import row_noise
 from .transformer import TransformerAdapter
 
 
@@ -66,20 +67,23 @@ class DiffusionAdapter(PipelineAdapter):
         embeddings = stacked([self._encoded(prompt) for prompt in prompts])
         rows = {name: value.to(device) for name, value in embeddings.items()}
         distilled = {self.family.distilled: self.options.guidance_scale} if self.family.distilled else {}
-        result = self.pipe(
-            **rows,
-            **self.family.unguided,
-            **distilled,
-            height=self.options.height,
-            width=self.options.width,
-            latents=torch.cat([self._noise(seed, rows["prompt_embeds"].dtype) for seed in seeds]),
-            num_inference_steps=self.num_steps,
-            output_type="pil",
-        )
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        latents = torch.cat([self._noise(generator, rows["prompt_embeds"].dtype) for generator in generators])
+        with row_noise(self.pipe, generators):
+            result = self.pipe(
+                **rows,
+                **self.family.unguided,
+                **distilled,
+                height=self.options.height,
+                width=self.options.width,
+                latents=latents,
+                num_inference_steps=self.num_steps,
+                output_type="pil",
+            )
         return list(result.images)
 
-    def _noise(self, seed: int, dtype: torch.dtype) -> Tensor:
-        """The noise of a seed, the same that `pipe(..., generator=torch.Generator().manual_seed(seed))` draws."""
+    def _noise(self, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+        """The noise of a row, the same that `pipe(..., generator=generator)` draws first."""
         pipe = self.pipe
         default = pipe.default_sample_size * pipe.vae_scale_factor
         latents = pipe.prepare_latents(
@@ -89,7 +93,7 @@ class DiffusionAdapter(PipelineAdapter):
             self.options.width or default,
             dtype,
             pipe._execution_device,
-            torch.Generator().manual_seed(seed),
+            generator,
         )
         noise: Tensor = latents[0] if isinstance(latents, tuple) else latents
         return noise

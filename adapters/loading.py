@@ -33,6 +33,7 @@ class Loading(BaseModel):
         revision: Branch, tag or commit on the hub.
         variant: Which of a checkpoint's weight files: `fp16` for `*.fp16.safetensors`.
         dtype: Of the weights in memory, and of the arithmetic where they are quantized.
+        vae_dtype: Of the autoencoder, where it needs another: `float32` where decoding overflows.
         device: Such as `cuda`; None takes a GPU if there is one.
         offload: What waits in main memory until it is needed: whole components (`model`), layers (`group`) or
             single layers from a copy (`sequential`); `none` keeps all on the device.
@@ -50,6 +51,7 @@ class Loading(BaseModel):
     revision: str | None = None
     variant: str | None = None
     dtype: Dtype = "bfloat16"
+    vae_dtype: Dtype | None = None
     device: str | None = None
     offload: Offload = "none"
     vae_tiling: bool = False

@@ -15,6 +15,7 @@ from ..engine.errors import ModelError
 from ..engine.seams import Output, Population
 from .batching import Batches
 from .compiling import compile_transformer
+from .decoding import refuse_not_finite
 from .rows import transformers
 from .transformer import TransformerAdapter
 
@@ -44,6 +45,7 @@ class PipelineAdapter(TransformerAdapter):
         """Take over a pipeline whose transformer has just been hooked."""
         self.pipe = pipe
         self._hooked = hooked
+        self._checks = refuse_not_finite(pipe)
         self._batches = Batches(self.options.batch_size)
         for model in transformers(pipe).values():
             compile_transformer(model, self.options.blocks, self.options.compile)
@@ -98,7 +100,10 @@ class PipelineAdapter(TransformerAdapter):
             "width": self.options.width,
             "max_sequence_length": self.options.max_sequence_length,
             "compile": self.options.compile,
-            "scheduler": _json_like({k: v for k, v in self.pipe.scheduler.config.items() if k[0] != "_"}),
+            "scheduler": {
+                "class": type(self.pipe.scheduler).__name__,
+                **{key: value for key, value in self.pipe.scheduler.config.items() if key[0] != "_"},
+            },
         }
 
     def with_steps(self, num_steps: int) -> PipelineAdapter:
@@ -111,6 +116,8 @@ class PipelineAdapter(TransformerAdapter):
         """Take the hooks off; the pipeline is the stock pipeline again, and this adapter generates no more."""
         self._hooked.remove()
         self._hooked = _Removed()
+        for check in self._checks:
+            check.remove()
 
 
 class _Removed:
@@ -122,14 +129,3 @@ class _Removed:
 
     def remove(self) -> None:
         """There is nothing to take off."""
-
-
-def _json_like(value: Any) -> Any:
-    """A configuration as JSON can hold it; what it cannot is named by its words."""
-    if isinstance(value, dict):
-        return {str(key): _json_like(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_json_like(each) for each in value]
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    return value.tolist() if hasattr(value, "tolist") else str(value)

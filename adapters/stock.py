@@ -17,6 +17,7 @@ from ..engine.seams import Output
 from .options import StockOptions
 from .pipelines import PipelineAdapter
 from .prompt_cache import PromptCache
+from .row_noise import row_noise
 from .rows import StackedRows, transformers
 from .sources import first_line
 
@@ -96,10 +97,11 @@ class StockAdapter(PipelineAdapter):
 
     def _call(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Output]:
         """One call of the stock pipeline. The hooks are set for its rows."""
-        with self._prompts.remembering():
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        with self._prompts.remembering(), row_noise(self.pipe, generators):
             result = self.pipe(
                 prompt=list(prompts),
-                generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+                generator=generators,
                 num_inference_steps=self.num_steps,
                 output_type="pil",
                 **self._arguments,

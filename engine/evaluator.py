@@ -14,6 +14,8 @@ from threading import Thread
 from .bucket import Bucket
 from .errors import ModelError, ReplayError, TrimpotError
 from .evaluation import COMBINED, POOL, Evaluation, Place, evaluation_key
+from .outputs import check_outputs
+from .proof import prove
 from .run import Run
 from .scoring import combined_values, score_outputs
 from .seams import Adapter, Output, Population, Store
@@ -44,6 +46,16 @@ class Evaluator:
         self.images: Counter[str] = Counter()
         self.seconds = 0.0
         self._pools: dict[tuple[str, int, int], Evaluation] = {}
+
+    def prove(self) -> None:
+        """See to it, before a run records anything, that outputs depend on candidate, prompt and seed alone.
+
+        Raises:
+            ModelError: If they depend on something else, or the adapter fails.
+        """
+        adapter, first = self.run.adapter, Place("baseline", 0, 0)
+        if not self.store.recorded(self.run.id, first.stage, first.generation):
+            prove(adapter, self.run.bucket(0, size=2), lambda *asked: self._generate(adapter, *asked, first)[0])
 
     def evaluate(
         self,
@@ -159,6 +171,7 @@ class Evaluator:
             made = {}
             for index, outputs in images.items():
                 begun = time.perf_counter()
+                check_outputs(run.adapter, outputs, bucket, places[index])
                 scores = score_outputs(objectives, outputs, bucket, places[index])
                 if run.combines and not stage.endswith(POOL):
                     scores[COMBINED] = combined_values(run.combination, scores, bucket, pool, places[index])

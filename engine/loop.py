@@ -59,11 +59,13 @@ def calibrate(run: Run, store: Store, watch: Watcher) -> Outcome:
         watch: Told of everything recorded.
 
     Raises:
+        ModelError: If the adapter fails, or an output depends on more than its candidate, prompt and seed.
         ScoreError: If an objective fails; the run can be resumed.
         ReplayError: If a warm store holds another search.
     """
     evaluator = Evaluator(run, store, watch)
     run.adapter.prepare(run.prompts.all)
+    evaluator.prove()
 
     baseline, neutral = best_neutral(evaluator)
     judge = Judge(evaluator, baseline, neutral)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .bucket import Bucket
-from .errors import ModelError, ScoreError, TrimpotError
+from .errors import ScoreError, TrimpotError
 from .evaluation import Evaluation, Place
 from .plain import LARGEST, real_numbers
 from .seams import Combination, Objective, Output
@@ -20,11 +20,8 @@ def score_outputs(
     """Score a candidate's outputs by every objective.
 
     Raises:
-        ModelError: If there are not as many outputs as prompts.
         ScoreError: If an objective raises, or returns something else than one finite number an output.
     """
-    if len(outputs) != len(bucket):
-        raise ModelError(f"{place}: the adapter made {len(outputs)} outputs for {len(bucket)} prompts")
     return {name: _score(name, objective, outputs, bucket, place) for name, objective in objectives.items()}
 
 

@@ -303,7 +303,7 @@ def test_what_was_generated_before_a_failure_is_still_recorded_when_scoring_over
 
     class Tired(Hill):
         def generate(self, population: Any, bucket: Any) -> Any:
-            if len(self.calls) == 5:
+            if len(self.calls) == 8:
                 raise RuntimeError("tired")
             return super().generate(population, bucket)
 

@@ -1,0 +1,56 @@
+"""Noise of a row's own: schedulers that draw noise draw it from the row's generator, never from the global one.
+
+Most pipelines give their generator to the first latents alone, and a stochastic scheduler then draws from torch's
+global generator: the same candidate, prompt and seed would give another image each time.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+def schedulers(pipe: Any) -> dict[str, Any]:
+    """A pipeline's schedulers by component name."""
+    return {name: part for name, part in pipe.components.items() if name.endswith("scheduler") and part is not None}
+
+
+@contextmanager
+def row_noise(pipe: Any, generators: Sequence[torch.Generator]) -> Iterator[None]:
+    """Have every scheduler's `step` draw from rows' generators, unless its caller gives others.
+
+    Args:
+        pipe: The pipeline.
+        generators: One for each row, in the state that drawing the row's latents leaves them in.
+    """
+    with ExitStack() as stack:
+        for scheduler in schedulers(pipe).values():
+            stack.enter_context(_drawing_from(scheduler, list(generators)))
+        yield
+
+
+@contextmanager
+def _drawing_from(scheduler: Any, generators: list[torch.Generator]) -> Iterator[None]:
+    step = scheduler.step
+    signature = inspect.signature(step)
+    if "generator" not in signature.parameters:  # whether it draws noise all the same, each run proves
+        yield
+        return
+
+    @functools.wraps(step)
+    def own(*args: Any, **kwargs: Any) -> Any:
+        if signature.bind_partial(*args, **kwargs).arguments.get("generator") is None:
+            kwargs["generator"] = generators
+        return step(*args, **kwargs)
+
+    scheduler.step = own
+    try:
+        yield
+    finally:
+        del scheduler.step
