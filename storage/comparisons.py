@@ -7,8 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ..engine.bucket import PromptSet
 from ..engine.errors import StoreError, near_misses
-from .store import SqliteStore, _decoding, _dump, _now, _sentences
+from ..engine.knobs import Setting
+from .records import Row
+from .runs import dump, now
+from .sentences import decoding
+from .store import SqliteStore
 
 
 @dataclass(frozen=True)
@@ -50,10 +55,10 @@ class Comparisons:
     def add(self, prefix: str, identity: str, config: Mapping[str, Any]) -> str:
         """Begin a comparison named `prefix-N` with the next free N, and give back its name."""
         store = self._store
-        with _sentences(f"cannot write {store.path}"), store._transaction():
-            name = store._free("comparisons", prefix)
-            row = {"id": name, "created": _now(), "identity": identity, "config": _dump(config)}
-            store._db.table("comparisons").insert(row)
+        with store._transaction():
+            name = store._free_name(prefix)
+            row = {"id": name, "created": now(), "identity": identity, "config": dump(config)}
+            store.records.insert("comparisons", row)
         return name
 
     def get(self, name: str) -> ComparisonRow:
@@ -62,29 +67,27 @@ class Comparisons:
         Raises:
             StoreError: If there is none of this name.
         """
-        rows = self._store._read("SELECT * FROM comparisons WHERE id = ?", [name])
-        if not rows:
+        row = self._store.records.one("comparisons", id=name)
+        if row is None:
             raise StoreError(f"no comparison {name!r} in {self._store.folder}; {near_misses(name, self.names())}")
-        return _row(rows[0])
+        return self._row(row)
 
     def names(self) -> list[str]:
         """Every comparison, oldest first."""
-        return [row["id"] for row in self._store._read("SELECT id FROM comparisons ORDER BY rowid")]
+        return [row["id"] for row in self._rows()]
 
-    def find(self, identity: str) -> ComparisonRow | None:
-        """The latest comparison with this identity."""
-        rows = self._store._read("SELECT * FROM comparisons WHERE identity = ? ORDER BY rowid DESC", [identity])
-        return _row(rows[0]) if rows else None
+    def of(self, identity: str) -> list[ComparisonRow]:
+        """The comparisons with this identity, latest first."""
+        return [self._row(row) for row in reversed(self._rows()) if row["identity"] == identity]
 
     def members(self, name: str) -> dict[tuple[str, int], str]:
         """Contender and seed to the run's name, for all that have been begun."""
-        rows = self._store._read("SELECT * FROM members WHERE comparison = ?", [name])
+        rows = self._store.records.whole("members", name)
         return {(row["contender"], row["seed"]): row["run"] for row in rows}
 
     def join(self, name: str, contender: str, seed: int, run: str) -> None:
         """Make a run that exists a member."""
-        store = self._store
-        with _sentences(f"cannot write {store.path}"), store._transaction():
+        with self._store._transaction():
             self._insert_member(name, contender, seed, run)
 
     def begin(
@@ -96,6 +99,8 @@ class Comparisons:
         identity: str,
         config: Mapping[str, Any],
         versions: Mapping[str, str],
+        prompts: PromptSet | None = None,
+        start: Setting | None = None,
     ) -> str:
         """Begin a run and make it a member, both or neither.
 
@@ -107,37 +112,37 @@ class Comparisons:
             identity: Of the run.
             config: Of the run.
             versions: Of the run.
+            prompts: Of the run.
+            start: Of the run.
 
         Returns:
             The run's name.
         """
         store = self._store
-        with _sentences(f"cannot write {store.path}"), store._transaction():
-            run = store._insert_run(prefix, identity, config, versions)
+        with store._transaction():
+            run = store._insert_run(prefix, identity, config, versions, prompts, start)
             self._insert_member(name, contender, seed, run)
         return run
 
     def finished_run(self, identity: str, versions: Mapping[str, str]) -> str | None:
         """A finished run that did the very same with the very same libraries, whoever asked for it."""
-        query = "SELECT id FROM runs WHERE identity = ? AND versions = ? AND outcome IS NOT NULL ORDER BY rowid"
-        rows = self._store._read(query, [identity, _dump(versions)])
-        return rows[0]["id"] if rows else None
+        rows = (row for row in self._store.runs() if row.outcome is not None and not row.continued)
+        return next((row.id for row in rows if (row.identity, row.versions) == (identity, dict(versions))), None)
 
     def steps(self, run: str) -> list[Step]:
         """Everything recorded of a run, in the order in which it was recorded."""
-        rows = self._store._read(
-            "SELECT c.stage, c.generation, e.bucket, json_array_length(b.seeds) AS images FROM candidates c "
-            "JOIN evaluations e ON e.key = c.evaluation JOIN buckets b ON b.id = e.bucket "
-            "WHERE c.run = ? ORDER BY c.rowid",
-            [run],
-        )
-        return [Step(row["stage"], row["generation"], row["bucket"], row["images"]) for row in rows]
+        return [
+            Step(place.stage, place.generation, evaluation.bucket.fingerprint, evaluation.num_images)
+            for place, _, _, evaluation in self._store.history(run)
+        ]
 
     def _insert_member(self, name: str, contender: str, seed: int, run: str) -> None:
         row = {"comparison": name, "contender": contender, "seed": seed, "run": run}
-        self._store._db.table("members").insert(row)
+        self._store.records.insert("members", row)
 
+    def _rows(self) -> list[Row]:
+        return sorted(self._store.records.whole("comparisons"), key=lambda row: str(row["created"]))
 
-def _row(row: Mapping[str, Any]) -> ComparisonRow:
-    with _decoding(row):
-        return ComparisonRow(row["id"], row["created"], row["identity"], json.loads(row["config"]))
+    def _row(self, row: Row) -> ComparisonRow:
+        with decoding(self._store.path, f"comparisons {row['id']!r}"):
+            return ComparisonRow(row["id"], row["created"], row["identity"], json.loads(row["config"]))

@@ -13,6 +13,7 @@ from ..engine.errors import StoreError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+IMAGES = "images"  # the folder beside the database
 PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 
 
@@ -28,8 +29,7 @@ def write_image(folder: Path, image: Any) -> str:
     """
     buffer = io.BytesIO()
     (image if image.mode in PNG_MODES else image.convert("RGB")).save(buffer, "PNG", compress_level=1)
-    digest = hashlib.sha256(buffer.getvalue()).hexdigest()[:32]
-    name = f"{digest[:2]}/{digest[2:]}.png"
+    name = _name_of(buffer.getvalue())
     path = folder / name
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,9 +49,16 @@ def read_image(folder: Path, name: str) -> Image:
 
     path = folder / name
     try:
-        image: Image.Image = Image.open(path)
-        with image:
-            image.load()
+        content = path.read_bytes()
+        if _name_of(content) != name:
+            raise OSError("its content is not what its name says")
+        image: Image.Image = Image.open(io.BytesIO(content))
+        image.load()
         return image
     except (OSError, UnidentifiedImageError, SyntaxError) as error:
         raise StoreError(f"the kept image {path} is gone or damaged ({error}); it cannot be scored") from None
+
+
+def _name_of(content: bytes) -> str:
+    digest = hashlib.sha256(content).hexdigest()[:32]
+    return f"{digest[:2]}/{digest[2:]}.png"

@@ -1,6 +1,7 @@
 """The schema, step by step. Steps are only ever added; a file of any older version is brought up to date.
 
-runs          one row a run: configuration, versions, identity, outcome
+runs          one row a run: configuration, versions, identity, outcome, what it was begun with
+prompts       the prompts of runs, by fingerprint, so that no file is needed to go on
 buckets       prompts and seeds, by fingerprint
 evaluations   one row for a setting on a bucket: the score of every output by every objective
 candidates    where in a run an evaluation stands; two runs may share an evaluation
@@ -9,12 +10,23 @@ outputs       which image files an evaluation's outputs are kept in, by content
 rescores      what rewards that came later gave the kept outputs of an evaluation
 comparisons   one row a comparison of contenders: what was asked, and its fingerprint
 members       which run is which contender and seed of a comparison; comparisons may share a run
+tallies       how many rows belong together, and the sum of their checksums: see `records`
+
+Every row has a checksum. A step that fills a column of rows that are there must seal them anew.
 """
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from pathlib import Path
+
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
+
+from ..engine.knobs import digest
+from .records import KEYS, Records
+from .sentences import decoding
 
 migrations = Migrations("trimpot")
 
@@ -97,3 +109,34 @@ def m003_comparisons(db: Database) -> None:
         not_null={"run"},
         foreign_keys=[("comparison", "comparisons", "id"), ("run", "runs", "id")],
     )
+
+
+@migrations()
+def m004_checksums_and_prompts(db: Database) -> None:
+    """A checksum for every row, what a run was begun with, and whether its report is still to be written."""
+    path = Path(next(row["file"] for row in db.query("PRAGMA database_list") if row["name"] == "main"))
+    for row in db.query("SELECT * FROM buckets"):  # the one kind of row whose name tells whether it is whole
+        with decoding(path, f"buckets {row['id']!r}"):
+            if digest([json.loads(row["prompts"]), json.loads(row["seeds"])]) != row["id"]:
+                raise ValueError("it is not what its name says")
+    for column in ("prompts", "start", "continued"):
+        db.execute(f"ALTER TABLE runs ADD COLUMN {column} TEXT")
+    db.execute("ALTER TABLE runs ADD COLUMN unreported INTEGER")
+    db.execute("ALTER TABLE candidates ADD COLUMN number INTEGER")
+    numbers: Counter[str] = Counter()
+    for row in list(db.query("SELECT rowid, run FROM candidates ORDER BY rowid")):
+        db.execute("UPDATE candidates SET number = ? WHERE rowid = ?", [numbers[row["run"]], row["rowid"]])
+        numbers[row["run"]] += 1
+    db.table("prompts").create(
+        {"id": str, "train": str, "validation": str, "test": str, "metadata": str},
+        pk="id",
+        not_null={"train", "validation", "test", "metadata"},
+    )
+    db.table("tallies").create(
+        {"counted": str, "owner": str, "number": int, "sum": str},
+        pk=("counted", "owner"),
+        not_null={"number", "sum"},
+    )
+    for table in KEYS:
+        db.execute(f"ALTER TABLE {table} ADD COLUMN checksum TEXT")
+    Records(db.conn, path).seal()

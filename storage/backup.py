@@ -1,0 +1,81 @@
+"""A whole copy of a store, made while others may be writing to it."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..engine.errors import StoreError
+from .database import FILE_NAME
+from .images import IMAGES
+from .records import TALLIED
+from .sentences import sentences
+from .store import SqliteStore
+
+
+def back_up(store: SqliteStore, destination: Path, *, images: bool = True) -> None:
+    """Copy a store: its database with what the write-ahead log still holds, the runs' files, and the kept images.
+
+    The copy is looked through: whatever is damaged is said, and then there is no copy.
+
+    Args:
+        store: An open store.
+        destination: A folder that is absent or empty.
+        images: Whether to copy the kept images too, which later rewards score.
+
+    Raises:
+        StoreError: If the destination holds something, or cannot be written; or if the store is damaged.
+    """
+    destination = destination.absolute()
+    with sentences(f"cannot write {destination}"):
+        if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+            raise StoreError(f"{destination} holds something already; name a folder that does not exist yet")
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        partial = destination.with_name(f".{destination.name}.partial")
+        if partial.exists():
+            shutil.rmtree(partial)
+        partial.mkdir()
+        try:
+            _copy_database(store, partial / FILE_NAME)
+            _look_through(partial)
+            for name in _folders(store, images):
+                source = store.folder / name
+                if source.is_dir():
+                    shutil.copytree(source, partial / name, ignore=shutil.ignore_patterns("*.part", ".*.partial"))
+            if destination.exists():
+                destination.rmdir()
+            partial.rename(destination)
+        except shutil.Error as error:  # a list of what could not be copied, and why
+            raise StoreError(f"cannot copy {error.args[0][0][0]}: {error.args[0][0][2]}") from None
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _copy_database(store: SqliteStore, path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as copy:
+        store._db.conn.backup(copy)
+        copy.execute("PRAGMA journal_mode=DELETE")  # one file, that may be carried anywhere
+
+
+def _folders(store: SqliteStore, images: bool) -> Iterable[str]:
+    owners = [row["id"] for table in ("runs", "comparisons") for row in store.records.whole(table)]
+    return [*owners, *([IMAGES] if images else [])]
+
+
+def _look_through(folder: Path) -> None:
+    """Read every record of a copy."""
+    with SqliteStore(folder, create=False) as copy:
+        with copy._transaction():
+            pass  # which looks at the pages
+        runs = [row.id for row in copy.runs()]
+        comparisons = [row["id"] for row in copy.records.whole("comparisons")]
+        for table, column in TALLIED.items():
+            owners = {"": [""], "run": runs, "comparison": comparisons}[column]
+            for owner in owners:
+                copy.records.whole(table, owner)
+        for run in runs:
+            copy.prompts(run)
+            copy.history(run)

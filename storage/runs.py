@@ -1,0 +1,300 @@
+"""Runs in the store: what each was asked, how it stands, and who works on it."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ..engine.bucket import PromptSet
+from ..engine.errors import StoreError, near_misses
+from ..engine.knobs import Setting
+from .database import StoreFile
+from .images import IMAGES
+from .names import free_name
+from .records import Row
+from .sentences import decoding, sentences
+
+POOLS = ("train", "validation", "test")
+RESULTS = ("calibration.json", "report.html", "comparison.html")
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """What the store knows of a run.
+
+    Attributes:
+        id: Its name.
+        created: ISO time, UTC.
+        identity: Fingerprint of configuration, backbone and rewards.
+        config: The configuration as it was validated.
+        versions: Package versions it was begun with.
+        continued: Those it went on with later, wherever they were others.
+        start: Where the search began, if a file said so.
+        seconds: Wall time spent on it, over all resumes.
+        stop_reason: Why the search ended, or None.
+        outcome: What it found, or None while it has not finished.
+        unreported: Whether its report is still to be written.
+        error: Why it stopped last time, or None.
+        locked: Whether a process is working on it now.
+    """
+
+    id: str
+    created: str
+    identity: str
+    config: dict[str, Any]
+    versions: dict[str, str]
+    continued: list[dict[str, str]]
+    start: dict[str, float] | None
+    seconds: float
+    stop_reason: str | None
+    outcome: dict[str, Any] | None
+    unreported: bool
+    error: str | None
+    locked: bool
+
+    @property
+    def status(self) -> str:
+        """`running`, `finished`, `unreported` (finished but for its report), `failed` or `interrupted`."""
+        if self.outcome is not None and not self.unreported:
+            return "finished"
+        if self.locked:
+            return "running"
+        if self.outcome is not None:
+            return "unreported"
+        return "failed" if self.error else "interrupted"
+
+
+class Runs(StoreFile):
+    """The runs of a store, each with a folder of its own beside the database."""
+
+    def __init__(self, folder: Path, *, create: bool = True) -> None:
+        super().__init__(folder, create=create)
+        self._clocks: dict[str, float] = {}
+
+    def add_run(
+        self,
+        prefix: str,
+        identity: str,
+        config: Mapping[str, Any],
+        versions: Mapping[str, str],
+        prompts: PromptSet | None = None,
+        start: Setting | None = None,
+    ) -> str:
+        """Begin a run.
+
+        Args:
+            prefix: Of its name, which is `prefix-N` with the next free N.
+            identity: Fingerprint of all that it is.
+            config: The configuration as it was validated.
+            versions: Package name to version.
+            prompts: What it is done on, kept so that it can go on without their files.
+            start: Where the search begins, if a file says so; kept likewise.
+
+        Returns:
+            Its name.
+        """
+        with self._transaction():
+            return self._insert_run(prefix, identity, config, versions, prompts, start)
+
+    def _insert_run(
+        self,
+        prefix: str,
+        identity: str,
+        config: Mapping[str, Any],
+        versions: Mapping[str, str],
+        prompts: PromptSet | None,
+        start: Setting | None,
+    ) -> str:
+        row = {"id": self._free_name(prefix), "created": now(), "identity": identity, "seconds": 0.0}
+        row |= {"config": dump(config), "versions": dump(versions)}
+        row |= {"start": None if start is None else dump(start), "prompts": prompts and prompts.fingerprint}
+        if prompts:
+            kept = {pool: dump(getattr(prompts, pool)) for pool in POOLS}
+            kept |= {"id": prompts.fingerprint, "metadata": dump(prompts.metadata)}
+            self.records.insert("prompts", kept, ignore=True)
+        self.records.insert("runs", row)
+        return str(row["id"])
+
+    def _free_name(self, prefix: str) -> str:
+        """A name that no run, comparison or folder has yet."""
+        known = [row["id"] for table in ("runs", "comparisons") for row in self.records.whole(table)]
+        return free_name(prefix, [*known, *(path.name for path in self.folder.iterdir())])
+
+    def run(self, run_id: str) -> RunRow:
+        """Look a run up.
+
+        Raises:
+            StoreError: If there is none of this name.
+        """
+        row = self.records.one("runs", id=run_id)
+        if row is None:
+            known = [row["id"] for row in self.records.whole("runs")]
+            hint = self.unknown_folders() if not known else ""
+            raise StoreError(f"no run {run_id!r} in {self.folder}; {hint or near_misses(run_id, known)}")
+        return self._row(row)
+
+    def runs(self) -> list[RunRow]:
+        """Every run, oldest first."""
+        return [self._row(row) for row in sorted(self.records.whole("runs"), key=lambda row: row["created"])]
+
+    def _row(self, row: Row) -> RunRow:
+        with decoding(self.path, f"runs {row['id']!r}"):
+            return RunRow(
+                id=row["id"],
+                created=row["created"],
+                identity=row["identity"],
+                config=json.loads(row["config"]),
+                versions=json.loads(row["versions"]),
+                continued=json.loads(row["continued"] or "[]"),
+                start=json.loads(row["start"]) if row["start"] else None,
+                seconds=row["seconds"],
+                stop_reason=row["stop_reason"],
+                outcome=json.loads(row["outcome"]) if row["outcome"] else None,
+                unreported=bool(row["unreported"]),
+                error=row["error"],
+                locked=self._locked(row["id"]),
+            )
+
+    def prompts(self, run_id: str) -> PromptSet | None:
+        """The prompts that a run was begun with; None for one of the days before they were kept."""
+        run = self.records.named("that is asked for", "runs", id=run_id)
+        if run["prompts"] is None:
+            return None
+        row = self.records.named(f"runs {run_id!r}", "prompts", id=run["prompts"])
+        with decoding(self.path, f"prompts {row['id']!r}"):
+            train, validation, test = (tuple(json.loads(row[pool])) for pool in POOLS)
+            return PromptSet(train, validation, test, metadata=json.loads(row["metadata"]))
+
+    def update_run(self, run_id: str, **columns: Any) -> None:
+        """Set columns of a run; mappings and lists are kept as JSON. The time spent on it is set too.
+
+        Raises:
+            StoreError: If there is no such run, or it cannot be written.
+        """
+        with self._transaction():
+            self._update_run(run_id, **columns)
+
+    def _update_run(self, run_id: str, **columns: Any) -> None:
+        row = self.records.named("that is asked for", "runs", id=run_id)
+        values = {key: dump(value) if isinstance(value, (Mapping, list)) else value for key, value in columns.items()}
+        if run_id in self._clocks:
+            begun, self._clocks[run_id] = self._clocks[run_id], time.perf_counter()
+            values.setdefault("seconds", row["seconds"] + self._clocks[run_id] - begun)
+        self.records.update("runs", row, **values)
+
+    def note_versions(self, run_id: str, versions: Mapping[str, str]) -> None:
+        """Keep the library versions that a run goes on with, where they are not those it had until now."""
+        row = self.run(run_id)
+        if dict(versions) != [row.versions, *row.continued][-1]:
+            self.update_run(run_id, continued=[*row.continued, dict(versions)])
+
+    def run_folder(self, run_id: str) -> Path:
+        """The folder of a run's files, made if absent."""
+        folder = self.folder / run_id
+        with sentences(f"cannot write {folder}"):
+            if not folder.is_dir():
+                self.refuse_read_only()
+                folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def unknown_folders(self) -> str:
+        """A sentence on results in the folder that this database knows nothing of, or an empty one."""
+        known = {row["id"] for table in ("runs", "comparisons") for row in self.records.whole(table)}
+        with sentences(f"cannot read {self.folder}"):
+            folders = (path for path in sorted(self.folder.iterdir()) if path.name not in {*known, IMAGES})
+            found = [path.name for path in folders if any((path / name).is_file() for name in RESULTS)]
+        if not found:
+            return ""
+        others = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        return (
+            f"results of {found[0]}{others} lie in {self.folder}, of which {self.path} knows nothing: it is another "
+            f"store's, or was copied without its -wal file; `trimpot backup` copies a store whole"
+        )
+
+    @contextlib.contextmanager
+    def working_on(self, run_id: str) -> Iterator[None]:
+        """Hold a run and count the time; whatever is recorded of it says how long it has taken until then.
+
+        Raises:
+            StoreError: If another process holds it.
+        """
+        with self.lock(run_id):
+            self._clocks[run_id] = time.perf_counter()
+            try:
+                yield
+            finally:
+                del self._clocks[run_id]
+
+    @contextlib.contextmanager
+    def lock(self, run_id: str) -> Iterator[None]:
+        """Hold a run, so that no second process works on it. The system lets go if this process dies.
+
+        Raises:
+            StoreError: If another process holds it.
+        """
+        self.refuse_read_only()
+        lock = FileLock(self._lock_path(run_id))
+        with sentences(f"cannot lock run {run_id}"):
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                raise StoreError(f"another process is working on run {run_id}; wait for it or stop it") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _lock_path(self, run_id: str) -> Path:
+        return self.folder / f".{run_id}.lock"
+
+    def _locked(self, run_id: str) -> bool:
+        lock = FileLock(self._lock_path(run_id))
+        try:
+            if not self._lock_path(run_id).exists():
+                return False
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        except OSError:  # the lock may only be read, or has a name that no file can have
+            return _held(self._lock_path(run_id))
+        lock.release()
+        return False
+
+
+def _held(path: Path) -> bool:
+    """Whether another process holds a lock that may only be read here."""
+    try:
+        import fcntl
+
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError):  # nobody can be working on it; or Windows, where such folders are not told apart
+        return False
+    return False
+
+
+def dump(value: object) -> str:
+    """As JSON, with the shortest digits that read back to the same numbers.
+
+    Raises:
+        StoreError: If a number is not finite.
+    """
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except ValueError as error:
+        raise StoreError(f"cannot record a number that is not finite ({error}); nothing was written") from None
+
+
+def now() -> str:
+    """ISO time, UTC."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds")

@@ -1,0 +1,197 @@
+"""Damaged stores: whatever has happened to a file, it is read right or refused in a sentence, never read otherwise."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from closed_form import SMALL, Notes, hill_plugin, hill_run, prompt_set
+from damage import flip, mutate, put, told
+from PIL import Image
+from trimpot import session
+from trimpot.engine.config import load_config
+from trimpot.engine.errors import StoreError, TrimpotError
+from trimpot.engine.loop import calibrate
+from trimpot.engine.plugins import Plugins
+from trimpot.storage import Comparisons, SqliteStore
+from trimpot.storage.database import FILE_NAME
+from trimpot.storage.records import KEYS
+
+SMALLER = {"generations": 1, "optimizer": {"name": "cma-es", "population_size": 3}, "bucket_size": 2}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with rows in every table: a finished run, one begun, images, a later reward, a comparison."""
+    folder = tmp_path_factory.mktemp("whole")
+    with SqliteStore(folder) as store:
+        comparisons = Comparisons(store)
+        run = hill_run(SMALLER)
+        start = dict.fromkeys(run.adapter.space.names, 1.0)
+        name = store.add_run("hill", "identity", {"generations": 1}, {"numpy": "2.0"}, prompt_set(), start)
+        with store.working_on(name):
+            outcome = calibrate(run, store, Notes())
+            store.update_run(name, outcome=asdict(outcome), stop_reason="done", unreported=1)
+        comparison = comparisons.add("night", "fingerprint", {"contenders": ["a", "b"]})
+        comparisons.join(comparison, "a", 0, name)
+        other = comparisons.begin(comparison, "b", 0, "hill", "identity", {}, {}, prompt_set())
+        with pytest.raises(KeyboardInterrupt):
+            calibrate(hill_run({**SMALLER, "seed": 1}, run_id=other), store, Notes(3))
+        [(_, key)] = [(place, store.records.read("candidates", stage="reference")[0]["evaluation"]) for place in "r"]
+        store.keep_outputs(key, [Image.new("RGB", (8, 8), (n, 0, 0)) for n in range(2)])
+        store.record_rescore(key, "redness", "f00d", [0.25, 0.5])
+        for table in KEYS:
+            assert store.records.read(table), f"{table} is empty, so it is not tested"
+    return folder
+
+
+def _outcomes(whole: Path, tmp_path: Path, trials: int, seed: int, damage=flip) -> Counter[str]:  # type: ignore[no-untyped-def]
+    content, expected = (whole / FILE_NAME).read_bytes(), told(whole)
+    assert isinstance(expected, dict)
+    generator, counts = random.Random(seed), Counter[str]()
+    for trial in range(trials):
+        put(tmp_path, damage(content, generator))
+        found = told(tmp_path)
+        refused = isinstance(found, StoreError)
+        assert refused or found == expected, f"trial {trial} of seed {seed} reads another result in silence"
+        counts["refused" if refused else "the same"] += 1
+    return counts
+
+
+def test_a_byte_flipped_anywhere_is_refused_or_harmless(whole: Path, tmp_path: Path) -> None:
+    counts = _outcomes(whole, tmp_path, 200, seed=0)
+    assert counts["refused"] > 100, counts
+
+
+@pytest.mark.slow
+def test_ten_thousand_bytes_flipped_anywhere_are_refused_or_harmless(whole: Path, tmp_path: Path) -> None:
+    _outcomes(whole, tmp_path, 10_000, seed=1)
+
+
+def test_a_damaged_log_leaves_an_earlier_state_or_is_refused(whole: Path, tmp_path: Path) -> None:
+    """A log is read up to the first record that is not whole: as if the process had been killed then."""
+    shutil.copytree(whole, tmp_path / "logged")
+    states = []
+    with SqliteStore(tmp_path / "logged") as store:
+        store._db.conn.execute("PRAGMA wal_autocheckpoint=0")
+        for number in range(4):
+            store.update_run("hill-2", stop_reason=f"after {number}", seconds=float(number))
+            states.append(told(tmp_path / "logged"))
+        content, log = ((tmp_path / "logged" / f"{FILE_NAME}{ending}").read_bytes() for ending in ("", "-wal"))
+    states.append(told(whole))
+    generator = random.Random(3)
+    for _ in range(100):
+        put(tmp_path, content)
+        (tmp_path / f"{FILE_NAME}-wal").write_bytes(flip(log, generator))
+        found = told(tmp_path)
+        assert isinstance(found, StoreError) or found in states
+
+
+def test_a_flipped_store_resumes_to_the_same_digest_or_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = Plugins()
+    known.add(hill_plugin(), name="hill-plugin", origin="tests")
+    monkeypatch.setattr(session, "plugins", lambda: known)
+    config = load_config({**SMALL, **SMALLER})
+    session.start(config, tmp_path / "undisturbed")
+    with pytest.raises(KeyboardInterrupt):
+        session.start(config, tmp_path / "stopped", (Notes(5),))
+    expected = _shown(tmp_path / "undisturbed")
+    content = (tmp_path / "stopped" / FILE_NAME).read_bytes()
+    generator, counts = random.Random(4), Counter[str]()
+    for trial in range(60):
+        shutil.rmtree(tmp_path / "flipped", ignore_errors=True)
+        (tmp_path / "flipped").mkdir()
+        put(tmp_path / "flipped", flip(content, generator))
+        try:
+            session.resume("hill-1", tmp_path / "flipped")
+            assert _shown(tmp_path / "flipped") == expected, f"trial {trial}"
+            counts["the same"] += 1
+        except TrimpotError as error:
+            assert "\n" not in str(error)
+            counts["refused"] += 1
+    assert min(counts.values()) > 5, counts
+
+
+def _shown(folder: Path) -> dict[str, Any]:
+    with SqliteStore(folder, create=False) as store:
+        found = session.summary(store, store.run("hill-1"))
+        changing = ("created", "seconds", "engine_share", "calibration", "report")
+        return {key: value for key, value in found.items() if key not in changing}
+
+
+def test_the_sentence_names_the_record(whole: Path, tmp_path: Path) -> None:
+    for table, key in (("runs", "'hill-1'"), ("evaluations", "'"), ("candidates", "'hill-1' 'baseline' 0 0")):
+        put(tmp_path, (whole / FILE_NAME).read_bytes())
+        with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection, connection:
+            column = {"runs": "identity", "evaluations": "scores", "candidates": "fresh"}[table]
+            connection.execute(f"UPDATE {table} SET {column} = '0'")
+        found = told(tmp_path)
+        assert isinstance(found, StoreError)
+        assert f"the record {table} {key}" in str(found)
+        assert "restore the file from a backup" in str(found)
+
+
+@pytest.mark.parametrize("table", KEYS)
+def test_a_row_that_vanishes_is_missed(table: str, whole: Path, tmp_path: Path) -> None:
+    put(tmp_path, (whole / FILE_NAME).read_bytes())
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection, connection:
+        connection.execute(f"DELETE FROM {table} WHERE rowid = (SELECT max(rowid) FROM {table})")
+    assert isinstance(told(tmp_path), StoreError)
+
+
+def test_a_row_that_appears_is_noticed(whole: Path, tmp_path: Path) -> None:
+    put(tmp_path, (whole / FILE_NAME).read_bytes())
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection, connection:
+        connection.execute("UPDATE candidates SET run = 'hill-2', generation = 7 WHERE run = 'hill-1' AND stage='test'")
+    assert isinstance(told(tmp_path), StoreError)
+
+
+def test_an_index_that_leads_to_another_record_is_noticed(whole: Path, tmp_path: Path) -> None:
+    content = (whole / FILE_NAME).read_bytes()
+    put(tmp_path, content)
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection, connection:
+        for old, new in ((1, 3), (2, 1), (3, 2)):  # the two rows change places, and the index with them
+            connection.execute("UPDATE runs SET rowid = ? WHERE rowid = ?", [new, old])
+        [page] = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_runs_1'")
+        [size] = connection.execute("PRAGMA page_size").fetchone()
+    changed = (tmp_path / FILE_NAME).read_bytes()
+    start = (page[0] - 1) * size
+    put(tmp_path, changed[:start] + content[start : start + size] + changed[start + size :])  # the index of before
+    with SqliteStore(tmp_path, create=False) as store:
+        with pytest.raises(StoreError, match=r"the record runs 'hill-1' of .* is damaged"):
+            store.run("hill-1")
+        with pytest.raises(StoreError, match="is damaged"):  # before anything is written
+            store.update_run("hill-1", error=None)
+
+
+def test_a_kept_image_that_is_not_what_its_name_says_is_refused(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "store")
+    with SqliteStore(tmp_path / "store") as store:
+        [key] = {row["evaluation"] for row in store.records.read("outputs")}
+        assert [image.getpixel((0, 0)) for image in store.outputs(key)] == [(0, 0, 0), (1, 0, 0)]
+        [first, second] = sorted((tmp_path / "store" / "images").glob("*/*.png"))
+        shutil.copy(first, second)  # a whole image, but another
+        with pytest.raises(StoreError, match="is gone or damaged"):
+            store.outputs(key)
+
+
+def test_a_vacuumed_store_is_read_as_before(whole: Path, tmp_path: Path) -> None:
+    """What people do to databases that are sound."""
+    put(tmp_path, (whole / FILE_NAME).read_bytes())
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
+        connection.execute("VACUUM")
+        connection.execute("REINDEX")
+    assert told(tmp_path) == told(whole)
+
+
+def test_worse_damage_is_refused_or_harmless(whole: Path, tmp_path: Path) -> None:
+    _outcomes(whole, tmp_path, 100, seed=2, damage=mutate)
