@@ -10,22 +10,40 @@ from pathlib import Path
 from typing import Any
 
 from .alarm import Watch
+from .bucket import PromptSet
 from .config import Config
 from .errors import ConfigError, ModelError, near_misses
 from .knobs import KnobSpace, Setting, Vector
 from .ladder import rungs_of
+from .plain import number
 from .plan import check_budget
 from .plugins import Plugins
 from .run import Run
 from .seams import Adapter, Objective, Optimizer
 from .search import group_size
 
-NUMERIC_PACKAGES = ("trimpot", "torch", "diffusers", "transformers", "numpy", "cma", "nevergrad")
+NUMERIC_PACKAGES = (
+    "trimpot",
+    *("torch", "torchvision", "triton", "xformers", "flash-attn"),  # arithmetic, and how images are resized for rewards
+    *("bitsandbytes", "gguf", "torchao"),  # arithmetic of quantized weights
+    *("diffusers", "transformers", "peft"),  # models, pipelines and how LoRAs are applied
+    *("tokenizers", "sentencepiece", "ftfy", "beautifulsoup4"),  # how a prompt becomes numbers
+    *("onnxruntime", "rapidocr", "rapidfuzz", "opencv-python", "opencv-python-headless"),  # what reads text in images
+    *("numpy", "scipy", "pillow", "moocore"),  # scores, combinations of them, and intervals
+    *("cma", "nevergrad"),  # what is asked for
+)  # not those that only move bytes: safetensors, accelerate, huggingface-hub
 STATISTICS = ("edge-density", "entropy", "saturation", "dark-share", "bright-share")  # of images, always watched
 
 
 def assemble(
-    run_id: str, config: Config, plugins: Plugins, *, outline: bool = False, sharing: Run | None = None
+    run_id: str,
+    config: Config,
+    plugins: Plugins,
+    *,
+    outline: bool = False,
+    sharing: Run | None = None,
+    prompts: PromptSet | None = None,
+    start: Setting | None = None,
 ) -> Run:
     """Make the parts that a configuration names.
 
@@ -37,6 +55,8 @@ def assemble(
             to plan a run, not to do it.
         sharing: A run whose backbone, rewards and prompts are used instead of made again; they must be those that
             `config` names.
+        prompts: Those that the run was begun with, where they were recorded; no file is read then.
+        start: The setting that its search began from, likewise.
 
     Raises:
         PluginError: If a plugin is unknown.
@@ -44,7 +64,10 @@ def assemble(
         ModelError: If the backbone cannot be loaded.
     """
     assert sharing is None or _names_of(sharing.config) == _names_of(config), "only the same parts can be shared"
-    prompts = sharing.prompts if sharing else plugins.make("prompts", config.prompts.name, config.prompts.options)
+    if sharing:
+        prompts = sharing.prompts
+    elif prompts is None:
+        prompts = plugins.make("prompts", config.prompts.name, config.prompts.options)
     objectives = (
         dict(sharing.objectives)
         if sharing
@@ -87,7 +110,11 @@ def assemble(
         return made
 
     rungs = rungs_of(adapter, config.ladder, config.generations)
-    start = None if config.start is None else _start(config.start, adapter)
+    if config.start is not None:
+        start = _inside(f"start: {config.start}", start or _start(config.start, adapter), adapter.space)
+    for label, setting in adapter.neutrals().items():
+        _inside(f"the adapter's neutral setting {label!r}", setting, adapter.space)
+    assert prompts is not None, "sharing, recorded or made"
     run = Run(run_id, config, adapter, objectives, combination, prompts, versions(), optimizer, rungs, start, watched)
     _try(run)
     return replace(run, origins=_origins(run, plugins, sharing))
@@ -174,6 +201,20 @@ def _start(source: str, adapter: Adapter) -> Setting:
         f"start: {path} is a calibration of {calibration.backbone.get('id', 'another backbone')} with other knobs "
         f"(such as {differ[0]!r}); start from one of this adapter's knobs, or of a coarser granularity of them"
     )
+
+
+def _inside(name: str, setting: Setting, space: KnobSpace) -> Setting:
+    """A setting from which a search may begin.
+
+    Optimizers do not agree on what to make of another: some move it to the bounds, some evaluate it where it is.
+
+    Raises:
+        ConfigError: If a knob's value is no finite number or lies outside its bounds.
+    """
+    for knob in space:
+        value = setting.get(knob.name, knob.default)
+        number(value, f"{name}: the value of knob {knob.name!r}", low=knob.low, high=knob.high)
+    return setting
 
 
 def _lifted(setting: Setting, granularity: str, adapter: Adapter) -> dict[str, Any] | None:

@@ -22,6 +22,10 @@ class TrimpotError(Exception):
     """Base of everything trimpot raises on purpose."""
 
 
+class Notice(UserWarning):
+    """Something that a user should know and that stops nothing."""
+
+
 class ConfigError(TrimpotError):
     """A configuration that cannot be run as written."""
 
