@@ -54,16 +54,23 @@ def compare(
     from ..storage import SqliteStore
 
     given = {"overrides": overrides, "contender": contender, "images": images, "name": name}
-    design = _design(source, store, seeds, given)
+    known = {} if contender else _known(store)
+    design = known[source]() if source in known else _design(source, seeds, given)
+    named = source if source in known else None
     console = Console(stderr=as_json, highlight=False)
     if look:
-        comparison, failed = _existing(design, store), False
+        comparison, failed = named or _existing(design, store), False
     else:
         progress = ComparisonProgress(console)
         try:
             with progress:
                 worked = work_on(
-                    design, store, progress, illustrated=reports, command=_command(source, seeds, given, store)
+                    design,
+                    store,
+                    progress,
+                    illustrated=reports,
+                    command=_command(source, seeds, given, store),
+                    name=named,
                 )
         except KeyboardInterrupt:
             typer.echo(f"\ntrimpot: stopped; nothing is lost{_hint(progress.comparison, store)}", err=True)
@@ -86,16 +93,12 @@ def compare(
         raise typer.Exit(1)
 
 
-def _design(source: str, store: Path, seeds: int, given: dict[str, Any]) -> Design:
-    """What is asked: by options, by the name of a comparison in the store, or by a file."""
+def _design(source: str, seeds: int, given: dict[str, Any]) -> Design:
+    """What is asked: by options or by a file."""
     from ..comparison.design import read_design
 
     if given["contender"]:
         return _asked(source, seeds, given)
-    known = _known(store)
-    if source in known:
-        found: Design = known[source]()
-        return found
     if stray := [f"--{key}" for key in ("images", "name") if given[key]]:
         raise ConfigError(f"{stray[0]} goes with --contender; name at least two contenders, or set it in {source}")
     if given["overrides"]:
@@ -130,7 +133,7 @@ def _known(store: Path) -> dict[str, Any]:
 
     from ..comparison.results import design_of
     from ..storage import Comparisons, SqliteStore
-    from ..storage.store import FILE_NAME
+    from ..storage.database import FILE_NAME
 
     if not (store / FILE_NAME).exists():
         return {}
@@ -140,25 +143,27 @@ def _known(store: Path) -> dict[str, Any]:
 
 
 def _existing(design: Design, store: Path) -> str:
-    from ..storage import Comparisons, SqliteStore
+    from ..comparison.running import find
+    from ..engine.plugins import plugins
+    from ..storage import SqliteStore
 
     with SqliteStore(store, create=False) as opened:
-        row = Comparisons(opened).find(design.identity)
-    if row is None:
+        name = find(opened, design, plugins())
+    if name is None:
         raise ConfigError(f"nothing of this comparison is in {store}; leave out --look to begin it")
-    return row.id
+    return name
 
 
 def _write_missing_reports(opened: SqliteStore, comparison: str) -> None:
     """Reports of runs that had finished before they were asked for; such have no pictures."""
-    from ..reports import write_report
     from ..session import Files as RunFiles
+    from ..session import report
     from ..storage import Comparisons
 
     for run in Comparisons(opened).members(comparison).values():
         files = RunFiles.of(opened.run_folder(run))
         if opened.run(run).outcome is not None and not files.report.exists():
-            write_report(opened, run, files)
+            report(opened, run)
 
 
 def _command(source: str, seeds: int, given: dict[str, Any], store: Path) -> str:

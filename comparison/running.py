@@ -6,19 +6,21 @@ once for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ..engine.assembly import assemble, versions
+from ..engine.bucket import PromptSet
 from ..engine.errors import ReplayError, StoreError, TrimpotError
+from ..engine.knobs import Setting
 from ..engine.plugins import Plugins, plugins
 from ..engine.run import Run
 from ..engine.watcher import Watcher
 from ..session import same_as_begun, work
 from ..storage import Comparisons, SqliteStore
-from ..storage.store import FILE_NAME
+from ..storage.database import FILE_NAME
 from .design import Design, check, said_by, slug
 
 
@@ -53,46 +55,86 @@ class Worked:
 
 
 def compare(
-    design: Design, folder: Path, watch: ComparisonWatcher, *, illustrated: bool = False, command: str = ""
+    design: Design,
+    folder: Path,
+    watch: ComparisonWatcher,
+    *,
+    illustrated: bool = False,
+    command: str = "",
+    name: str | None = None,
 ) -> Worked:
     """Begin a comparison or go on with it, to the end.
 
     A run that fails is reported and the others go on; it is tried again the next time.
 
     Args:
-        design: What is compared. If the store has a comparison of the same, that goes on.
+        design: What is compared. If the store has a comparison of the same on the same prompts, that goes on.
         folder: Where the store lies.
         watch: Told of everything.
         illustrated: Whether every run gets a report and pictures of its own.
         command: What was typed, to be kept.
+        name: Of the comparison in the store that goes on, whatever its prompt files say by now.
 
     Raises:
         TrimpotError: If it cannot be begun as designed, and nothing is left behind; or if the store fails.
     """
-    known = plugins()
+    known, begun = plugins(), _Begun(None, {})
     check(design, known)
     if (folder / FILE_NAME).exists():
         with SqliteStore(folder, create=False) as store:
-            found = Comparisons(store).find(design.identity)
-            if found and not _unfinished(store, found.id, design):
-                return Worked(found.id)
-    firsts = _assembled(design, known)
+            name = name or find(store, design, known)
+            if name and not _unfinished(store, name, design):
+                return Worked(name)
+            begun = _begun(store, name) if name else begun
+    firsts = _assembled(design, known, begun)
     with SqliteStore(folder) as store:
         comparisons = Comparisons(store)
-        found = comparisons.find(design.identity)
         config = {**design.asked, "command": command}
-        name = found.id if found else comparisons.add(design.name, design.identity, config)
+        name = name or comparisons.add(design.name, design.identity, config)
         with store.lock(name):
             watch.comparison_started(name, design, firsts)
-            return _all(_Members(design, name, store, known, firsts[0], illustrated), watch)
+            starts = dict(zip(design.contenders, (run.start for run in firsts), strict=True))
+            return _all(_Members(design, name, store, known, firsts[0], starts, illustrated), watch)
 
 
-def _assembled(design: Design, known: Plugins) -> list[Run]:
+class _Begun(NamedTuple):
+    """What the runs of a comparison were begun with: their prompts, and by contender where the search began."""
+
+    prompts: PromptSet | None
+    starts: Mapping[str, Setting | None]
+
+
+def _begun(store: SqliteStore, name: str) -> _Begun:
+    members = Comparisons(store).members(name)
+    rows = {label: store.run(run) for (label, _), run in members.items()}
+    prompts = next((store.prompts(row.id) for row in rows.values()), None)
+    return _Begun(prompts, {label: row.start for label, row in rows.items()})
+
+
+def find(store: SqliteStore, design: Design, known: Plugins) -> str | None:
+    """The latest comparison in the store of the same design, on the prompts that its files say now.
+
+    Files that are gone are not held against it; it was begun with what they said.
+    """
+    part = next(iter(design.contenders.values())).prompts
+    try:
+        prompts: PromptSet | None = known.make("prompts", part.name, part.options)
+    except TrimpotError:
+        prompts = None
+    for row in Comparisons(store).of(design.identity):
+        recorded = _begun(store, row.id).prompts
+        if prompts is None or recorded is None or recorded.fingerprint == prompts.fingerprint:
+            return row.id
+    return None
+
+
+def _assembled(design: Design, known: Plugins, begun: _Begun) -> list[Run]:
     """A run of every contender, sharing what can be shared; so that nothing begins that cannot be done."""
     runs: list[Run] = []
     for label, config in design.contenders.items():
+        sharing, start = runs[0] if runs else None, begun.starts.get(label)
         with said_by(label):
-            run = assemble("", config, known, sharing=runs[0] if runs else None)
+            run = assemble("", config, known, sharing=sharing, prompts=begun.prompts, start=start)
         runs.append(run)
     return runs
 
@@ -111,13 +153,14 @@ class _Members:
     store: SqliteStore
     known: Plugins
     sharing: Run
+    starts: Mapping[str, Setting | None]
     illustrated: bool
 
     def work_on(self, contender: str, seed: int, watcher: Watcher) -> None:
         """Do one run, unless it is done."""
         comparisons = Comparisons(self.store)
         config = self.design.config(contender, seed)
-        run = assemble("", config, self.known, sharing=self.sharing)
+        run = assemble("", config, self.known, sharing=self.sharing, start=self.starts[contender])
         run_id = comparisons.members(self.name).get((contender, seed))
         if run_id is None:
             run_id = comparisons.finished_run(run.identity, run.versions)
@@ -126,7 +169,9 @@ class _Members:
         if run_id is None:
             prefix = f"{self.name}.{slug(contender)}"
             dumped = config.model_dump(mode="json")
-            run_id = comparisons.begin(self.name, contender, seed, prefix, run.identity, dumped, versions())
+            run_id = comparisons.begin(
+                self.name, contender, seed, prefix, run.identity, dumped, versions(), run.prompts, run.start
+            )
         row = self.store.run(run_id)
         if row.outcome is not None:
             return

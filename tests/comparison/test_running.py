@@ -222,3 +222,42 @@ def test_the_shared_configuration_is_as_the_run_s_own_would_be(installed: Instal
     same = ("adapter", "objectives", "prompts", "combine", "bucket_size", "test", "group_size", "ladder")
     assert all(getattr(compared, key) == getattr(shared, key) for key in same)
     assert (compared.seed, compared.budget.images, compared.optimizer.name) == (2, 60, "random")
+
+
+def test_a_comparison_goes_on_without_its_prompt_files(installed: Installed, tmp_path: Path) -> None:
+    files = {part: tmp_path / f"{part}.txt" for part in ("train", "validation", "test")}
+    for part, path in files.items():
+        path.write_text("".join(f"{part} view {n}\n" for n in range(20)))
+    shared = {**SHARED, "prompts": {"name": "files", **{part: str(path) for part, path in files.items()}}}
+    design, folder = small(config=shared), tmp_path / "runs"
+    with pytest.raises(KeyboardInterrupt):
+        compare(design, folder, Told(patience=30))
+    for path in files.values():
+        path.unlink()
+    worked = compare(design, folder, Told())
+    assert not worked.failures
+    with SqliteStore(folder) as store:
+        assert {row.status for row in store.runs()} == {"finished"}
+        assert len({store.prompts(row.id) for row in store.runs()}) == 1
+
+
+def test_other_prompts_are_another_comparison_unless_it_is_asked_for_by_name(
+    installed: Installed, tmp_path: Path
+) -> None:
+    files = {part: tmp_path / f"{part}.txt" for part in ("train", "validation", "test")}
+    for part, path in files.items():
+        path.write_text("".join(f"{part} view {n}\n" for n in range(20)))
+    shared = {**SHARED, "prompts": {"name": "files", **{part: str(path) for part, path in files.items()}}}
+    design, folder = small(config=shared), tmp_path / "runs"
+    with pytest.raises(KeyboardInterrupt):
+        compare(design, folder, Told(patience=30))
+    files["train"].write_text("".join(f"another view {n}\n" for n in range(20)))
+    assert compare(design, folder, Told()).comparison == "compare-hill-2"
+    assert not compare(design, folder, Told(), name="compare-hill-1").failures
+    with SqliteStore(folder) as store:
+        for name, said in (("compare-hill-1", "train view 0"), ("compare-hill-2", "another view 0")):
+            for run in Comparisons(store).members(name).values():
+                assert store.run(run).outcome is not None
+                prompts = store.prompts(run)
+                assert prompts is not None
+                assert prompts.train[0] == said
