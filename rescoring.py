@@ -20,6 +20,7 @@ from .engine.plugins import plugins
 from .engine.scoring import score_outputs
 from .reports.facts import gather
 from .reports.watched import Moved, moved, neutral_place, places_of
+from .session import prompts_of
 from .storage import SqliteStore
 
 Progress = Callable[[int, int], None]
@@ -106,10 +107,13 @@ def rescore(
     """
     reward = plugins().make("objectives", objective, options)
     label = name_of(objective, options)
-    made = plugins().made_of("objectives", objective, reward, options)
-    fingerprint = digest([objective, described("objective", objective, reward, made)])
     with SqliteStore(folder, create=False) as store:
+        store.refuse_read_only()
         row = store.run(run_id)
+        prompts = prompts_of(row, store, plugins())
+        reward.prepare(prompts.metadata if prompts else {})
+        made = plugins().made_of("objectives", objective, reward, options)
+        fingerprint = digest([objective, described("objective", objective, reward, made)])
         places, kept = places_of(store, row), dict(store.kept(row.id))
         neutral = neutral_place(places)
         judged = [place for place in places if place.stage == "validation"]

@@ -6,7 +6,9 @@ finished = start(load_config("shapes"), Path("trimpot-runs"))
 
 from __future__ import annotations
 
-import time
+import contextlib
+import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,9 +16,10 @@ from typing import Any
 
 from .engine.alarm import Alarm
 from .engine.assembly import assemble
+from .engine.bucket import PromptSet
 from .engine.calibration import calibration_of
 from .engine.config import Config, load_config
-from .engine.errors import StoreError, TrimpotError
+from .engine.errors import Notice, StoreError, TrimpotError
 from .engine.evaluation import Evaluation, Place
 from .engine.loop import calibrate
 from .engine.plugins import Plugins, plugins
@@ -65,7 +68,8 @@ def start(config: Config, folder: Path = DEFAULT_FOLDER, watchers: tuple[Watcher
     run = assemble("", config, known)
     with SqliteStore(folder) as store:
         prefix = config.name or config.adapter.name
-        run_id = store.add_run(prefix, run.identity, config.model_dump(mode="json"), run.versions)
+        dumped = config.model_dump(mode="json")
+        run_id = store.add_run(prefix, run.identity, dumped, run.versions, run.prompts, run.start)
         work(replace(run, id=run_id), store, known, watchers)
     return run_id
 
@@ -77,13 +81,17 @@ def resume(
     overrides: Sequence[str] = (),
     allow_drift: bool = False,
 ) -> str:
-    """Go on with a run where it stopped.
+    """Go on with a run where it stopped; with one that lacks only its report, write that.
+
+    The prompts, and the setting that the search began from, are those that were recorded as the run began; their
+    files need not be there any more.
 
     Args:
         run_id: Its name, or None for the latest that has not finished.
         folder: Where the store lies.
         watchers: Told of everything recorded, beside the plugins.
-        overrides: Keys that have changed and change no number, such as the address of a served reward.
+        overrides: Keys that have changed and change no number, such as the address of a served reward, or where
+            the model lies now.
         allow_drift: Whether to go on although the backbone, rewards or prompts are not those it was begun with,
             such as a reward that was mended: what was recorded stays as it is, and what follows is made anew.
 
@@ -98,29 +106,78 @@ def resume(
     with SqliteStore(folder, create=False) as store:
         row = store.run(run_id) if run_id else _latest_unfinished(store)
         if row.outcome is not None:
-            _complete(store, row)
+            if row.unreported or not os.path.exists(Files.of(store.folder / row.id).report):
+                with store.lock(row.id):
+                    report(store, row.id)
             return row.id
-        run = assemble(row.id, load_config(row.config, overrides), known)
+        store.refuse_read_only()
+        run = again(row, store, known, overrides)
         if not allow_drift:
             same_as_begun(row, run)
         work(run, store, known, watchers)
         return row.id
 
 
-def _complete(store: SqliteStore, row: RunRow) -> None:
-    """Write the report of a run that was killed between its result and its report."""
+def again(row: RunRow, store: SqliteStore, known: Plugins, overrides: Sequence[str] = ()) -> Run:
+    """Assemble a run that was begun before, on what was recorded as it began.
+
+    Where prompt files say something else by now, a warning says that they are not used.
+
+    Args:
+        row: The run.
+        store: Where it is kept.
+        known: Where parts are found by name.
+        overrides: Keys that have changed; where they change the prompts or the start, those are made anew.
+    """
+    config, begun = load_config(row.config, overrides), load_config(row.config)
+    prompts = store.prompts(row.id) if config.prompts == begun.prompts else None
+    start = row.start if config.start == begun.start else None
+    now = _prompts_now(row, known) if prompts else None
+    if prompts and now and now.fingerprint != prompts.fingerprint:
+        warnings.warn(
+            f"the prompts of run {row.id} have changed since it was begun; it goes on with those recorded",
+            Notice,
+            stacklevel=3,
+        )
+    return assemble(row.id, config, known, prompts=prompts, start=start)
+
+
+def prompts_of(row: RunRow, store: SqliteStore, known: Plugins) -> PromptSet | None:
+    """The prompts of a run: those recorded, or what its files say where none were; None where those are gone."""
+    return store.prompts(row.id) or _prompts_now(row, known)
+
+
+def _prompts_now(row: RunRow, known: Plugins) -> PromptSet | None:
+    """The prompts that a run would be begun with today, or None where its files are gone or spoilt."""
+    try:
+        prompts = load_config(row.config).prompts
+        made: PromptSet = known.make("prompts", prompts.name, prompts.options)
+    except TrimpotError:
+        return None
+    return made
+
+
+def report(store: SqliteStore, run_id: str) -> Files:
+    """Write a run's report, and note that it is written.
+
+    Raises:
+        StoreError: If there is no such run, or the note cannot be written.
+        CalibrationError: If the report cannot be written; a finished run is then `unreported`.
+    """
     from .reports import write_report
 
-    files = Files.of(store.run_folder(row.id))
-    if not files.report.exists():
-        with store.lock(row.id):
-            write_report(store, row.id, files)
+    files = Files.of(store.run_folder(run_id))
+    write_report(store, run_id, files)
+    if store.run(run_id).unreported:
+        store.update_run(run_id, unreported=None, error=None)
+    return files
 
 
 def _latest_unfinished(store: SqliteStore) -> RunRow:
-    rows = [row for row in store.runs() if row.status in ("interrupted", "failed")]
+    rows = [row for row in store.runs() if row.status in ("interrupted", "failed", "unreported")]
     if not rows:
-        raise StoreError(f"every run in {store.folder} has finished; `trimpot runs` lists them")
+        hint = store.unknown_folders() or "`trimpot runs` lists them"
+        raise StoreError(f"every run in {store.folder} has finished; {hint}")
     return rows[-1]
 
 
@@ -161,15 +218,13 @@ def work(
     Raises:
         TrimpotError: If it stops; what was recorded can be resumed.
     """
-    from .reports import write_images, write_report
+    from .reports import write_images
 
-    begun = time.perf_counter()
     files = Files.of(store.run_folder(run.id))
-    spent = store.run(run.id).seconds
-    with store.lock(run.id):
-        error: str | None = "interrupted"
+    with store.working_on(run.id):
+        store.update_run(run.id, error=None)
+        store.note_versions(run.id, run.versions)
         try:
-            store.update_run(run.id, error=None)
             watch = Announcer(known, watchers)
             watch.run_started(run, sum(evaluation.work for _, evaluation in store.evaluations(run.id)))
             outcome = calibrate(run, store, watch)
@@ -177,19 +232,26 @@ def work(
                 write_images(run.adapter, outcome, run.test_bucket, files.images)
             totals = store.totals(run.id)
             calibration_of(run, outcome, totals).save(files.calibration)
-            store.update_run(run.id, outcome={**asdict(outcome), "tags": tags_of(run)}, stop_reason=outcome.stop_reason)
-            error = None
-        except KeyboardInterrupt:
-            error = None
+            found = {**asdict(outcome), "tags": tags_of(run)}
+            store.update_run(
+                run.id, outcome=found, stop_reason=outcome.stop_reason, unreported=1 if illustrated else None
+            )
+            if illustrated:
+                report(store, run.id)
+        except Exception as problem:
+            said = str(problem) if isinstance(problem, TrimpotError) else f"{type(problem).__name__}: {problem}"
+            _note(store, run.id, " ".join(said.split()))
             raise
-        except TrimpotError as problem:
-            error = str(problem)
+        except BaseException:  # Ctrl-C, or another wish to end: not a failure
+            _note(store, run.id, None)
             raise
-        finally:
-            seconds = spent + time.perf_counter() - begun
-            store.update_run(run.id, error=error, seconds=seconds)
-        if illustrated:
-            write_report(store, run.id, files)
+    store.settle()
+
+
+def _note(store: SqliteStore, run_id: str, error: str | None) -> None:
+    """Record why a run stopped, and how long it took; if that cannot be, the reason itself is more important."""
+    with contextlib.suppress(StoreError):
+        store.update_run(run_id, error=error)
 
 
 def tags_of(run: Run) -> dict[str, dict[str, str]]:
@@ -220,16 +282,20 @@ def summary(store: SqliteStore, row: RunRow) -> dict[str, Any]:
         "stop_reason": row.stop_reason,
         "error": row.error,
         "alarms": [{**asdict(alarm), "text": str(alarm)} for alarm in alarms_of(store, row)],
-        "calibration": str(files.calibration) if files.calibration.exists() else None,
-        "report": str(files.report) if files.report.exists() else None,
+        "calibration": str(files.calibration) if os.path.exists(files.calibration) else None,
+        "report": str(files.report) if os.path.exists(files.report) else None,
         "outcome": row.outcome,
         "config": row.config,
         "versions": row.versions,
+        "continued": row.continued,
     }
 
 
 class Announcer(Watcher):
-    """Tells watchers and plugins what a run does. A plugin that fails is told no more; the run goes on."""
+    """Tells watchers and plugins what a run does.
+
+    A plugin that fails is told no more, as is a watcher that cannot write; the run goes on.
+    """
 
     def __init__(self, known: Plugins, watchers: tuple[Watcher, ...] = ()) -> None:
         self._known = known
@@ -257,5 +323,11 @@ class Announcer(Watcher):
 
     def _tell(self, event: str, **facts: Any) -> None:
         for watcher in self._watchers:
-            getattr(watcher, event)(**facts)
+            try:
+                getattr(watcher, event)(**facts)
+            except (OSError, SystemExit) as error:  # what it writes to is full or has gone; rich exits then
+                self._watchers = tuple(other for other in self._watchers if other is not watcher)
+                warnings.warn(
+                    f"{type(watcher).__name__} cannot write and is told no more: {error}", Notice, stacklevel=2
+                )
         self._known.announce(event, facts)

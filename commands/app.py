@@ -33,5 +33,7 @@ def _options(
 
 
 def print_json(value: object) -> None:
-    """Print for programs."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print for programs; a number that is not finite becomes a string, for JSON has none."""
+    from ..engine.plain import plain
+
+    typer.echo(json.dumps(plain(value, "what is printed"), indent=2, ensure_ascii=False, allow_nan=False))

@@ -24,6 +24,8 @@ def runs(store: StoreOption = FOLDER, as_json: JsonOption = False) -> None:
 
     with SqliteStore(store, create=False) as opened:
         found = [short(summary(opened, row)) for row in opened.runs()]
+        if unknown := opened.unknown_folders():
+            typer.echo(f"trimpot: {unknown}", err=True)
     if as_json:
         print_json(found)
         return
@@ -58,8 +60,13 @@ def show(
     console.print(f"[bold]{escape(found['run'])}[/]  {found['status']}, begun {found['created']}")
     console.print(f"digest {found['digest']}, {found['num_evaluations']} evaluations")
     console.print("versions " + ", ".join(f"{name} {version}" for name, version in found["versions"].items()))
+    for later in found["continued"]:
+        changed = set(later.items()) - set(found["versions"].items())
+        console.print("went on with " + ", ".join(f"{name} {version}" for name, version in sorted(changed)))
     if found["outcome"]:
         print_result(console, found)
+        if found["status"] == "unreported":
+            console.print(f"its report is not written yet: [bold]trimpot resume {escape(found['run'])}[/]")
     else:
         print_alarms(console, found)
         console.print(f"{found['num_images']:,} images in {duration(found['seconds'])} so far")
@@ -71,6 +78,7 @@ def show(
 @app.command()
 def report(
     run: Annotated[str, typer.Argument(help="The run's name.")],
+    to: Annotated[Path | None, typer.Option("--to", help="Write it to this file instead of the run's folder.")] = None,
     store: StoreOption = FOLDER,
     as_json: JsonOption = False,
 ) -> None:
@@ -78,14 +86,20 @@ def report(
 
     Example:  trimpot report shapes-1
     """
+    from dataclasses import replace
+
     from ..reports import write_report
     from ..session import Files
+    from ..session import report as write_own
     from ..storage import SqliteStore
 
     with SqliteStore(store, create=False) as opened:
         row = opened.run(run)
-        files = Files.of(opened.run_folder(row.id))
-        write_report(opened, row.id, files)
+        if to is None:
+            files = write_own(opened, row.id)
+        else:
+            files = replace(Files.of(opened.folder / row.id), report=to)
+            write_report(opened, row.id, files)
     if as_json:
         print_json({"run": row.id, "report": str(files.report)})
     else:
@@ -103,4 +117,4 @@ def summary_of(store: Path, run_id: str) -> dict[str, Any]:
 
 def short(found: dict[str, Any]) -> dict[str, Any]:
     """A run's summary without its long parts."""
-    return {key: value for key, value in found.items() if key not in ("outcome", "config", "versions")}
+    return {key: value for key, value in found.items() if key not in ("outcome", "config", "versions", "continued")}

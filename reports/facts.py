@@ -29,7 +29,7 @@ from .watched import (
 )
 
 if TYPE_CHECKING:
-    from ..storage.store import RunRow, SqliteStore
+    from ..storage import RunRow, SqliteStore
 
 MIN_DECIMALS, MAX_DECIMALS = 2, 6
 

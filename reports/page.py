@@ -26,7 +26,7 @@ from .skeleton import chart, whole_page
 from .watched_sections import rescores_section, watched_section
 
 if TYPE_CHECKING:
-    from ..storage.store import SqliteStore
+    from ..storage import SqliteStore
 
 
 class RunFiles(Protocol):

@@ -12,7 +12,7 @@ from ..engine.evaluation import COMBINED, Evaluation, Place
 from ..engine.statistics import Gain, paired_gain
 
 if TYPE_CHECKING:
-    from ..storage.store import RunRow, SqliteStore
+    from ..storage import RunRow, SqliteStore
 
 Places = Mapping[Place, Evaluation]
 Pair = tuple[Evaluation, Evaluation]

@@ -1,0 +1,35 @@
+"""Copying a store whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .app import FOLDER, JsonOption, StoreOption, app, print_json
+
+
+@app.command()
+def backup(
+    destination: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
+    images: Annotated[bool, typer.Option("--images/--no-images", help="Whether to copy the kept images too.")] = True,
+    store: StoreOption = FOLDER,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy a store whole, even while runs write to it, and look through every record of the copy.
+
+    Copying the database's file alone may leave behind what its -wal file holds.
+
+    Example:  trimpot backup /mnt/archive/trimpot-runs
+    """
+    from ..storage import SqliteStore
+    from ..storage.backup import back_up
+
+    with SqliteStore(store, create=False) as opened:
+        back_up(opened, destination, images=images)
+        num_runs = len(opened.runs())
+    if as_json:
+        print_json({"backup": str(destination), "runs": num_runs, "images": images})
+    else:
+        typer.echo(f"{num_runs} runs are copied to {destination}")
