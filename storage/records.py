@@ -103,18 +103,19 @@ class Records:
         """
         column = TALLIED[table]
         rows = self.read(table, **({column: owner} if column else {}))
-        tally = self._tally(table, owner)
-        if (len(rows), _sum(rows)) != (tally["number"], tally["sum"]):
+        number, total = self.tally(table, owner)
+        if (len(rows), _sum(rows)) != (number, total):
             what = f"{table} of {owner}" if column else table
             raise StoreError(
-                f"{self._path} has lost records: of the {what} there should be {tally['number']}, and "
+                f"{self._path} has lost records: of the {what} there should be {number}, and "
                 f"{len(rows)} are found that were not all written so; restore the file from a backup"
             )
         return rows
 
-    def number(self, table: str, owner: str = "") -> int:
-        """How many rows there should be."""
-        return int(self._tally(table, owner)["number"])
+    def tally(self, table: str, owner: str = "") -> tuple[int, str]:
+        """How many rows there should be, and the sum of their checksums."""
+        tally = self._tally(table, owner)
+        return tally["number"], tally["sum"]
 
     def insert(self, table: str, row: Mapping[str, Any], *, ignore: bool = False) -> bool:
         """Write a row; call it in a transaction.

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..engine.bucket import Bucket
 from ..engine.evaluation import POOL, STAGES, Evaluation, Place
 from ..engine.knobs import digest
 from .images import IMAGES, read_image, write_image
+from .places import Places
 from .records import Row, name_of
 from .runs import Runs, dump, now
-from .sentences import decoding, sentences
+from .sentences import damaged, decoding, sentences
 
 _ORDER = {name: number for number, name in enumerate(name for stage in STAGES for name in (stage + POOL, stage))}
 
@@ -41,6 +43,10 @@ class SqliteStore(Runs):
         StoreError: If the folder cannot be written or the file is corrupt, foreign or newer.
     """
 
+    def __init__(self, folder: Path, *, create: bool = True) -> None:
+        super().__init__(folder, create=create)
+        self._places = Places(self.records)
+
     def __enter__(self) -> SqliteStore:
         return self
 
@@ -49,7 +55,7 @@ class SqliteStore(Runs):
 
     def recorded(self, run: str, stage: str, generation: int) -> dict[int, Evaluation]:
         """Evaluations recorded at a stage and generation of a run, by position."""
-        rows = self.records.read("candidates", run=run, stage=stage, generation=generation)
+        rows = sorted(self._places.at(run, stage, generation), key=_order)
         return {each.place.position: each.evaluation for each in self._evaluated(rows)}
 
     def find(self, key: str) -> Evaluation | None:
@@ -60,11 +66,12 @@ class SqliteStore(Runs):
     def record(self, run: str, made: Sequence[tuple[Place, str, Evaluation]]) -> None:
         """Commit evaluations with their places and keys, all or none; durable when this returns."""
         with self._transaction():
-            number = self.records.number("candidates", run)
+            number, _ = self.records.tally("candidates", run)
+            rows = []
             for place, key, evaluation in made:
-                row = {"run": run, **place._asdict(), "number": number, "evaluation": key}
-                self.records.insert("candidates", {**row, "fresh": int(self._insert(key, evaluation))})
-                number += 1
+                row = {"run": run, **place._asdict(), "number": number + len(rows), "evaluation": key}
+                rows.append({**row, "fresh": int(self._insert(key, evaluation))})
+            self._places.insert(run, rows)
             if run in self._clocks:
                 self._update_run(run)
 
@@ -104,6 +111,9 @@ class SqliteStore(Runs):
             StoreError: If a file is gone or damaged.
         """
         rows = sorted(self.records.read("outputs", evaluation=key), key=lambda row: int(row["position"]))
+        evaluation = self.find(key)
+        if rows and evaluation and len(rows) != evaluation.num_images:
+            raise damaged(self.path, f"evaluations {key!r}", f"{len(rows)} of {evaluation.num_images} images are found")
         return [read_image(self.folder / IMAGES, row["file"]) for row in rows]
 
     def kept(self, run: str) -> list[tuple[Place, str]]:

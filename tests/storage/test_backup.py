@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
         calibrate(hill_run(run_id=run), store, Notes())
         (store.run_folder(run) / "calibration.json").write_text("{}")
         [row] = store.records.read("candidates", stage="reference")
-        store.keep_outputs(row["evaluation"], [Image.new("RGB", (8, 8)), Image.new("RGB", (9, 9))])
+        store.keep_outputs(row["evaluation"], [Image.new("RGB", (size, size)) for size in (7, 8, 9)])
     return folder
 
 
@@ -45,7 +45,7 @@ def test_a_backup_says_what_the_store_says_while_that_is_written_to(folder: Path
     with SqliteStore(tmp_path / "backup") as copy:
         assert copy.run("hill-1").stop_reason == "only the log knows"
         [row] = copy.records.read("candidates", stage="reference")
-        assert [image.size for image in copy.outputs(row["evaluation"])] == [(8, 8), (9, 9)]
+        assert [image.size for image in copy.outputs(row["evaluation"])] == [(7, 7), (8, 8), (9, 9)]
         assert (copy.run_folder("hill-1") / "calibration.json").read_text() == "{}"
 
 

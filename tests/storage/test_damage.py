@@ -155,6 +155,35 @@ def test_a_row_that_appears_is_noticed(whole: Path, tmp_path: Path) -> None:
     assert isinstance(told(tmp_path), StoreError)
 
 
+def test_a_record_that_an_index_has_lost_is_missed(whole: Path, tmp_path: Path) -> None:
+    content = (whole / FILE_NAME).read_bytes()
+    put(tmp_path, content)
+    with SqliteStore(tmp_path, create=False) as store:
+        expected = {
+            (run, place.stage, place.generation): list(store.recorded(run, place.stage, place.generation))
+            for run in ("hill-1", "hill-2")
+            for place, _ in store.evaluations(run)
+        }
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
+        query = "SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_candidates_1'"
+        [page] = connection.execute(query).fetchone()
+        [size] = connection.execute("PRAGMA page_size").fetchone()
+    refused = 0
+    for offset in range((page - 1) * size, page * size):
+        if not content[offset]:
+            continue
+        damaged = bytearray(content)
+        damaged[offset] ^= 1
+        put(tmp_path, bytes(damaged))
+        try:
+            with SqliteStore(tmp_path, create=False) as store:
+                for (run, stage, generation), positions in expected.items():
+                    assert list(store.recorded(run, stage, generation)) == positions
+        except StoreError:
+            refused += 1
+    assert refused > 20
+
+
 def test_an_index_that_leads_to_another_record_is_noticed(whole: Path, tmp_path: Path) -> None:
     content = (whole / FILE_NAME).read_bytes()
     put(tmp_path, content)

@@ -368,3 +368,18 @@ def test_a_number_that_is_not_finite_is_refused_in_a_sentence(tmp_path: Path, va
 def test_a_text_that_is_no_unicode_is_refused_in_a_sentence(tmp_path: Path) -> None:
     with SqliteStore(tmp_path) as store, pytest.raises(StoreError, match="is no character of Unicode"):
         store.add_run("a", "identity", {"prompt": "\ud800"}, {})
+
+
+def test_what_two_processes_record_is_seen_by_both(tmp_path: Path) -> None:
+    bucket = Bucket(("a prompt",), (1,))
+    with SqliteStore(tmp_path) as one, SqliteStore(tmp_path) as other:
+        run = one.add_run("a", "identity", {}, {})
+        for number, store in enumerate([one, other, one, one, other]):
+            place = Place("search", 0, number)
+            store.record(run, [(place, f"{place}", Evaluation({}, bucket, None, {"r": (float(number),)}, {}))])
+            for reader in (one, other):
+                found = reader.recorded(run, "search", 0)
+                assert [each.fitness for each in found.values()] == [float(n) for n in range(number + 1)]
+        with pytest.raises(StoreError):
+            one.record(run, [(Place("search", 0, n), "key", Evaluation({}, bucket, None, {}, {})) for n in (9, 0)])
+        assert list(one.recorded(run, "search", 0)) == list(other.recorded(run, "search", 0)) == [0, 1, 2, 3, 4]
