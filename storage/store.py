@@ -67,7 +67,7 @@ class SqliteStore(Runs):
         """Commit evaluations with their places and keys, all or none; durable when this returns."""
         with self._transaction():
             number, _ = self.records.tally("candidates", run)
-            rows = []
+            rows: list[Row] = []
             for place, key, evaluation in made:
                 row = {"run": run, **place._asdict(), "number": number + len(rows), "evaluation": key}
                 rows.append({**row, "fresh": int(self._insert(key, evaluation))})

@@ -25,12 +25,14 @@ from trimpot.engine.config import Config, load_config
 from trimpot.engine.errors import (
     CalibrationError,
     ConfigError,
+    ModelError,
     Notice,
     ReplayError,
     ScoreError,
     StoreError,
     TrimpotError,
 )
+from trimpot.engine.hooks import hookimpl
 from trimpot.engine.plugins import Plugins
 from trimpot.engine.seams import Adapter, Objective
 from trimpot.storage import SqliteStore
@@ -413,6 +415,40 @@ def test_a_run_goes_on_with_the_prompts_and_the_start_it_was_begun_with(
     with told:
         session.resume(None, tmp_path / "stopped")
     assert _shown(tmp_path / "stopped")["digest"] == _shown(tmp_path / "undisturbed")["digest"]
+
+
+class FromFolder:
+    """A plugin whose hill lies in a folder of weights."""
+
+    @hookimpl
+    def register_adapters(self, register: Any) -> None:
+        def make_hill(*, model: Path) -> Adapter:
+            if not model.is_dir():
+                raise ModelError(f"no folder {model}")
+            return Hill()
+
+        register("hill-of-a-folder", make_hill)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_run_goes_on_where_its_model_lies_now_if_the_weights_are_the_same(
+    installed: Installed, tmp_path: Path, same: bool
+) -> None:
+    session.plugins().add(FromFolder(), name="from-folder", origin="tests")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights.safetensors").write_bytes(bytes(16))
+    config = load_config({**SMALL, "adapter": {"name": "hill-of-a-folder", "model": str(tmp_path / "model")}})
+    with pytest.raises(KeyboardInterrupt):
+        session.start(config, tmp_path / "runs", (Notes(9),))
+    (tmp_path / "model").rename(tmp_path / "elsewhere")
+    with pytest.raises(ModelError, match="no folder"):
+        session.resume(None, tmp_path / "runs")
+    if not same:
+        (tmp_path / "elsewhere" / "weights.safetensors").write_bytes(bytes(15) + b"1")
+    refused = contextlib.nullcontext() if same else pytest.raises(StoreError, match="begun with another backbone")
+    with refused:
+        session.resume(None, tmp_path / "runs", (), [f"adapter.model={tmp_path / 'elsewhere'}"])
+    assert _shown(tmp_path / "runs", "hill-of-a-folder-1")["status"] == ("finished" if same else "interrupted")
 
 
 def test_prompts_that_are_asked_for_by_name_are_not_ignored(
