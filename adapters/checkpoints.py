@@ -9,7 +9,6 @@ from typing import Any
 
 from ..engine.errors import ModelError, near_misses
 from ..engine.weights import quiet_import, weights_digest
-from .decoding import set_vae_dtype
 from .loading import (
     Dtype,
     Loading,
@@ -72,6 +71,8 @@ def load_pipeline(
         from .lora import merge_lora
 
         source["lora"] = merge_lora(pipe.transformer, loading.lora, revision=loading.lora_revision)
+    from .decoding import set_vae_dtype
+
     set_vae_dtype(pipe, loading.vae_dtype)
     set_decoding(pipe, tiling=loading.vae_tiling, slicing=loading.vae_slicing)
     try:

@@ -37,25 +37,18 @@ class Evaluator:
         run: The run whose parts are used.
         store: Where evaluations are looked for and kept.
         watch: Told of every evaluation.
+        proving: Whether to prove, before anything is generated, that outputs depend on nothing they should not; see
+            `engine.proof`.
     """
 
-    def __init__(self, run: Run, store: Store, watch: Watcher) -> None:
+    def __init__(self, run: Run, store: Store, watch: Watcher, *, proving: bool = False) -> None:
         self.run = run
         self.store = store
         self.watch = watch
         self.images: Counter[str] = Counter()
         self.seconds = 0.0
+        self._proving = proving
         self._pools: dict[tuple[str, int, int], Evaluation] = {}
-
-    def prove(self) -> None:
-        """See to it, before a run records anything, that outputs depend on candidate, prompt and seed alone.
-
-        Raises:
-            ModelError: If they depend on something else, or the adapter fails.
-        """
-        adapter, first = self.run.adapter, Place("baseline", 0, 0)
-        if not self.store.recorded(self.run.id, first.stage, first.generation):
-            prove(adapter, self.run.bucket(0, size=2), lambda *asked: self._generate(adapter, *asked, first)[0])
 
     def evaluate(
         self,
@@ -110,6 +103,7 @@ class Evaluator:
                 if None not in known.values():
                     hand_over(partial(_without_none, known))
                 else:  # the whole chunk again, so that a resumed run computes in the batches it always had
+                    self._prove(places[chunk.start])
                     outputs, seconds = self._generate(
                         adapter, population[chunk.start : chunk.stop], bucket, places[chunk.start]
                     )
@@ -135,6 +129,12 @@ class Evaluator:
             neutral = self.run.adapter.space.defaults[None]
             [self._pools[place]] = self.evaluate(stage + POOL, generation, neutral, wanted, first=group)
         return self._pools.get(place)
+
+    def _prove(self, place: Place) -> None:
+        """See to it, before anything is generated, that outputs depend on candidate, prompt and seed alone."""
+        if self._proving:
+            adapter, self._proving = self.run.adapter, False
+            prove(adapter, self.run.bucket(0, size=2), lambda *asked: self._generate(adapter, *asked, place)[0])
 
     def _generate(
         self, adapter: Adapter, population: Population, bucket: Bucket, place: Place

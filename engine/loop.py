@@ -63,9 +63,8 @@ def calibrate(run: Run, store: Store, watch: Watcher) -> Outcome:
         ScoreError: If an objective fails; the run can be resumed.
         ReplayError: If a warm store holds another search.
     """
-    evaluator = Evaluator(run, store, watch)
+    evaluator = Evaluator(run, store, watch, proving=True)
     run.adapter.prepare(run.prompts.all)
-    evaluator.prove()
 
     baseline, neutral = best_neutral(evaluator)
     judge = Judge(evaluator, baseline, neutral)
