@@ -134,7 +134,11 @@ class Evaluator:
         """See to it, before anything is generated, that outputs depend on candidate, prompt and seed alone."""
         if self._proving:
             adapter, self._proving = self.run.adapter, False
-            prove(adapter, self.run.bucket(0, size=2), lambda *asked: self._generate(adapter, *asked, place)[0])
+            prove(
+                adapter,
+                self.run.bucket(0, size=2),
+                lambda rows, bucket: self._generate(adapter, rows, bucket, place)[0],
+            )
 
     def _generate(
         self, adapter: Adapter, population: Population, bucket: Bucket, place: Place
