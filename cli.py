@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import traceback
+import warnings
 from contextlib import redirect_stderr, redirect_stdout
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 from .commands import backup, calibrate, compare, parts, plan, rescore, runs, serve
 from .commands.app import app
 from .commands.output import Enduring
-from .engine.errors import TrimpotError
+from .engine.errors import TrimpotError, printable
 
 __all__ = ["app", "backup", "calibrate", "compare", "main", "parts", "plan", "rescore", "runs", "serve"]
 
@@ -33,6 +34,7 @@ def main() -> None:
 def _run() -> str | int | None:
     """Run the command line; return or exit with its code."""
     with_traceback = "--traceback" in sys.argv
+    warnings.showwarning = _show
     try:
         from .engine.plugins import plugins
 
@@ -44,3 +46,14 @@ def _run() -> str | int | None:
         print(f"trimpot: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+_show_others = warnings.showwarning
+
+
+def _show(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
+    """Print a warning of our own as a sentence, without the line of code that it came from."""
+    if category.__module__.partition(".")[0] == "trimpot":
+        print(f"trimpot: {printable(str(message))}", file=sys.stderr)
+    else:
+        _show_others(message, category, *where, **options)

@@ -145,7 +145,8 @@ def anchor(values: dict[str, Any], folder: Path) -> None:
         values["start"] = str(folder / values["start"])
     prompts = values.get("prompts")
     if isinstance(prompts, dict) and prompts.get("name") == "files":
-        paths = {key: str(folder / value) for key, value in prompts.items() if key != "name" and isinstance(value, str)}
+        files = {key: prompts[key] for key in ("train", "validation", "test") if isinstance(prompts.get(key), str)}
+        paths = {key: str(folder / value) for key, value in files.items()}
         values["prompts"] = {**prompts, **paths}
 
 

@@ -9,17 +9,34 @@
     └── StoreError               a database that cannot be opened, read or written
         └── ReplayError          a resumed search that no longer asks what was recorded
 
-Every error a user can cause is one of these; the command line prints it without a traceback and exits 1.
+Every error a user can cause is one of these; the command line prints it without a traceback and exits 1. What a user
+should know and what stops nothing is a `Notice`, a warning that the command line prints as a sentence.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+#: What a terminal acts on instead of showing it: escape sequences, other control characters, changes of direction.
+_ACTED_ON = re.compile(
+    "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]"
+    "|(?:\x1b[\\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\\\|\x9c)"
+    "|[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
+
+
+def printable(text: str) -> str:
+    """A stranger's text as a terminal may be shown it: without control characters, but for tabs and ends of lines."""
+    return _ACTED_ON.sub("", text)
 
 
 class TrimpotError(Exception):
-    """Base of everything trimpot raises on purpose."""
+    """Base of everything trimpot raises on purpose; its sentence may quote strangers and is printable nevertheless."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class Notice(UserWarning):

@@ -1,33 +1,123 @@
-"""Prompts from text files, one prompt a line."""
+"""Prompts from three files, in pools that share none."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from .bucket import PromptSet
-from .errors import ConfigError
+from .errors import ConfigError, Notice, near_misses
 from .hooks import Register, hookimpl
+from .plain import plain
+from .prompt_reading import Listing, Row, read_listing
 
 
-def prompt_files(*, train: Path, validation: Path, test: Path) -> PromptSet:
-    """Read three files of prompts; blank lines and lines starting with `#` are left out.
+def prompt_files(
+    *, train: Path, validation: Path, test: Path, column: str | None = None, metadata: list[str] | None = None
+) -> PromptSet:
+    """Three files of prompts: text of one a line, csv, tsv, json, jsonl or parquet.
+
+    A prompt that stands in several files stays in the test prompts before the validation prompts, and in these
+    before the training prompts. What else a file says of a prompt becomes its metadata.
+
+    Args:
+        train: What the search draws from.
+        validation: What the result is chosen on.
+        test: What the gain is measured on.
+        column: Where the prompts stand, in files with columns; looked for if left out.
+        metadata: Columns that are handed on to the objectives; if left out, all that say one thing of a prompt.
 
     Raises:
-        ConfigError: If a file cannot be read or is empty, or two of them share a prompt.
+        ConfigError: If a file cannot be read, or a pool is left without prompts.
     """
-    return PromptSet(_lines(train), _lines(validation), _lines(test), source="prompts")
+    listings = {
+        name: read_listing(path, column)
+        for name, path in {"train": train, "validation": validation, "test": test}.items()
+    }
+    notices = [notice for listing in listings.values() for notice in listing.notices]
+    if column is None:
+        notices += _guessed(listings.values())
+    elif all(listing.column is None for listing in listings.values()):
+        raise ConfigError(f"none of the prompt files has columns, so `column: {column}` cannot be used; leave it out")
+    pools: dict[str, tuple[str, ...]] = {}
+    held_out: dict[str, str] = {}
+    for name in ("test", "validation", "train"):
+        listing = listings[name]
+        distinct = dict.fromkeys(row.prompt for row in listing.rows)
+        if len(distinct) < len(listing.rows):
+            notices.append(
+                f"{listing.path} holds {len(listing.rows)} prompts, {len(distinct)} of them distinct; each counts once"
+            )
+        pools[name] = tuple(prompt for prompt in distinct if prompt not in held_out)
+        shared = [prompt for prompt in distinct if prompt in held_out]
+        if shared:
+            where = " or ".join(sorted({held_out[prompt] for prompt in shared}))
+            if not pools[name]:
+                raise ConfigError(
+                    f"every prompt of {listing.path} stands in the {where} prompts too, so no {name} prompts are left; "
+                    f"a gain can only be believed on prompts the search never saw"
+                )
+            notices.append(
+                f"{len(shared)} of the {len(distinct)} prompts of {listing.path} stand in the {where} prompts too, "
+                f"such as {shared[0][:60]!r}, and were left out of the {name} prompts"
+            )
+        held_out |= dict.fromkeys(pools[name], name)
+    known = _metadata([row for listing in listings.values() for row in listing.rows], metadata, listings, notices)
+    for notice in notices:
+        warnings.warn(notice, Notice, stacklevel=2)
+    return PromptSet(pools["train"], pools["validation"], pools["test"], source="prompts", metadata=known)
 
 
-def _lines(path: Path) -> tuple[str, ...]:
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"cannot read the prompt file {path}: {reason}") from None
-    prompts = tuple(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
-    if not prompts:
-        raise ConfigError(f"the prompt file {path} is empty; write one prompt a line")
-    return prompts
+def _guessed(listings: Iterable[Listing]) -> list[str]:
+    """A sentence for every column that was found by its name among others."""
+    files: dict[str, dict[str, None]] = {}
+    for listing in listings:
+        if listing.column is not None and listing.others:
+            files.setdefault(listing.column, {})[listing.path.name] = None
+    return [
+        f"the column {column!r} of {', '.join(names)} was taken for the prompts; `column: {column}` makes sure"
+        for column, names in files.items()
+    ]
+
+
+def _metadata(
+    rows: Sequence[Row], wanted: Sequence[str] | None, listings: Mapping[str, Listing], notices: list[str]
+) -> dict[str, dict[str, Any]]:
+    """What the columns say of each prompt.
+
+    A column that says two things of one prompt describes something else, such as the pictures that were made from it.
+    """
+    columns = dict.fromkeys(name for listing in listings.values() for name in listing.others)
+    for name in wanted or ():
+        if name not in columns:
+            raise ConfigError(f"metadata: no prompt file has a column {name!r}; {near_misses(name, columns)}")
+    taken = columns if wanted is None else dict.fromkeys(wanted)
+    known: dict[str, dict[str, Any]] = {}
+    differing: dict[str, str] = {}
+    for row in rows:
+        about = known.setdefault(row.prompt, {})
+        for name, value in row.metadata.items():
+            if name in taken:
+                said = plain(value, f"what a prompt file says of {row.prompt[:60]!r} in {name!r}")
+                if about.setdefault(name, said) != said:
+                    differing.setdefault(name, row.prompt)
+    if differing:
+        name, prompt = next(iter(differing.items()))
+        if wanted is not None:
+            raise ConfigError(
+                f"metadata: the column {name!r} says two things of the prompt {prompt[:60]!r}; "
+                f"make its lines agree, or leave the column out of `metadata`"
+            )
+        notices.append(
+            f"the columns {', '.join(differing)} say different things of one prompt, such as {prompt[:60]!r} in "
+            f"{name!r}, and were left out of the metadata"
+        )
+    kept = {
+        prompt: {name: each for name, each in about.items() if name not in differing} for prompt, about in known.items()
+    }
+    return {prompt: about for prompt, about in kept.items() if about}
 
 
 @hookimpl

@@ -1,0 +1,284 @@
+"""What a file of prompts holds: its text, and its records in each format.
+
+A record is a prompt, or a mapping from column names to values; its number is a line of text or a position in a list.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError
+
+Record = tuple[int, "str | Mapping[str, Any]"]
+
+LARGEST = 1 << 30  # bytes of a text file; the largest published set of prompts has a tenth of it
+PARQUET = b"PAR1"
+_FOREIGN = (
+    (b"\x1f\x8b", "is compressed with gzip; unpack it first"),
+    (b"BZh", "is compressed with bzip2; unpack it first"),
+    (b"\xfd7zXZ", "is compressed with xz; unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "is compressed with zstd; unpack it first"),
+    (b"PK\x03\x04", "is a zip archive, perhaps a spreadsheet; unpack it, or export it as CSV"),
+    (b"ARROW1", "is an Arrow file; save it as Parquet"),
+    (b"SQLite format 3", "is an SQLite database; export its prompts as CSV"),
+    (b"version https://git-lfs", "is a Git LFS pointer and not the file itself; fetch that with `git lfs pull`"),
+    (b"<!doctype html", "is a web page; download the raw file"),
+    (b"<html", "is a web page; download the raw file"),
+)
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
+_SURROGATE, _HALF = re.compile("[\ud800-\udfff]"), re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def contents(path: Path) -> bytes | None:
+    """The bytes of a file of text, or None of a Parquet file, which is not read here.
+
+    Raises:
+        ConfigError: If it cannot be read, or is of a kind that holds no prompts.
+    """
+    try:
+        if path.is_dir():
+            raise ConfigError(f"cannot read the prompt file {path}: it is a folder; name a file in it")
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"cannot read the prompt file {path}: it is a device or a pipe; copy it into a file")
+        with path.open("rb") as file:
+            start = file.read(64)
+            if start.startswith(PARQUET):
+                return None
+            for mark, sentence in _FOREIGN:
+                if start.lower().startswith(mark.lower()):
+                    raise ConfigError(f"{path} {sentence}")
+            if path.stat().st_size > LARGEST:
+                raise ConfigError(f"{path} has more than {LARGEST >> 20} MiB of text; keep the prompts you need")
+            return start + file.read()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"cannot read the prompt file {path}: {reason}") from None
+
+
+def decoded(data: bytes, path: Path) -> str:
+    r"""The text of a file, without a byte order mark, its lines ended by \n whatever ended them before.
+
+    Raises:
+        ConfigError: If it is no text in UTF-8.
+    """
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            raise ConfigError(f"{path} is text in {encoding}; save it as UTF-8")
+    if b"\0" in data:
+        wide = max(data[0::2].count(0), data[1::2].count(0)) > len(data) // 8
+        kind = "looks like text in UTF-16; save it as UTF-8" if wide else "is no text: it holds zero bytes"
+        raise ConfigError(f"{path} {kind}")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(
+            f"{path} is not UTF-8 text: line {line} holds the byte {data[error.start]:#04x}, as text in Latin-1 or "
+            f"Windows-1252 does; save it as UTF-8"
+        ) from None
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def line_records(text: str) -> Iterator[tuple[int, str]]:
+    """A record of every line that is not blank; only ends of lines end one, not U+2028 or a form feed."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip("\ufeff \t"):
+            yield number, line.lstrip("\ufeff")
+
+
+def table_records(text: str, path: Path, preferred: str) -> Iterator[Record]:
+    """A record of every row of a table whose first line names the columns.
+
+    Args:
+        text: The file's.
+        path: Where it came from.
+        preferred: What separates cells if the first line leaves a choice.
+
+    Raises:
+        ConfigError: If a row has more or fewer cells than there are columns, or quotes do not match.
+    """
+    first = next((line for line in text.split("\n") if line.strip()), "")
+    try:
+        counts = {mark: len(next(csv.reader([first], delimiter=mark))) for mark in (preferred, *",\t;|")}
+        delimiter = preferred if counts[preferred] > 1 else max(counts, key=lambda mark: counts[mark])
+        rows = _rows(text, delimiter)
+        columns = [name.strip() for name in next(rows, (0, []))[1]]
+        twice = [name for name in columns if name and columns.count(name) > 1]
+        if twice:
+            raise ConfigError(f"{path} names the column {twice[0]!r} twice; rename one of them")
+        for number, cells in rows:
+            if len(cells) != len(columns):
+                raise ConfigError(
+                    f"line {number} of {path} has {len(cells)} cells where its first line names {len(columns)} "
+                    f"columns; a prompt that holds {delimiter!r} must stand in quotes"
+                )
+            yield number, {name: cell for name, cell in zip(columns, cells, strict=True) if name and cell}
+    except csv.Error as error:
+        raise ConfigError(f"{path} is no table as its name says: {error}; check its quotes") from None
+
+
+def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Rows with their lines' numbers.
+
+    Tab-separated files are often written without any quoting, with marks that stand for themselves inside a prompt;
+    where every line has as many cells as the first, quotes are therefore taken off only where they enclose a cell.
+    """
+    if delimiter == "\t":
+        lines = [(number, line.split("\t")) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+        width = len(lines[0][1]) if lines else 0
+        if width > 1 and all(len(cells) == width for _, cells in lines):
+            for number, cells in lines:
+                yield number, [_unquoted(cell) for cell in cells]
+            return
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    for cells in reader:
+        if len(cells) > 1 or any(map(str.strip, cells)):
+            yield reader.line_num, cells
+
+
+def _unquoted(cell: str) -> str:
+    return cell[1:-1].replace('""', '"') if _QUOTED.fullmatch(cell) else cell
+
+
+def json_records(text: str, path: Path, names: Sequence[str]) -> Iterator[Record]:
+    """A record of every entry of a JSON list, or of every JSON value of several, as in JSON lines.
+
+    One object may also hold the list, the columns as lists, or objects by some identifier.
+
+    Args:
+        text: The file's.
+        path: Where it came from.
+        names: What the column of prompts may be called.
+
+    Raises:
+        ConfigError: If it is not JSON, or holds something else.
+    """
+    values = list(_json_values(text, path))
+    records: list[Record] = values
+    if len(values) == 1:
+        found = values[0][1]
+        if isinstance(found, Mapping):
+            found = _entries(found, names)
+            if found is None:
+                raise ConfigError(
+                    f"{path} is a JSON object that holds no list of prompts; give a list of strings or of objects"
+                )
+        if isinstance(found, list):
+            records = list(enumerate(found, 1))
+    for number, record in records:
+        if not isinstance(record, (str, Mapping)):
+            raise ConfigError(
+                f"entry {number} of {path} is a JSON {type(record).__name__}; give strings, or objects with a prompt"
+            )
+        yield number, record
+
+
+def _json_values(text: str, path: Path) -> Iterator[tuple[int, Any]]:
+    """JSON values one after the other, each with the line it begins in."""
+    decoder, blank = json.JSONDecoder(object_pairs_hook=_without_repeats), re.compile(r"[ \t\n]*")
+    at = line = 0
+    begin = _after(blank, text, 0)
+    while begin < len(text):
+        line += text.count("\n", at, begin)
+        try:
+            value, at = decoder.raw_decode(text, begin)
+            if _HALF.search(text, begin, at) and _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
+                raise ValueError("it holds half a character, such as \\ud83d alone")
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{path} is not valid JSON in line {error.lineno}: {error.msg}") from None
+        except RecursionError:
+            raise ConfigError(f"{path} is nested too deep to be a list of prompts") from None
+        except ValueError as error:
+            raise ConfigError(f"{path} cannot be read as JSON from line {line + 1} on: {error}") from None
+        yield line + 1, value
+        line += text.count("\n", begin, at)
+        begin = _after(blank, text, at)
+
+
+def _after(blank: re.Pattern[str], text: str, at: int) -> int:
+    match = blank.match(text, at)
+    return match.end() if match else at
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"an object has the key {next(name for name in names if names.count(name) > 1)!r} twice")
+    return found
+
+
+def _entries(found: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """What of a single object is the list: of objects, of strings, or columns put together; None if nothing is."""
+    named = [name for name in found if name.strip().casefold() in names]
+    if any(isinstance(found[name], str) for name in named):
+        return [found]
+    if not named and found and all(isinstance(value, Mapping) for value in found.values()):
+        return list(found.values())  # by some identifier
+    columns = {
+        name: list(value.values()) if named and isinstance(value, Mapping) else value for name, value in found.items()
+    }
+    lists = [value for value in columns.values() if isinstance(value, list)]
+    if len(lists) == 1 and not any(isinstance(value, Mapping) for value in columns.values()):
+        return lists[0] if len(named) != 1 or isinstance(columns[named[0]], list) else None
+    if len(lists) == len(columns) and len({len(column) for column in lists}) == 1:
+        return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
+    return None
+
+
+def parquet_records(path: Path) -> tuple[list[Record], list[str]]:
+    """A record of every row of a Parquet file, and the columns of it that are no text, number or list of such.
+
+    Raises:
+        ConfigError: If pyarrow is not installed or cannot read it.
+    """
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise ConfigError(f"{path} is a Parquet file, which needs pyarrow: pip install 'trimpot[parquet]'") from None
+    try:
+        with parquet.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            names = [field.name for field in schema if _is_plain(field.type)]
+            if len(set(schema.names)) < len(schema.names):
+                raise ConfigError(f"{path} has two columns of one name; rename one of them")
+            table = file.read(columns=names)
+            rows = table.select([name for name in table.column_names if name in names]).to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError, KeyError, MemoryError, OverflowError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"{path} begins like a Parquet file, but cannot be read: {reason}") from None
+    return list(enumerate(map(_without_nulls, rows), 1)), [name for name in schema.names if name not in names]
+
+
+def _is_plain(kind: Any) -> bool:
+    from pyarrow import types
+
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return _is_plain(kind.value_type)
+    if types.is_struct(kind):
+        return all(_is_plain(kind.field(index).type) for index in range(kind.num_fields))
+    if types.is_dictionary(kind):
+        return _is_plain(kind.value_type)
+    asked = (types.is_string, types.is_large_string, types.is_integer, types.is_floating, types.is_boolean)
+    return types.is_null(kind) or any(ask(kind) for ask in asked)
+
+
+def _without_nulls(value: Any) -> Any:
+    """A row without the nulls that Parquet puts where an object lacks a key."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(each) for key, each in value.items() if each is not None}
+    return [_without_nulls(each) for each in value] if isinstance(value, list) else value

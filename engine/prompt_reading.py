@@ -1,0 +1,202 @@
+"""Reading one file of prompts by what it holds.
+
+    first bytes       PAR1 is Parquet; archives, databases, UTF-16 and other binary files are refused by name
+    first characters  {"  [{  ["  are JSON: one value, or one after the other as in JSON lines
+    the name's end    .csv and .tsv are tables whose first line names the columns; .txt or none holds a prompt a line
+
+Where name and content disagree, a column is guessed or something is left out, a notice says so; what could be read
+in two ways is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .errors import ConfigError, near_misses
+from .prompt_formats import Record, contents, decoded, json_records, line_records, parquet_records, table_records
+
+KNOWN = ("prompt", "prompts", "caption", "captions", "text", "texts")
+LONGEST = 20_000  # characters; what is longer is no prompt, but a file that was taken for another kind
+_LINES, _TABLES, _JSON = (
+    ("", ".txt", ".text", ".list", ".lst", ".prompts"),
+    (".csv", ".tsv", ".tab"),
+    (".json", ".jsonl", ".ndjson"),
+)
+_PARQUET = (".parquet", ".pq")
+_BREAKS = "\v\f\x85\u2028\u2029"
+_LIKE_JSON = re.compile(r'\s*(\{\s*("|$|\})|\[\s*(["{]|$|\]))', re.MULTILINE)
+_NO_TEXT = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]")
+_LIKE_NAME = re.compile(r"\w[\w .#-]{0,30}")
+
+
+class Row(NamedTuple):
+    """A prompt, and what its file says of it in other columns."""
+
+    prompt: str
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a file of prompts holds.
+
+    Attributes:
+        path: The file.
+        rows: Its prompts in order, repeated ones too.
+        column: The column they stood in, or None in a file without columns.
+        others: Its other columns.
+        notices: Sentences on what was left out or taken for something.
+    """
+
+    path: Path
+    rows: tuple[Row, ...]
+    column: str | None
+    others: tuple[str, ...]
+    notices: tuple[str, ...]
+
+
+def read_listing(path: Path, column: str | None = None) -> Listing:
+    """Read a file of prompts.
+
+    Args:
+        path: Text of one prompt a line, CSV, TSV, JSON, JSON lines or Parquet.
+        column: Where the prompts stand, in a file with columns; None looks for a column called like prompts.
+
+    Raises:
+        ConfigError: If it cannot be read, holds no prompts or something else, or its column cannot be told.
+    """
+    notices: list[str] = []
+    records = list(_records(path, column, notices))
+    mappings = [record for _, record in records if isinstance(record, Mapping)]
+    if mappings and len(mappings) < len(records):
+        raise ConfigError(f"{path} mixes strings with objects; give one or the other")
+    names = dict.fromkeys(name for mapping in mappings for name in mapping)
+    found = _column(list(names), column, path) if mappings else None
+    rows, without = [], 0
+    for number, record in records:
+        prompt = record if isinstance(record, str) else record.get(found)
+        if prompt is None or (isinstance(prompt, str) and not _stripped(prompt)):
+            without += 1
+            continue
+        others = {} if isinstance(record, str) else {name: each for name, each in record.items() if name != found}
+        rows.append(Row(_checked(prompt, f"entry {number}" if mappings else f"line {number}", path), others))
+    if not rows:
+        raise ConfigError(f"the prompt file {path} is empty; give it at least one prompt")
+    if without:
+        notices.append(f"{without} row(s) of {path} have no prompt and were left out")
+    return Listing(path, tuple(rows), found, tuple(name for name in names if name != found), tuple(notices))
+
+
+def _records(path: Path, column: str | None, notices: list[str]) -> Iterable[Record]:
+    """What a file holds, read as its content says."""
+    data, suffix = contents(path), path.suffix.lower()
+    if data is None:
+        records, unread = parquet_records(path)
+        if unread:
+            notices.append(f"the columns {', '.join(unread)} of {path} hold neither text nor numbers and were left out")
+        return records
+    if suffix in _PARQUET:
+        raise ConfigError(f"{path} is no Parquet file, though its name ends in {suffix}")
+    text = decoded(data, path)
+    if suffix in _JSON or _LIKE_JSON.match(text):
+        if suffix not in _JSON:
+            notices.append(f"{path} holds JSON and was read as such, though its name ends in {suffix or 'nothing'}")
+        names = KNOWN if column is None else (column.casefold(),)
+        return json_records(text, path, names)
+    if suffix in _TABLES:
+        return table_records(text, path, "," if suffix == ".csv" else "\t")
+    if suffix not in _LINES:
+        raise ConfigError(
+            f"{path} is none of the files that hold prompts: txt, csv, tsv, json, jsonl, parquet; rename it to .txt "
+            f"if it holds one prompt a line"
+        )
+    delimiter = _names_columns(text)
+    if delimiter:
+        notices.append(f"the first line of {path} names columns, so it was read as a table")
+        return table_records(text, path, delimiter)
+    return _lines(line_records(text), path, notices)
+
+
+def _lines(lines: Iterable[tuple[int, str]], path: Path, notices: list[str]) -> list[Record]:
+    """Prompts one a line: without comments, and without the first if that names a column."""
+    kept: list[Record] = []
+    comments: list[str] = []
+    unusual = 0
+    for number, line in lines:
+        stripped = _stripped(line)
+        if not kept and not comments and stripped.casefold() in KNOWN:
+            notices.append(f"the first line of {path}, {stripped!r}, was taken for a heading and left out")
+        elif stripped.startswith("#"):
+            comments.append(stripped)
+        else:
+            unusual += any(mark in stripped for mark in _BREAKS)
+            kept.append((number, re.sub(r"^\\(?=\\*#)", "", stripped)))
+    if comments:
+        notices.append(
+            f"{len(comments)} line(s) of {path} that begin with # were left out as comments, such as "
+            f"{comments[0][:60]!r}; write \\# for a prompt that begins so"
+        )
+    if unusual:
+        notices.append(
+            f"{unusual} prompt(s) of {path} hold form feeds or Unicode line separators; these end no line and are "
+            f"part of the prompt"
+        )
+    return kept
+
+
+def _names_columns(text: str) -> str | None:
+    """What separates the names in the first line, if it names columns and not the first prompt."""
+    first = next((line for line in text.split("\n") if line.strip()), "")
+    for delimiter in "\t,":
+        cells = [cell.strip('"') for cell in first.split(delimiter)]
+        known = any(cell.casefold() in KNOWN for cell in cells)
+        if len(cells) > 1 and known and all(_LIKE_NAME.fullmatch(cell) for cell in cells):
+            return delimiter
+    return None
+
+
+def _column(names: Sequence[str], wanted: str | None, path: Path) -> str:
+    """The column that holds the prompts."""
+    if wanted is not None:
+        found = [name for name in names if name == wanted] or [
+            name for name in names if name.strip().casefold() == wanted.strip().casefold()
+        ]
+        if len(found) != 1:
+            raise ConfigError(f"{path} has no column {wanted!r}; {near_misses(wanted, names)}")
+        return found[0]
+    found = [name for name in names if name.strip().casefold() in KNOWN]
+    if len(found) != 1:
+        reason = f"{' and '.join(map(repr, found))} could" if found else f"none of {_listed(names)} is known to"
+        raise ConfigError(f"{reason} hold the prompts of {path}; name its column with `column`")
+    return found[0]
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name[:60]) for name in names[:8])
+    return f"its columns ({shown}{', ...' if len(names) > 8 else ''})"
+
+
+def _stripped(prompt: str) -> str:
+    return prompt.strip().strip("\ufeff").strip()
+
+
+def _checked(prompt: object, where: str, path: Path) -> str:
+    """A prompt without space around it."""
+    if not isinstance(prompt, str):
+        raise ConfigError(f"the prompt in {where} of {path} is a {type(prompt).__name__}, {prompt!r:.60}; give text")
+    stripped = _stripped(prompt)
+    if len(stripped) > LONGEST:
+        raise ConfigError(
+            f"the prompt in {where} of {path} has {len(stripped)} characters; is it a file of another kind?"
+        )
+    strange = _NO_TEXT.search(stripped)
+    if strange:
+        raise ConfigError(
+            f"the prompt in {where} of {path} holds the character U+{ord(strange[0]):04X}, which is no text; "
+            f"is it a file of another kind?"
+        )
+    return stripped
