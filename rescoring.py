@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from .engine.assembly import tell_metadata
 from .engine.errors import StoreError
 from .engine.evaluation import Place
 from .engine.identity import described
@@ -111,7 +112,8 @@ def rescore(
         store.refuse_read_only()
         row = store.run(run_id)
         prompts = prompts_of(row, store, plugins())
-        reward.prepare(prompts.metadata if prompts else {})
+        if prompts is not None:
+            tell_metadata({label: reward}, prompts)
         made = plugins().made_of("objectives", objective, reward, options)
         fingerprint = digest([objective, described("objective", objective, reward, made)])
         places, kept = places_of(store, row), dict(store.kept(row.id))

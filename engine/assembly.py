@@ -12,7 +12,7 @@ from typing import Any
 from .alarm import Watch
 from .bucket import PromptSet
 from .config import Config
-from .errors import ConfigError, ModelError, near_misses
+from .errors import ConfigError, ModelError, ScoreError, TrimpotError, near_misses
 from .knobs import KnobSpace, Setting, Vector
 from .ladder import rungs_of
 from .plain import number
@@ -61,6 +61,7 @@ def assemble(
     Raises:
         PluginError: If a plugin is unknown.
         ConfigError: If an option is, prompts are empty or shared, or keys contradict each other.
+        ScoreError: If an objective cannot use what the prompt files say of their prompts.
         ModelError: If the backbone cannot be loaded.
     """
     assert sharing is None or _names_of(sharing.config) == _names_of(config), "only the same parts can be shared"
@@ -96,6 +97,8 @@ def assemble(
     for name, statistic in ({} if outline or sharing else _statistics(adapter, plugins)).items():
         if name not in objectives:
             objectives[name], watched[name] = statistic, "moves"
+    if not sharing:
+        tell_metadata(objectives, prompts)
     if config.by_steps.steps and adapter.num_steps is None:
         raise ConfigError(
             f"by_steps.steps asks for {list(config.by_steps.steps)} steps, but adapter {config.adapter.name!r} "
@@ -142,6 +145,23 @@ def _origins(run: Run, plugins: Plugins, sharing: Run | None) -> dict[str, Any]:
         "combination": plugins.made_of("combinations", config.combine.name, run.combination, config.combine.options),
         "optimizer": plugins.made_of("optimizers", config.optimizer.name, search, config.optimizer.options),
     }
+
+
+def tell_metadata(objectives: Mapping[str, Objective], prompts: PromptSet) -> None:
+    """Give every objective what the prompt files say of their prompts, before it scores or describes itself.
+
+    Raises:
+        ScoreError: If an objective cannot use it.
+    """
+    for name, objective in objectives.items():
+        try:
+            objective.prepare(prompts.metadata)
+        except TrimpotError:
+            raise
+        except Exception as error:  # somebody else's reward may fail in any way
+            raise ScoreError(
+                f"objective {name!r} failed on the metadata of the prompts: {type(error).__name__}: {error}"
+            ) from error
 
 
 def _names_of(config: Config) -> tuple[Any, ...]:

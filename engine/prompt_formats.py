@@ -224,7 +224,8 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _entries(found: Mapping[str, Any], names: Sequence[str]) -> Any:
     """What of a single object is the list: of objects, of strings, or columns put together; None if nothing is."""
     named = [name for name in found if name.strip().casefold() in names]
-    if any(isinstance(found[name], str) for name in named):
+    nested = any(isinstance(value, (list, Mapping)) for value in found.values())
+    if any(isinstance(found[name], str) for name in named) or (found and not nested):
         return [found]
     if not named and found and all(isinstance(value, Mapping) for value in found.values()):
         return list(found.values())  # by some identifier

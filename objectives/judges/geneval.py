@@ -23,13 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ...engine.errors import ScoreError
+from ...engine.errors import ConfigError, ScoreError
 from ...engine.knobs import digest
 from ...engine.seams import Objective, Output
 from ..images import rgb
 from ..pretrained import Weights, pick_device, versions
 from .chat import alike
-from .geneval_scenes import COLOURS, NAMES, Scene, parse, read_metadata
+from .geneval_scenes import COLOURS, NAMES, Scene, parse, read_metadata, scene_of
 from .geneval_verdict import Convention, Found, verdict
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ class GenEval(Objective):
     ) -> None:
         self.sources, self.convention, self.batch_size = (detector, clip), score, batch_size
         self.threshold, self.counting_threshold = threshold, counting_threshold
-        self.known = {} if metadata is None else read_metadata(metadata)
+        self.read = {} if metadata is None else read_metadata(metadata)
+        self.known = self.read
         self.device = pick_device(device)
         self.framing = detector.load("AutoImageProcessor", backend="pil")
         self.detector = detector.load("Mask2FormerForUniversalSegmentation").to(self.device)
@@ -81,6 +82,21 @@ class GenEval(Objective):
             )
         self.words, self.cropping = clip.load("AutoTokenizer"), clip.load("AutoImageProcessor", backend="pil")
         self.clip = clip.load("CLIPModel").to(self.device)
+
+    def prepare(self, metadata: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take what prompt files ask for in the benchmark's form, instead of reading it from the prompts' words.
+
+        Raises:
+            ConfigError: If it is malformed, or contradicts a prompt's words or the file of the option `metadata`.
+        """
+        found = {prompt: scene for prompt, about in metadata.items() if (scene := scene_of(prompt, about)) is not None}
+        for prompt in found.keys() & self.read.keys():
+            if found[prompt] != self.read[prompt]:
+                raise ConfigError(
+                    f"the prompt file and geneval's option metadata say different things of {prompt[:80]!r}; "
+                    f"leave one of them out"
+                )
+        self.known = {**self.read, **found}
 
     def scene(self, prompt: str) -> Scene:
         """What a prompt asks for; its `tag` is the benchmark's category.

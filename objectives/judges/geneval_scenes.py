@@ -13,7 +13,6 @@ Source: Ghosh et al., "GenEval", arXiv 2310.11513, section 3; https://github.com
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from ...engine.errors import ConfigError, ScoreError, near_misses
+from ...engine.prompt_reading import read_listing
 
 Tag = Literal["single_object", "two_object", "counting", "colors", "position", "color_attr"]
 
@@ -141,38 +141,86 @@ def read_metadata(path: Path) -> dict[str, Scene]:
     """Scenes by prompt from a file in the benchmark's own form, one JSON object a line.
 
     Raises:
-        ConfigError: If it cannot be read so.
+        ConfigError: If it cannot be read so, or a line contradicts its prompt or another line.
     """
-    scenes = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the metadata file {path}: {error}") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    scenes: dict[str, Scene] = {}
+    for row in read_listing(path, "prompt").rows:
         try:
-            entry = json.loads(line)
-            scenes[entry["prompt"]] = _scene(entry)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(
-                f"line {number} of {path} is not GenEval metadata: {type(error).__name__} {error}"
-            ) from None
+            scene = scene_of(row.prompt, row.metadata)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
+        if scene is None:
+            raise ConfigError(f"{path} is not GenEval metadata: it does not say what {row.prompt[:80]!r} includes")
+        if scenes.setdefault(row.prompt, scene) != scene:
+            raise ConfigError(f"{path} says two things of the prompt {row.prompt[:80]!r}")
     return scenes
 
 
+def scene_of(prompt: str, metadata: Mapping[str, Any]) -> Scene | None:
+    """The scene that a prompt's metadata describe, in the benchmark's form; None if they are of another kind.
+
+    Raises:
+        ConfigError: If they are malformed, or say something else than a prompt that is of the grammar.
+    """
+    if "include" not in metadata and "exclude" not in metadata:
+        return None
+    try:
+        scene = _scene(metadata)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
+        reason = f"it lacks the key {error}" if isinstance(error, KeyError) else error
+        raise ConfigError(f"the metadata of the prompt {prompt[:80]!r} are not GenEval's: {reason}") from None
+    try:
+        read = parse(prompt)
+    except ScoreError:
+        return scene
+    if _asked(read) != _asked(scene) or (scene.excluded and set(read.excluded) != set(scene.excluded)):
+        raise ConfigError(
+            f"the metadata of the prompt {prompt[:80]!r} ask for something else than its words do; "
+            f"correct them, or leave `include` and `exclude` out of the prompts' `metadata`"
+        )
+    return scene
+
+
+def _asked(scene: Scene) -> list[tuple[str, ...]]:
+    """What a scene asks for, whatever the order it says it in."""
+    return sorted(
+        (
+            each.name,
+            str(each.count),
+            str(each.colour),
+            str(each.relation and (each.relation, scene.wanted[each.target].name)),
+        )
+        for each in scene.wanted
+    )
+
+
 def _scene(entry: Mapping[str, Any]) -> Scene:
-    wanted = []
+    wanted: list[Wanted] = []
     for item in entry.get("include", ()):
-        relation, target = item.get("position", (None, 0))
-        wanted.append(Wanted(item["class"], int(item["count"]), item.get("color"), relation, int(target)))
-    excluded = tuple((item["class"], int(item["count"])) for item in entry.get("exclude", ()))
+        relation, target = item.get("position") or (None, 0)
+        if relation is not None and (relation not in RELATIONS or not 0 <= target < len(wanted)):
+            raise ValueError(f"'position' must be one of {', '.join(RELATIONS)} and the number of an earlier object")
+        colour = item.get("color")
+        if colour is not None and colour not in COLOURS:
+            raise ValueError(f"knows no colour {colour!r}; {near_misses(str(colour), COLOURS)}")
+        wanted.append(Wanted(item["class"], _count(item), colour, relation, target))
+    excluded = tuple((item["class"], _count(item)) for item in entry.get("exclude") or ())
     for name in itertools.chain((item.name for item in wanted), (name for name, _ in excluded)):
         if name not in NAMES:
-            raise ValueError(f"knows no object {name!r}; {near_misses(name, NAMES)}")
+            raise ValueError(f"knows no object {name!r}; {near_misses(str(name), NAMES)}")
     if not wanted:
-        raise ValueError("includes nothing")
-    return Scene(entry["tag"], tuple(wanted), excluded)
+        raise ValueError("'include' names nothing")
+    tag = entry["tag"]
+    if not isinstance(tag, str):
+        raise ValueError(f"'tag' must be a string, not {tag!r}")
+    return Scene(tag, tuple(wanted), excluded)
+
+
+def _count(item: Mapping[str, Any]) -> int:
+    count = item["count"]
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= 1000:
+        raise ValueError(f"'count' must be a number from 1 to 1000, not {count!r}")
+    return count
 
 
 def _single(text: str, prompt: str) -> Wanted:

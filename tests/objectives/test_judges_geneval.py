@@ -16,7 +16,18 @@ from hypothesis import strategies as st
 from trimpot.engine.errors import ConfigError, ScoreError
 from trimpot.engine.plugins import Plugins
 from trimpot.engine.seams import Objective
-from trimpot.objectives.judges.geneval_scenes import NAMES, Scene, Tag, Wanted, benchmark, draw, parse, phrase
+from trimpot.objectives.judges.geneval_scenes import (
+    NAMES,
+    Scene,
+    Tag,
+    Wanted,
+    benchmark,
+    draw,
+    parse,
+    phrase,
+    read_metadata,
+    scene_of,
+)
 from trimpot.objectives.judges.geneval_verdict import Found, relations, verdict
 from trimpot.testing import ObjectiveContract
 from trimpot.testing.rewards import _chats, _tiny, geneval
@@ -217,16 +228,111 @@ def test_metadata_says_what_the_grammar_cannot(checkpoints: Path, tmp_path: Path
     assert objective.describe()["metadata"] != make(checkpoints).describe()["metadata"]
 
 
-@pytest.mark.parametrize(
-    "line", ['{"prompt": "x"}', "no json", '{"tag": "a", "prompt": "x", "include": [{"class": "dragon", "count": 1}]}']
-)
-def test_metadata_that_cannot_be_read_is_one_sentence(checkpoints: Path, tmp_path: Path, line: str) -> None:
+ONE = {"class": "boat", "count": 1}
+WRONG = [
+    ("x", {"include": [{"class": "dragon", "count": 1}]}, "knows no object 'dragon'; "),
+    ("x", {"include": [{"class": "boat"}]}, "it lacks the key 'count'"),
+    ("x", {"include": [{**ONE, "count": 2.5}]}, "'count' must be a number from 1 to 1000, not 2.5"),
+    ("x", {"include": [{**ONE, "count": True}]}, "'count' must be a number from 1 to 1000, not True"),
+    ("x", {"include": [{**ONE, "count": -1}]}, "'count' must be a number from 1 to 1000, not -1"),
+    ("x", {"include": [{**ONE, "color": "mauve"}]}, "knows no colour 'mauve'"),
+    ("x", {"include": [{**ONE, "position": ["left of", 0]}]}, "the number of an earlier object"),
+    ("x", {"include": [ONE, {**ONE, "position": ["beside", 0]}]}, "'position' must be one of left of, right of"),
+    ("x", {"include": [ONE, {**ONE, "position": ["above", "0"]}]}, "are not GenEval's"),
+    ("x", {"include": []}, "'include' names nothing"),
+    ("x", {"include": "boat"}, "are not GenEval's"),
+    ("x", {"include": 3}, "are not GenEval's"),
+    ("x", {"exclude": [ONE]}, "'include' names nothing"),
+    ("x", {"include": [ONE], "tag": 3}, "'tag' must be a string, not 3"),
+    ("a photo of two boats", {"include": [ONE]}, "ask for something else than its words do"),
+    ("a photo of a red boat", {"include": [ONE]}, "ask for something else than its words do"),
+    ("a photo of a dog", {"include": [ONE]}, "ask for something else than its words do"),
+    (
+        "a photo of a dog above a boat",
+        {"include": [ONE, {"class": "dog", "count": 1, "position": ["below", 0]}]},
+        "ask for something else than its words do",
+    ),
+    (
+        "a photo of two boats",
+        {"include": [{"class": "boat", "count": 2}], "exclude": [{"class": "boat", "count": 4}]},
+        "ask for something else than its words do",
+    ),
+]
+
+
+@pytest.mark.parametrize(("prompt", "about", "sentence"), WRONG)
+def test_metadata_that_cannot_be_used_are_one_sentence(
+    tmp_path: Path, checkpoints: Path, prompt: str, about: dict[str, Any], sentence: str
+) -> None:
+    """Whether they come with the prompts or in a file of their own."""
+    entry = {"tag": "any", **about}
+    with pytest.raises(ConfigError, match=sentence):
+        scene_of(prompt, entry)
     path = tmp_path / "metadata.jsonl"
-    path.write_text(line)
-    with pytest.raises(ConfigError, match=r"line 1 of .* is not GenEval metadata"):
+    path.write_text(json.dumps({**entry, "prompt": prompt}))
+    with pytest.raises(ConfigError, match=rf"metadata\.jsonl: .*{sentence}"):
+        read_metadata(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('{"prompt": "x"}', "is not GenEval metadata: it does not say what 'x' includes"),
+        ("no json", "is not valid JSON in line 1"),
+        ('{"tag": "a"}', "has no column 'prompt'"),
+        (None, "No such file"),
+        (
+            '{"tag": "a", "prompt": "x", "include": [{"class": "boat", "count": 1}]}\n'
+            '{"tag": "a", "prompt": "x", "include": [{"class": "boat", "count": 2}]}',
+            "says two things of the prompt 'x'",
+        ),
+    ],
+)
+def test_a_file_of_metadata_that_cannot_be_read_is_one_sentence(
+    checkpoints: Path, tmp_path: Path, text: str | None, sentence: str
+) -> None:
+    path = tmp_path / "metadata.jsonl"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError, match=sentence):
         make(checkpoints, metadata=path)
-    with pytest.raises(ConfigError, match="cannot read the metadata file"):
-        make(checkpoints, metadata=tmp_path / "nowhere.jsonl")
+
+
+def described(prompt: str) -> dict[str, Any]:
+    """The benchmark's own form of what a prompt of its grammar asks for."""
+    scene = parse(prompt)
+    include = [
+        {"class": each.name, "count": each.count}
+        | ({"color": each.colour} if each.colour else {})
+        | ({"position": [each.relation, each.target]} if each.relation else {})
+        for each in scene.wanted
+    ]
+    exclude = [{"class": name, "count": count} for name, count in scene.excluded]
+    return {"tag": scene.tag, "include": include, **({"exclude": exclude} if exclude else {})}
+
+
+def test_metadata_of_the_whole_benchmark_agree_with_its_words() -> None:
+    for prompt in benchmark():
+        assert scene_of(prompt, described(prompt)) == parse(prompt)
+        assert scene_of(prompt, {"Category": "Abstract"}) is None
+
+
+def test_metadata_of_the_prompts_say_what_is_asked_and_are_described(checkpoints: Path, tmp_path: Path) -> None:
+    entry = {"tag": "mine", "include": [{"class": "boat", "count": 2}]}
+    objective = make(checkpoints)
+    before = objective.describe()
+    objective.prepare({"Venice": entry, "a photo of a dog": {"Category": "Animals"}})
+    assert objective.scene("Venice") == Scene("mine", (Wanted("boat", 2),))
+    assert objective.scene("a photo of a dog") == parse("a photo of a dog")
+    assert objective.describe() != before
+    objective.prepare({})
+    assert objective.describe() == before
+    (tmp_path / "metadata.jsonl").write_text(json.dumps({**entry, "prompt": "Venice"}))
+    both = make(checkpoints, metadata=tmp_path / "metadata.jsonl")
+    both.prepare({"Venice": entry})
+    assert both.describe() == make(checkpoints, metadata=tmp_path / "metadata.jsonl").describe()
+    with pytest.raises(ConfigError, match="the prompt file and geneval's option metadata say different things"):
+        both.prepare({"Venice": {**entry, "tag": "yours"}})
 
 
 def test_options_and_weights_are_checked(checkpoints: Path) -> None:
