@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -33,7 +34,10 @@ def _options(
 
 
 def print_json(value: object) -> None:
-    """Print for programs; a number that is not finite becomes a string, for JSON has none."""
+    """Print for programs: not finite numbers as strings, for JSON has none, and no character that a terminal acts on."""
     from ..engine.plain import plain
 
-    typer.echo(json.dumps(plain(value, "what is printed"), indent=2, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(plain(value, "what is printed"), indent=2, ensure_ascii=False, allow_nan=False)
+    typer.echo(
+        re.sub("[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", lambda match: f"\\u{ord(match[0]):04x}", text)
+    )

@@ -32,6 +32,7 @@ def serve(
     from ..engine.errors import ConfigError
     from ..engine.identity import described
     from ..engine.plugins import plugins
+    from ..engine.seams import Objective
     from ..servers.reward_server import RefusalError, Scorer
     from ..servers.reward_server import serve as serve_scorer
 
@@ -40,7 +41,8 @@ def serve(
     says = described("objective", None, made, plugins().made_of("objectives", objective, made, options))
     libraries = {name: found for name, found in versions().items() if name not in _SCORELESS}
     libraries["pillow"] = version("pillow")
-    scorer = Scorer(objective, made.score, {**says, "versions": libraries})
+    prepare = None if type(made).prepare is Objective.prepare else made.prepare
+    scorer = Scorer(objective, made.score, {**says, "versions": libraries}, prepare)
     try:
         serve_scorer(scorer, host, port, token or None, batch_size)
     except RefusalError as refusal:

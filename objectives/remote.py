@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import time
+import warnings
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,8 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ..engine.errors import ConfigError, ScoreError
+from ..engine.errors import ConfigError, Notice, ScoreError, printable
 from ..engine.hooks import Register, hookimpl
+from ..engine.knobs import digest
+from ..engine.plain import plain
 from ..engine.seams import Objective, Output
 from .wire import request
 
@@ -88,8 +91,25 @@ class Remote(Objective):
             verify=self.url.startswith("https:"),  # plain HTTP needs no certificates, which take a while to load
         )
         weakref.finalize(self, self._client.close)
-        self._description = self._health()
+        self._metadata: Mapping[str, Mapping[str, Any]] = {}
+        self._description, self._takes_metadata = self._health()
         self._fingerprint = str(self._description["fingerprint"])
+
+    def prepare(self, metadata: Mapping[str, Mapping[str, Any]]) -> None:
+        """Have the server try what prompt files say of their prompts, and send it along. See `Objective.prepare`.
+
+        Raises:
+            ScoreError: If the server cannot use it.
+        """
+        if metadata and not self._takes_metadata:
+            warnings.warn(
+                f"{self._name()} takes no metadata, so what prompt files say of their prompts does not reach it",
+                Notice,
+                stacklevel=2,
+            )
+        self._metadata = dict(metadata) if self._takes_metadata else {}
+        if self._metadata:
+            self._score([], [], self._metadata)
 
     def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
         """Ask the server, `batch_size` outputs at a time. See `Objective.score`.
@@ -100,15 +120,24 @@ class Remote(Objective):
         scores: list[float] = []
         for begin in range(0, len(outputs), self._batch_size):
             part = slice(begin, begin + self._batch_size)
-            scores += self._score(outputs[part], list(prompts[part]))
+            known = {prompt: self._metadata[prompt] for prompt in prompts[part] if prompt in self._metadata}
+            scores += self._score(outputs[part], list(prompts[part]), known)
         return np.array(scores, dtype=np.float64)
 
     def describe(self) -> Mapping[str, Any]:
-        """The server's description and fingerprint; where it listens changes no score. See `Objective.describe`."""
-        return self._description
+        """The server's description and fingerprint, and the metadata that it is sent. See `Objective.describe`.
 
-    def _score(self, outputs: Sequence[Output], prompts: list[str]) -> list[float]:
+        Where it listens changes no score.
+        """
+        sent = {"metadata": digest(self._metadata)} if self._metadata else {}
+        return {**self._description, **sent}
+
+    def _score(
+        self, outputs: Sequence[Output], prompts: list[str], metadata: Mapping[str, Mapping[str, Any]]
+    ) -> list[float]:
         head = {"protocol": PROTOCOL, "fingerprint": self._fingerprint, "prompts": prompts}
+        if metadata:
+            head["metadata"] = metadata
         answer = self._ask("POST", "/score", request(head, outputs, self._compression), len(prompts))
         if answer.get("fingerprint") != self._fingerprint:
             raise self._another(answer.get("fingerprint"))
@@ -117,24 +146,28 @@ class Remote(Objective):
             count = len(scores) if isinstance(scores, list) else "no list of"
             raise ScoreError(f"{self._name()} gave {count} scores for {len(prompts)} outputs")
         for score, prompt in zip(scores, prompts, strict=True):
-            if isinstance(score, bool) or not isinstance(score, (int, float)) or not math.isfinite(score):
-                raise ScoreError(f"{self._name()} gave {score!r} for prompt {prompt!r}; scores must be finite numbers")
+            if isinstance(score, bool) or not isinstance(score, (int, float)) or not _is_finite(score):
+                shown = repr(score)[:60]
+                raise ScoreError(f"{self._name()} gave {shown} for prompt {prompt!r}; scores must be finite numbers")
         return [float(score) for score in scores]
 
-    def _health(self) -> dict[str, Any]:
-        """Who is there."""
+    def _health(self) -> tuple[dict[str, Any], bool]:
+        """Who is there, and whether metadata changes its scores."""
         answer = self._ask("GET", "/health")
         if "protocol" not in answer:
             raise ScoreError(f"{self._name()} is no reward server: its /health says nothing of a protocol")
         if answer["protocol"] != PROTOCOL:
             raise ScoreError(
-                f"{self._name()} speaks protocol {answer['protocol']!r} and this version of trimpot {PROTOCOL}; "
+                f"{self._name()} speaks protocol {answer['protocol']!r:.40} and this version of trimpot {PROTOCOL}; "
                 f"update the older of the two"
             )
         description, fingerprint = answer.get("description"), answer.get("fingerprint")
         if not isinstance(description, dict) or not isinstance(fingerprint, str) or not fingerprint:
             raise ScoreError(f"{self._name()} is no reward server: its /health lacks a fingerprint or description")
-        return {**description, "fingerprint": fingerprint}
+        if len(fingerprint) > 100 or fingerprint != printable(fingerprint):
+            raise ScoreError(f"{self._name()} is no reward server: its fingerprint is {fingerprint[:40]!r}")
+        clean = _printable(plain(description, f"the description of {self._name()}", ScoreError))
+        return {**clean, "fingerprint": fingerprint}, answer.get("metadata") is True
 
     def _ask(self, method: str, path: str, body: bytes | None = None, num_scores: int = 0) -> dict[str, Any]:
         """Ask until there is an answer or patience ends."""
@@ -206,7 +239,7 @@ class Remote(Objective):
     def _another(self, fingerprint: object, sentence: str = "") -> ScoreError:
         return ScoreError(
             f"{self._name()} is no longer the reward this run was begun with, {self._fingerprint}"
-            f"{_colon(sentence or f'it now is {fingerprint!r}')}; start that one there again and resume"
+            f"{_colon(sentence or f'it now is {fingerprint!r:.60}')}; start that one there again and resume"
         )
 
     def _name(self) -> str:
@@ -271,7 +304,23 @@ def _error_in(answer: bytes) -> str:
     except (ValueError, RecursionError):
         return ""
     sentence = found.get("error") if isinstance(found, dict) else None
-    return " ".join(sentence.split())[:500] if isinstance(sentence, str) else ""
+    return " ".join(printable(sentence).split())[:500] if isinstance(sentence, str) else ""
+
+
+def _printable(value: Any) -> Any:
+    """JSON of a server, whose strings will be shown."""
+    if isinstance(value, dict):
+        return {printable(key): _printable(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_printable(each) for each in value]
+    return printable(value) if isinstance(value, str) else value
+
+
+def _is_finite(score: float) -> bool:
+    try:
+        return math.isfinite(score)
+    except OverflowError:  # an integer beyond every float
+        return False
 
 
 def _colon(sentence: str) -> str:

@@ -20,7 +20,8 @@
         --checkpoint mask2former.pth --probe picture.png dog --port 8200
 
 The benchmark's repository names the three files: its prompts with what each asks for, and mmdetection's
-configuration and weights of Mask2Former with Swin-S. Only those prompts can be scored. mmcv-full has wheels for
+configuration and weights of Mask2Former with Swin-S. Only those prompts can be scored, and prompts whose files say in
+the same form what they ask for. mmcv-full has wheels for
 few combinations of CUDA and torch; the one named above is for CUDA 11.7.
 
 A wrong configuration makes this detector find nothing and say nothing, so before it serves it is shown a picture
@@ -90,7 +91,8 @@ class Judge:
         import mmdet.apis
         import open_clip
 
-        self.asked = read_metadata(options.metadata)
+        self.read = read_metadata(options.metadata)
+        self.asked = self.read
         self.device = options.device
         self.inference = mmdet.apis.inference_detector
         self.detector = mmdet.apis.init_detector(options.config, options.checkpoint, device=options.device)
@@ -102,6 +104,14 @@ class Judge:
         self.clip.eval()
         self.heads: dict[str, Any] = {}
 
+    def prepare(self, metadata: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take what prompt files ask for in the benchmark's form; its own prompts ask for what they always did."""
+        given = {prompt: about for prompt, about in metadata.items() if "include" in about}
+        for prompt in given.keys() & self.read.keys():
+            if any(given[prompt].get(key) != self.read[prompt].get(key) for key in ("tag", "include", "exclude")):
+                raise ValueError(f"they ask for something else than the benchmark does by {prompt!r}")
+        self.asked = {**self.read, **given}
+
     def score(self, outputs: list[Any], prompts: list[str]) -> list[float]:
         """One where a picture shows what its prompt asks, otherwise nought."""
         return [float(self.right(image.convert("RGB"), prompt)) for image, prompt in zip(outputs, prompts)]  # noqa: B905
@@ -111,7 +121,7 @@ class Judge:
         asked = self.asked.get(prompt)
         if asked is None:
             raise ValueError("it is no prompt of the benchmark's metadata")
-        found = self.find(image, COUNTING_CONFIDENCE if asked["tag"] == "counting" else CONFIDENCE)
+        found = self.find(image, COUNTING_CONFIDENCE if asked.get("tag") == "counting" else CONFIDENCE)
         return judge(asked, found, lambda name, objects: self.colours(image, name, objects))
 
     def find(self, image: Any, confidence: float) -> dict[str, list[Any]]:
@@ -196,6 +206,7 @@ def load(options: argparse.Namespace) -> Scorer:
             "thresholds": [CONFIDENCE, COUNTING_CONFIDENCE, MOST_OBJECTS, APART],
             "range": [0, 1],
         },
+        made.prepare,
     )
 
 

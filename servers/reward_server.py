@@ -1,13 +1,14 @@
 """The reward server: any scorer behind HTTP, for rewards that cannot live in the process that asks for them.
 
-    GET  /health  ->  {"protocol", "name", "fingerprint", "description", "limits"}
-    POST /score   {"protocol", "prompts": [...], "outputs": [{"png": base64} | {"json": value}, ...], "fingerprint"?}
+    GET  /health  ->  {"protocol", "name", "fingerprint", "description", "limits", "metadata"}
+    POST /score   {"protocol", "prompts": [...], "outputs": [{"png": base64} | {"json": value}, ...], "fingerprint"?,
+                   "metadata"?: {prompt: {...}, ...}}
                   ->  {"fingerprint", "scores": [...]}
     whatever fails ->  {"error": one sentence} with a status of 400 or more
 
-This file is all a server needs: it imports the standard library, and Pillow once an image arrives. It runs on
-Python 3.9, so that it can be copied or imported beside whatever a reward's own code insists on; nothing is
-unpickled. One thread scores, always the same, because models are seldom safe to call from two.
+This file and `bounded_http.py` are all a server needs: they import the standard library, and Pillow once an image
+arrives. They run on Python 3.9, so that they can be copied or imported beside whatever a reward's own code insists on;
+nothing is unpickled. One thread scores, always the same, because models are seldom safe to call from two.
 """
 
 from __future__ import annotations
@@ -18,34 +19,30 @@ import hashlib
 import hmac
 import io
 import ipaddress
+import itertools
 import json
 import math
+import numbers
 import os
 import signal
-import socket
-import socketserver
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from http.server import BaseHTTPRequestHandler
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING or __package__:
+    from .bounded_http import DRAINED, BoundedHandler, BoundedServer, Patience, RefusalError, show_traceback
+else:  # beside a reward's own code
+    from bounded_http import DRAINED, BoundedHandler, BoundedServer, Patience, RefusalError, show_traceback
+
+__all__ = ["PORT", "PROTOCOL", "SLOTS", "Limits", "Patience", "RefusalError", "RewardServer", "Scorer", "main", "serve"]
 
 PROTOCOL = 1
 PORT = 8200
-#: Requests held at once, waiting or being scored; one more is told to come back later.
+#: Requests that have arrived and wait or are scored; one more is told to come back later.
 SLOTS = 8
-DRAINED = 1 << 24  # bytes of a refused request that are read nevertheless, so that its sender gets to hear why
-
-
-class RefusalError(Exception):
-    """What a request or a start is refused for: an HTTP status and a sentence."""
-
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(" ".join(sentence.split()))
-        self.status = status
 
 
 @dataclass(frozen=True)
@@ -57,11 +54,14 @@ class Scorer:
         score: Gives every output, seen with its prompt, a finite number. Images arrive as PIL images, everything
             else as JSON values.
         description: Everything that can change a score, JSON-like: weights, revision, options, library versions.
+        prepare: Is given what prompt files say of a request's prompts before these are scored; None where that
+            changes no score.
     """
 
     name: str
     score: Callable[[list[Any], list[str]], Iterable[Any]]
     description: Mapping[str, Any]
+    prepare: Callable[[Mapping[str, Mapping[str, Any]]], None] | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -98,7 +98,7 @@ class Limits:
     pixels: int = 64 << 20
 
 
-class RewardServer(socketserver.ThreadingTCPServer):
+class RewardServer(BoundedServer):
     """A server that listens once it is made and answers inside `serve_forever`.
 
     Args:
@@ -108,14 +108,11 @@ class RewardServer(socketserver.ThreadingTCPServer):
         token: What a client must show, as `Authorization: Bearer TOKEN`.
         batch_size: Outputs scored at once; None scores a request whole.
         limits: What one request may hold; None takes the defaults of `Limits`.
+        patience: How long clients are waited for; None takes the defaults of `Patience`.
 
     Raises:
         RefusalError: In one sentence, if it cannot listen there or must not.
     """
-
-    allow_reuse_address = True
-    daemon_threads = True
-    request_queue_size = 64
 
     def __init__(
         self,
@@ -125,6 +122,7 @@ class RewardServer(socketserver.ThreadingTCPServer):
         token: str | None = None,
         batch_size: int | None = None,
         limits: Limits | None = None,
+        patience: Patience | None = None,
     ) -> None:
         if token is None and not _is_loopback(host):
             raise RefusalError(
@@ -138,9 +136,8 @@ class RewardServer(socketserver.ThreadingTCPServer):
         self.batch_size, self.limits = batch_size, limits or Limits()
         self.slots = threading.Semaphore(SLOTS)
         self.worker = ThreadPoolExecutor(1, "scorer")
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
-            super().__init__((host, port), _Handler)
+            super().__init__((host, port), _Handler, SLOTS * self.limits.body_bytes, patience or Patience())
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
             raise RefusalError(500, f"cannot listen at {host} port {port}: {reason}; choose another --port") from None
@@ -155,6 +152,7 @@ class RewardServer(socketserver.ThreadingTCPServer):
             "fingerprint": self.fingerprint,
             "description": {"name": self.scorer.name, **self.scorer.description},
             "limits": asdict(self.limits),
+            "metadata": self.scorer.prepare is not None,
         }
 
     def score(self, request: Any) -> dict[str, Any]:
@@ -165,7 +163,7 @@ class RewardServer(socketserver.ThreadingTCPServer):
         """
         if not isinstance(request, dict):
             raise RefusalError(422, "the request must be a JSON object")
-        if request.get("protocol") != PROTOCOL:
+        if type(request.get("protocol")) is not int or request["protocol"] != PROTOCOL:
             raise RefusalError(
                 422, f"this server speaks protocol {PROTOCOL}, the request protocol {request.get('protocol')!r}"
             )
@@ -175,6 +173,8 @@ class RewardServer(socketserver.ThreadingTCPServer):
         prompts, outputs = request.get("prompts"), request.get("outputs")
         if not isinstance(prompts, list) or not all(isinstance(prompt, str) for prompt in prompts):
             raise RefusalError(422, "'prompts' must be a list of strings")
+        if any("\ud800" <= character <= "\udfff" for prompt in prompts for character in prompt):
+            raise RefusalError(422, "a prompt holds half a character, such as \\ud83d alone")
         if not isinstance(outputs, list) or len(outputs) != len(prompts):
             count = len(outputs) if isinstance(outputs, list) else "no list of"
             raise RefusalError(422, f"{len(prompts)} prompts need as many 'outputs', not {count}")
@@ -182,19 +182,32 @@ class RewardServer(socketserver.ThreadingTCPServer):
             raise RefusalError(
                 413, f"a request of {len(outputs)} outputs is too large; send at most {self.limits.outputs} at once"
             )
+        metadata = request.get("metadata", {})
+        if not isinstance(metadata, dict) or not all(isinstance(about, dict) for about in metadata.values()):
+            raise RefusalError(422, "'metadata' must be an object with an object for every prompt")
+        if metadata and self.scorer.prepare is None:
+            raise RefusalError(422, f"{self.scorer.name} takes no metadata")
         decoded = _decode(outputs, self.limits.pixels)
-        scores = self.worker.submit(self._scores, decoded, prompts).result()
+        scores = self.worker.submit(self._scores, decoded, prompts, metadata).result()
         return {"fingerprint": self.fingerprint, "scores": scores}
 
-    def _scores(self, outputs: list[Any], prompts: list[str]) -> list[float]:
+    def _scores(self, outputs: list[Any], prompts: list[str], metadata: dict[str, Any]) -> list[float]:
+        if self.scorer.prepare is not None:
+            try:
+                self.scorer.prepare(metadata)
+            except (Exception, SystemExit) as error:
+                raise RefusalError(
+                    422, f"{self.scorer.name} cannot use the metadata: {type(error).__name__}: {error}"
+                ) from error
         size = self.batch_size or max(1, len(prompts))
         scores: list[float] = []
         for begin in range(0, len(prompts), size):
             part = prompts[begin : begin + size]
             try:
-                found = [float(score) for score in self.scorer.score(outputs[begin : begin + size], part)]
-            except Exception as error:  # somebody else's reward may fail in any way
-                traceback.print_exc()
+                given = itertools.islice(self.scorer.score(outputs[begin : begin + size], part), len(part) + 1)
+                found = [_real(score) for score in given]
+            except (Exception, SystemExit) as error:  # somebody else's reward may fail in any way
+                show_traceback()
                 raise RefusalError(
                     500, f"{self.scorer.name} failed on prompts such as {part[0]!r}: {type(error).__name__}: {error}"
                 ) from error
@@ -209,59 +222,64 @@ class RewardServer(socketserver.ThreadingTCPServer):
         return scores
 
     def close(self) -> None:
-        """Finish what is being scored, refuse what is not, and stop listening."""
-        for _ in range(SLOTS):
-            self.slots.acquire()
+        """Finish what has been begun, refuse what has not, and stop listening."""
+        self.finish()
         self.worker.shutdown()
         self.server_close()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Forget clients that went away; show what is our own fault."""
-        if not isinstance(sys.exc_info()[1], OSError):
-            traceback.print_exc()
 
-
-class _Handler(BaseHTTPRequestHandler):
-    """One connection, in a thread of its own."""
+class _Handler(BoundedHandler):
+    """Who may ask, and for what."""
 
     server: RewardServer
-    protocol_version = "HTTP/1.1"
-    server_version = "trimpot"
-    sys_version = ""
-    disable_nagle_algorithm = True
-    timeout = 60.0  # seconds a silent client is waited for
-    left = 0  # bytes of a body that were not read
 
-    def do_GET(self) -> None:
-        self._answer("/health", self._health)
+    def do_GET(self) -> None:  # noqa: N802
+        self._respond("/health", self._health)
 
-    def do_POST(self) -> None:
-        self._answer("/score", self._score)
+    def do_POST(self) -> None:  # noqa: N802
+        self._respond("/score", self._score)
 
-    def _answer(self, path: str, work: Callable[[], None]) -> None:
-        length = self.headers.get("Content-Length", "")
-        self.left = int(length) if length.isascii() and length.isdigit() else 0
-        try:
-            self._admit()
-            if self.path != path:
-                raise RefusalError(
-                    404, f"nothing is at {self.command} {self.path}; there are GET /health and POST /score"
-                )
-            work()
-        except RefusalError as refusal:
-            self._refuse(refusal.status, str(refusal))
+    def _respond(self, path: str, work: Callable[[], None]) -> None:
+        self._admit()
+        with self.server.admitted(self.connection):
+            try:
+                if self.path != path:
+                    raise RefusalError(
+                        404, f"nothing is at {self.command} {self.path[:100]}; there are GET /health and POST /score"
+                    )
+                work()
+            except RefusalError as refusal:
+                self.refuse(refusal, max(self.server.limits.body_bytes, DRAINED))
 
     def _health(self) -> None:
-        self.close_connection |= self.left > 0
-        self._send(200, self.server.health())
+        self.close_connection |= self.length() > 0
+        self.answer(200, self.server.health())
 
     def _score(self) -> None:
+        length = self.length()
+        if self.headers.get_content_type() != "application/json":
+            raise RefusalError(415, "the request must be of Content-Type application/json")
+        if length == 0:
+            raise RefusalError(411, "the request must have a body and say its Content-Length")
+        if length > self.server.limits.body_bytes:
+            raise RefusalError(
+                413,
+                f"a request of {length} bytes is too large; send at most {self.server.limits.body_bytes}, "
+                f"which means fewer outputs at once",
+            )
+        self._take_slot()  # or the body would be sent in vain
+        self.server.slots.release()
+        with self.body(length) as body:
+            self._take_slot()
+            try:
+                scores = self.server.score(_parsed(body))
+            finally:
+                self.server.slots.release()
+            self.answer(200, scores)
+
+    def _take_slot(self) -> None:
         if not self.server.slots.acquire(blocking=False):
             raise RefusalError(503, f"{SLOTS} requests are waiting already; try again later")
-        try:
-            self._send(200, self.server.score(self._request()))
-        finally:
-            self.server.slots.release()
 
     def _admit(self) -> None:
         """Refuse who may not ask.
@@ -276,53 +294,6 @@ class _Handler(BaseHTTPRequestHandler):
                 raise RefusalError(401, "this server wants a token: set TRIMPOT_TOKEN to the one it was started with")
         elif _hostname(self.headers.get("Host", "")) not in self.server.hosts:
             raise RefusalError(403, "this server answers only under names of its own machine")
-
-    def _request(self) -> Any:
-        """The body, parsed."""
-        if self.headers.get_content_type() != "application/json":
-            raise RefusalError(415, "the request must be of Content-Type application/json")
-        if self.left == 0 or "Transfer-Encoding" in self.headers:
-            raise RefusalError(411, "the request must have a body and say its Content-Length")
-        if self.left > self.server.limits.body_bytes:
-            raise RefusalError(
-                413,
-                f"a request of {self.left} bytes is too large; send at most {self.server.limits.body_bytes}, "
-                f"which means fewer outputs at once",
-            )
-        body = self.rfile.read(self.left)
-        if len(body) < self.left:
-            raise ConnectionError("the client went away in the middle of its request")
-        self.left = 0
-        try:
-            return json.loads(body.decode(), parse_constant=_no_constant)
-        except (ValueError, RecursionError) as error:
-            raise RefusalError(400, f"the request is not JSON: {error}") from None
-
-    def _refuse(self, status: int, sentence: str) -> None:
-        self.close_connection = True
-        self._send(status, {"error": sentence})
-        left = min(self.left, max(self.server.limits.body_bytes, DRAINED))
-        while left > 0 and (read := self.rfile.read(min(left, 1 << 16))):  # or the client never sees why
-            left -= len(read)
-
-    def _send(self, status: int, body: dict[str, Any]) -> None:
-        encoded = json.dumps(body, allow_nan=False).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(encoded)))
-        if self.close_connection:
-            self.send_header("Connection", "close")
-        if status == 401:
-            self.send_header("WWW-Authenticate", "Bearer")
-        self.end_headers()
-        self.wfile.write(encoded)
-
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """What the standard library refuses, said like everything else."""
-        self._refuse(int(code), message or f"HTTP error {int(code)}")
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Keep quiet."""
 
 
 def serve(
@@ -369,6 +340,16 @@ def main(
         serve(load(options), options.host, options.port, options.token, options.batch_size)
     except RefusalError as refusal:
         sys.exit(f"{parser.prog}: {refusal}")
+
+
+def _parsed(body: bytearray) -> Any:
+    """The JSON value of a body."""
+    try:
+        return json.loads(
+            body.decode(), parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_without_repeats
+        )
+    except (ValueError, RecursionError) as error:
+        raise RefusalError(400, f"the request is not JSON: {error}") from None
 
 
 def _decode(outputs: list[Any], pixels: int) -> list[Any]:
@@ -420,3 +401,24 @@ def _hostname(header: str) -> str:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"it holds {name}")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"it holds {digits[:40]}, which is too large")
+    return value
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("an object has a key twice")
+    return found
+
+
+def _real(score: Any) -> float:
+    """A score as a number, where nothing of it gets lost."""
+    if isinstance(score, (str, bytes)) or (isinstance(score, numbers.Complex) and not isinstance(score, numbers.Real)):
+        raise TypeError(f"a score must be a real number, not a {type(score).__name__}")
+    return float(score)

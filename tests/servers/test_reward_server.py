@@ -69,6 +69,7 @@ def test_it_says_what_it_is(server: RewardServer) -> None:
             "fingerprint": digest(described),
             "description": described,
             "limits": {"body_bytes": 20_000, "outputs": 4, "pixels": 5000},
+            "metadata": False,
         },
     )
 

@@ -20,7 +20,8 @@ from trimpot.objectives.remote import Remote
 if sys.version_info >= (3, 11):
     import tomllib
 
-SCRIPTS = sorted(path for path in SERVERS.glob("*.py") if path.name not in ("__init__.py", "reward_server.py"))
+LIBRARY = ("__init__.py", "bounded_http.py", "reward_server.py")
+SCRIPTS = sorted(path for path in SERVERS.glob("*.py") if path.name not in LIBRARY)
 UV = shutil.which("uv")
 
 
