@@ -252,7 +252,8 @@ class _Handler(BoundedHandler):
                 self.refuse(refusal, max(self.server.limits.body_bytes, DRAINED))
 
     def _health(self) -> None:
-        self.close_connection |= self.length() > 0
+        if self.length() > 0:
+            raise RefusalError(400, "GET /health takes no body")
         self.answer(200, self.server.health())
 
     def _score(self) -> None:

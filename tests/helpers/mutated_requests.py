@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import copy
 import io
 import json
 import math
 import random
 import socket
+from contextlib import suppress
 from typing import Any
 
 from PIL import Image
@@ -48,11 +50,11 @@ def request(rng: random.Random) -> bytes:
     for _ in range(rng.choice((0, 0, 1, 2))):
         where = rng.choice(list(body))
         if isinstance(body[where], list) and body[where] and rng.random() < 0.5:
-            body[where][rng.randrange(len(body[where]))] = rng.choice(STRANGE)
+            body[where][rng.randrange(len(body[where]))] = copy.deepcopy(rng.choice(STRANGE))
         elif rng.random() < 0.2:
             del body[where]
         else:
-            body[rng.choice((where, "metadata"))] = rng.choice(STRANGE)
+            body[rng.choice((where, "metadata"))] = copy.deepcopy(rng.choice(STRANGE))
     sent = json.dumps(body).encode()
     method = rng.choice(
         (b"POST /score", b"POST /score", b"POST /score", b"GET /health", b"PUT /x", b"GET", b"\x16\x03")
@@ -86,7 +88,8 @@ def exchange(server: RewardServer, sent: bytes, timeout: float = 10.0) -> bytes:
     with socket.create_connection(("127.0.0.1", server.server_address[1]), timeout=timeout) as connection:
         try:
             connection.sendall(sent)
-            connection.shutdown(socket.SHUT_WR)
+            with suppress(OSError):  # the other side may have hung up
+                connection.shutdown(socket.SHUT_WR)
             while more := connection.recv(1 << 16):
                 answer += more
         except ConnectionError:

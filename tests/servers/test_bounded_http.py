@@ -89,6 +89,11 @@ def test_a_length_that_is_none_is_refused_once_the_sender_may_ask(
     assert capfd.readouterr().err == ""
 
 
+def test_a_body_where_none_belongs_is_refused(server: RewardServer) -> None:
+    assert check(exchange(server, head(100_000, method="GET /health") + b" " * 100_000)) == [400]
+    assert check(exchange(server, head(0, method="GET /health"))) == [200]
+
+
 def test_two_lengths_or_chunks_are_refused(server: RewardServer) -> None:
     for more in ("Content-Length: 7", "Transfer-Encoding: chunked", "Transfer-Encoding: identity"):
         [(status, _)] = answers(exchange(server, head(5, more) + b"5\r\n{}   \r\n0\r\n\r\n"))
@@ -134,12 +139,13 @@ def test_who_waits_for_an_answer_keeps_the_place(monkeypatch: pytest.MonkeyPatch
         return count(outputs, prompts)
 
     with serving(Scorer("slow", score, {}), token=TOKEN) as server, ExitStack() as stack:
-        asking = [stack.enter_context(connect(server)) for _ in range(3)]
-        for connection in asking:
-            connection.sendall(GOOD)
-        deadline = time.monotonic() + 10
-        while exchange(server, GOOD)[:12] != b"HTTP/1.1 503":
-            assert time.monotonic() < deadline
+        asking, deadline = [], time.monotonic() + 10
+        for number in range(1, 4):
+            asking.append(stack.enter_context(connect(server)))
+            asking[-1].sendall(GOOD)
+            while [*server._open.values()] != ["answer"] * number:
+                assert time.monotonic() < deadline
+        assert exchange(server, GOOD)[:12] == b"HTTP/1.1 503"
         go.set()
         for connection in asking:
             assert connection.recv(12) == b"HTTP/1.1 200"
