@@ -92,6 +92,7 @@ class Remote(Objective):
         )
         weakref.finalize(self, self._client.close)
         self._metadata: Mapping[str, Mapping[str, Any]] = {}
+        self._fingerprint = ""
         self._description, self._takes_metadata = self._health()
         self._fingerprint = str(self._description["fingerprint"])
 
@@ -223,7 +224,7 @@ class Remote(Objective):
     def _read(self, status: int, answer: bytes) -> dict[str, Any]:
         """The JSON object of an answer, or the sentence of a refusal."""
         sentence = _error_in(answer)
-        if status == 409:
+        if status == 409 and self._fingerprint:
             raise self._another(None, sentence)
         if status != 200:
             raise ScoreError(f"{self._name()} refused with status {status}{_colon(sentence)}")

@@ -230,8 +230,10 @@ class BoundedHandler(BaseHTTPRequestHandler):
         if "Transfer-Encoding" in self.headers:
             raise RefusalError(411, "the request must have a body and say its Content-Length")
         said = set(self.headers.get_all("Content-Length", ["0"]))
+        if len(said) > 1:
+            raise RefusalError(400, "the request says two different Content-Lengths")
         length = said.pop()
-        if said or not re.fullmatch("[0-9]{1,18}", length):
+        if not re.fullmatch("[0-9]{1,18}", length):
             raise RefusalError(400, f"the Content-Length {length[:40]!r} is no number of bytes")
         return int(length)
 

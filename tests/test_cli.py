@@ -147,6 +147,16 @@ def test_a_mistake_is_one_sentence(tmp_path: Path, arguments: list[str], sentenc
     assert not list(tmp_path.iterdir())
 
 
+def test_a_notice_is_one_line_without_the_code_it_came_from(tmp_path: Path) -> None:
+    for name in ("train", "validation", "test"):
+        (tmp_path / f"{name}.txt").write_text(f"# red \x1b[31m comment\n{name} view\n")
+    prompts = (f"prompts.{name}={tmp_path / name}.txt" for name in ("train", "validation", "test"))
+    done = trimpot("plan", "shapes", "prompts={name: files}", *prompts, cwd=tmp_path)
+    lines = [line for line in done.stderr.splitlines() if "begin with # were left out" in line]
+    assert len(lines) == 3 and all(line.startswith("trimpot: 1 line(s) of ") for line in lines)
+    assert "\x1b" not in done.stderr and "Notice" not in done.stderr and "warnings.warn" not in done.stderr
+
+
 def test_traceback_shows_where_an_error_came_from(tmp_path: Path) -> None:
     """`--traceback` adds the traceback to the sentence."""
     done = trimpot("--traceback", "calibrate", "shape", cwd=tmp_path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from canvas import Canvas, Darkness, canvas_config, canvas_plugins
 from closed_form import Notes
 from numpy.typing import NDArray
+from prompt_lists import write
 from trimpot import rescoring, session
 from trimpot.engine.config import load_config
 from trimpot.engine.errors import ConfigError, PluginError, ScoreError, StoreError
@@ -30,6 +31,7 @@ from trimpot.session import Files
 from trimpot.storage import SqliteStore
 from typer.testing import CliRunner
 
+POOLS = ("train", "validation", "test")
 SHORT = {"generations": 6, "validation": {"num_prompts": 6, "every": 2}, "test": {"num_prompts": 6}}
 
 
@@ -49,8 +51,24 @@ class Moody(Darkness):
         return {"mood": "none"}
 
 
+class Informed(Darkness):
+    """Gives a picture what is said of its prompt."""
+
+    known: Mapping[str, Mapping[str, Any]] | None = None
+
+    def prepare(self, metadata: Mapping[str, Mapping[str, Any]]) -> None:
+        self.known = metadata
+
+    def score(self, outputs: Sequence[Any], prompts: Sequence[str]) -> NDArray[np.float64]:
+        assert self.known is not None
+        return np.array([float(self.known[prompt]["worth"]) for prompt in prompts])
+
+    def describe(self) -> dict[str, Any]:
+        return {"known": dict(self.known or {})}
+
+
 class Later:
-    """Names `moody`."""
+    """Names `moody` and `informed`."""
 
     @hookimpl
     def register_objectives(self, register: Any) -> None:
@@ -58,6 +76,7 @@ class Later:
             return Moody()
 
         register("moody", make)
+        register("informed", lambda: Informed())
 
 
 @pytest.fixture
@@ -89,6 +108,16 @@ def test_a_reward_that_came_later_scores_what_was_kept(known: Plugins, tmp_path:
             scores = judged.scores["saturation"], neutral.scores["saturation"]
             assert check.moved.change == paired_gain(*scores, neutral.bucket.prompts)
             assert check.chosen == (check.generation == outcome["chosen"]["generation"])
+
+
+def test_a_reward_that_came_later_is_told_what_the_prompt_files_say(known: Plugins, tmp_path: Path) -> None:
+    rows = [(f"view {number}", {"worth": 3.5}) for number in range(30)]
+    files = {name: str(write(tmp_path, "jsonl", rows[part::3], name)) for part, name in enumerate(POOLS)}
+    run = begin(tmp_path, prompts={"name": "files", "column": "prompt", **files})
+    found = rescore(run, "informed", {}, tmp_path)
+    assert found.num_scored == 4 and {(check.moved.neutral, check.moved.calibrated) for check in found.checks} == {
+        (3.5, 3.5)
+    }
 
 
 def test_kept_images_are_those_that_were_scored(known: Plugins, tmp_path: Path) -> None:

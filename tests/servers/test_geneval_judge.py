@@ -85,3 +85,12 @@ def test_without_its_metadata_it_says_so_in_one_sentence(geneval: Any, tmp_path:
         with pytest.raises(Exception, match="cannot read the metadata") as caught:
             geneval.read_metadata(str(tmp_path / path))
         assert type(caught.value).__name__ == "RefusalError"
+
+
+def test_prompts_may_bring_what_they_ask_for(geneval: Any) -> None:
+    judge = object.__new__(geneval.Judge)
+    judge.read = judge.asked = {"two cats": {"tag": "counting", **COUNT}}
+    judge.prepare({"red cat": {"tag": "mine", **COLOUR}, "two cats": {"tag": "counting", **COUNT}, "x": {"note": 1}})
+    assert set(judge.asked) == {"two cats", "red cat"} and set(judge.read) == {"two cats"}
+    with pytest.raises(ValueError, match="something else than the benchmark does by 'two cats'"):
+        judge.prepare({"two cats": {"tag": "counting", **COLOUR}})

@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from served import SHAPES, answering, http, python, scenes, serving
-from trimpot.engine.errors import ConfigError, ScoreError
+from trimpot.engine.errors import ConfigError, Notice, ScoreError
 from trimpot.engine.knobs import digest
 from trimpot.engine.plugins import Plugins
 from trimpot.engine.seams import Objective
@@ -23,6 +23,7 @@ from trimpot.objectives.shapes.reward import ShapesReward
 from trimpot.servers.reward_server import PROTOCOL, Limits, Scorer
 from trimpot.testing import ObjectiveContract
 
+HEALTH = {"protocol": PROTOCOL, "name": "x", "fingerprint": "f", "description": {"name": "x"}}
 PROMPTS = ("a red circle", "a blue square", "two green triangles")
 
 
@@ -115,6 +116,76 @@ def test_it_describes_the_reward_and_not_where_it_listens() -> None:
     whole = {"name": "shapes", **ShapesReward().describe()}
     assert described[0][1] == {**whole, "fingerprint": digest(whole)}
     assert Remote.overlaps is True
+
+
+ABOUT = {"1": {"worth": 3}, "2": {"worth": 4, "note": "ü"}}
+
+
+def worth() -> Scorer:
+    """A reward that knows of a prompt only what it is told."""
+    known: dict[str, Any] = {}
+
+    def prepare(metadata: Mapping[str, Mapping[str, Any]]) -> None:
+        known.clear()
+        known.update({prompt: float(about["worth"]) for prompt, about in metadata.items()})
+
+    return Scorer("worth", lambda outputs, prompts: [known.get(prompt, -1.0) for prompt in prompts], {}, prepare)
+
+
+def test_what_prompt_files_say_travels_with_their_prompts_and_is_described() -> None:
+    with serving(worth()) as server:
+        remote = Remote(server.url, batch_size=1)
+        before = dict(remote.describe())
+        remote.prepare(ABOUT)
+        other = Remote(server.url)
+        assert remote.score([0, 0, 0], ["2", "x", "1"]).tolist() == [4.0, -1.0, 3.0]
+        assert other.score([0], ["1"]).tolist() == [-1.0], "another client's metadata is its own"
+        assert remote.describe() == {**before, "metadata": digest(ABOUT)} != before == other.describe()
+        with pytest.raises(ScoreError, match="status 422: worth cannot use the metadata: KeyError: 'worth'"):
+            remote.prepare({"1": {"value": 3}})
+
+
+def test_a_server_that_takes_no_metadata_is_told_of() -> None:
+    with serving() as server:
+        remote = Remote(server.url)
+        with pytest.warns(
+            Notice, match="takes no metadata, so what prompt files say of their prompts does not reach it"
+        ):
+            remote.prepare(ABOUT)
+        assert "metadata" not in remote.describe()
+        remote.prepare({})
+
+
+ESCAPES = "red \x1b[31malert\x1b]0;title\x07\r\n\x9b2J\u202e done"
+
+
+@pytest.mark.parametrize("status", ["400 Bad", "409 Conflict", "401 No", "503 Busy", "200 OK"])
+def test_what_a_server_says_reaches_no_terminal_as_commands(status: str, caplog: pytest.LogCaptureFixture) -> None:
+    said = {"error": ESCAPES, "fingerprint": ESCAPES, "scores": [ESCAPES], "protocol": ESCAPES}
+    good = http(json.dumps({**HEALTH, "description": {"name": ESCAPES, "parts": [{ESCAPES: 1}]}}).encode())
+    with answering(lambda line: good if b"/health" in line else http(json.dumps(said).encode(), status)) as url:
+        remote = Remote(url, patience=0.3)
+        assert remote.describe()["name"] == "red alert\n done", "titles and colours are gone"
+        with pytest.raises(ScoreError) as caught:
+            remote.score([1], ["a"])
+    for text in (str(caught.value), caplog.text.replace("\n", ""), repr(remote.describe())):
+        assert text.isprintable()
+    with answering(lambda line: http(json.dumps(said).encode(), status)) as url, pytest.raises(ScoreError) as caught:
+        Remote(url, patience=0)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("fingerprint", [ESCAPES, "f" * 101])
+def test_a_fingerprint_that_is_none_is_refused(fingerprint: str) -> None:
+    health = http(json.dumps({**HEALTH, "fingerprint": fingerprint}).encode())
+    with answering(lambda line: health) as url, pytest.raises(ScoreError, match="is no reward server: its fingerprint"):
+        Remote(url, patience=0)
+
+
+def test_a_description_without_a_bottom_is_refused() -> None:
+    deep = json.dumps(HEALTH).replace('{"name": "x"}', '{"a":' * 60 + "1" + "}" * 60).encode()
+    with answering(lambda line: http(deep)) as url, pytest.raises(ScoreError, match="nested more than 32 deep"):
+        Remote(url, patience=0)
 
 
 def test_another_reward_in_its_place_is_refused() -> None:
@@ -236,8 +307,6 @@ def test_an_answer_that_never_ends_is_given_up() -> None:
 # ---------------------------------------------------------------------------------------------------------------
 # Servers that lie.
 
-HEALTH = {"protocol": PROTOCOL, "name": "x", "fingerprint": "f", "description": {"name": "x"}}
-
 
 @pytest.mark.parametrize(
     ("answer", "sentence"),
@@ -267,6 +336,7 @@ def scores(value: Any) -> Callable[[], bytes]:
         (scores([1.0, float("nan")]), "gave nan for prompt 'b'; scores must be finite numbers"),
         (scores([float("inf"), 1.0]), "gave inf for prompt 'a'"),
         (scores([1.0, "high"]), "gave 'high' for prompt 'b'"),
+        (scores([1.0, 10**400]), "gave 1000000.* for prompt 'b'"),
         (scores([1.0, True]), "gave True for prompt 'b'"),
         (scores([1.0, None]), "gave None for prompt 'b'"),
         (scores([[1.0], [2.0]]), r"gave \[1.0\] for prompt 'a'"),
