@@ -78,7 +78,8 @@ def decoded(data: bytes, path: Path) -> str:
         if data.startswith(mark):
             raise ConfigError(f"{path} is text in {encoding}; save it as UTF-8")
     if b"\0" in data:
-        wide = max(data[0::2].count(0), data[1::2].count(0)) > len(data) // 8
+        zeros = sorted((data[0::2].count(0), data[1::2].count(0)))
+        wide = zeros[0] == 0 and zeros[1] > len(data) // 4
         kind = "looks like text in UTF-16; save it as UTF-8" if wide else "is no text: it holds zero bytes"
         raise ConfigError(f"{path} {kind}")
     try:

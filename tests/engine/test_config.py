@@ -222,7 +222,8 @@ def test_prompt_files_lie_beside_the_configuration(tmp_path: Path, monkeypatch: 
     folder = tmp_path / "project"
     folder.mkdir()
     (folder / "my.yaml").write_text(
-        "adapter: a\nobjectives: b\nprompts: {name: files, train: t.txt, validation: v.txt, test: /abs/e.txt}\n"
+        "adapter: a\nobjectives: b\n"
+        "prompts: {name: files, train: t.txt, validation: v.txt, test: /abs/e.txt, column: Prompt}\n"
     )
     monkeypatch.chdir(tmp_path)
     config = load_config("project/my.yaml", ["prompts.validation=here.txt"])
@@ -230,4 +231,5 @@ def test_prompt_files_lie_beside_the_configuration(tmp_path: Path, monkeypatch: 
         "train": str(folder / "t.txt"),
         "validation": str(tmp_path / "here.txt"),
         "test": "/abs/e.txt",
+        "column": "Prompt",
     }

@@ -6,8 +6,6 @@ import gzip
 import json
 import os
 import pickle
-import random
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +13,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from prompt_lists import WRITERS, mutated, write
+from prompt_lists import ROWS, WRITERS, accident, told, write
 from trimpot.engine.bucket import PromptSet
-from trimpot.engine.errors import ConfigError, Notice, TrimpotError
+from trimpot.engine.errors import ConfigError
 from trimpot.engine.plugins import Plugins
 from trimpot.engine.prompt_files import prompt_files
 from trimpot.engine.prompt_reading import KNOWN, LONGEST, read_listing
@@ -30,15 +28,6 @@ def held_out(tmp_path: Path) -> dict[str, Path]:
     for name, path in made.items():
         path.write_text(f"kept for {name}\n")
     return made
-
-
-def told(make: Callable[[], Any]) -> tuple[Any, list[str]]:
-    """What it makes, and the sentences it says."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        made = make()
-    assert all(issubclass(each.category, Notice) for each in caught)
-    return made, [str(each.message) for each in caught]
 
 
 def prompts_of(path: Path, column: str | None = None) -> list[str]:
@@ -117,8 +106,6 @@ def test_published_lists_are_read_as_they_are(tmp_path: Path, name: str) -> None
 
 # ---------------------------------------------------------------------------------------------------------------
 # Every layout, and what may happen in any.
-
-ROWS = [("a cat, sitting", {"kind": "animals"}), ("a dog", {"kind": "animals"}), ("a hut", {"kind": "houses"})]
 
 
 def without_metadata(layout: str) -> bool:
@@ -447,24 +434,6 @@ def test_options_are_checked_where_prompts_are_named(tmp_path: Path, held_out: d
 # Accidents.
 
 
-def accidents(folder: Path, seed: int) -> None:
-    """One mutated file: prompts that are text, or one sentence."""
-    rng = random.Random(seed)
-    rows = [*ROWS, ('"Go!" on a banner', {"kind": "writing"}), ("#1 mug", {"kind": "things"}), ("süß", {"kind": "ü"})]
-    path = write(folder, rng.choice(list(WRITERS)), rows)
-    path.write_bytes(mutated(path.read_bytes(), rng))
-    others = {name: write(folder, "txt", [(f"kept for {name}", {})], name) for name in ("validation", "test")}
-    try:
-        made, _ = told(lambda: prompt_files(train=path, **others))
-    except TrimpotError as error:
-        assert "\n" not in str(error), (seed, str(error))
-        return
-    assert made.train, seed
-    for prompt in made.all:
-        assert prompt == prompt.strip() != "" and len(prompt) <= LONGEST and prompt.encode(), (seed, prompt)
-    assert json.loads(json.dumps(made.metadata, allow_nan=False)) == made.metadata and made.fingerprint, seed
-
-
 def test_a_file_after_an_accident_is_read_or_refused_in_one_sentence(tmp_path: Path) -> None:
     for seed in range(1500):
-        accidents(tmp_path, seed)
+        accident(tmp_path, seed)

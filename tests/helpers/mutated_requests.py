@@ -9,6 +9,7 @@ import json
 import math
 import random
 import socket
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -123,3 +124,14 @@ def check(raw: bytes) -> list[int]:
         elif status != 200:
             assert set(body) == {"error"} and body["error"].isprintable() and len(body["error"]) <= 1000
     return [status for status, _ in found]
+
+
+def accident(server: RewardServer, seed: int) -> list[int]:
+    """One request after accidents, in a connection of its own: it is answered soon, by scores or one sentence."""
+    begun = time.monotonic()
+    try:
+        statuses = check(exchange(server, request(random.Random(seed))))
+    except (AssertionError, ValueError) as error:
+        raise AssertionError(f"seed {seed}") from error
+    assert time.monotonic() - begun < 5, seed
+    return statuses

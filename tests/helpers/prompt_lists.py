@@ -7,10 +7,16 @@ import io
 import json
 import random
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trimpot.engine.errors import Notice, TrimpotError
+from trimpot.engine.prompt_files import prompt_files
+from trimpot.engine.prompt_reading import LONGEST
+
+ROWS = [("a cat, sitting", {"kind": "animals"}), ("a dog", {"kind": "animals"}), ("a hut", {"kind": "houses"})]
 Rows = Sequence[tuple[str, Mapping[str, Any]]]
 
 
@@ -107,3 +113,30 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
         else:
             made[at:at] = rng.choice(_PIECES)
     return bytes(made)
+
+
+def told(make: Callable[[], Any]) -> tuple[Any, list[str]]:
+    """What it makes, and the sentences it says."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        made = make()
+    assert all(issubclass(each.category, Notice) for each in caught)
+    return made, [str(each.message) for each in caught]
+
+
+def accident(folder: Path, seed: int) -> None:
+    """One file after accidents: its prompts are text, or it is refused in one sentence."""
+    rng = random.Random(seed)
+    rows = [*ROWS, ('"Go!" on a banner', {"kind": "writing"}), ("#1 mug", {"kind": "things"}), ("süß", {"kind": "ü"})]
+    path = write(folder, rng.choice(list(WRITERS)), rows)
+    path.write_bytes(mutated(path.read_bytes(), rng))
+    others = {name: write(folder, "txt", [(f"kept for {name}", {})], name) for name in ("validation", "test")}
+    try:
+        made, _ = told(lambda: prompt_files(train=path, **others))
+    except TrimpotError as error:
+        assert "\n" not in str(error), (seed, str(error))
+        return
+    assert made.train, seed
+    for prompt in made.all:
+        assert prompt == prompt.strip() != "" and len(prompt) <= LONGEST and prompt.encode(), (seed, prompt)
+    assert json.loads(json.dumps(made.metadata, allow_nan=False)) == made.metadata and made.fingerprint, seed

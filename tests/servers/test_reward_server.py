@@ -331,6 +331,28 @@ def test_trimpot_serve_serves_an_objective_and_says_where() -> None:
         assert np.array_equal(remote.score(pictures, prompts), ShapesReward().score(pictures, prompts))
 
 
+@pytest.mark.parametrize("takes", [True, False])
+def test_trimpot_serve_hands_metadata_to_an_objective_that_takes_it(
+    takes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trimpot.commands.serve import serve
+    from trimpot.engine import plugins
+    from trimpot.servers import reward_server
+
+    class Told(ShapesReward):
+        def prepare(self, metadata: Any) -> None:
+            self.heard = metadata
+
+    objective = Told() if takes else ShapesReward()
+    served: list[Scorer] = []
+    known = Plugins()
+    monkeypatch.setattr(known, "make", lambda *_: objective)
+    monkeypatch.setattr(plugins, "plugins", lambda: known)
+    monkeypatch.setattr(reward_server, "serve", lambda scorer, *_: served.append(scorer))
+    serve("shapes", token=None)
+    assert served[0].prepare == (objective.prepare if takes else None)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
