@@ -44,6 +44,7 @@ PUBLISHED = {
         ["0", 'a wall that says "Stop" in red', '"Go!" on a banner'],
         {"Category": "Artifacts", "Challenge": "Writing"},
     ),
+    "sheet.tsv": (b'Prompt\tKind\n"a ""big"" cat"\tx\n"a dog"\t"y"\n', ['a "big" cat', "a dog"], {"Kind": "y"}),
     "drawbench.csv": (
         b'Prompts,Category\r\n"A green cup, on a blue table.",Colors\r\nTwo dogs.,Counting\r\n',
         ["A green cup, on a blue table.", "Two dogs."],

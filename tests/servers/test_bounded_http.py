@@ -140,6 +140,11 @@ def test_who_waits_for_an_answer_keeps_the_place(monkeypatch: pytest.MonkeyPatch
     with serving(Scorer("slow", score, {}), token=TOKEN) as server, ExitStack() as stack:
         asking, deadline = [], time.monotonic() + 10
         for number in range(1, 4):
+            if number == 3:  # there is room in the place of one that is silent, whoever came first
+                silent = stack.enter_context(connect(server))
+                silent.sendall(b"GET")
+                assert check(exchange(server, head(None, method="GET /health"))) == [200]
+                assert silent.recv(1) == b""
             asking.append(stack.enter_context(connect(server)))
             asking[-1].sendall(GOOD)
             while [*server._open.values()] != ["answer"] * number:
