@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .engine.assembly import tell_metadata
+from .engine.assembly import tell_metadata, told_of
 from .engine.errors import StoreError
 from .engine.evaluation import Place
 from .engine.identity import described
@@ -111,10 +111,15 @@ def rescore(
     with SqliteStore(folder, create=False) as store:
         store.refuse_read_only()
         row = store.run(run_id)
-        prompts = prompts_of(row, store, plugins())
-        if prompts is not None:
-            tell_metadata({label: reward}, prompts)
         made = plugins().made_of("objectives", objective, reward, options)
+        if reward.takes_metadata:
+            prompts = prompts_of(row, store, plugins())
+            if prompts is None:
+                raise StoreError(
+                    f"the prompt files of run {row.id} are gone, and {label} is told what they say; restore them"
+                )
+            tell_metadata({label: reward}, prompts)
+            made = told_of(made, reward, prompts)
         fingerprint = digest([objective, described("objective", objective, reward, made)])
         places, kept = places_of(store, row), dict(store.kept(row.id))
         neutral = neutral_place(places)

@@ -34,7 +34,7 @@ def _options(
 
 
 def print_json(value: object) -> None:
-    """Print for programs: not finite numbers as strings, for JSON has none, and no character that a terminal acts on."""
+    """Print for programs: infinite numbers as strings, which JSON lacks, and nothing that a terminal acts on."""
     from ..engine.plain import plain
 
     text = json.dumps(plain(value, "what is printed"), indent=2, ensure_ascii=False, allow_nan=False)

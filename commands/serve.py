@@ -32,7 +32,6 @@ def serve(
     from ..engine.errors import ConfigError
     from ..engine.identity import described
     from ..engine.plugins import plugins
-    from ..engine.seams import Objective
     from ..servers.reward_server import RefusalError, Scorer
     from ..servers.reward_server import serve as serve_scorer
 
@@ -41,7 +40,7 @@ def serve(
     says = described("objective", None, made, plugins().made_of("objectives", objective, made, options))
     libraries = {name: found for name, found in versions().items() if name not in _SCORELESS}
     libraries["pillow"] = version("pillow")
-    prepare = None if type(made).prepare is Objective.prepare else made.prepare
+    prepare = made.prepare if made.takes_metadata else None
     scorer = Scorer(objective, made.score, {**says, "versions": libraries}, prepare)
     try:
         serve_scorer(scorer, host, port, token or None, batch_size)

@@ -13,7 +13,7 @@ from .alarm import Watch
 from .bucket import PromptSet
 from .config import Config
 from .errors import ConfigError, ModelError, ScoreError, TrimpotError, near_misses
-from .knobs import KnobSpace, Setting, Vector
+from .knobs import KnobSpace, Setting, Vector, digest
 from .ladder import rungs_of
 from .plain import number
 from .plan import check_budget
@@ -134,7 +134,11 @@ def _origins(run: Run, plugins: Plugins, sharing: Run | None) -> dict[str, Any]:
         else {
             "adapter": plugins.made_of("adapters", config.adapter.name, run.adapter, config.adapter.options),
             "objectives": {
-                name: plugins.made_of("objectives", registered, run.objectives[name], options)
+                name: told_of(
+                    plugins.made_of("objectives", registered, run.objectives[name], options),
+                    run.objectives[name],
+                    run.prompts,
+                )
                 for name, (registered, options) in {**{each: (each, {}) for each in run.objectives}, **rewards}.items()
                 if name in run.objectives
             },
@@ -145,6 +149,12 @@ def _origins(run: Run, plugins: Plugins, sharing: Run | None) -> dict[str, Any]:
         "combination": plugins.made_of("combinations", config.combine.name, run.combination, config.combine.options),
         "optimizer": plugins.made_of("optimizers", config.optimizer.name, search, config.optimizer.options),
     }
+
+
+def told_of(made: Mapping[str, Any], objective: Objective, prompts: PromptSet) -> Mapping[str, Any]:
+    """What an objective is made of, with the metadata of the prompts if it takes them."""
+    counts = objective.takes_metadata and prompts.metadata
+    return {**made, "metadata": digest(prompts.metadata)} if counts else made
 
 
 def tell_metadata(objectives: Mapping[str, Objective], prompts: PromptSet) -> None:

@@ -142,6 +142,11 @@ class Objective(ABC):
             metadata: Prompt to its metadata, such as GenEval's `include` and `tag`; only prompts that have any.
         """
 
+    @property
+    def takes_metadata(self) -> bool:
+        """Whether it overrides `prepare`, so that metadata belong to its identity."""
+        return type(self).prepare is not Objective.prepare
+
     @abstractmethod
     def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
         """Score outputs.

@@ -76,3 +76,19 @@ def test_an_objective_that_cannot_use_it_is_one_sentence_before_the_run_begins(t
     known = plugins(Told(), Told(ScoreError("its own sentence")))
     with pytest.raises(ScoreError, match=r"^its own sentence$"):
         assemble("", load_config(config(tmp_path)), known)
+
+
+def test_an_evaluation_is_known_by_the_metadata_of_an_objective_that_takes_them(tmp_path: Path) -> None:
+    """Or scores that were given to other metadata would be found in the store."""
+    asked = config(tmp_path)
+    known = plugins(Told(), Told())
+
+    def runs(**prompts: Any) -> Any:
+        return assemble("", load_config({**asked, "prompts": {**asked["prompts"], **prompts}}), known)
+
+    with_metadata, again, without = runs(), runs(), runs(metadata=[])
+    assert with_metadata.context == again.context != without.context
+    assert with_metadata.identity == again.identity != without.identity
+    heedless = load_config({**asked, "objectives": {"height": {}}})
+    blind = load_config({**asked, "objectives": {"height": {}}, "prompts": {**asked["prompts"], "metadata": []}})
+    assert assemble("", heedless, known).context == assemble("", blind, known).context
