@@ -78,7 +78,7 @@ def read_listing(path: Path, column: str | None = None) -> Listing:
     found = _column(list(names), column, path) if mappings else None
     rows, without = [], 0
     for number, record in records:
-        prompt = record if isinstance(record, str) else record.get(found)
+        prompt = record if isinstance(record, str) else record.get(str(found))
         if prompt is None or (isinstance(prompt, str) and not _stripped(prompt)):
             without += 1
             continue

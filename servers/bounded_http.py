@@ -270,7 +270,7 @@ class BoundedHandler(BaseHTTPRequestHandler):
         self.arriving.room = most
         while received < most:
             self.arriving.deadline = begun + patience + received / RATE
-            chunk = self.rfile.read1(min(most - received, 1 << 16))  # type: ignore[attr-defined]
+            chunk = self.rfile.read1(min(most - received, 1 << 16))
             if not chunk:
                 return
             received += len(chunk)
