@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ..engine.errors import ModelError, near_misses
+from ..engine.errors import ModelError
 from ..engine.weights import quiet_import, weights_digest
-from .loading import (
-    Dtype,
-    Loading,
-    check_loading,
-    execution_device,
-    load_transformer,
-    place,
-    quantization_config,
-    set_decoding,
-)
+from .components import component_class, has_variant, load_component, near, silent
+from .inspection import QUANTIZED, inspect, needs_beside_prompt
+from .loading import Dtype, Loading, check_loading, execution_device, place, quantization_config, set_decoding
+from .replacement import load_transformer
 from .sites import SECOND
-from .sources import commit_of, first_line, hub_file, hub_sentence
+from .sources import (
+    OnHub,
+    cannot_load,
+    commit_of,
+    damage,
+    first_line,
+    hub_file,
+    hub_sentence,
+    local_source,
+    located,
+)
 
 __all__ = ["Dtype", "Loading", "load_pipeline", "own_settings", "shipped", "weights_digest"]
 
@@ -38,11 +43,12 @@ def load_pipeline(
 ) -> tuple[Any, dict[str, Any]]:
     """Load a pipeline from a local folder or a hub id.
 
-    A LoRA is merged before weights are placed on a device or offloaded.
+    Every component with weights is loaded by itself, so that each is looked at, and then given to the pipeline. A
+    LoRA is merged before weights are placed on a device or offloaded.
 
     Args:
         pipeline: Pipeline class name in diffusers; None takes the class that the checkpoint names.
-        model: Folder or hub id.
+        model: Folder, hub id, or the address of its page on the hub.
         loading: How to load it.
         **options: Fields of `Loading`, where no `loading` is given.
 
@@ -59,15 +65,22 @@ def load_pipeline(
     _quiet()
     folder, source = _find(model, loading)
     index = _index(folder)
-    kind = _pipeline_class(pipeline)
-    if pipeline is not None and index.get("_class_name") != pipeline:
-        raise ModelError(f"{model} holds a {index.get('_class_name')}, not a {pipeline}; use the adapter made for it")
+    kind = pipeline_class(pipeline, index, model)
     given: dict[str, Any] = {name: None for name, entry in index.items() if entry == [None, None]}
     if loading.transformer:
         base = _transformer_folder(folder, source)
         given["transformer"], source["transformer"] = load_transformer(_transformer_class(index), base, loading)
-    pipe = _load(kind, model, folder, source, index, given, loading)
+    if "revision" in source:
+        folder = _downloaded(kind, source, loading, given)
+    given |= _components(folder, model, index, given, loading)
+    pipe = _assembled(kind, folder, model, given)
+    inspect(pipe, given, loading)
     if loading.lora:
+        if getattr(pipe, SECOND, None) is not None:
+            raise ModelError(
+                f"{model} has two transformers, and a LoRA belongs to one of them; leave out lora, or give a "
+                "checkpoint that it is merged into already"
+            )
         from .lora import merge_lora
 
         source["lora"] = merge_lora(pipe.transformer, loading.lora, revision=loading.lora_revision)
@@ -87,45 +100,76 @@ def load_pipeline(
 
 def _find(model: str, loading: Loading) -> tuple[Path, dict[str, Any]]:
     """The folder with a checkpoint's model_index.json, and what the checkpoint is."""
-    folder = Path(model)
-    if folder.is_dir():
-        if not (folder / INDEX_FILE).is_file():
-            raise ModelError(f"{model} is no diffusers pipeline: it has no {INDEX_FILE}")
-        return folder, {"id": folder.name, "weights": weights_digest(folder)}
-    if folder.is_absolute() or model.startswith(".") or model.count("/") != 1:
-        raise ModelError(f"no checkpoint folder {model}; give a folder with a {INDEX_FILE}, or a hub id")
-    index = hub_file(model, INDEX_FILE, loading.revision)
-    return index.parent, {"id": model, "revision": commit_of(index)}
+    place = located(model, "checkpoint folder", f"a folder with a {INDEX_FILE}, or a hub id", loading.revision)
+    if isinstance(place, OnHub):
+        if place.inside:
+            raise ModelError(
+                f"{model} is a part of {place.repository}, and a checkpoint is a whole repository or a folder with a "
+                f"{INDEX_FILE}; give {place.repository}, or a folder of it that you have downloaded"
+            )
+        index = hub_file(place.repository, INDEX_FILE, place.revision)
+        return index.parent, {"id": place.repository, "revision": commit_of(index)}
+    if place.is_file():
+        raise ModelError(
+            f"{model} is a file, and a checkpoint is a folder with a {INDEX_FILE}; give such a folder or a hub id as "
+            "the model, and the file as its transformer"
+        )
+    if not (place / INDEX_FILE).is_file():
+        raise ModelError(f"{model} is no diffusers pipeline: it has no {INDEX_FILE}")
+    return place, local_source(place)
 
 
 def _index(folder: Path) -> dict[str, Any]:
     """A checkpoint's components. Those left out on purpose read [null, null]; diffusers wants to be told so."""
+    path = folder / INDEX_FILE
     try:
-        index = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
-    except ValueError:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         index = None
     if not isinstance(index, dict):
-        raise ModelError(f"{folder / INDEX_FILE} is no JSON mapping of components; get the checkpoint again")
+        raise ModelError(damage(path) or f"{path} is no JSON mapping of components; get the checkpoint again")
     return index
 
 
-def _pipeline_class(pipeline: str | None) -> Any:
-    """A pipeline class of diffusers by name; None is the one that picks the class itself."""
+def pipeline_class(pipeline: str | None, index: Mapping[str, Any], model: str) -> Any:
+    """The pipeline class that a checkpoint names, if it is the one asked for.
+
+    It is always loaded by its own class: the general one of diffusers throws away a transformer that it is given
+    where the class could do without.
+
+    Raises:
+        ModelError: If diffusers has none of the name, or the checkpoint is of another.
+    """
     import diffusers
 
-    if pipeline is None:
-        return diffusers.DiffusionPipeline
+    named = index.get("_class_name")
     known = [name for name in dir(diffusers) if name.endswith("Pipeline")]
-    if pipeline not in known:
-        raise ModelError(f"diffusers has no pipeline {pipeline!r}; {near_misses(pipeline, known)}")
-    return getattr(diffusers, pipeline)
+    for name, where in ((pipeline, "diffusers has"), (named, f"{model} is made for")):
+        if name is not None and name not in known:
+            no = "no pipeline" if where == "diffusers has" else "a pipeline that diffusers does not have,"
+            raise ModelError(f"{where} {no} {name!r}; {near(str(name), diffusers)}")
+    if named is None:
+        raise ModelError(f"{model} does not say in its {INDEX_FILE} which pipeline it is; get the checkpoint again")
+    if pipeline is not None and named != pipeline:
+        needed = sorted(needs_beside_prompt(getattr(diffusers, pipeline)))
+        raise ModelError(
+            f"{model} holds a {named}, not a {pipeline}; "
+            + (
+                f"a {pipeline} also needs {needed[0]}, which a prompt file does not hold: leave out pipeline, and "
+                "apply the calibration to it afterwards"
+                if needed
+                else "use the adapter made for it"
+            )
+        )
+    return getattr(diffusers, str(named))
 
 
-def _transformer_class(index: dict[str, Any]) -> Any:
+def _transformer_class(index: Mapping[str, Any]) -> Any:
     import diffusers
 
-    library, name = index.get("transformer") or ("", "")
-    if library != "diffusers" or not hasattr(diffusers, name):
+    entry = index.get("transformer")
+    library, name = entry if isinstance(entry, list) and len(entry) == 2 else ("", "")
+    if library != "diffusers" or not hasattr(diffusers, str(name)):
         raise ModelError("the checkpoint's pipeline has no transformer of diffusers that another could stand in for")
     return getattr(diffusers, name)
 
@@ -137,34 +181,58 @@ def _transformer_folder(folder: Path, source: dict[str, Any]) -> Path | None:
     return folder / "transformer" if (folder / "transformer" / "config.json").is_file() else None
 
 
-def _load(
-    kind: Any,
-    model: str,
-    folder: Path,
-    source: dict[str, Any],
-    index: dict[str, Any],
-    given: dict[str, Any],
-    loading: Loading,
-) -> Any:
-    """Call `from_pretrained`, after a download if the checkpoint is on the hub."""
-    import diffusers
-    import torch
-
-    if "revision" in source:
-        try:
-            folder = Path(kind.download(model, revision=source["revision"], variant=loading.variant, **given))
-        except Exception as error:  # the hub's client, its network library and the disk each have their own classes
-            raise ModelError(hub_sentence(model, loading.revision, error)) from error
-    how: dict[str, Any] = {"dtype": getattr(torch, loading.dtype), "variant": loading.variant}
-    if loading.quantization and not loading.transformer:
-        config = quantization_config(loading.quantization, loading.dtype)
-        quantized = {name: config for name in ("transformer", SECOND) if name in index and name not in given}
-        how["quantization_config"] = diffusers.PipelineQuantizationConfig(quant_mapping=quantized)
+def _downloaded(kind: Any, source: dict[str, Any], loading: Loading, given: dict[str, Any]) -> Path:
+    """The folder of a checkpoint on the hub, with all files but those of components that are given."""
+    how = {"revision": source["revision"], "variant": loading.variant, "use_safetensors": True}
     try:
-        return kind.from_pretrained(str(folder), local_files_only=True, **how, **given)
-    except Exception as error:  # file and shape errors come in many classes
-        as_what = "pipeline" if kind is diffusers.DiffusionPipeline else kind.__name__
-        raise ModelError(f"cannot load {model} as a {as_what}: {first_line(error)}") from error
+        return Path(kind.download(source["id"], **how, **given))
+    except Exception as error:  # the hub's client, its network library and the disk each have their own classes
+        raise ModelError(hub_sentence(source["id"], source["revision"], error)) from error
+
+
+def _components(
+    folder: Path, model: str, index: Mapping[str, Any], given: Mapping[str, Any], loading: Loading
+) -> dict[str, Any]:
+    """All components with weights that are not given, each with every weight it needs and no other."""
+    import torch
+    from diffusers import ModelMixin
+    from transformers import PreTrainedModel
+
+    kinds = {
+        name: component_class(name, entry, model)
+        for name, entry in index.items()
+        if isinstance(entry, list) and name[0] != "_" and name not in given
+    }
+    weighted = {name: kind for name, kind in kinds.items() if _is_a(kind, (ModelMixin, PreTrainedModel))}
+    places = {name: folder / name for name in weighted}
+    for name, place in places.items():
+        if not place.is_dir():
+            raise ModelError(f"{model} has no folder {name}, which its {INDEX_FILE} names; get the checkpoint again")
+    variant = [name for name, place in places.items() if loading.variant and has_variant(place, loading.variant)]
+    if loading.variant and not variant and not loading.transformer:
+        raise ModelError(f"{model} has no weights of variant={loading.variant}; leave the option out")
+    loaded = {}
+    for name, kind in weighted.items():
+        options: dict[str, Any] = {"dtype": getattr(torch, loading.dtype)}
+        if name in variant:
+            options["variant"] = loading.variant
+        if loading.quantization and name in QUANTIZED:
+            options["quantization_config"] = quantization_config(loading.quantization, loading.dtype)
+        loaded[name] = load_component(kind, places[name], f"the {name} of {model}", options)
+    return loaded
+
+
+def _is_a(kind: Any, kinds: tuple[type, ...]) -> bool:
+    return isinstance(kind, type) and issubclass(kind, kinds)
+
+
+def _assembled(kind: Any, folder: Path, model: str, given: Mapping[str, Any]) -> Any:
+    """A pipeline of components that are given; those without weights are loaded with it."""
+    try:
+        with silent():
+            return kind.from_pretrained(str(folder), local_files_only=True, **given)
+    except Exception as error:  # file and class errors come in many classes
+        raise cannot_load(model, kind.__name__, folder, error) from error
 
 
 def own_settings(model: str) -> dict[str, Any]:

@@ -9,21 +9,15 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from ..engine.errors import ModelError
-from ..engine.weights import weights_digest
-from .sources import commit_of, first_line, hub_file, hub_folder
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Offload = Literal["none", "model", "sequential", "group"]
 Quantization = Literal["bitsandbytes-8bit", "bitsandbytes-4bit", "torchao-int8", "torchao-float8"]
-
-_SINGLE_FILES = (".gguf", ".safetensors")
-_PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 
 
 class Loading(BaseModel):
@@ -41,8 +35,9 @@ class Loading(BaseModel):
         vae_slicing: Whether images are decoded one at a time.
         quantization: Of the transformer's linear layers while it is loaded.
         transformer: Another transformer than the checkpoint's: a `.gguf` or `.safetensors` file, a folder with
-            a config.json, a hub id, or a file on the hub as `owner/name/file.gguf`.
-        lora: A PEFT LoRA merged into the transformer; see `merge_lora`.
+            a config.json, a hub id, a file or folder on the hub as `owner/name/file.gguf`, or the address of its
+            page. Where a checkpoint has two, it takes the place of the first.
+        lora: A LoRA merged into the transformer; see `merge_lora`.
         lora_revision: Its branch, tag or commit on the hub.
     """
 
@@ -119,81 +114,6 @@ def quantization_config(quantization: Quantization, dtype: Dtype) -> Any:
         from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig
     kind = Int8WeightOnlyConfig if quantization == "torchao-int8" else Float8WeightOnlyConfig
     return diffusers.TorchAoConfig(kind())
-
-
-def load_transformer(kind: type[Any], base: Path | None, loading: Loading) -> tuple[Any, dict[str, Any]]:
-    """Load another transformer than the checkpoint's.
-
-    Args:
-        kind: Its class.
-        base: The checkpoint's own transformer folder with its config.json, which a single file takes its sizes
-            from; None where there is none.
-        loading: Names the transformer, and says how it is loaded.
-
-    Returns:
-        The transformer, and what it is: `id`, with `revision` or `weights`.
-
-    Raises:
-        ModelError: If it cannot be found or loaded, or does not fit.
-    """
-    import torch
-
-    name = loading.transformer or ""
-    path, source = _find(name)
-    options: dict[str, Any] = {"dtype": getattr(torch, loading.dtype)}
-    if loading.quantization:
-        options["quantization_config"] = quantization_config(loading.quantization, loading.dtype)
-    if path.suffix == ".gguf":
-        import diffusers
-
-        options["quantization_config"] = diffusers.GGUFQuantizationConfig(compute_dtype=options["dtype"])
-    try:
-        if path.is_file():
-            if not hasattr(kind, "from_single_file"):
-                raise ModelError(f"a {kind.__name__} cannot be loaded from a single file; give a folder")
-            if base is None:
-                raise ModelError(f"the checkpoint has no transformer/config.json to read {name} with; give a folder")
-            model = kind.from_single_file(
-                str(path), config=str(base.parent), subfolder=base.name, local_files_only=True, **options
-            )
-            missing = [key for key, value in model.state_dict().items() if value.is_meta]
-        else:
-            model, info = kind.from_pretrained(path, local_files_only=True, output_loading_info=True, **options)
-            missing = sorted(info["missing_keys"])
-    except ModelError:
-        raise
-    except LookupError as error:  # a file of another model, taken for one to be converted
-        raise ModelError(f"the weights of {name} are not named as those of a {kind.__name__}") from error
-    except Exception as error:  # files and shapes fail in many classes
-        raise ModelError(f"cannot load {name} as a {kind.__name__}: {first_line(error)}") from error
-    if missing:
-        raise ModelError(f"{name} lacks {len(missing)} of the {kind.__name__}'s weights, first {missing[0]}")
-    return model, source
-
-
-def _find(name: str) -> tuple[Path, dict[str, Any]]:
-    """Where a transformer lies, and what it is."""
-    path = Path(name)
-    if path.suffix in _PICKLES:
-        raise ModelError(f"{name} may hold a pickle, which can run code; give .safetensors or .gguf")
-    if path.is_file():
-        if path.suffix not in _SINGLE_FILES:
-            raise ModelError(f"{name} is no transformer; give a .gguf or .safetensors file, a folder or a hub id")
-        return path, {"id": path.name, "weights": weights_digest(path)}
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ModelError(f"{name} is no transformer folder: it has no config.json")
-        return path, {"id": path.name, "weights": weights_digest(path)}
-    parts = name.split("/")
-    if path.is_absolute() or name.startswith(".") or len(parts) < 2:
-        raise ModelError(f"no transformer {name}; give a .gguf or .safetensors file, a folder or a hub id")
-    if len(parts) == 2 and path.suffix not in _SINGLE_FILES:
-        commit = commit_of(hub_file(name, "config.json"))
-        return hub_folder(name, ["config.json", "*.safetensors*"], commit), {"id": name, "revision": commit}
-    if len(parts) == 2 or path.suffix not in _SINGLE_FILES:
-        raise ModelError(f"no file {name}; a file on the hub reads owner/name/file.gguf or owner/name/file.safetensors")
-    found = hub_file("/".join(parts[:2]), "/".join(parts[2:]))
-    return found, {"id": name, "revision": commit_of(found)}
 
 
 def place(pipe: Any, device: str, offload: Offload) -> None:

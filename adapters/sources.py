@@ -6,12 +6,177 @@ move. Files are kept in the hub's own cache under their commit, where they are f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 from ..engine.errors import ModelError
+from ..engine.weights import weights_digest
 
 LICENCE = "https://huggingface.co/"
+WEIGHTS = (".safetensors", ".gguf")
+PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_PAGE = re.compile(
+    r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/(?P<repository>[^/?#]+/[^/?#]+)"
+    r"(?:/(?:blob|resolve|raw|tree)/(?P<revision>[^/?#]+)(?:/(?P<inside>[^?#]*))?)?/?(?:[?#].*)?",
+    re.IGNORECASE,
+)
+_POINTER = b"version https://git-lfs"
+
+
+@dataclass(frozen=True)
+class OnHub:
+    """A place on the hub.
+
+    Attributes:
+        repository: Hub id, `owner/name`.
+        inside: Path of a file or folder in the repository; empty for the repository itself.
+        revision: Branch, tag or commit; None for the default branch.
+    """
+
+    repository: str
+    inside: str = ""
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.repository, self.inside) if part)
+
+
+def located(given: str, what: str, instead: str, revision: str | None = None) -> Path | OnHub:
+    """What the user named: a path that is there, or else a place on the hub.
+
+    Args:
+        given: A path, in which `~` stands for the home folder, a hub id, `owner/name/path/in/it`, or the address of
+            a page of the hub.
+        what: What is looked for, such as `transformer`, for a sentence.
+        instead: What can be given, for a sentence.
+        revision: Branch, tag or commit on the hub, where the address of a page names none.
+
+    Raises:
+        ModelError: If it is neither, or cannot be read.
+    """
+    if not given.strip() or "\0" in given:
+        raise ModelError(f"the name of the {what} is {given!r}; give {instead}, or leave the option out")
+    page = _PAGE.fullmatch(given)
+    if page:
+        named, inside = (unquote(page[part] or "").strip("/") for part in ("revision", "inside"))
+        if named and revision and named != revision:
+            raise ModelError(f"{given} is of the revision {named}, not {revision}; leave one of them out")
+        return OnHub(page["repository"], inside, named or revision)
+    if _ADDRESS.match(given):
+        raise ModelError(f"{given} is no page of the hub; download what it leads to, and give its path as the {what}")
+    try:
+        path = Path(given).expanduser()
+        there = path.is_symlink() or path.exists()
+    except (OSError, RuntimeError) as error:  # a name too long, a folder that may not be entered, an unknown ~user
+        raise ModelError(f"the {what} {given} cannot be looked for: {_reason(error)}") from error
+    if there:
+        if not path.exists():
+            raise ModelError(f"{given} is a link to nothing; correct the link, or give {instead}")
+        if not os.access(path, os.R_OK | os.X_OK if path.is_dir() else os.R_OK):
+            raise ModelError(f"the {what} {given} may not be read; give yourself the permission to read it")
+        return path
+    repository, inside = _as_hub_id(given)
+    if not repository:
+        raise ModelError(f"no {what} {given}; give {instead}")
+    return OnHub(repository, inside, revision)
+
+
+def _as_hub_id(given: str) -> tuple[str, str]:
+    """Split `owner/name/path/in/it`; what reads like a path of this machine gives nothing."""
+    parts = given.rstrip("/").split("/")
+    named = len(parts) > 1 and all(parts) and not given.startswith((".", "~", "/")) and "\\" not in given
+    if not named or (len(parts) == 2 and Path(given).suffix in (*WEIGHTS, *PICKLES)):
+        return "", ""
+    return "/".join(parts[:2]), "/".join(parts[2:])
+
+
+def local_source(path: Path) -> dict[str, Any]:
+    """What a file or folder is: `id`, its name, and `weights`, a digest.
+
+    Raises:
+        ModelError: If something in it may not be read.
+    """
+    try:  # made absolute: it may be given as `.`
+        return {"id": Path(os.path.abspath(path)).name, "weights": weights_digest(path)}
+    except OSError as error:
+        raise ModelError(f"{error.filename or path} cannot be read: {_reason(error)}") from error
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with the files of a checkpoint, in a sentence, or None: asked when it cannot be loaded.
+
+    Args:
+        folder: A folder with its subfolders, or one file.
+    """
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else [folder]:
+        if not path.is_file():
+            if path.is_symlink():
+                return f"{path} is a link to nothing; download it again"
+            continue
+        try:
+            with path.open("rb") as file:
+                start = file.read(len(_POINTER))
+        except OSError as error:
+            return f"{path} cannot be read: {_reason(error)}"
+        if start == _POINTER:
+            return f"{path} is a pointer of git-lfs and not the file itself; run git lfs pull in its folder"
+        if path.suffix == ".json" and not _is_json(path):
+            return f"{path} is not JSON; download it again"
+        if path.suffix == ".safetensors" and (why := _damaged_safetensors(path)):
+            return f"{path} is damaged or incomplete ({why}); download it again"
+    return None
+
+
+def _is_json(path: Path) -> bool:
+    import json
+
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _damaged_safetensors(path: Path) -> str | None:
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            file.keys()
+    except Exception as error:  # safetensors raises a class of its own
+        return first_line(error)
+    return None
+
+
+def cannot_load(what: str, kind: str, where: Path, error: BaseException) -> ModelError:
+    """Say in one sentence why something cannot be loaded: by its files where they are damaged, else by the error."""
+    return ModelError(f"cannot load {what} as a {kind}: {damage(where) or first_line(error)}")
+
+
+def _reason(error: BaseException) -> str:
+    return (getattr(error, "strerror", None) or first_line(error)).lower()
+
+
+def first_on_hub(place: OnHub, names: Sequence[str]) -> Path:
+    """The first of several files that a folder on the hub has; see `hub_file`.
+
+    Raises:
+        ModelError: If it has none, saying what was wrong with the first.
+    """
+    refusals = []
+    for name in names:
+        try:
+            return hub_file(place.repository, "/".join(filter(None, (place.inside, name))), place.revision)
+        except ModelError as error:
+            refusals.append(error)
+    raise refusals[0]
 
 
 def hub_file(repository: str, name: str, revision: str | None = None) -> Path:

@@ -89,6 +89,9 @@ def test_a_folder_must_be_a_pipeline(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no diffusers pipeline: it has no model_index"):
         load(tmp_path)
     (tmp_path / "model_index.json").write_text("[")
+    with pytest.raises(ModelError, match=r"model_index\.json is not JSON; download it again"):
+        load(tmp_path)
+    (tmp_path / "model_index.json").write_text("[]")
     with pytest.raises(ModelError, match="no JSON mapping"):
         load(tmp_path)
 
@@ -263,10 +266,9 @@ def test_a_transformer_that_lacks_weights_is_refused(sd3_folder: Path, other: Pa
     weights = load_file(path)
     del weights["proj_out.bias"]
     save_file(weights, path, metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"lacks 1 of the .* weights, first proj_out\.bias"):
-        load(sd3_folder, transformer=str(other))
-    with pytest.raises(ModelError, match="not named as those of a SD3Transformer2DModel"):
-        load(sd3_folder, transformer=str(path))
+    for transformer in (path, other):
+        with pytest.raises(ModelError, match=r"lacks 1 of the .* weights, first proj_out\.bias"):
+            load(sd3_folder, transformer=str(transformer))
 
 
 def test_a_transformer_of_another_shape_is_refused(sd3_folder: Path, other: Path) -> None:

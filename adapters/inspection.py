@@ -1,0 +1,85 @@
+"""After loading: is what runs what was asked for?
+
+Libraries drop arguments, cast and skip in silence. So a pipeline is looked at once it stands: its components are the
+very ones it was given, in the dtype asked for, and quantized where that was asked for.
+"""
+
+from __future__ import annotations
+
+import inspect as signatures
+from collections.abc import Mapping
+from typing import Any
+
+from ..engine.errors import ModelError
+from .loading import Loading
+from .sites import SECOND
+
+QUANTIZED = ("transformer", SECOND)  # the components that `quantization` is for
+
+
+def inspect(pipe: Any, given: Mapping[str, Any], loading: Loading) -> None:
+    """Refuse a pipeline that is not what was asked for.
+
+    Args:
+        pipe: The pipeline, before anything of it is moved.
+        given: The components it was given, by name; None for those left out.
+        loading: What was asked for.
+
+    Raises:
+        ModelError: If a component is another, of another dtype, or not quantized as asked.
+    """
+    from torch import nn
+
+    kind = type(pipe).__name__
+    for name, component in given.items():
+        if getattr(pipe, name, None) is not component:
+            raise ModelError(
+                f"a {kind} does not use the {name} that it is given; use a checkpoint whose {name} is its own"
+            )
+    for name, component in pipe.components.items():
+        if isinstance(component, nn.Module):
+            _check_dtypes(name, component, loading)
+    wanted = loading.quantization or ("gguf" if (loading.transformer or "").endswith(".gguf") else None)
+    for name in QUANTIZED:
+        component = getattr(pipe, name, None)
+        if component is None or wanted is None or (wanted == "gguf" and name == SECOND):
+            continue
+        if not quantized(component):
+            raise ModelError(
+                f"quantization: {wanted} left the {name} of this {kind} as it was; choose another, or none"
+            )
+
+
+def quantized(model: Any) -> list[str]:
+    """Names of a model's weights that are quantized."""
+    from torch import Tensor
+
+    return [
+        name
+        for name, value in model.named_parameters()
+        if type(value.data) is not Tensor or hasattr(value, "quant_type") or not value.is_floating_point()
+    ]
+
+
+def _check_dtypes(name: str, model: Any, loading: Loading) -> None:
+    """Every weight has the dtype asked for, or is quantized, or is one that its class keeps in float32."""
+    import torch
+
+    wanted = getattr(torch, loading.dtype)
+    skipped = set(quantized(model))
+    keep = (*(getattr(model, "_keep_in_fp32_modules", None) or ()),)
+    keep += (*(getattr(model, "_keep_in_fp32_modules_strict", None) or ()),)
+    for weight, value in model.named_parameters():
+        kept = value.dtype == torch.float32 and any(part in weight for part in keep)
+        if weight not in skipped and value.dtype != wanted and not kept:
+            raise ModelError(
+                f"the {name} was loaded as {str(value.dtype).removeprefix('torch.')} where {loading.dtype} was asked "
+                f"for (first {weight}); choose another dtype"
+            )
+
+
+def needs_beside_prompt(kind: Any) -> set[str]:
+    """What a pipeline's call must be given beside a prompt, such as `image`."""
+    takes = signatures.signature(kind.__call__).parameters
+    visual = ("image", "images", "mask_image", "control_image", "video", "reference_image")
+    return {name for name in visual if name in takes}
