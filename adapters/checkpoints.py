@@ -100,23 +100,23 @@ def load_pipeline(
 
 def _find(model: str, loading: Loading) -> tuple[Path, dict[str, Any]]:
     """The folder with a checkpoint's model_index.json, and what the checkpoint is."""
-    place = located(model, "checkpoint folder", f"a folder with a {INDEX_FILE}, or a hub id", loading.revision)
-    if isinstance(place, OnHub):
-        if place.inside:
+    where = located(model, "checkpoint folder", f"a folder with a {INDEX_FILE}, or a hub id", loading.revision)
+    if isinstance(where, OnHub):
+        if where.inside:
             raise ModelError(
-                f"{model} is a part of {place.repository}, and a checkpoint is a whole repository or a folder with a "
-                f"{INDEX_FILE}; give {place.repository}, or a folder of it that you have downloaded"
+                f"{model} is a part of {where.repository}, and a checkpoint is a whole repository or a folder with a "
+                f"{INDEX_FILE}; give {where.repository}, or a folder of it that you have downloaded"
             )
-        index = hub_file(place.repository, INDEX_FILE, place.revision)
-        return index.parent, {"id": place.repository, "revision": commit_of(index)}
-    if place.is_file():
+        index = hub_file(where.repository, INDEX_FILE, where.revision)
+        return index.parent, {"id": where.repository, "revision": commit_of(index)}
+    if where.is_file():
         raise ModelError(
             f"{model} is a file, and a checkpoint is a folder with a {INDEX_FILE}; give such a folder or a hub id as "
             "the model, and the file as its transformer"
         )
-    if not (place / INDEX_FILE).is_file():
+    if not (where / INDEX_FILE).is_file():
         raise ModelError(f"{model} is no diffusers pipeline: it has no {INDEX_FILE}")
-    return place, local_source(place)
+    return where, local_source(where)
 
 
 def _index(folder: Path) -> dict[str, Any]:
@@ -204,11 +204,11 @@ def _components(
         if isinstance(entry, list) and name[0] != "_" and name not in given
     }
     weighted = {name: kind for name, kind in kinds.items() if _is_a(kind, (ModelMixin, PreTrainedModel))}
-    places = {name: folder / name for name in weighted}
-    for name, place in places.items():
-        if not place.is_dir():
+    homes = {name: folder / name for name in weighted}
+    for name, home in homes.items():
+        if not home.is_dir():
             raise ModelError(f"{model} has no folder {name}, which its {INDEX_FILE} names; get the checkpoint again")
-    variant = [name for name, place in places.items() if loading.variant and has_variant(place, loading.variant)]
+    variant = [name for name, home in homes.items() if loading.variant and has_variant(home, loading.variant)]
     if loading.variant and not variant and not loading.transformer:
         raise ModelError(f"{model} has no weights of variant={loading.variant}; leave the option out")
     loaded = {}
@@ -218,7 +218,7 @@ def _components(
             options["variant"] = loading.variant
         if loading.quantization and name in QUANTIZED:
             options["quantization_config"] = quantization_config(loading.quantization, loading.dtype)
-        loaded[name] = load_component(kind, places[name], f"the {name} of {model}", options)
+        loaded[name] = load_component(kind, homes[name], f"the {name} of {model}", options)
     return loaded
 
 
