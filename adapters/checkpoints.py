@@ -61,6 +61,9 @@ def load_pipeline(
         ModelError: If there is no such checkpoint, it cannot be loaded, or not in this way.
     """
     loading = loading or Loading(**options)
+    for option, value in loading.model_dump().items():
+        if isinstance(value, str) and not value.strip():
+            raise ModelError(f"{option} is {value!r}; leave the option out, or say what it should be")
     check_loading(loading)
     _quiet()
     folder, source = _find(model, loading)
@@ -72,7 +75,7 @@ def load_pipeline(
         given["transformer"], source["transformer"] = load_transformer(_transformer_class(index), base, loading)
     if "revision" in source:
         folder = _downloaded(kind, source, loading, given)
-    given |= _components(folder, model, index, given, loading)
+    given |= _components(folder, model, index, given, loading, "variant" in source.get("transformer", {}))
     pipe = _assembled(kind, folder, model, given)
     inspect(pipe, given, loading)
     if loading.lora:
@@ -191,9 +194,12 @@ def _downloaded(kind: Any, source: dict[str, Any], loading: Loading, given: dict
 
 
 def _components(
-    folder: Path, model: str, index: Mapping[str, Any], given: Mapping[str, Any], loading: Loading
+    folder: Path, model: str, index: Mapping[str, Any], given: Mapping[str, Any], loading: Loading, taken: bool
 ) -> dict[str, Any]:
-    """All components with weights that are not given, each with every weight it needs and no other."""
+    """All components with weights that are not given, each with every weight it needs and no other.
+
+    Whether a variant is `taken` already says that the given ones have it.
+    """
     import torch
     from diffusers import ModelMixin
     from transformers import PreTrainedModel
@@ -209,7 +215,7 @@ def _components(
         if not home.is_dir():
             raise ModelError(f"{model} has no folder {name}, which its {INDEX_FILE} names; get the checkpoint again")
     variant = [name for name, home in homes.items() if loading.variant and has_variant(home, loading.variant)]
-    if loading.variant and not variant and not loading.transformer:
+    if loading.variant and not variant and not taken:
         raise ModelError(f"{model} has no weights of variant={loading.variant}; leave the option out")
     loaded = {}
     for name, kind in weighted.items():

@@ -39,15 +39,10 @@ def inspect(pipe: Any, given: Mapping[str, Any], loading: Loading) -> None:
     for name, component in pipe.components.items():
         if isinstance(component, nn.Module):
             _check_dtypes(name, component, loading)
-    wanted = loading.quantization or ("gguf" if (loading.transformer or "").endswith(".gguf") else None)
-    for name in QUANTIZED:
+    for name in QUANTIZED if loading.quantization else ():
         component = getattr(pipe, name, None)
-        if component is None or wanted is None or (wanted == "gguf" and name == SECOND):
-            continue
-        if not quantized(component):
-            raise ModelError(
-                f"quantization: {wanted} left the {name} of this {kind} as it was; choose another, or none"
-            )
+        if component is not None and not quantized(component):
+            raise ModelError(f"quantization: {loading.quantization} left the {name} as it was; choose another, or none")
 
 
 def quantized(model: Any) -> list[str]:

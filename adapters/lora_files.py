@@ -94,7 +94,7 @@ def find_lora(source: str, revision: str | None) -> tuple[Path, Path | None, dic
     """
     if source in FLOW_GRPO and not Path(source).exists():
         place: Path | OnHub = OnHub(FLOW_GRPO[source], "", revision)
-    elif re.fullmatch(r"[\w-]+", source) and not Path(source).exists():
+    elif re.fullmatch(r"[\w-]{1,99}", source) and not Path(source).exists():
         raise ModelError(f"no LoRA is named {source!r}; {near_misses(source, FLOW_GRPO)}")
     else:
         place = located(source, "LoRA", _INSTEAD, revision)

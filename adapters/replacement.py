@@ -25,7 +25,7 @@ def load_transformer(kind: type[Any], base: Path | None, loading: Loading) -> tu
         loading: Names the transformer, and says how it is loaded.
 
     Returns:
-        The transformer, and what it is: `id`, with `revision` or `weights`.
+        The transformer, and what it is: `id`, with `revision` or `weights`, and `variant` where it has it.
 
     Raises:
         ModelError: If it cannot be found or loaded, or does not fit.
@@ -43,7 +43,7 @@ def load_transformer(kind: type[Any], base: Path | None, loading: Loading) -> tu
         options["quantization_config"] = diffusers.GGUFQuantizationConfig(compute_dtype=options["dtype"])
     if path.is_dir():
         if loading.variant and has_variant(path, loading.variant):
-            options["variant"] = loading.variant
+            options["variant"] = source["variant"] = loading.variant
         return load_component(kind, path, name, options), source
     if base is None:
         raise ModelError(f"the checkpoint has no transformer/{_CONFIG} to read {name} with; give a folder")
