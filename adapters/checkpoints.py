@@ -11,7 +11,7 @@ from typing import Any
 from ..engine.errors import ModelError
 from ..engine.weights import quiet_import, weights_digest
 from .components import component_class, has_variant, load_component, near, silent
-from .inspection import QUANTIZED, inspect, needs_beside_prompt
+from .inspection import QUANTIZED, dtype_of, inspect, needs_beside_prompt
 from .loading import Dtype, Loading, check_loading, execution_device, place, quantization_config, set_decoding
 from .replacement import load_transformer
 from .sites import SECOND
@@ -219,7 +219,7 @@ def _components(
         raise ModelError(f"{model} has no weights of variant={loading.variant}; leave the option out")
     loaded = {}
     for name, kind in weighted.items():
-        options: dict[str, Any] = {"dtype": getattr(torch, loading.dtype)}
+        options: dict[str, Any] = {"dtype": getattr(torch, dtype_of(name, loading))}
         if name in variant:
             options["variant"] = loading.variant
         if loading.quantization and name in QUANTIZED:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..engine.errors import ModelError
-from .loading import Loading
+from .loading import Dtype, Loading
 from .sites import SECOND
 
 QUANTIZED = ("transformer", SECOND)  # the components that `quantization` is for
@@ -45,6 +45,11 @@ def inspect(pipe: Any, given: Mapping[str, Any], loading: Loading) -> None:
             raise ModelError(f"quantization: {loading.quantization} left the {name} as it was; choose another, or none")
 
 
+def dtype_of(name: str, loading: Loading) -> Dtype:
+    """The dtype that was asked for a component's weights."""
+    return (loading.vae_dtype if name == "vae" else None) or loading.dtype
+
+
 def quantized(model: Any) -> list[str]:
     """Names of a model's weights that are quantized."""
     from torch import Tensor
@@ -60,7 +65,8 @@ def _check_dtypes(name: str, model: Any, loading: Loading) -> None:
     """Every weight has the dtype asked for, or is quantized, or is one that its class keeps in float32."""
     import torch
 
-    wanted = getattr(torch, loading.dtype)
+    asked = dtype_of(name, loading)
+    wanted = getattr(torch, asked)
     skipped = set(quantized(model))
     keep = (*(getattr(model, "_keep_in_fp32_modules", None) or ()),)
     keep += (*(getattr(model, "_keep_in_fp32_modules_strict", None) or ()),)
@@ -68,7 +74,7 @@ def _check_dtypes(name: str, model: Any, loading: Loading) -> None:
         kept = value.dtype == torch.float32 and any(part in weight for part in keep)
         if weight not in skipped and value.dtype != wanted and not kept:
             raise ModelError(
-                f"the {name} was loaded as {str(value.dtype).removeprefix('torch.')} where {loading.dtype} was asked "
+                f"the {name} was loaded as {str(value.dtype).removeprefix('torch.')} where {asked} was asked "
                 f"for (first {weight}); choose another dtype"
             )
 

@@ -128,6 +128,15 @@ def test_every_weight_of_every_component_is_the_one_in_the_file_in_the_dtype_ask
             assert held[key].dtype == wanted or any(part in key for part in keep), key
 
 
+def test_an_autoencoder_in_a_dtype_of_its_own_has_every_digit_of_its_file(tiny_folder: Folders) -> None:
+    folder = tiny_folder("sd3")
+    pipe, _ = load(folder, dtype="bfloat16", vae_dtype="float32")
+    (path,) = (folder / "vae").glob("*.safetensors")
+    held = pipe.vae.state_dict()
+    assert all(torch.equal(held[key], value) for key, value in load_file(path).items())
+    assert pipe.transformer.dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("name", PIPELINES)
 def test_quantization_quantizes_every_transformer_of_every_pipeline_and_nothing_else(
     tiny_folder: Folders, name: str
