@@ -11,7 +11,7 @@ from typing import Any
 from ..engine.errors import ModelError
 from ..engine.weights import quiet_import, weights_digest
 from .components import component_class, has_variant, load_component, near, silent
-from .inspection import QUANTIZED, dtype_of, inspect, needs_beside_prompt
+from .inspection import QUANTIZED, dtype_of, inspect, pictures_taken
 from .loading import Dtype, Loading, check_loading, execution_device, place, quantization_config, set_decoding
 from .replacement import load_transformer
 from .sites import SECOND
@@ -154,16 +154,14 @@ def pipeline_class(pipeline: str | None, index: Mapping[str, Any], model: str) -
     if named is None:
         raise ModelError(f"{model} does not say in its {INDEX_FILE} which pipeline it is; get the checkpoint again")
     if pipeline is not None and named != pipeline:
-        needed = sorted(needs_beside_prompt(getattr(diffusers, pipeline)))
-        raise ModelError(
-            f"{model} holds a {named}, not a {pipeline}; "
-            + (
-                f"a {pipeline} also needs {needed[0]}, which a prompt file does not hold: leave out pipeline, and "
-                "apply the calibration to it afterwards"
-                if needed
-                else "use the adapter made for it"
+        pictures = pictures_taken(getattr(diffusers, pipeline))
+        instead = "use the adapter made for it"
+        if pictures:
+            instead = (
+                f"a {pipeline} also takes {pictures[0]}, and a prompt file holds none: leave out pipeline, and apply "
+                "the calibration to it afterwards"
             )
-        )
+        raise ModelError(f"{model} holds a {named}, not a {pipeline}; {instead}")
     return getattr(diffusers, str(named))
 
 

@@ -20,6 +20,7 @@ from .layout import check_members
 from .options import DiffusionOptions
 from .pipelines import PipelineAdapter
 from .row_noise import row_noise
+from .sizes import check_size
 from .transformer import TransformerAdapter
 
 
@@ -40,6 +41,7 @@ class DiffusionAdapter(PipelineAdapter):
 
     def __init__(self, pipe: Any, source: Mapping[str, Any], options: DiffusionOptions) -> None:
         self.family = family_of(pipe)
+        check_size(pipe, options.height, options.width)
         self._embeddings: dict[str, Embeddings] = {}
         super().__init__(pipe.transformer, source, options, **_layout(self.family, options, pipe.transformer))
         members = [member for member in self.layout.members if member != "all"]

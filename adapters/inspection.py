@@ -79,8 +79,7 @@ def _check_dtypes(name: str, model: Any, loading: Loading) -> None:
             )
 
 
-def needs_beside_prompt(kind: Any) -> set[str]:
-    """What a pipeline's call must be given beside a prompt, such as `image`."""
-    takes = signatures.signature(kind.__call__).parameters
-    visual = ("image", "images", "mask_image", "control_image", "video", "reference_image")
-    return {name for name in visual if name in takes}
+def pictures_taken(kind: Any) -> list[str]:
+    """What a pipeline's call takes of pictures, such as `image`; nothing for one that works on prompts alone."""
+    taken = signatures.signature(kind.__call__).parameters
+    return [name for name in ("image", "images", "control_image", "control_video", "video") if name in taken]

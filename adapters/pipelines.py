@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from .batching import Batches
 from .compiling import compile_transformer
 from .decoding import refuse_not_finite
 from .rows import transformers
+from .sizes import check_made
 from .transformer import TransformerAdapter
 
 
@@ -62,6 +63,10 @@ class PipelineAdapter(TransformerAdapter):
     def _call(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Output]:
         """One call of the stock pipeline, an output a row."""
 
+    def _asked(self) -> Mapping[str, Any]:
+        """Sizes that were asked for: `height`, `width` and, of videos, `num_frames`."""
+        return {"height": self.options.height, "width": self.options.width}
+
     def generate(self, population: Population, bucket: Bucket) -> list[list[Output]]:
         """Make outputs; rows of different candidates share a pipeline call. See `Adapter.generate`.
 
@@ -74,7 +79,11 @@ class PipelineAdapter(TransformerAdapter):
         def work(batch: Sequence[tuple[int, int]]) -> list[Output]:
             candidates, indices = ([pair[part] for pair in batch] for part in (0, 1))
             self._hooked.set(scales[candidates].to(device, torch.float32), weights[candidates].to(device))
-            return self._call([bucket.prompts[index] for index in indices], [bucket.seeds[index] for index in indices])
+            outputs = self._call(
+                [bucket.prompts[index] for index in indices], [bucket.seeds[index] for index in indices]
+            )
+            check_made(outputs, self._asked(), type(self.pipe).__name__)
+            return outputs
 
         try:
             outputs = self._batches.map(rows, work)

@@ -7,6 +7,7 @@ members: a candidate is one set of scales, whatever the transformer is asked for
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +96,10 @@ class StockAdapter(PipelineAdapter):
         with self._prompts.remembering(checking=checking):
             return first_inputs(self.pipe, {**self._arguments, "num_inference_steps": 1}, prompts)
 
+    def _asked(self) -> Mapping[str, Any]:
+        """Sizes that the pipeline's call is given; a few call the frames of a video its length."""
+        return {"num_frames": self._arguments.get("video_length"), **self._arguments}
+
     def _call(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Output]:
         """One call of the stock pipeline. The hooks are set for its rows."""
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -119,11 +124,17 @@ def call_arguments(pipe: Any, options: StockOptions) -> dict[str, Any]:
     Raises:
         ModelError: If it does not take something, or is given twice.
     """
-    takes = set(inspect.signature(type(pipe).__call__).parameters) - {"self"}
+    parameters = inspect.signature(type(pipe).__call__).parameters
+    takes = set(parameters) - {"self"}
     kind = type(pipe).__name__
     for name in NEEDED:
         if name not in takes:
             raise ModelError(f"a {kind} takes no {name}, so trimpot cannot drive it")
+    for name in needed_beside_prompt(type(pipe)):
+        raise ModelError(
+            f"a {kind} also needs {name}, which a prompt file does not hold; calibrate the pipeline of the same "
+            "transformer that takes prompts alone, and apply the calibration to it afterwards"
+        )
     named = ("guidance_scale", "height", "width", "max_sequence_length", "num_frames")
     given = {name: getattr(options, name) for name in named if getattr(options, name) is not None}
     for name in options.pipeline_options:
@@ -133,7 +144,25 @@ def call_arguments(pipe: Any, options: StockOptions) -> dict[str, Any]:
     for name in arguments:
         if name not in takes:
             raise ModelError(f"a {kind} takes no {name}; {near_misses(name, takes)}")
+        if takes_objects(parameters[name]):
+            raise ModelError(
+                f"pipeline_options sets {name}, which a {kind} takes as an image, a tensor or a function, and a "
+                "configuration holds numbers and words; leave it out"
+            )
     return arguments
+
+
+def takes_objects(parameter: inspect.Parameter) -> bool:
+    """Whether an argument of a pipeline's call is one that no number, word or list of them can be."""
+    kind = str(parameter.annotation)
+    objects = re.search(r"Image|Tensor|ndarray|Condition\b", kind)
+    return "Callable" in kind or bool(objects and not re.search(r"\b(str|int|float|bool|dict)\b|typing\.Any", kind))
+
+
+def needed_beside_prompt(kind: type[Any]) -> list[str]:
+    """What a pipeline cannot be called without, and only a script could give it, such as `image`."""
+    parameters = inspect.signature(kind.__call__).parameters.values()  # type: ignore[operator]
+    return [each.name for each in parameters if each.default is each.empty and takes_objects(each)]
 
 
 class _Seen(Exception):  # noqa: N818  # it ends a call that has told what it was made for

@@ -67,7 +67,7 @@ def folders(
             "FeedForward gives no item [3] to scale",
         ),
         ("sd3", ("model=SD3", "device=cpuu", "outline=false"), "cannot place"),
-        ("sd3", ("model=SD3", "lora=LORA", *REAL), "has a weight that no linear layer's LoRA uses: transformer.x"),
+        ("sd3", ("model=SD3", "lora=LORA", *REAL), "holds only half of the LoRA of transformer.x: lora_A"),
         ("sd3", ("model",), "is not of the form key=value"),
     ],
 )

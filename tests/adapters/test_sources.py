@@ -329,7 +329,7 @@ def test_a_folder_or_a_class_that_is_missing_is_said(tiny_folder: Folders, tmp_p
 
 
 def test_a_pipeline_that_needs_an_image_is_told_apart(tiny_folder: Folders) -> None:
-    with pytest.raises(ModelError, match="also needs image, which a prompt file does not hold: leave out pipeline"):
+    with pytest.raises(ModelError, match="also takes image, and a prompt file holds none: leave out pipeline"):
         load_pipeline("FluxImg2ImgPipeline", str(tiny_folder("flux")), Loading())
     with pytest.raises(ModelError, match="holds a FluxPipeline, not a StableDiffusion3Pipeline; use the adapter"):
         load_pipeline("StableDiffusion3Pipeline", str(tiny_folder("flux")), Loading())

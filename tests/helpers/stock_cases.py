@@ -42,7 +42,7 @@ CASES = {
     "wan": Case(VIDEO, {}, frames=5),
     "wan22": Case(VIDEO, {}, frames=5),
     "ltx": Case({**VIDEO, "height": 32, "width": 32}, {"frame_rate": 8}, frames=5),
-    "cogvideox": Case(VIDEO, {}, frames=8, frozen=("block.01.attn.text", "block.01.mlp.text")),
+    "cogvideox": Case({**VIDEO, "num_frames": 8}, {}, frames=8, frozen=("block.01.attn.text", "block.01.mlp.text")),
     "hunyuan_video": Case(VIDEO, {"prompt_template": {"template": "of {}", "crop_start": 3}}, frames=5),
     "latte": Case({}, {"video_length": 3, "clean_caption": False, "mask_feature": False}, frames=3),
     "pixart": Case(SHORT, {**BINNED, "clean_caption": False, "negative_prompt": "dull"}),

@@ -34,7 +34,7 @@ def tiny_lumina2(folder: Path) -> Path:
     pipe = Lumina2Pipeline(
         transformer=transformer,
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
-        vae=image_vae(),
+        vae=image_vae(4),
         text_encoder=language_model("Gemma2", tokenizer),
         tokenizer=tokenizer,
     )

@@ -109,15 +109,15 @@ def language_sizes(tokenizer: Any, width: int = 32) -> dict[str, Any]:
     }
 
 
-def image_vae() -> Any:
-    """A tiny AutoencoderKL of 4 latent channels at a quarter of the size."""
+def image_vae(levels: int = 3) -> Any:
+    """A tiny AutoencoderKL of 4 latent channels at a quarter of the size, or with four levels at an eighth."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # optional packages that nothing here needs
         from diffusers import AutoencoderKL
     return AutoencoderKL(
-        block_out_channels=(8, 8, 8),
-        down_block_types=["DownEncoderBlock2D"] * 3,
-        up_block_types=["UpDecoderBlock2D"] * 3,
+        block_out_channels=(8,) * levels,
+        down_block_types=["DownEncoderBlock2D"] * levels,
+        up_block_types=["UpDecoderBlock2D"] * levels,
         latent_channels=4,
         norm_num_groups=4,
         sample_size=16,
