@@ -303,7 +303,7 @@ def _converted(
     import diffusers.loaders.lora_pipeline as loaders
 
     kind = type(transformer).__name__
-    loader = getattr(loaders, re.sub(r"Transformer\w*Model$", "LoraLoaderMixin", kind), None)
+    loader: Any = getattr(loaders, re.sub(r"Transformer\w*Model$", "LoraLoaderMixin", kind), None)
     for spelling in (_spelled_down_up, _spelled_a_b, _spelled_bare) if loader is not None else ():
         try:
             with silent():

@@ -50,7 +50,9 @@ def check_made(outputs: Sequence[Any], asked: Mapping[str, Any], kind: str) -> N
 
 
 def _size(output: Any) -> dict[str, int]:
-    frames = {"num_frames": len(output)} if isinstance(output, (list, tuple)) else {}
-    image = output[0] if frames.get("num_frames") else output
-    width, height = getattr(image, "size", (None, None)) if not isinstance(image, (list, tuple)) else (None, None)
-    return {**frames, **({"height": height, "width": width} if isinstance(height, int) else {})}
+    frames = output if isinstance(output, (list, tuple)) else [output]
+    size = {"num_frames": len(frames)} if frames is output else {}
+    measured = getattr(frames[0], "size", None) if frames else None
+    if isinstance(measured, tuple) and len(measured) == 2:
+        size |= {"width": int(measured[0]), "height": int(measured[1])}
+    return size

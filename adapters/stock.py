@@ -161,7 +161,7 @@ def takes_objects(parameter: inspect.Parameter) -> bool:
 
 def needed_beside_prompt(kind: type[Any]) -> list[str]:
     """What a pipeline cannot be called without, and only a script could give it, such as `image`."""
-    parameters = inspect.signature(kind.__call__).parameters.values()  # type: ignore[operator]
+    parameters = inspect.signature(kind.__call__).parameters.values()
     return [each.name for each in parameters if each.default is each.empty and takes_objects(each)]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import tiny_models
 import torch
+from hub import COMMIT, cached
 from safetensors.torch import save_file
 from trimpot.adapters.checkpoints import Loading, load_pipeline
 from trimpot.adapters.lora import merge_lora
@@ -19,8 +20,6 @@ from trimpot.adapters.sources import OnHub, located
 from trimpot.engine.errors import ModelError
 
 Folders = Callable[[str], Path]
-
-COMMIT = "c0ffee" + "0" * 34
 
 
 def as_model(_: Path, name: str) -> Any:
@@ -36,24 +35,6 @@ def as_lora(_: Path, name: str) -> Any:
 
 
 WAYS = (as_model, as_transformer, as_lora)
-
-
-@pytest.fixture
-def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of the hub, and no network."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    return tmp_path / "hub"
-
-
-def cached(cache: Path, repository: str, folder: Path) -> None:
-    """Lay a folder into the cache as a download of the main branch leaves it."""
-    home = cache / ("models--" + repository.replace("/", "--"))
-    shutil.copytree(folder, home / "snapshots" / COMMIT)
-    (home / "refs").mkdir()
-    (home / "refs" / "main").write_text(COMMIT)
 
 
 def a_lora(path: Path) -> Path:
@@ -87,7 +68,7 @@ NOWHERE = {
 
 @pytest.mark.parametrize("name", NOWHERE)
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.usefixtures("offline")
+@pytest.mark.usefixtures("offline", "hub_cache")
 def test_a_name_of_nothing_is_told_in_a_sentence(tiny_folder: Folders, way: Callable[..., Any], name: str) -> None:
     with pytest.raises(ModelError, match=NOWHERE[name]) as error:
         way(tiny_folder("sd3"), name)
@@ -175,9 +156,10 @@ def test_a_page_and_a_revision_must_agree() -> None:
         located(page, "LoRA", "a folder", "v2")
 
 
-def test_a_whole_pipeline_as_a_transformer_gives_its_own(tiny_folder: Folders, offline: Path) -> None:
+@pytest.mark.usefixtures("offline")
+def test_a_whole_pipeline_as_a_transformer_gives_its_own(tiny_folder: Folders, hub_cache: Path) -> None:
     sd3 = tiny_folder("sd3")
-    cached(offline, "owner/tiny", sd3)
+    cached(hub_cache, "owner/tiny", sd3)
     shapes = {
         str(sd3): sd3.name,
         "owner/tiny": "owner/tiny",
@@ -195,17 +177,20 @@ def test_a_whole_pipeline_as_a_transformer_gives_its_own(tiny_folder: Folders, o
         as_model(sd3, "owner/tiny/transformer")
 
 
-def test_loras_on_the_hub_may_be_files(tiny_folder: Folders, tmp_path: Path, offline: Path) -> None:
+@pytest.mark.usefixtures("offline")
+def test_loras_on_the_hub_may_be_files(tiny_folder: Folders, tmp_path: Path, hub_cache: Path) -> None:
     a_lora(tmp_path / "lora" / "pytorch_lora_weights.safetensors")
     a_lora(tmp_path / "lora" / "sub" / "mine.safetensors")
-    cached(offline, "owner/lora", tmp_path / "lora")
+    cached(hub_cache, "owner/lora", tmp_path / "lora")
     names = ("owner/lora", "owner/lora/sub/mine.safetensors")
     for name in (*names, f"https://huggingface.co/{names[1].replace('/sub', '/blob/main/sub')}"):
         described = as_lora(tiny_folder("sd3"), name)
         assert (described["id"], described["revision"]) == (names["mine" in name], COMMIT)
 
 
-def test_a_variant_is_also_the_other_transformer_s(tiny_folder: Folders, tmp_path: Path, offline: Path) -> None:
+def test_a_variant_is_also_the_other_transformer_s(
+    tiny_folder: Folders, tmp_path: Path, offline: None, hub_cache: Path
+) -> None:
     from safetensors.torch import load_file
 
     sd3, other = tiny_folder("sd3"), tmp_path / "other"
@@ -213,7 +198,7 @@ def test_a_variant_is_also_the_other_transformer_s(tiny_folder: Folders, tmp_pat
     weights = other / "diffusion_pytorch_model.safetensors"
     half = {name: value / 2 for name, value in load_file(weights).items()}
     save_file(half, weights.with_suffix(".fp16.safetensors"), metadata={"format": "pt"})
-    cached(offline, "owner/other", other)
+    cached(hub_cache, "owner/other", other)
     for name in (str(other), "owner/other"):
         for variant, factor in ((None, 1), ("fp16", 0.5)):
             loading = Loading(dtype="float32", transformer=name, variant=variant)
