@@ -16,6 +16,7 @@ from .loading import Dtype, Loading, check_loading, execution_device, place, qua
 from .replacement import load_transformer
 from .sites import SECOND
 from .sources import (
+    INDEX_FILE,
     OnHub,
     cannot_load,
     commit_of,
@@ -24,12 +25,11 @@ from .sources import (
     hub_file,
     hub_sentence,
     local_source,
-    located,
+    located_checkpoint,
 )
 
 __all__ = ["Dtype", "Loading", "load_pipeline", "own_settings", "shipped", "weights_digest"]
 
-INDEX_FILE = "model_index.json"
 SETTINGS_FILE = "trimpot.json"  # a checkpoint's own sizes and defaults, beside its model_index.json
 
 
@@ -70,6 +70,11 @@ def load_pipeline(
     index = _index(folder)
     kind = pipeline_class(pipeline, index, model)
     given: dict[str, Any] = {name: None for name, entry in index.items() if entry == [None, None]}
+    if loading.lora and SECOND in index and SECOND not in given:
+        raise ModelError(
+            f"{model} has two transformers, and a LoRA belongs to one of them; leave out lora, or give a checkpoint "
+            "that it is merged into already"
+        )
     if loading.transformer:
         base = _transformer_folder(folder, source)
         given["transformer"], source["transformer"] = load_transformer(_transformer_class(index), base, loading)
@@ -79,11 +84,6 @@ def load_pipeline(
     pipe = _assembled(kind, folder, model, given)
     inspect(pipe, given, loading)
     if loading.lora:
-        if getattr(pipe, SECOND, None) is not None:
-            raise ModelError(
-                f"{model} has two transformers, and a LoRA belongs to one of them; leave out lora, or give a "
-                "checkpoint that it is merged into already"
-            )
         from .lora import merge_lora
 
         source["lora"] = merge_lora(pipe.transformer, loading.lora, revision=loading.lora_revision)
@@ -103,7 +103,7 @@ def load_pipeline(
 
 def _find(model: str, loading: Loading) -> tuple[Path, dict[str, Any]]:
     """The folder with a checkpoint's model_index.json, and what the checkpoint is."""
-    where = located(model, "checkpoint folder", f"a folder with a {INDEX_FILE}, or a hub id", loading.revision)
+    where = located_checkpoint(model, loading.revision)
     if isinstance(where, OnHub):
         if where.inside:
             raise ModelError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -12,6 +13,7 @@ from .checkpoints import SETTINGS_FILE, load_pipeline, own_settings, shipped
 from .loading import Loading
 from .options import DiffusionOptions, KnobOptions, StockOptions, takes
 from .published import CHECKPOINTS, Checkpoint, outlined, transformer_classes
+from .sources import located_checkpoint
 
 Options = TypeVar("Options", bound=KnobOptions)
 
@@ -73,6 +75,7 @@ def make_diffusers(options: StockOptions) -> Adapter:
     from .stock import StockAdapter
     from .transformer import TransformerAdapter
 
+    options = _located(options)
     if options.outline:
         kinds = transformer_classes(options.model, options.revision)
         models = {prefix: outlined(kind, options.model, options.revision, part) for prefix, part, kind in kinds}
@@ -87,6 +90,7 @@ def _drive(pipeline: str, options: DiffusionOptions) -> Adapter:
     from .families import FAMILIES
 
     family = FAMILIES[pipeline]
+    options = _located(options)
     checkpoint = CHECKPOINTS.get(options.model, Checkpoint())
     completed = _completed(options, {**family.published, **checkpoint.settings})
     if options.outline:
@@ -94,6 +98,17 @@ def _drive(pipeline: str, options: DiffusionOptions) -> Adapter:
         return outline(transformer, family, {"id": options.model}, completed)
     pipe, source = load_pipeline(pipeline, options.model, loading=_loading(options))
     return DiffusionAdapter(pipe, source, completed)
+
+
+def _located(options: Options) -> Options:
+    """Options whose model is written in the one way by which its settings are known: a path, or a hub id.
+
+    Raises:
+        ModelError: If it is neither.
+    """
+    place = located_checkpoint(options.model, options.revision)
+    revision = options.revision if isinstance(place, Path) else place.revision
+    return options.model_copy(update={"model": str(place), "revision": revision})
 
 
 def _loading(options: KnobOptions) -> Loading:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..engine.errors import ModelError
 from ..engine.weights import quiet_import
 from .sites import SECOND
-from .sources import first_line, hub_sentence
+from .sources import first_line, hub_sentence, located_checkpoint
 
 if TYPE_CHECKING:
     from torch import nn
@@ -81,7 +81,7 @@ def transformer_classes(model: str, revision: str | None = None) -> list[tuple[s
     Raises:
         ModelError: If they cannot be read or there is none.
     """
-    local = _is_folder(model)
+    local = isinstance(located_checkpoint(model, revision), Path)
     with quiet_import():
         try:
             from diffusers import DiffusionPipeline
@@ -111,7 +111,7 @@ def outlined(kind: str, model: str, revision: str | None = None, part: str = "tr
     """
     import torch
 
-    local = model not in CHECKPOINTS and _is_folder(model)
+    local = model not in CHECKPOINTS and isinstance(located_checkpoint(model, revision), Path)
     with quiet_import():
         import diffusers
 
@@ -130,19 +130,6 @@ def outlined(kind: str, model: str, revision: str | None = None, part: str = "tr
         except Exception as error:  # hub, file and shape errors come in many classes
             raise ModelError(f"cannot outline the {kind} of {model}: {_why(model, revision, error)}") from error
     return made
-
-
-def _is_folder(model: str) -> bool:
-    """Whether a checkpoint is a folder here, and not on the hub.
-
-    Raises:
-        ModelError: If it can be neither.
-    """
-    if Path(model).is_dir():
-        return True
-    if Path(model).is_absolute() or model.startswith(".") or model.count("/") != 1:
-        raise ModelError(f"cannot outline {model}: it is no folder; give one with a model_index.json, or a hub id")
-    return False
 
 
 def _why(model: str, revision: str | None, error: Exception) -> str:

@@ -18,6 +18,7 @@ from ..engine.errors import ModelError
 from ..engine.weights import weights_digest
 
 LICENCE = "https://huggingface.co/"
+INDEX_FILE = "model_index.json"
 WEIGHTS = (".safetensors", ".gguf")
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 
@@ -86,6 +87,15 @@ def located(given: str, what: str, instead: str, revision: str | None = None) ->
     if not repository:
         raise ModelError(f"no {what} {given}; give {instead}")
     return OnHub(repository, inside, revision)
+
+
+def located_checkpoint(model: str, revision: str | None) -> Path | OnHub:
+    """What a checkpoint's name stands for; see `located`.
+
+    Raises:
+        ModelError: If nothing.
+    """
+    return located(model, "checkpoint folder", f"a folder with a {INDEX_FILE}, or a hub id", revision)
 
 
 def _as_hub_id(given: str) -> tuple[str, str]:

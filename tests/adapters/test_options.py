@@ -80,7 +80,7 @@ def test_an_outline_of_any_pipeline_lists_its_knobs(wan_folder: Path) -> None:
     """The checkpoint says which transformer it has."""
     adapter = outline("diffusers", model=str(wan_folder))
     assert adapter.space.names[:3] == ("block.00.attn.image", "block.00.attn2.image", "block.00.mlp.image")
-    with pytest.raises(ModelError, match="cannot outline /nowhere"):
+    with pytest.raises(ModelError, match="no checkpoint folder /nowhere"):
         outline("diffusers", model="/nowhere")
 
 

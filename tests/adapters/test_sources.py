@@ -318,3 +318,28 @@ def test_a_pipeline_that_needs_an_image_is_told_apart(tiny_folder: Folders) -> N
         load_pipeline("FluxImg2ImgPipeline", str(tiny_folder("flux")), Loading())
     with pytest.raises(ModelError, match="holds a FluxPipeline, not a StableDiffusion3Pipeline; use the adapter"):
         load_pipeline("StableDiffusion3Pipeline", str(tiny_folder("flux")), Loading())
+
+
+def test_settings_of_a_checkpoint_are_its_own_however_it_is_written(
+    tiny_folder: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trimpot.adapters.factories import make_flux, make_sd3
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "sd3").symlink_to(tiny_folder("sd3"))
+    for name in ("~/sd3", str(tiny_folder("sd3"))):
+        assert make_sd3(model=name, dtype="float32", device="cpu").describe()["height"] == 16
+    schnell = "black-forest-labs/FLUX.1-schnell"
+    for name in (schnell, f"https://huggingface.co/{schnell}", f"https://huggingface.co/{schnell}/tree/main"):
+        adapter = make_flux(model=name, outline=True)
+        assert adapter.num_steps == 4  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("outline", [False, True])
+@pytest.mark.parametrize("name", [name for name in NOWHERE if "owner" not in name])
+def test_a_model_of_nothing_is_told_in_a_sentence_by_every_adapter(name: str, outline: bool) -> None:
+    from trimpot.adapters.factories import make_diffusers, make_flux, make_qwen_image, make_sd3
+
+    for make in (make_diffusers, make_flux, make_qwen_image, make_sd3):
+        with pytest.raises(ModelError, match=NOWHERE[name]):
+            make(model=name, outline=outline)
