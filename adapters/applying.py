@@ -72,7 +72,7 @@ class AppliedCalibration:
         self._strength = strength
         self._hooked.set(
             torch.tensor([scales], dtype=torch.float32, device=self._device),
-            torch.tensor([weights], dtype=torch.float64, device=self._device),
+            torch.tensor([weights], dtype=torch.float64),
         )
 
     def remove(self) -> None:

@@ -13,6 +13,7 @@ from ..engine.weights import quiet_import, weights_digest
 from .components import component_class, has_variant, load_component, near, silent
 from .inspection import QUANTIZED, dtype_of, inspect, pictures_taken
 from .loading import Dtype, Loading, check_loading, execution_device, place, quantization_config, set_decoding
+from .memory import told
 from .replacement import load_transformer
 from .sites import SECOND
 from .sources import (
@@ -65,6 +66,12 @@ def load_pipeline(
         if isinstance(value, str) and not value.strip():
             raise ModelError(f"{option} is {value!r}; leave the option out, or say what it should be")
     check_loading(loading)
+    with told(f"load {model} and place it on {execution_device(loading)}", loading):
+        return _loaded(pipeline, model, loading)
+
+
+def _loaded(pipeline: str | None, model: str, loading: Loading) -> tuple[Any, dict[str, Any]]:
+    """Load a pipeline as `load_pipeline` does, after the options have been checked."""
     _quiet()
     folder, source = _find(model, loading)
     index = _index(folder)

@@ -7,12 +7,41 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from ..engine.errors import ModelError
+from .loading import Offload
 from .sites import find_blocks
 
 if TYPE_CHECKING:
     from torch import nn
 
 Compile = Literal["off", "regional", "full"]
+
+# What lasts: after each call, the hooks that offload a whole transformer put back the `forward` that they found at
+# first; those on its layers move weights, which cannot be part of a block's compiled code.
+_OFFLOADS: dict[Compile, tuple[Offload, ...]] = {
+    "off": ("none", "model", "group", "sequential"),
+    "regional": ("none", "model"),
+    "full": ("none",),
+}
+
+
+def check_compiling(how: Compile, offload: Offload) -> None:
+    """Refuse to compile what offloading takes apart again.
+
+    Raises:
+        ModelError: If so.
+    """
+    if offload in _OFFLOADS[how]:
+        return
+    if offload == "model":
+        raise ModelError(
+            "compile: full lasts for one call only under offload: model; choose compile: regional, or offload: none"
+        )
+    allowed = " or ".join(_OFFLOADS["regional"])
+    raise ModelError(
+        f"compile: {how} does not work with offload: {offload}, which moves single layers in and out of the compiled "
+        f"code; choose compile: off, or compile: regional with offload: {allowed}"
+    )
 
 
 def compile_transformer(model: nn.Module, blocks: Mapping[str, str], how: Compile) -> None:

@@ -17,6 +17,7 @@ from ..engine.seams import Output
 from .ensemble import Ensemble
 from .families import Embeddings, Family, as_inputs, encode_prompt, family_of
 from .layout import check_members
+from .memory import told
 from .options import DiffusionOptions
 from .pipelines import PipelineAdapter
 from .row_noise import row_noise
@@ -104,7 +105,8 @@ class DiffusionAdapter(PipelineAdapter):
         """A prompt's embeddings, encoded once."""
         if prompt not in self._embeddings:
             length = self.options.max_sequence_length
-            self._embeddings[prompt] = encode_prompt(self.pipe, self.family, prompt, length)
+            with told("encode a prompt", self.options):
+                self._embeddings[prompt] = encode_prompt(self.pipe, self.family, prompt, length)
         return self._embeddings[prompt]
 
     def describe(self) -> dict[str, Any]:

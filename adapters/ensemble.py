@@ -88,7 +88,7 @@ class Ensemble:
 
         Args:
             scales: Shape (num_rows, num_members, num_sites), or num_rows 1 for all rows alike; float32.
-            weights: Shape (num_rows, num_members); float64.
+            weights: Shape (num_rows, num_members); float64, on the CPU: some devices have no float64.
         """
         self._scales, self._weights = scales, weights
         self._tables, self._passes, self._last = {}, [], None
@@ -199,10 +199,10 @@ def weighted_sum(members: Tensor, weights: Tensor, around: int = -1) -> Tensor:
     shape = (-1, *[1] * (members.ndim - 2))
     wide = members if members.dtype == torch.float64 else members.float()
     pivot = wide[around]
-    total = weights.sum(1).to(wide.dtype).view(shape) * pivot
+    total = _like(wide, weights.sum(1)).view(shape) * pivot
     for member in range(len(wide)):
         if member != around % len(wide):
-            total = total + weights[:, member].to(wide.dtype).view(shape) * (wide[member] - pivot)
+            total = total + _like(wide, weights[:, member]).view(shape) * (wide[member] - pivot)
     return total
 
 
@@ -217,6 +217,11 @@ def with_norm_of(combined: Tensor, conditional: Tensor) -> Tensor:
     found = torch.norm(combined, dim=-1, keepdim=True)
     rescaled: Tensor = combined * (wanted / found.clamp_min(torch.finfo(found.dtype).tiny))
     return rescaled
+
+
+def _like(wide: Tensor, values: Tensor) -> Tensor:
+    """Values in the dtype and on the device of a tensor: narrowed first, as some devices have no float64."""
+    return values.to(wide.dtype).to(wide.device)
 
 
 def _sample(output: Any) -> Tensor:

@@ -112,6 +112,9 @@ def _located(options: Options) -> Options:
 
 
 def _loading(options: KnobOptions) -> Loading:
+    from .compiling import check_compiling
+
+    check_compiling(options.compile, options.offload)
     return Loading(**{name: getattr(options, name) for name in Loading.model_fields})
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from ..engine.devices import resolve
 from ..engine.errors import ModelError
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -28,7 +29,7 @@ class Loading(BaseModel):
         variant: Which of a checkpoint's weight files: `fp16` for `*.fp16.safetensors`.
         dtype: Of the weights in memory, and of the arithmetic where they are quantized.
         vae_dtype: Of the autoencoder, where it needs another: `float32` where decoding overflows.
-        device: Such as `cuda`; None takes a GPU if there is one.
+        device: `cpu`, `cuda`, `cuda:1`, `mps` or `xpu`; None takes a CUDA GPU if there is one.
         offload: What waits in main memory until it is needed: whole components (`model`), layers (`group`) or
             single layers from a copy (`sequential`); `none` keeps all on the device.
         vae_tiling: Whether large images are decoded in tiles.
@@ -61,41 +62,53 @@ def check_loading(loading: Loading) -> None:
     """Refuse what cannot work before anything is loaded.
 
     Raises:
-        ModelError: If options exclude each other, or a package or a GPU is missing.
+        ModelError: If there is no such device, options exclude each other, or a package is missing.
     """
-    gguf = (loading.transformer or "").endswith(".gguf")
-    quantized = "a GGUF file" if gguf else loading.quantization
-    if gguf and loading.quantization:
-        raise ModelError(f"a GGUF file is quantized already; leave out quantization: {loading.quantization}")
-    if quantized and loading.offload == "sequential":
-        raise ModelError(f"offload: sequential cannot carry the weights of {quantized}; choose model or group")
-    if quantized and loading.lora:
-        raise ModelError(
-            f"a LoRA cannot be merged into the weights of {quantized}; leave out quantization, or give a "
-            "transformer that has the LoRA merged already"
-        )
-    if gguf:
+    resolve(loading.device, ModelError)
+    if (loading.transformer or "").endswith(".gguf"):
         _require("gguf", "GGUF files need")
     if loading.quantization:
         package = loading.quantization.partition("-")[0]
         _require(package, f"quantization: {loading.quantization} needs")
-    device = execution_device(loading)
-    if device == "cpu" and loading.offload != "none":
-        raise ModelError(
+    problem = conflict(loading)
+    if problem is not None:
+        raise ModelError(problem)
+
+
+def conflict(loading: Loading) -> str | None:
+    """Which of the options exclude each other, or the device, as a sentence; None where none do."""
+    gguf = (loading.transformer or "").endswith(".gguf")
+    quantized = "a GGUF file" if gguf else loading.quantization
+    if gguf and loading.quantization:
+        return f"a GGUF file is quantized already; leave out quantization: {loading.quantization}"
+    if quantized and loading.offload == "sequential":
+        return f"offload: sequential cannot carry the weights of {quantized}; choose model or group"
+    if quantized and loading.lora:
+        return (
+            f"a LoRA cannot be merged into the weights of {quantized}; leave out quantization, or give a "
+            "transformer that has the LoRA merged already"
+        )
+    if execution_device(loading) != "cpu":
+        return None
+    if loading.offload != "none":
+        return (
             f"offload: {loading.offload} moves weights between main memory and a GPU, and there is no GPU to use; "
             "choose offload: none"
         )
-    if device == "cpu" and (loading.quantization or "").startswith("bitsandbytes"):
-        raise ModelError(
+    if (loading.quantization or "").startswith("bitsandbytes"):
+        return (
             f"quantization: {loading.quantization} needs a GPU, and there is none to use; choose torchao-int8, or none"
         )
+    return None
 
 
 def execution_device(loading: Loading) -> str:
-    """Where the arithmetic happens."""
-    import torch
+    """Where the arithmetic happens.
 
-    return loading.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    Raises:
+        ModelError: If there is no such device.
+    """
+    return resolve(loading.device, ModelError)
 
 
 def quantization_config(quantization: Quantization, dtype: Dtype) -> Any:

@@ -5,17 +5,20 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from copy import copy
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from ..engine.batches import Batches
 from ..engine.bucket import Bucket
+from ..engine.devices import free_memory
 from ..engine.errors import ModelError
 from ..engine.seams import Output, Population
-from .batching import Batches
 from .compiling import compile_transformer
 from .decoding import refuse_not_finite
+from .memory import no_room
 from .rows import transformers
 from .sizes import check_made
 from .transformer import TransformerAdapter
@@ -47,7 +50,11 @@ class PipelineAdapter(TransformerAdapter):
         self.pipe = pipe
         self._hooked = hooked
         self._checks = refuse_not_finite(pipe)
-        self._batches = Batches(self.options.batch_size)
+        self._batches = Batches(
+            self.options.batch_size,
+            partial(no_room, "for one output at a time", self.options, making=True),
+            pipe.maybe_free_model_hooks,  # what is offloaded stays on the device where a call ends early
+        )
         for model in transformers(pipe).values():
             compile_transformer(model, self.options.blocks, self.options.compile)
         pipe.set_progress_bar_config(disable=True)
@@ -56,8 +63,8 @@ class PipelineAdapter(TransformerAdapter):
         """Drop them; prompts that are not encoded yet can no longer be."""
         for name in [name for name in self.pipe.components if name.startswith("text_encoder")]:
             setattr(self.pipe, name, None)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        self.pipe.maybe_free_model_hooks()  # the hooks of what is offloaded hold each other's modules
+        free_memory()
 
     @abstractmethod
     def _call(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Output]:
@@ -73,12 +80,13 @@ class PipelineAdapter(TransformerAdapter):
         A batch that runs out of memory is halved; see `Batches` for what that does to the last bits.
         """
         device = self.pipe._execution_device
-        scales, weights = (torch.from_numpy(table) for table in self.layout.tables(population))
+        scales, weights = map(torch.from_numpy, self.layout.tables(population))
+        scales = scales.float()  # here and not on the way: some devices have no float64
         rows = [(candidate, index) for candidate in range(len(population)) for index in range(len(bucket))]
 
         def work(batch: Sequence[tuple[int, int]]) -> list[Output]:
             candidates, indices = ([pair[part] for pair in batch] for part in (0, 1))
-            self._hooked.set(scales[candidates].to(device, torch.float32), weights[candidates].to(device))
+            self._hooked.set(scales[candidates].to(device), weights[candidates])
             outputs = self._call(
                 [bucket.prompts[index] for index in indices], [bucket.seeds[index] for index in indices]
             )

@@ -15,6 +15,7 @@ import torch
 
 from ..engine.errors import ModelError, near_misses
 from ..engine.seams import Output
+from .memory import told
 from .options import StockOptions
 from .pipelines import PipelineAdapter
 from .prompt_cache import PromptCache
@@ -55,12 +56,13 @@ class StockAdapter(PipelineAdapter):
         self._prompts = PromptCache(pipe)
         takes = inspect.signature(type(pipe).__call__).parameters
         steps = options.num_inference_steps or takes["num_inference_steps"].default
-        options = options.model_copy(update={"num_inference_steps": steps})
+        self.options = options = options.model_copy(update={"num_inference_steps": steps})
         example = self._look([PROBE])
         if options.batch_size > 1:
             self._look([PROBE] * 2, checking=True)
         models = transformers(pipe)
-        super().__init__(models, source, options, ["all"], example=example, measured=True)
+        with told("run the transformer once", options, making=True):
+            super().__init__(models, source, options, ["all"], example=example, measured=True)
         self.makes = "video" if {"num_frames", "video_length"} & set(takes) else "image"
         self._attach(pipe, StackedRows(models, self.layout.sites))
 
@@ -93,7 +95,7 @@ class StockAdapter(PipelineAdapter):
 
     def _look(self, prompts: list[str], *, checking: bool = False) -> dict[str, Any]:
         """What the transformer is first given for prompts, which are encoded on the way."""
-        with self._prompts.remembering(checking=checking):
+        with told("encode prompts", self.options), self._prompts.remembering(checking=checking):
             return first_inputs(self.pipe, {**self._arguments, "num_inference_steps": 1}, prompts)
 
     def _asked(self) -> Mapping[str, Any]:

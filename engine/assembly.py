@@ -12,6 +12,7 @@ from typing import Any
 from .alarm import Watch
 from .bucket import PromptSet
 from .config import Config
+from .devices import resolve
 from .errors import ConfigError, ModelError, ScoreError, TrimpotError, near_misses
 from .knobs import KnobSpace, Setting, Vector, digest
 from .ladder import rungs_of
@@ -65,6 +66,8 @@ def assemble(
         ModelError: If the backbone cannot be loaded.
     """
     assert sharing is None or _names_of(sharing.config) == _names_of(config), "only the same parts can be shared"
+    if not (outline or sharing):
+        _check_devices(config, plugins)
     if sharing:
         prompts = sharing.prompts
     elif prompts is None:
@@ -172,6 +175,19 @@ def tell_metadata(objectives: Mapping[str, Objective], prompts: PromptSet) -> No
             raise ScoreError(
                 f"objective {name!r} failed on the metadata of the prompts: {type(error).__name__}: {error}"
             ) from error
+
+
+def _check_devices(config: Config, plugins: Plugins) -> None:
+    """Look for every device before the first part is loaded, which may take minutes.
+
+    Raises:
+        ConfigError: If one is not there.
+    """
+    rewards = [("objectives", reward.name or key, reward.options) for key, reward in config.objectives.items()]
+    for kind, name, options in [("adapters", config.adapter.name, config.adapter.options), *rewards]:
+        device = options.get("device")
+        if isinstance(device, str) and plugins.get(kind, name).origin == "trimpot":  # others may mean something else
+            resolve(device)
 
 
 def _names_of(config: Config) -> tuple[Any, ...]:

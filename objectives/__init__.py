@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import PositiveInt
-
 from ..engine.bucket import PromptSet
 from ..engine.hooks import Factory, Register, hookimpl
 from ..engine.seams import Objective
-from .pretrained import Dtype
+from .hosting import Host, hosted
 from .statistics import STATISTICS
 
 CLIP_H = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
@@ -34,15 +32,14 @@ def make_shapes_prompts() -> PromptSet:
     )
 
 
+@hosted()
 def make_pickscore(
+    host: Host,
     *,
     convention: Literal["logits", "per26"] = "logits",
     model: str | None = None,
     revision: str | None = None,
     processor: str = CLIP_H,
-    dtype: Dtype = "float32",
-    device: str | None = None,
-    batch_size: PositiveInt = 16,
 ) -> Objective:
     """How much people would prefer a picture for its prompt: PickScore, about 17 to 24 as logits."""
     from .clip import ClipReward
@@ -53,20 +50,17 @@ def make_pickscore(
         model=model,
         revision=revision,
         processor=processor,
-        dtype=dtype,
-        device=device,
-        batch_size=batch_size,
+        host=host,
     )
 
 
+@hosted()
 def make_clipscore(
+    host: Host,
     *,
     convention: Literal["hessel", "torchmetrics", "flow-grpo"] = "hessel",
     model: str | None = None,
     revision: str | None = None,
-    dtype: Dtype = "float32",
-    device: str | None = None,
-    batch_size: PositiveInt = 16,
 ) -> Objective:
     """How well a picture fits its prompt: the angle of CLIP's embeddings, in one of three conventions."""
     from .clip import ClipReward
@@ -77,39 +71,33 @@ def make_clipscore(
         model=model,
         revision=revision,
         processor=None,
-        dtype=dtype,
-        device=device,
-        batch_size=batch_size,
+        host=host,
     )
 
 
+@hosted()
 def make_hpsv2(
+    host: Host,
     *,
     model: str = "xswu/HPSv2",
     revision: str | None = None,
     file: str = "HPS_v2.1_compressed.pt",
     clip: str = CLIP_H,
-    dtype: Dtype = "float32",
-    device: str | None = None,
-    batch_size: PositiveInt = 16,
 ) -> Objective:
     """How much people would prefer a picture for its prompt: HPS v2.1, a cosine of about 0.2 to 0.35."""
     from .hpsv2 import Hpsv2
 
-    return Hpsv2(
-        model=model, revision=revision, file=file, clip=clip, dtype=dtype, device=device, batch_size=batch_size
-    )
+    return Hpsv2(model=model, revision=revision, file=file, clip=clip, host=host)
 
 
+@hosted()
 def make_imagereward(
+    host: Host,
     *,
     model: str = "THUDM/ImageReward",
     revision: str | None = None,
     file: str = "ImageReward.pt",
     tokenizer: str = "google-bert/bert-base-uncased",
-    dtype: Dtype = "float32",
-    device: str | None = None,
-    batch_size: PositiveInt = 16,
 ) -> Objective:
     """How well a picture is made for its prompt, in people's eyes: ImageReward, about -2 to 2."""
     from .imagereward import ImageReward
@@ -119,37 +107,33 @@ def make_imagereward(
         revision=revision,
         file=file,
         tokenizer=tokenizer,
-        dtype=dtype,
-        device=device,
-        batch_size=batch_size,
+        host=host,
     )
 
 
+@hosted()
 def make_aesthetic(
+    host: Host,
     *,
     model: str = "openai/clip-vit-large-patch14",
     revision: str | None = None,
     head: str | None = None,
-    dtype: Dtype = "float32",
-    device: str | None = None,
-    batch_size: PositiveInt = 16,
 ) -> Objective:
     """How pleasing a picture is, whatever the prompt: the LAION aesthetic score, about 1 to 10."""
     from .aesthetic import Aesthetic
 
-    return Aesthetic(model=model, revision=revision, head=head, dtype=dtype, device=device, batch_size=batch_size)
+    return Aesthetic(model=model, revision=revision, head=head, host=host)
 
 
+@hosted()
 def make_mps(
+    host: Host,
     *,
     model: str,
     revision: str | None = None,
     file: str = "mps.safetensors",
     clip: str = CLIP_H,
     threshold: float = 0.01,
-    dtype: Dtype = "float32",
-    device: str | None = None,
-    batch_size: PositiveInt = 16,
 ) -> Objective:
     """How much people would prefer a picture overall: MPS, about 8 to 13; its weights are converted by hand."""
     from .mps import Mps
@@ -160,41 +144,36 @@ def make_mps(
         file=file,
         clip=clip,
         threshold=threshold,
-        dtype=dtype,
-        device=device,
-        batch_size=batch_size,
+        host=host,
     )
 
 
+@hosted(batch_size=32)
 def make_dino_diversity(
+    host: Host,
     *,
     model: str = "facebook/dino-vits16",
     revision: str | None = None,
-    dtype: Dtype = "float32",
-    device: str | None = None,
-    batch_size: PositiveInt = 32,
 ) -> Objective:
     """How different a prompt's pictures are: 1 - cosine of DINO features, to the prompt's other pictures."""
     from .diversity import DinoDiversity
 
-    return DinoDiversity(model=model, revision=revision, dtype=dtype, device=device, batch_size=batch_size)
+    return DinoDiversity(model=model, revision=revision, host=host)
 
 
+@hosted(batch_size=32, without=("quantization",))
 def make_lpips_diversity(
+    host: Host,
     *,
     model: str,
     revision: str | None = None,
     backbone: str = "alexnet-owt-7be5be79.pth",
     heads: str = "alex.pth",
-    device: str | None = None,
-    batch_size: PositiveInt = 32,
 ) -> Objective:
     """How different a prompt's pictures are: LPIPS to the prompt's other pictures."""
     from .diversity import LpipsDiversity
 
-    return LpipsDiversity(
-        model=model, revision=revision, backbone=backbone, heads=heads, device=device, batch_size=batch_size
-    )
+    return LpipsDiversity(model=model, revision=revision, backbone=backbone, heads=heads, host=host)
 
 
 def make_jpeg_size(*, direction: Literal["incompressible", "compressible"] = "incompressible") -> Objective:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,13 @@ from numpy.typing import NDArray
 from ..engine.errors import ScoreError
 from ..engine.seams import Objective, Output
 from ..engine.weights import weights_digest
-from .clip import PROCESSED, Clip, chunks
+from .clip import PROCESSED, Clip
+from .hosting import Host, awake
 from .images import rgb
-from .pretrained import Dtype, Weights, torch_dtype, versions
+from .pretrained import Weights, versions
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 class Aesthetic(Objective):
@@ -31,32 +35,31 @@ class Aesthetic(Objective):
         model: Which CLIP weights; the shipped head belongs to `openai/clip-vit-large-patch14`.
         revision: Of it, on the hub.
         head: File of another head of the same kind, a state dict of linear layers `layers.N`; None is the shipped one.
-        dtype: Of CLIP; the head computes in float32.
-        device: Such as `cuda`; None takes a GPU if there is one.
-        batch_size: The most pictures at once.
+        host: Holds CLIP; the head computes in float64.
     """
 
-    def __init__(
-        self, *, model: str, revision: str | None, head: str | None, dtype: Dtype, device: str | None, batch_size: int
-    ) -> None:
-        self._weights, self._dtype, self._head = Weights(model, revision), dtype, head
+    def __init__(self, *, model: str, revision: str | None, head: str | None, host: Host) -> None:
+        self.host = host
+        self._weights, self._head = Weights(model, revision), head
         self.weight, self.bias = shipped_head() if head is None else loaded_head(head)
-        loaded = self._weights.load("CLIPModel", dtype=torch_dtype(dtype))
+        loaded = host.load(self._weights, "CLIPModel")
         width = loaded.config.projection_dim
         if width != len(self.weight):
             raise ScoreError(
                 f"the aesthetic head reads embeddings of width {len(self.weight)} and {model} makes {width}; "
                 "name the CLIP that the head was trained on"
             )
-        self.clip = Clip("aesthetic", loaded, self._weights, dtype=dtype, device=device, batch_size=batch_size)
+        self.clip = Clip("aesthetic", loaded, self._weights, host)
 
+    @awake
     def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
         """Score pictures, whatever their prompts. See `Objective.score`."""
-        parts = [
-            self.clip.pictures(self.clip.processed(some)).cpu().numpy().astype(np.float64)
-            for some in chunks(rgb(outputs), self.clip.batch_size)
-        ]
-        return np.asarray(np.concatenate(parts) @ self.weight + self.bias, dtype=np.float64)
+
+        def work(some: Sequence[Image]) -> Any:
+            return self.clip.pictures(self.clip.processed(some)).cpu().numpy().astype(np.float64)
+
+        seen = np.stack(self.host.map(rgb(outputs), work))
+        return np.asarray(seen @ self.weight + self.bias, dtype=np.float64)
 
     def describe(self) -> dict[str, Any]:
         """Weights, head and preprocessing. See `Objective.describe`."""
@@ -64,7 +67,7 @@ class Aesthetic(Objective):
             "weights": self._weights.describe(),
             "head": "sac+logos+ava1-l14-linearMSE" if self._head is None else weights_digest(Path(self._head)),
             "pixels": PROCESSED,
-            "dtype": self._dtype,
+            **self.host.describe(),
             "versions": versions("torch", "transformers", "pillow"),
         }
 

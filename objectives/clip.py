@@ -6,7 +6,7 @@ CLIPScore: Hessel et al. 2021, arXiv 2104.08718, equation 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine.seams import Objective, Output
+from .hosting import Host, awake
 from .images import Truncation, rgb
 from .pixels import normalized, shortest_edge, to_tensor
-from .pretrained import Dtype, Weights, pick_device, torch_dtype, versions
+from .pretrained import Weights, versions
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,25 +29,21 @@ BILINEAR = "bilinear tensor resize of the shorter edge, middle square"
 class Clip:
     """A CLIPModel that gives text and pictures their embeddings.
 
-    Prompts come back every generation, so their embeddings are kept; they are padded to the tower's full length, so
-    that they do not depend on their neighbours. Angles are taken in float32 whatever the towers compute in.
+    Prompts come back every generation, so their embeddings are kept, in main memory; they are padded to the tower's
+    full length, so that they do not depend on their neighbours. Angles are taken in float32 whatever the towers
+    compute in.
 
     Args:
         name: The reward's name, for its notice of a truncated prompt.
         model: A CLIPModel.
         processor: Where tokenizer and image processor are.
-        dtype: Of the towers.
-        device: Such as `cuda`; None takes a GPU if there is one.
-        batch_size: The most pictures at once.
+        host: Holds the model.
     """
 
-    def __init__(
-        self, name: str, model: Any, processor: Weights, *, dtype: Dtype, device: str | None, batch_size: int
-    ) -> None:
-        self.device = pick_device(device)
-        self.dtype = torch_dtype(dtype)
-        self.batch_size = batch_size
-        self.model = model.to(self.device, self.dtype)
+    def __init__(self, name: str, model: Any, processor: Weights, host: Host) -> None:
+        self.host = host
+        self.device, self.dtype = host.device, host.dtype
+        self.model = model
         self.tokenizer = processor.load("AutoTokenizer")
         self.processor = processor.load("AutoImageProcessor", backend="pil")
         self.length = int(self.model.config.text_config.max_position_embeddings)
@@ -71,12 +68,15 @@ class Clip:
         import torch
 
         self.notice(prompts)
-        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._texts]
-        for some in chunks(new, self.batch_size):
+
+        def embedded(some: Sequence[str]) -> Any:
             with torch.inference_mode():
                 pooled = self.model.text_model(input_ids=self.tokens(some)).pooler_output
-                self._texts.update(zip(some, unit(self.model.text_projection(pooled)), strict=True))
-        return torch.stack([self._texts[prompt] for prompt in prompts])
+                return unit(self.model.text_projection(pooled)).cpu()
+
+        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._texts]
+        self._texts.update(zip(new, self.host.map(new, embedded), strict=True))
+        return torch.stack([self._texts[prompt] for prompt in prompts]).to(self.device)
 
     def processed(self, pictures: Sequence[Image]) -> Any:
         """Pixels as the checkpoint's own processor makes them."""
@@ -88,6 +88,21 @@ class Clip:
 
         mean, std = self.processor.image_mean, self.processor.image_std
         return torch.stack([normalized(shortest_edge(to_tensor(p), self.size), mean, std) for p in pictures])
+
+    def cosines(self, texts: Any, pictures: Sequence[Image], pixels: Callable[[Sequence[Image]], Any]) -> Any:
+        """Cosines of texts and pictures, float64, shape (num_pictures,).
+
+        Args:
+            texts: As `texts` gives them, one for each picture.
+            pictures: RGB.
+            pixels: Makes a batch of pictures what `pictures` takes.
+        """
+
+        def work(places: Sequence[int]) -> Any:
+            seen = self.pictures(pixels([pictures[place] for place in places]))
+            return (seen * texts[list(places)]).sum(-1).cpu().numpy().astype(np.float64)
+
+        return np.array(self.host.map(range(len(pictures)), work), dtype=np.float64)
 
     def pictures(self, pixels: Any) -> Any:
         """Unit embeddings of pictures, float32, shape (num_pictures, width).
@@ -152,9 +167,7 @@ class ClipReward(Objective):
         model: Which weights; None takes the convention's own.
         revision: Of the weights, on the hub.
         processor: Where tokenizer and image processor are; None says beside the weights.
-        dtype: Of the towers.
-        device: Such as `cuda`; None takes a GPU if there is one.
-        batch_size: The most pictures at once.
+        host: Holds the towers.
     """
 
     def __init__(
@@ -165,28 +178,22 @@ class ClipReward(Objective):
         model: str | None,
         revision: str | None,
         processor: str | None,
-        dtype: Dtype,
-        device: str | None,
-        batch_size: int,
+        host: Host,
     ) -> None:
         self.name = name
         self.convention = convention
         self._how = CONVENTIONS[name][convention]
-        self._dtype = dtype
         self._weights = Weights(model or self._how.model, revision)
         self._processor = Weights(processor) if processor else self._weights
-        loaded = self._weights.load("CLIPModel", dtype=torch_dtype(dtype))
-        self.clip = Clip(name, loaded, self._processor, dtype=dtype, device=device, batch_size=batch_size)
+        self.host = host
+        self.clip = Clip(name, host.load(self._weights, "CLIPModel"), self._processor, host)
 
+    @awake
     def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
         """Score pictures against their prompts. See `Objective.score`."""
         pixels = self.clip.bilinear if self._how.pixels == BILINEAR else self.clip.processed
         texts = self.clip.texts([self._how.prefix + prompt for prompt in prompts])
-        cosines = [
-            (self.clip.pictures(pixels(some)) * texts[begin : begin + len(some)]).sum(-1)
-            for begin, some in enumerated(rgb(outputs), self.clip.batch_size)
-        ]
-        angles = np.concatenate([cosine.cpu().numpy().astype(np.float64) for cosine in cosines])
+        angles = self.clip.cosines(texts, rgb(outputs), pixels)
         return np.asarray(self._how.score(angles, self.clip.scale), dtype=np.float64)
 
     def describe(self) -> dict[str, Any]:
@@ -198,7 +205,7 @@ class ClipReward(Objective):
             "score": self._how.says,
             "prefix": self._how.prefix,
             "pixels": self._how.pixels,
-            "dtype": self._dtype,
+            **self.host.describe(),
             "versions": versions("torch", "transformers", "pillow"),
         }
 
@@ -207,13 +214,3 @@ def unit(embeddings: Any) -> Any:
     """Embeddings in float32, of length 1."""
     embeddings = embeddings.float()
     return embeddings / embeddings.norm(dim=-1, keepdim=True)
-
-
-def chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    """Items, a few at a time."""
-    return (items[begin : begin + size] for begin in range(0, len(items), size))
-
-
-def enumerated(items: Sequence[Any], size: int) -> Iterator[tuple[int, Sequence[Any]]]:
-    """As `chunks`, each with the place of its first."""
-    return ((begin, items[begin : begin + size]) for begin in range(0, len(items), size))

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from ..engine.errors import ScoreError
 from ..engine.seams import Objective, Output
-from .clip import PROCESSED, chunks, unit
+from .clip import PROCESSED, unit
+from .hosting import Host, awake
 from .images import rgb
 from .lpips import SMALLEST, Lpips
-from .pretrained import Dtype, Weights, pick_device, torch_dtype, versions
+from .pretrained import Weights, versions
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,7 +34,9 @@ class Diversity(Objective):
     """The mean distance of a picture to its prompt's other pictures."""
 
     scores_sets = True
+    host: Host
 
+    @awake
     def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
         """Score pictures by their sets. See `Objective.score`.
 
@@ -63,20 +66,17 @@ class DinoDiversity(Diversity):
     Args:
         model: Which ViT weights, with their image processor.
         revision: Of it, on the hub.
-        dtype: Of the tower; cosines are taken in float32.
-        device: Such as `cuda`; None takes a GPU if there is one.
-        batch_size: The most pictures at once.
+        host: Holds the tower; cosines are taken in float32.
     """
 
-    def __init__(self, *, model: str, revision: str | None, dtype: Dtype, device: str | None, batch_size: int) -> None:
-        self._weights, self._dtype, self._batch_size = Weights(model, revision), dtype, batch_size
-        self._device, self._torch_dtype = pick_device(device), torch_dtype(dtype)
+    def __init__(self, *, model: str, revision: str | None, host: Host) -> None:
+        self._weights, self.host = Weights(model, revision), host
         self._processor = self._weights.load("AutoImageProcessor", backend="pil")
-        self._model = self._weights.load("ViTModel", dtype=self._torch_dtype, add_pooling_layer=False).to(self._device)
+        self._model = host.load(self._weights, "ViTModel", add_pooling_layer=False)
 
     def distances(self, pictures: Sequence[Image]) -> Distances:
         """1 - cosine. See `Diversity.distances`."""
-        found = np.concatenate([self._features(some) for some in chunks(pictures, self._batch_size)])
+        found = np.stack(self.host.map(pictures, self._features))
         return np.asarray(1 - found @ found.T)
 
     def _features(self, pictures: Sequence[Image]) -> NDArray[np.float64]:
@@ -84,7 +84,7 @@ class DinoDiversity(Diversity):
 
         pixels = self._processor(images=list(pictures), return_tensors="pt").pixel_values
         with torch.inference_mode():
-            hidden = self._model(pixel_values=pixels.to(self._device, self._torch_dtype)).last_hidden_state
+            hidden = self._model(pixel_values=pixels.to(self.host.device, self.host.dtype)).last_hidden_state
         return np.asarray(unit(hidden[:, 0]).cpu().numpy(), dtype=np.float64)
 
     def describe(self) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class DinoDiversity(Diversity):
             "weights": self._weights.describe(),
             "convention": "1 - cosine of class tokens, mean over the prompt's other pictures",
             "pixels": PROCESSED,
-            "dtype": self._dtype,
+            **self.host.describe(),
             "versions": versions("torch", "transformers", "pillow"),
         }
 
@@ -106,15 +106,12 @@ class LpipsDiversity(Diversity):
         revision: Of it, on the hub.
         backbone: File name of torchvision's AlexNet.
         heads: File name of the published heads, `lpips/weights/v0.1/alex.pth` of the package lpips.
-        device: Such as `cuda`; None takes a GPU if there is one.
-        batch_size: The most pictures at once.
+        host: Holds the convolutions.
     """
 
-    def __init__(
-        self, *, model: str, revision: str | None, backbone: str, heads: str, device: str | None, batch_size: int
-    ) -> None:
-        self._weights, self._files, self._batch_size = Weights(model, revision), (backbone, heads), batch_size
-        self._lpips = Lpips(self._weights, backbone=backbone, heads=heads, device=pick_device(device))
+    def __init__(self, *, model: str, revision: str | None, backbone: str, heads: str, host: Host) -> None:
+        self._weights, self._files, self.host = Weights(model, revision), (backbone, heads), host
+        self._lpips = Lpips(self._weights, backbone=backbone, heads=heads, host=host)
 
     def distances(self, pictures: Sequence[Image]) -> Distances:
         """LPIPS. See `Diversity.distances`."""
@@ -124,8 +121,11 @@ class LpipsDiversity(Diversity):
                 f"LPIPS compares pictures of one size, {SMALLEST} pixels at least, but got "
                 + ", ".join(f"{width}x{height}" for width, height in sorted(sizes))
             )
-        found = [self._lpips.features(some).cpu().numpy() for some in chunks(pictures, self._batch_size)]
-        rows = np.concatenate(found).astype(np.float64)
+
+        def work(some: Sequence[Image]) -> Any:
+            return self._lpips.features(some).float().cpu().numpy()
+
+        rows = np.stack(self.host.map(pictures, work)).astype(np.float64)
         return np.array([((rows - row) ** 2).sum(1) for row in rows])
 
     def describe(self) -> dict[str, Any]:
@@ -134,5 +134,6 @@ class LpipsDiversity(Diversity):
             "weights": {**self._weights.describe(), "files": list(self._files)},
             "convention": "LPIPS 0.1 with AlexNet, mean over the prompt's other pictures",
             "pixels": "as they are",
+            **self.host.describe(),
             "versions": versions("torch", "pillow"),
         }

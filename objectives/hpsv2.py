@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine.seams import Objective, Output
-from .clip import Clip, enumerated
+from .clip import Clip
+from .hosting import Host, awake
 from .images import rgb
 from .pixels import CLIP_MEAN, CLIP_STD, longest_edge, normalized, to_tensor
-from .pretrained import Dtype, Weights, renamed, torch_dtype, versions
+from .pretrained import Weights, renamed, versions
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -53,44 +54,20 @@ class Hpsv2(Objective):
         revision: Of it, on the hub.
         file: A state dict in open_clip's names: the published one, or the same as safetensors.
         clip: Where configuration and tokenizer of the architecture are.
-        dtype: Of the towers.
-        device: Such as `cuda`; None takes a GPU if there is one.
-        batch_size: The most pictures at once.
+        host: Holds the towers.
     """
 
-    def __init__(
-        self,
-        *,
-        model: str,
-        revision: str | None,
-        file: str,
-        clip: str,
-        dtype: Dtype,
-        device: str | None,
-        batch_size: int,
-    ) -> None:
-        self._weights, self._architecture, self._file, self._dtype = (
-            Weights(model, revision),
-            Weights(clip),
-            file,
-            dtype,
-        )
-        loaded = self._weights.assemble(
-            "CLIPModel",
-            self._architecture.load("CLIPConfig"),
-            converted(self._weights.tensors(file)),
-            dtype=torch_dtype(dtype),
-        )
-        self.clip = Clip("hpsv2", loaded, self._architecture, dtype=dtype, device=device, batch_size=batch_size)
+    def __init__(self, *, model: str, revision: str | None, file: str, clip: str, host: Host) -> None:
+        self.host = host
+        self._weights, self._architecture, self._file = Weights(model, revision), Weights(clip), file
+        config, state = self._architecture.load("CLIPConfig"), converted(self._weights.tensors(file))
+        self.clip = Clip("hpsv2", host.assemble(self._weights, "CLIPModel", config, state), self._architecture, host)
 
+    @awake
     def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
         """Score pictures against their prompts. See `Objective.score`."""
-        texts = self.clip.texts(prompts)
-        cosines = [
-            (self.clip.pictures(self.pixels(some)) * texts[begin : begin + len(some)]).sum(-1)
-            for begin, some in enumerated(rgb(outputs), self.clip.batch_size)
-        ]
-        return np.concatenate([cosine.cpu().numpy().astype(np.float64) for cosine in cosines])
+        found: NDArray[np.float64] = self.clip.cosines(self.clip.texts(prompts), rgb(outputs), self.pixels)
+        return found
 
     def pixels(self, pictures: Sequence[Image]) -> Any:
         """Pixels as published, shape (num_pictures, 3, size, size)."""
@@ -107,7 +84,7 @@ class Hpsv2(Objective):
             "convention": "cosine",
             "score": "cos",
             "pixels": "antialiased bicubic tensor resize of the longer edge, on black",
-            "dtype": self._dtype,
+            **self.host.describe(),
             "versions": versions("torch", "transformers", "pillow"),
         }
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from ..engine.errors import ScoreError
 from ..engine.seams import Objective, Output
-from .clip import enumerated
+from .hosting import Host, awake
 from .images import Truncation, rgb
 from .pixels import clip_pixels
-from .pretrained import Dtype, Weights, part, pick_device, renamed, torch_dtype, transformers, versions
+from .pretrained import Weights, part, renamed, transformers, versions
 
 MEAN, DEVIATION = 0.16717362830052426, 1.0333394966054072
 LENGTH = 35  # tokens of a prompt that are read
@@ -57,42 +57,23 @@ class ImageReward(Objective):
         revision: Of it, on the hub.
         file: The published state dict, or the same as safetensors.
         tokenizer: Where BERT's tokenizer is.
-        dtype: Of the towers; the head computes in float32.
-        device: Such as `cuda`; None takes a GPU if there is one.
-        batch_size: The most pictures at once.
+        host: Holds the towers, and the head, which computes in float32.
     """
 
-    def __init__(
-        self,
-        *,
-        model: str,
-        revision: str | None,
-        file: str,
-        tokenizer: str,
-        dtype: Dtype,
-        device: str | None,
-        batch_size: int,
-    ) -> None:
-        self._weights, self._reader, self._file, self._dtype = Weights(model, revision), Weights(tokenizer), file, dtype
+    def __init__(self, *, model: str, revision: str | None, file: str, tokenizer: str, host: Host) -> None:
+        self._weights, self._reader, self._file = Weights(model, revision), Weights(tokenizer), file
+        self.host = host
         state = self._weights.tensors(file)
-        self.device, self.dtype, self.batch_size = pick_device(device), torch_dtype(dtype), batch_size
         vision = part(state, "blip.visual_encoder.")
         if "pos_embed" not in vision or not all(f"{layer}.weight" in state for layer in HEAD):
             raise ScoreError(f"{file} of {model} is no ImageReward: it lacks the vision tower or the head")
         vision_config = self._vision_config(vision)
         self.size = vision_config.image_size
-        self.vision = self._weights.assemble(
-            "BlipVisionModel", vision_config, renamed(vision, _RENAMED), dtype=self.dtype
-        )
+        self.vision = host.assemble(self._weights, "BlipVisionModel", vision_config, renamed(vision, _RENAMED))
         text = part(state, "blip.text_encoder.")
-        self.text = self._weights.assemble(
-            "BlipTextModel", self._text_config(), text, dtype=self.dtype, add_pooling_layer=False
-        )
-        self.vision.to(self.device)
-        self.text.to(self.device)
-        self.head = [
-            [state[f"{layer}.{kind}"].float().to(self.device) for kind in ("weight", "bias")] for layer in HEAD
-        ]
+        self.text = host.assemble(self._weights, "BlipTextModel", self._text_config(), text, add_pooling_layer=False)
+        names = [f"{layer}.{kind}" for layer in HEAD for kind in ("weight", "bias")]
+        self.head = host.hold({name: state[name].float() for name in names})
         self.tokenizer = self._reader.load("AutoTokenizer")
         self._truncation = Truncation("imagereward", LENGTH)
 
@@ -120,37 +101,37 @@ class ImageReward(Objective):
         sizes |= {name: said[name] for name in _TEXT_SIZES if name in said}
         return transformers().BlipTextConfig(**sizes, is_decoder=True)  # only a decoder looks at pictures
 
+    @awake
     def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
         """Score pictures against their prompts. See `Objective.score`."""
         self._truncation.notice(self.tokenizer, prompts)
-        parts = [
-            self._score(some, prompts[begin : begin + len(some)])
-            for begin, some in enumerated(rgb(outputs), self.batch_size)
-        ]
-        return np.concatenate(parts)
+        pairs = list(zip(rgb(outputs), prompts, strict=True))
+        return np.array(self.host.map(pairs, self._score), dtype=np.float64)
 
-    def _score(self, pictures: Sequence[Any], prompts: Sequence[str]) -> NDArray[np.float64]:
+    def _score(self, pairs: Sequence[tuple[Any, str]]) -> NDArray[np.float64]:
         import torch
 
+        pictures, prompts = zip(*pairs, strict=True)
+        device = self.host.device
         pixels = torch.stack([clip_pixels(picture, self.size) for picture in pictures])
         tokens = self.tokenizer(
             list(prompts), padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt"
-        ).to(self.device)
+        ).to(device)
         with torch.inference_mode():
-            seen = self.vision(pixel_values=pixels.to(self.device, self.dtype)).last_hidden_state
+            seen = self.vision(pixel_values=pixels.to(device, self.host.dtype)).last_hidden_state
             hidden = (
                 self.text(
                     input_ids=tokens.input_ids,
                     attention_mask=tokens.attention_mask,
                     encoder_hidden_states=seen,
-                    encoder_attention_mask=torch.ones(seen.shape[:2], dtype=torch.long, device=self.device),
+                    encoder_attention_mask=torch.ones(seen.shape[:2], dtype=torch.long, device=device),
                     is_decoder=False,  # the prompt is read in both directions
                 )
                 .last_hidden_state[:, 0]
                 .float()
             )
-            for weight, bias in self.head:
-                hidden = torch.nn.functional.linear(hidden, weight, bias)
+            for layer in HEAD:
+                hidden = torch.nn.functional.linear(hidden, self.head[f"{layer}.weight"], self.head[f"{layer}.bias"])
         raw: NDArray[np.float64] = hidden[:, 0].cpu().numpy().astype(np.float64)
         return (raw - MEAN) / DEVIATION
 
@@ -162,6 +143,6 @@ class ImageReward(Objective):
             "convention": "standardized",
             "score": f"(head - {MEAN}) / {DEVIATION}",
             "pixels": "bicubic PIL resize of the shorter edge, middle square",
-            "dtype": self._dtype,
+            **self.host.describe(),
             "versions": versions("torch", "transformers", "pillow"),
         }

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..engine.errors import ScoreError
+from .hosting import Host
 from .pixels import normalized, to_tensor
 from .pretrained import Weights
 
@@ -31,20 +32,26 @@ class Lpips:
         weights: Holds both files.
         backbone: File name of torchvision's AlexNet.
         heads: File name of the published heads, `lin0` to `lin4`.
-        device: Where to compute.
+        host: Holds the layers.
     """
 
-    def __init__(self, weights: Weights, *, backbone: str, heads: str, device: str) -> None:
+    def __init__(self, weights: Weights, *, backbone: str, heads: str, host: Host) -> None:
         alexnet, linear = weights.tensors(backbone), weights.tensors(heads)
-        self.device = device
+        self.host = host
         try:
-            self._layers = [_layer(alexnet, linear, index) for index in range(len(_CONVOLUTIONS))]
+            layers = [_layer(alexnet, linear, index) for index in range(len(_CONVOLUTIONS))]
         except KeyError as error:
             raise ScoreError(
                 f"{weights.model} does not hold LPIPS: {error.args[0]} is missing; give torchvision's AlexNet and the "
                 "heads of the package lpips"
             ) from None
-        self._layers = [tuple(tensor.float().to(device) for tensor in layer) for layer in self._layers]
+        self._layers = host.hold(
+            {
+                (index, part): tensor.to(host.dtype)
+                for index, layer in enumerate(layers)
+                for part, tensor in layer.items()
+            }
+        )
 
     def features(self, pictures: Sequence[Image]) -> Any:
         """One vector a picture, shape (num_pictures, width); pictures of one size.
@@ -54,10 +61,12 @@ class Lpips:
         import torch
         from torch.nn.functional import conv2d, max_pool2d
 
-        x = torch.stack([normalized(to_tensor(picture), _MEAN, _STD) for picture in pictures]).to(self.device)
+        x = torch.stack([normalized(to_tensor(picture), _MEAN, _STD) for picture in pictures])
+        x = x.to(self.host.device, self.host.dtype)
         found = []
         with torch.inference_mode():
-            for (_, stride, padding, pooled), (weight, bias, head) in zip(_CONVOLUTIONS, self._layers, strict=True):
+            for index, (_, stride, padding, pooled) in enumerate(_CONVOLUTIONS):
+                weight, bias, head = (self._layers[index, part] for part in ("weight", "bias", "head"))
                 x = max_pool2d(x, 3, 2) if pooled else x
                 x = conv2d(x, weight, bias, stride, padding).relu()
                 unit = x / (x.norm(dim=1, keepdim=True) + 1e-10)
@@ -66,6 +75,7 @@ class Lpips:
             return torch.cat(found, 1)
 
 
-def _layer(alexnet: Mapping[str, Any], linear: Mapping[str, Any], index: int) -> tuple[Any, Any, Any]:
+def _layer(alexnet: Mapping[str, Any], linear: Mapping[str, Any], index: int) -> dict[str, Any]:
     name = f"features.{_CONVOLUTIONS[index][0]}"
-    return alexnet[f"{name}.weight"], alexnet[f"{name}.bias"], linear[f"lin{index}.model.1.weight"]
+    head = linear[f"lin{index}.model.1.weight"]
+    return {"weight": alexnet[f"{name}.weight"], "bias": alexnet[f"{name}.bias"], "head": head}

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from ..engine.errors import ScoreError
 from ..engine.seams import Objective, Output
-from .clip import PROCESSED, Clip, enumerated, unit
+from .clip import PROCESSED, Clip, unit
+from .hosting import Host, awake
 from .images import rgb
-from .pretrained import Dtype, Weights, part, torch_dtype, versions
+from .pretrained import Weights, part, versions
 
 CONDITION = (
     "light, color, clarity, tone, style, ambiance, artistry, shape, face, hair, hands, limbs, structure, instance, "
@@ -42,9 +43,7 @@ class Mps(Objective):
         clip: Where configuration, tokenizer and image processor of the CLIP inside are.
         threshold: How near a token must be to the condition, as a share of the nearest token, to count. Published
             are 0.01, in the model, and 0.3, in the authors' evaluations.
-        dtype: Of the whole; the published scores are in half precision.
-        device: Such as `cuda`; None takes a GPU if there is one.
-        batch_size: The most pictures at once.
+        host: Holds the whole; the published scores are in half precision. The cross model is never quantized.
     """
 
     def __init__(
@@ -55,46 +54,40 @@ class Mps(Objective):
         file: str,
         clip: str,
         threshold: float,
-        dtype: Dtype,
-        device: str | None,
-        batch_size: int,
+        host: Host,
     ) -> None:
         if not 0 <= threshold < 1:
             raise ScoreError(f"mps: threshold is {threshold}; a share of the nearest token is at least 0 and below 1")
-        self._weights, self._architecture, self._file, self._dtype = (
-            Weights(model, revision),
-            Weights(clip),
-            file,
-            dtype,
-        )
+        self._weights, self._architecture, self._file = Weights(model, revision), Weights(clip), file
+        self.host = host
         self.threshold = threshold
         state = self._weights.tensors(file)
         config = self._architecture.load("CLIPConfig")
-        loaded = self._weights.assemble("CLIPModel", config, part(state, "model."), dtype=torch_dtype(dtype))
-        self.clip = Clip("mps", loaded, self._architecture, dtype=dtype, device=device, batch_size=batch_size)
-        self._cross = {
-            name: tensor.to(self.clip.device, self.clip.dtype) for name, tensor in part(state, "cross_model.").items()
-        }
+        loaded = host.assemble(self._weights, "CLIPModel", config, part(state, "model."))
+        self.clip = Clip("mps", loaded, self._architecture, host)
+        crossing = part(state, "cross_model.")
+        self._cross = host.hold({name: tensor.to(host.dtype) for name, tensor in crossing.items()})
         if "layers.0.0.fn.to_q.weight" not in self._cross:
             raise ScoreError(
                 f"{file} of {model} is no MPS: it lacks the cross model; convert the published module whole"
             )
-        self._condition, _ = self._text([CONDITION])
+        with host.awake():
+            self._condition = self._text([CONDITION])[0].cpu()
         self._read: dict[str, tuple[Any, Any, Any]] = {}
 
+    @awake
     def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
         """Score pictures against their prompts. See `Objective.score`."""
-        parts = [
-            self._score(some, prompts[begin : begin + len(some)])
-            for begin, some in enumerated(rgb(outputs), self.clip.batch_size)
-        ]
-        return np.concatenate(parts)
+        self.clip.notice(prompts)
+        pairs = list(zip(rgb(outputs), prompts, strict=True))
+        return np.array(self.host.map(pairs, self._score), dtype=np.float64)
 
-    def _score(self, pictures: Sequence[Any], prompts: Sequence[str]) -> NDArray[np.float64]:
+    def _score(self, pairs: Sequence[tuple[Any, str]]) -> NDArray[np.float64]:
         import torch
 
-        self.clip.notice(prompts)
-        tokens, ends, masks = (torch.stack(kind) for kind in zip(*map(self._prompt, prompts), strict=True))
+        pictures, prompts = zip(*pairs, strict=True)
+        texts = zip(*map(self._prompt, prompts), strict=True)
+        tokens, ends, masks = (torch.stack(kind).to(self.host.device) for kind in texts)
         model, pixels = self.clip.model, self.clip.processed(pictures)
         with torch.inference_mode():
             hidden = model.vision_model(pixel_values=pixels.to(self.clip.device, self.clip.dtype)).last_hidden_state
@@ -103,15 +96,15 @@ class Mps(Objective):
         return self.clip.scale * np.asarray(cosines.cpu().numpy(), dtype=np.float64)
 
     def _prompt(self, prompt: str) -> tuple[Any, Any, Any]:
-        """A prompt's token features, its end's feature, and 0 or minus infinity a token."""
+        """A prompt's token features, its end's feature, and 0 or minus infinity a token; in main memory."""
         import torch
 
         if prompt not in self._read:
             tokens, ends = self._text([prompt])
             with torch.inference_mode():
-                near = (self._condition[0] @ tokens[0].T).amax(0)
+                near = (self._condition[0].to(tokens.device) @ tokens[0].T).amax(0)
                 mask = torch.where(near / near.max() > self.threshold, 0.0, -torch.inf).to(tokens.dtype)
-            self._read[prompt] = tokens[0], ends[0], mask
+            self._read[prompt] = tokens[0].cpu(), ends[0].cpu(), mask.cpu()
         return self._read[prompt]
 
     def _text(self, prompts: Sequence[str]) -> tuple[Any, Any]:
@@ -131,7 +124,7 @@ class Mps(Objective):
             "convention": f"overall condition, threshold {self.threshold}, each prompt by itself",
             "score": "exp(logit_scale) * cos",
             "pixels": PROCESSED,
-            "dtype": self._dtype,
+            **self.host.describe(),
             "versions": versions("torch", "transformers", "pillow"),
         }
 

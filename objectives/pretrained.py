@@ -199,30 +199,6 @@ def _is_model(made: Any) -> bool:
     return hasattr(made, "_model_mapping") or issubclass(made, transformers().PreTrainedModel)
 
 
-def pick_device(device: str | None) -> str:
-    """The device to score on: as asked, otherwise a GPU if there is one.
-
-    Raises:
-        ScoreError: If there is no such device.
-    """
-    import torch
-
-    if device is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # PyTorch says in either way that it has no such device
-        raise ScoreError(f"no device {device!r} to score on; leave `device` out to take what there is") from error
-    return device
-
-
-def torch_dtype(name: Dtype) -> Any:
-    """The torch dtype of a name."""
-    import torch
-
-    return getattr(torch, name)
-
-
 def part(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """The entries of a state dict under a prefix, without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}

@@ -11,46 +11,45 @@ from ...engine.bucket import PromptSet
 from ...engine.errors import ConfigError
 from ...engine.hooks import Register, hookimpl
 from ...engine.seams import Objective
-from ..pretrained import Dtype, Weights
+from ..hosting import Host, hosted
+from ..pretrained import Weights
 
 
+@hosted(dtype="bfloat16", batch_size=4)
 def make_hpsv3(
+    host: Host,
     *,
     model: str = "MizzenAI/HPSv3",
     revision: str | None = None,
     base: str = "Qwen/Qwen2-VL-7B-Instruct",
     base_revision: str | None = None,
-    dtype: Dtype = "bfloat16",
-    device: str | None = None,
-    batch_size: PositiveInt = 4,
 ) -> Objective:
     """HPSv3, human preference for a picture given its prompt, about 0 to 15 (a 7B model, 17 GB)."""
     from .hpsv3 import HPSv3
 
-    return HPSv3(
-        Weights(model, revision), Weights(base, base_revision), dtype=dtype, device=device, batch_size=batch_size
-    )
+    return HPSv3(Weights(model, revision), Weights(base, base_revision), host)
 
 
+@hosted(dtype="bfloat16", batch_size=4)
 def make_qalign(
+    host: Host,
     *,
     model: str = "q-future/Q-ReAlign-Mini-0.8B",
     revision: str | None = None,
     aspect: Literal["quality", "aesthetics"] = "quality",
     question: str | None = None,
-    dtype: Dtype = "bfloat16",
-    device: str | None = None,
-    batch_size: PositiveInt = 4,
 ) -> Objective:
     """Q-ReAlign, the successor of Q-Align: quality or aesthetics of a picture, from 0 to 1 (0.8B, 4B or 9B)."""
     from .chat import Chat
     from .qalign import QAlign
 
-    chat = Chat(Weights(model, revision), dtype=dtype, device=device, batch_size=batch_size)
+    chat = Chat(Weights(model, revision), host)
     return QAlign(chat, aspect=aspect, question=question)
 
 
+@hosted(dtype="bfloat16", batch_size=4)
 def make_vqascore(
+    host: Host,
     *,
     architecture: Literal["chat", "clip-flant5"] = "chat",
     model: str | None = None,
@@ -60,9 +59,6 @@ def make_vqascore(
     tokenizer_revision: str | None = None,
     vision: str | None = None,
     vision_revision: str | None = None,
-    dtype: Dtype = "bfloat16",
-    device: str | None = None,
-    batch_size: PositiveInt = 4,
 ) -> Objective:
     """VQAScore, the probability that a picture shows its prompt (by a Qwen chat model, or CLIP-FlanT5)."""
     if architecture == "chat":
@@ -70,7 +66,7 @@ def make_vqascore(
         from .vqascore import QUESTION, VQAScore
 
         weights = Weights(model or "Qwen/Qwen2.5-VL-7B-Instruct", revision)
-        return VQAScore(Chat(weights, dtype=dtype, device=device, batch_size=batch_size), question=question or QUESTION)
+        return VQAScore(Chat(weights, host), question=question or QUESTION)
     from . import clip_flant5
 
     return clip_flant5.ClipFlanT5(
@@ -78,13 +74,13 @@ def make_vqascore(
         Weights(tokenizer, tokenizer_revision),
         None if vision is None else Weights(vision, vision_revision),
         question=question or clip_flant5.QUESTION,
-        dtype=dtype,
-        device=device,
-        batch_size=batch_size,
+        host=host,
     )
 
 
+@hosted(dtype="bfloat16", batch_size=4)
 def make_unifiedreward(
+    host: Host,
     *,
     model: str = "CodeGoat24/UnifiedReward-qwen-7b",
     revision: str | None = None,
@@ -93,21 +89,20 @@ def make_unifiedreward(
     size: PositiveInt | None = None,
     max_new_tokens: PositiveInt = 512,
     unparsed: float | None = None,
-    dtype: Dtype = "bfloat16",
-    device: str | None = None,
-    batch_size: PositiveInt = 4,
 ) -> Objective:
     """UnifiedReward, a chat model that writes a score from 1 to 5 for a picture and its prompt."""
     from .chat import Chat
     from .unifiedreward import UnifiedReward
 
-    chat = Chat(Weights(model, revision), dtype=dtype, device=device, batch_size=batch_size)
+    chat = Chat(Weights(model, revision), host)
     return UnifiedReward(
         chat, convention=convention, axis=axis, size=size, max_new_tokens=max_new_tokens, unparsed=unparsed
     )
 
 
+@hosted(batch_size=4)
 def make_geneval(
+    host: Host,
     *,
     detector: str = "facebook/mask2former-swin-small-coco-instance",
     detector_revision: str | None = None,
@@ -117,8 +112,6 @@ def make_geneval(
     threshold: float = 0.3,
     counting_threshold: float = 0.9,
     metadata: Path | None = None,
-    device: str | None = None,
-    batch_size: PositiveInt = 4,
 ) -> Objective:
     """GenEval, whether the objects asked for are there, in number, colour and place (as "geneval-hf")."""
     from .geneval import GenEval
@@ -133,8 +126,7 @@ def make_geneval(
         threshold=threshold,
         counting_threshold=counting_threshold,
         metadata=metadata,
-        device=device,
-        batch_size=batch_size,
+        host=host,
     )
 
 

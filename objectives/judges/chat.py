@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...engine.errors import ScoreError
 from ...engine.knobs import digest
-from ..pretrained import Dtype, Weights, pick_device, torch_dtype, transformers, versions
+from ..hosting import Host
+from ..pretrained import Weights, transformers, versions
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -99,24 +99,21 @@ class Reader:
         ids = self.tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids[0]
         return Row(ids, seen["pixel_values"], seen["image_grid_thw"])
 
-    def batches(self, rows: Sequence[Row], batch_size: int) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
-        """Rows of equal length together: their indices, and what the model is called with."""
+    def inputs(self, rows: Sequence[Row], device: str) -> dict[str, Tensor]:
+        """What a model is called with for rows of equal length."""
         import torch
 
         place = self.tokenizer.convert_tokens_to_ids(PLACEHOLDER)
-        for indices in alike([len(row.ids) for row in rows], batch_size):
-            ids = torch.stack([rows[index].ids for index in indices])
-            yield (
-                indices,
-                {
-                    "input_ids": ids,
-                    "attention_mask": torch.ones_like(ids),
-                    # Without it transformers falls back to plain positions, some models silently.
-                    "mm_token_type_ids": (ids == place).int(),
-                    "pixel_values": torch.cat([rows[index].patches for index in indices]),
-                    "image_grid_thw": torch.cat([rows[index].grid for index in indices]),
-                },
-            )
+        ids = torch.stack([row.ids for row in rows])
+        inputs = {
+            "input_ids": ids,
+            "attention_mask": torch.ones_like(ids),
+            # Without it transformers falls back to plain positions, some models silently.
+            "mm_token_type_ids": (ids == place).int(),
+            "pixel_values": torch.cat([row.patches for row in rows]),
+            "image_grid_thw": torch.cat([row.grid for row in rows]),
+        }
+        return {name: value.to(device) for name, value in inputs.items()}
 
     def describe(self) -> dict[str, Any]:
         """Template and processing of pictures."""
@@ -143,27 +140,25 @@ class Chat:
 
     Args:
         weights: Its checkpoint.
-        dtype: What it computes in.
-        device: Where; None takes a GPU if there is one.
-        batch_size: Questions at a time, at most.
+        host: Holds the model; a reward that asks has to wake it.
     """
 
-    def __init__(self, weights: Weights, *, dtype: Dtype, device: str | None, batch_size: int) -> None:
-        self.weights, self.dtype, self.batch_size = weights, dtype, batch_size
-        self.device = pick_device(device)
+    def __init__(self, weights: Weights, host: Host) -> None:
+        self.weights, self.host = weights, host
         self.reader = Reader(weights)
-        self.model = weights.load("AutoModelForImageTextToText", dtype=torch_dtype(dtype)).to(self.device)
+        self.model = host.load(weights, "AutoModelForImageTextToText")
 
     def next_token(self, rows: Sequence[Row]) -> Tensor:
         """The logits of the token that follows each row, in float32, shape (len(rows), vocabulary)."""
         import torch
 
-        found: dict[int, Tensor] = {}
-        with torch.inference_mode():
-            for indices, inputs in self._batches(rows):
-                logits = self.model(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1]
-                found.update(zip(indices, logits.float().cpu(), strict=True))
-        return torch.stack([found[index] for index in range(len(rows))])
+        def work(some: Sequence[Row]) -> Tensor:
+            with torch.inference_mode():
+                inputs = self.reader.inputs(some, self.host.device)
+                logits: Tensor = self.model(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1]
+                return logits.float().cpu()
+
+        return torch.stack(self.host.map(rows, work, alike=lambda row: len(row.ids)))
 
     def answers(self, rows: Sequence[Row], max_new_tokens: int) -> list[str]:
         """What the model answers when it always takes the likeliest token, with no penalty on repeating itself."""
@@ -177,27 +172,16 @@ class Chat:
             pad_token_id=tokenizer.pad_token_id,
             max_new_tokens=max_new_tokens,
         )
-        found: dict[int, str] = {}
-        with torch.inference_mode():
-            for indices, inputs in self._batches(rows):
+
+        def work(some: Sequence[Row]) -> list[str]:
+            with torch.inference_mode():
+                inputs = self.reader.inputs(some, self.host.device)
                 made = self.model.generate(**inputs)[:, inputs["input_ids"].shape[1] :]
-                found.update(zip(indices, tokenizer.batch_decode(made, skip_special_tokens=True), strict=True))
-        return [found[index] for index in range(len(rows))]
+                answers: list[str] = tokenizer.batch_decode(made, skip_special_tokens=True)
+                return answers
+
+        return self.host.map(rows, work, alike=lambda row: len(row.ids))
 
     def describe(self) -> dict[str, Any]:
         """Weights, precision, template and processing."""
-        return {**self.weights.describe(), "dtype": self.dtype, **self.reader.describe()}
-
-    def _batches(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
-        for indices, inputs in self.reader.batches(rows, self.batch_size):
-            yield indices, {name: value.to(self.device) for name, value in inputs.items()}
-
-
-def alike(keys: Iterable[Any], batch_size: int) -> Iterator[list[int]]:
-    """Indices of equal keys together, `batch_size` of them at most."""
-    groups = defaultdict(list)
-    for index, key in enumerate(keys):
-        groups[key].append(index)
-    for group in groups.values():
-        for start in range(0, len(group), batch_size):
-            yield group[start : start + batch_size]
+        return {**self.weights.describe(), **self.host.describe(), **self.reader.describe()}

@@ -25,9 +25,9 @@ from PIL import Image
 
 from ...engine.errors import ScoreError
 from ...engine.seams import Objective, Output
+from ..hosting import Host, awake
 from ..images import rgb
-from ..pretrained import Dtype, Weights, pick_device, torch_dtype, versions
-from .chat import alike
+from ..pretrained import Weights, versions
 from .vqascore import checked_question
 
 if TYPE_CHECKING:
@@ -51,9 +51,7 @@ class ClipFlanT5(Objective):
         tokenizer: Where Flan-T5's tokenizer lies.
         vision: The CLIP whose patches are read; None as the checkpoint says.
         question: With {} where the prompt goes.
-        dtype: What the networks compute in; the authors' is bfloat16.
-        device: Where; None takes a GPU if there is one.
-        batch_size: Pictures at a time, at most.
+        host: Holds the networks, which the authors run in bfloat16.
     """
 
     def __init__(
@@ -63,35 +61,27 @@ class ClipFlanT5(Objective):
         vision: Weights | None = None,
         *,
         question: str = QUESTION,
-        dtype: Dtype = "bfloat16",
-        device: str | None = None,
-        batch_size: int = 4,
+        host: Host,
     ) -> None:
-        self.weights, self.words, self.dtype, self.batch_size = weights, tokenizer, dtype, batch_size
+        self.weights, self.words, self.host = weights, tokenizer, host
         self.question = checked_question(question)
-        self.device, precision = pick_device(device), torch_dtype(dtype)
         config = weights.load("T5Config")
         self.eyes = vision or Weights(getattr(config, "mm_vision_tower", "openai/clip-vit-large-patch14-336"))
         self.tokenizer = tokenizer.load("AutoTokenizer")
         self.images = self.eyes.load("AutoImageProcessor", backend="pil")
         # Loading ties input and output embeddings only where the checkpoint has them equal, which Flan-T5 has not.
-        self.model = weights.load("T5ForConditionalGeneration", config=config, dtype=precision).to(self.device)
-        self.vision = self.eyes.load("CLIPVisionModel", dtype=precision).to(self.device)
-        self.projector = _projector(weights).to(self.device, precision)
+        self.model = host.load(weights, "T5ForConditionalGeneration", config=config)
+        self.vision = host.load(self.eyes, "CLIPVisionModel")
+        self.projector = host.hold(_projector(weights).to(host.dtype))
 
+    @awake
     def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
         """Probability of the answer "Yes" for each output."""
-        import torch
-
-        texts = [self._tokens(prompt) for prompt in prompts]
-        pictures = [self._squared(picture) for picture in rgb(outputs)]
-        scores = np.empty(len(texts))
-        with torch.inference_mode():
-            for indices in alike([tuple(map(len, text)) for text in texts], self.batch_size):
-                before, after = (torch.stack([texts[index][part] for index in indices]) for part in (0, 1))
-                pixels = self.images([pictures[index] for index in indices], return_tensors="pt")["pixel_values"]
-                scores[indices] = self._chance(before, after, pixels)
-        return scores
+        rows = [
+            (*self._tokens(prompt), self._squared(picture))
+            for picture, prompt in zip(rgb(outputs), prompts, strict=True)
+        ]
+        return np.array(self.host.map(rows, self._chances, alike=lambda row: (len(row[0]), len(row[1]))))
 
     def describe(self) -> Mapping[str, Any]:
         """Everything that can change a score."""
@@ -99,7 +89,7 @@ class ClipFlanT5(Objective):
             **self.weights.describe(),
             "tokenizer": dict(self.words.describe()),
             "vision": dict(self.eyes.describe()),
-            "dtype": self.dtype,
+            **self.host.describe(),
             "question": self.question,
             **versions("transformers", "pillow"),
             "convention": "vqascore: clip-flant5, Yes and </s>",
@@ -116,18 +106,23 @@ class ClipFlanT5(Objective):
         square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
         return square
 
-    def _chance(self, before: Tensor, after: Tensor, pixels: Tensor) -> NDArray[np.float64]:
+    def _chances(self, rows: Sequence[tuple[Tensor, Tensor, Image.Image]]) -> NDArray[np.float64]:
+        """The score of each row, of texts of equal length before and after the picture."""
         import torch
 
-        seen = self.vision(pixels.to(self.device, self.model.dtype), output_hidden_states=True).hidden_states[-2][:, 1:]
-        embed = self.model.get_input_embeddings()
-        parts = [embed(before.to(self.device)), self.projector(seen), embed(after.to(self.device))]
-        wanted = self.tokenizer("Yes", return_tensors="pt").input_ids.repeat(len(before), 1).to(self.device)
-        joined = torch.cat(parts, dim=1)
-        mask = torch.ones(joined.shape[:2], dtype=torch.long, device=self.device)
-        logits = self.model(inputs_embeds=joined, attention_mask=mask, labels=wanted).logits.double()
-        chosen = logits.log_softmax(-1).gather(-1, wanted[..., None])[..., 0]
-        return np.asarray(chosen.mean(-1).exp().cpu().numpy())
+        device = self.host.device
+        before, after = (torch.stack([row[part] for row in rows]).to(device) for part in (0, 1))
+        pixels = self.images([picture for _, _, picture in rows], return_tensors="pt")["pixel_values"]
+        wanted = self.tokenizer("Yes", return_tensors="pt").input_ids.repeat(len(rows), 1)
+        with torch.inference_mode():
+            states = self.vision(pixels.to(device, self.host.dtype), output_hidden_states=True).hidden_states
+            embed = self.model.get_input_embeddings()
+            joined = torch.cat([embed(before), self.projector(states[-2][:, 1:]), embed(after)], dim=1)
+            mask = torch.ones(joined.shape[:2], dtype=torch.long, device=device)
+            made = self.model(inputs_embeds=joined, attention_mask=mask, labels=wanted.to(device))
+            logits = made.logits.cpu().double()  # in main memory: some devices have no float64
+            chosen = logits.log_softmax(-1).gather(-1, wanted[..., None])[..., 0]
+        return np.asarray(chosen.mean(-1).exp().numpy())
 
 
 def _projector(weights: Weights) -> Any:

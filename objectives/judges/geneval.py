@@ -15,7 +15,7 @@ Source: Ghosh et al., "GenEval", arXiv 2310.11513; https://github.com/djghosh13/
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +26,9 @@ from PIL import Image
 from ...engine.errors import ConfigError, ScoreError
 from ...engine.knobs import digest
 from ...engine.seams import Objective, Output
+from ..hosting import Host, awake
 from ..images import rgb
-from ..pretrained import Weights, pick_device, versions
-from .chat import alike
+from ..pretrained import Weights, versions
 from .geneval_scenes import COLOURS, NAMES, Scene, parse, read_metadata, scene_of
 from .geneval_verdict import Convention, Found, verdict
 
@@ -49,8 +49,7 @@ class GenEval(Objective):
         threshold: The least confidence of an object.
         counting_threshold: The same where objects are counted.
         metadata: A file in the benchmark's form for prompts that are not of its grammar.
-        device: Where to compute; None takes a GPU if there is one.
-        batch_size: Pictures at a time, at most.
+        host: Holds both networks.
 
     Raises:
         ScoreError: If the detector does not know the eighty classes.
@@ -65,23 +64,21 @@ class GenEval(Objective):
         threshold: float = 0.3,
         counting_threshold: float = 0.9,
         metadata: Path | None = None,
-        device: str | None = None,
-        batch_size: int = 4,
+        host: Host,
     ) -> None:
-        self.sources, self.convention, self.batch_size = (detector, clip), score, batch_size
+        self.sources, self.convention, self.host = (detector, clip), score, host
         self.threshold, self.counting_threshold = threshold, counting_threshold
         self.read = {} if metadata is None else read_metadata(metadata)
         self.known = self.read
-        self.device = pick_device(device)
         self.framing = detector.load("AutoImageProcessor", backend="pil")
-        self.detector = detector.load("Mask2FormerForUniversalSegmentation").to(self.device)
+        self.detector = host.load(detector, "Mask2FormerForUniversalSegmentation")
         if self.detector.config.num_labels != len(NAMES):
             raise ScoreError(
                 f"{detector.model} knows {self.detector.config.num_labels} classes, not COCO's {len(NAMES)}; "
                 "give a Mask2Former trained on COCO's instances"
             )
         self.words, self.cropping = clip.load("AutoTokenizer"), clip.load("AutoImageProcessor", backend="pil")
-        self.clip = clip.load("CLIPModel").to(self.device)
+        self.clip = host.load(clip, "CLIPModel")
 
     def prepare(self, metadata: Mapping[str, Mapping[str, Any]]) -> None:
         """Take what prompt files ask for in the benchmark's form, instead of reading it from the prompts' words.
@@ -110,14 +107,15 @@ class GenEval(Objective):
         """The benchmark's category of a prompt, to break scores down by."""
         return self.scene(prompt).tag
 
+    @awake
     def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
         """Compare what is found in the outputs with their prompts."""
         scenes, pictures = [self.scene(prompt) for prompt in prompts], rgb(outputs)
         scores = np.empty(len(pictures))
-        for index, sure in self._detections(pictures):
+        pairs = list(zip(pictures, scenes, strict=True))
+        detected = self.host.map(pairs, self._detected, alike=lambda pair: pair[0].size)
+        for index, found in enumerate(detected):
             scene, picture = scenes[index], pictures[index]
-            least = self.counting_threshold if scene.tag == "counting" else self.threshold
-            found = self._objects(*sure, picture.size, least)
 
             def colours(name: str, seen: Sequence[Found], picture: Image.Image = picture) -> list[str]:
                 return self.colours(picture, name, seen)
@@ -132,15 +130,15 @@ class GenEval(Objective):
         blank = Image.new("RGB", picture.size, "#999")
         crops = [Image.composite(picture, blank, Image.fromarray(one.mask)).crop(one.box) for one in seen]
         texts = [text.format(colour=colour, name=name) for colour in COLOURS for text in _TEXTS]
-        inputs = {
-            **self.words(texts, padding=True, truncation=True, return_tensors="pt"),
-            **self.cropping(crops, return_tensors="pt"),
-        }
+        read = self.words(texts, padding=True, truncation=True, return_tensors="pt")
+        pixels = self.cropping(crops, return_tensors="pt")["pixel_values"]
+        device, unit = self.host.device, torch.nn.functional.normalize
         with torch.inference_mode():
-            made = self.clip(**{name: value.to(self.device) for name, value in inputs.items()})
-            unit = torch.nn.functional.normalize
-            named = unit(unit(made.text_embeds, dim=-1).view(len(COLOURS), len(_TEXTS), -1).mean(1), dim=-1)
-            nearest = (unit(made.image_embeds, dim=-1) @ named.T).argmax(-1)
+            words = {name: value.to(device) for name, value in read.items()}
+            made = self.clip(**words, pixel_values=pixels.to(device, self.host.dtype))
+            embeds = unit(made.text_embeds.float(), dim=-1).view(len(COLOURS), len(_TEXTS), -1)
+            named = unit(embeds.mean(1), dim=-1)
+            nearest = (unit(made.image_embeds.float(), dim=-1) @ named.T).argmax(-1)
         return [COLOURS[index] for index in nearest.tolist()]
 
     def describe(self) -> Mapping[str, Any]:
@@ -148,6 +146,7 @@ class GenEval(Objective):
         detector, clip = self.sources
         return {
             **detector.describe(),
+            **self.host.describe(),
             "clip": dict(clip.describe()),
             "threshold": self.threshold,
             "counting_threshold": self.counting_threshold,
@@ -156,22 +155,32 @@ class GenEval(Objective):
             "convention": f"geneval-hf {self.convention}",
         }
 
-    def _detections(self, pictures: Sequence[Image.Image]) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
-        """For each picture, class probabilities (queries, classes) and mask logits (queries, height, width)."""
+    def _detected(self, pairs: Sequence[tuple[Image.Image, Scene]]) -> list[dict[str, list[Found]]]:
+        """The objects in each picture, all of one size, by name."""
         import torch
 
-        for indices in alike([picture.size for picture in pictures], self.batch_size):
-            pixels = self.framing([pictures[index] for index in indices], return_tensors="pt")["pixel_values"]
-            with torch.inference_mode():
-                made = self.detector(pixel_values=pixels.to(self.device))
-                chances = made.class_queries_logits.softmax(-1)[..., :-1]
-                masks = torch.nn.functional.interpolate(
-                    made.masks_queries_logits, size=pixels.shape[-2:], mode="bilinear", align_corners=False
-                )
-            yield from zip(indices, zip(chances, masks, strict=True), strict=True)
+        pixels = self.framing([picture for picture, _ in pairs], return_tensors="pt")["pixel_values"]
+        with torch.inference_mode():
+            made = self.detector(pixel_values=pixels.to(self.host.device, self.host.dtype))
+            chances = made.class_queries_logits.float().softmax(-1)[..., :-1]
+            masks = torch.nn.functional.interpolate(
+                made.masks_queries_logits.float(), size=pixels.shape[-2:], mode="bilinear", align_corners=False
+            )
+        found = []
+        for index, (picture, scene) in enumerate(pairs):
+            least = self.counting_threshold if scene.tag == "counting" else self.threshold
+            found.append(self._objects(chances[index], masks[index], picture.size, least))
+        return found
 
     def _objects(self, chances: Tensor, masks: Tensor, size: tuple[int, int], least: float) -> dict[str, list[Found]]:
-        """Objects surer than `least`, by name, the surest first."""
+        """Objects surer than `least`, by name, the surest first.
+
+        Args:
+            chances: Class probabilities, shape (num_queries, num_classes).
+            masks: Mask logits, shape (num_queries, height, width).
+            size: Of the picture.
+            least: The least confidence.
+        """
         import torch
 
         top, where = chances.flatten().topk(min(_LIKELIEST, chances.numel()))

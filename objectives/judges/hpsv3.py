@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 
 from ...engine.errors import ScoreError
 from ...engine.seams import Objective, Output
+from ..hosting import Host, awake
 from ..images import rgb
-from ..pretrained import Dtype, Weights, pick_device, torch_dtype
-from .chat import Reader
+from ..pretrained import Weights
+from .chat import Reader, Row
 from .hpsv3_prompt import QUESTION, REWARD
 
 if TYPE_CHECKING:
@@ -44,33 +45,22 @@ class HPSv3(Objective):
     Args:
         weights: Where `HPSv3.safetensors` lies.
         base: The Qwen2-VL that it was trained from.
-        dtype: What the language model computes in; the authors' is bfloat16.
-        device: Where; None takes a GPU if there is one.
-        batch_size: Pictures at a time, at most.
+        host: Holds the model, which the authors run in bfloat16, and the head, which computes in float32.
 
     Raises:
         ScoreError: If the weights do not fit.
     """
 
-    def __init__(
-        self,
-        weights: Weights,
-        base: Weights,
-        *,
-        dtype: Dtype = "bfloat16",
-        device: str | None = None,
-        batch_size: int = 4,
-    ) -> None:
-        self.weights, self.base, self.dtype, self.batch_size = weights, base, dtype, batch_size
-        self.device = pick_device(device)
+    def __init__(self, weights: Weights, base: Weights, host: Host) -> None:
+        self.weights, self.base, self.host = weights, base, host
         pixels = {"shortest_edge": PIXELS, "longest_edge": PIXELS}
         self.reader = Reader(base, added=[REWARD], size=pixels)
         self.token = self.reader.tokenizer.convert_tokens_to_ids(REWARD)
         state = weights.tensors("HPSv3.safetensors")
-        self.head = _head({name: state.pop(name) for name in list(state) if name.startswith("rm_head.")}, weights)
-        self.model = self._load(state)
-        self.head.to(self.device)
+        head = _head({name: state.pop(name) for name in list(state) if name.startswith("rm_head.")}, weights)
+        self.model, self.head = self._load(state), host.hold(head)
 
+    @awake
     def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
         """The mean that the head gives each output."""
         import torch
@@ -79,22 +69,24 @@ class HPSv3(Objective):
             self.reader.read(picture, QUESTION.replace("{}", prompt), prompt)
             for picture, prompt in zip(rgb(outputs), prompts, strict=True)
         ]
-        scores = np.empty(len(rows))
-        with torch.inference_mode():
-            for indices, inputs in self.reader.batches(rows, self.batch_size):
-                given = {name: value.to(self.device) for name, value in inputs.items()}
-                ids = given["input_ids"]
-                positions = torch.arange(ids.shape[1], device=self.device).expand(3, *ids.shape)
-                hidden = self.model(**given, position_ids=positions, use_cache=False).last_hidden_state
-                scores[indices] = self.head(hidden[ids == self.token].float())[:, 0].cpu().numpy()
-        return scores
+
+        def work(some: Sequence[Row]) -> NDArray[np.float32]:
+            with torch.inference_mode():
+                inputs = self.reader.inputs(some, self.host.device)
+                ids = inputs["input_ids"]
+                positions = torch.arange(ids.shape[1], device=ids.device).expand(3, *ids.shape)
+                hidden = self.model(**inputs, position_ids=positions, use_cache=False).last_hidden_state
+                means: NDArray[np.float32] = self.head(hidden[ids == self.token].float())[:, 0].cpu().numpy()
+                return means
+
+        return np.array(self.host.map(rows, work, alike=lambda row: len(row.ids)), dtype=np.float64)
 
     def describe(self) -> Mapping[str, Any]:
         """Everything that can change a score."""
         return {
             **self.weights.describe(),
             "base": dict(self.base.describe()),
-            "dtype": self.dtype,
+            **self.host.describe(),
             **self.reader.describe(),
             "convention": "hpsv3: mean, plain positions",
         }
@@ -105,8 +97,7 @@ class HPSv3(Objective):
         state.pop("lm_head.weight", None)
         for pattern, new in _RENAMED:
             state = {re.sub(pattern, new, name): value for name, value in state.items()}
-        made = self.weights.assemble("Qwen2VLModel", config, state, dtype=torch_dtype(self.dtype))
-        return made.to(self.device)
+        return self.host.assemble(self.weights, "Qwen2VLModel", config, state)
 
 
 def _head(state: Mapping[str, Tensor], weights: Weights) -> Any:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ...engine.errors import ScoreError
 from ...engine.seams import Objective, Output
+from ..hosting import awake
 from ..images import rgb
 from .chat import Chat
 
@@ -44,7 +45,7 @@ class QAlign(Objective):
     """
 
     def __init__(self, chat: Chat, *, aspect: Aspect = "quality", question: str | None = None) -> None:
-        self.chat = chat
+        self.chat, self.host = chat, chat.host
         self.question = question or f"How would you rate the {aspect} of this image?"
         self.stem = f"The {aspect} of the image is"
         tokenizer = chat.reader.tokenizer
@@ -53,6 +54,7 @@ class QAlign(Objective):
         if len(set(self.tokens)) < len(WORDS):
             raise ScoreError(f"{chat.weights.model} cannot tell the words {', '.join(WORDS)} apart by one token")
 
+    @awake
     def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
         """Rate the outputs."""
         rows = [self.chat.reader.read(picture, self.question, answer=self.stem) for picture in rgb(outputs)]

@@ -28,6 +28,7 @@ from PIL import Image
 
 from ...engine.errors import ScoreError
 from ...engine.seams import Objective, Output
+from ..hosting import awake
 from ..images import rgb
 from .chat import Chat
 
@@ -84,10 +85,12 @@ class UnifiedReward(Objective):
         max_new_tokens: int = 512,
         unparsed: float | None = None,
     ) -> None:
+        self.host = chat.host
         self.chat, self.convention, self.axis, self.unparsed = chat, convention, axis, unparsed
         self.size = size or (512 if convention == "flow-grpo" else None)
         self.max_new_tokens = max_new_tokens
 
+    @awake
     def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
         """Have the outputs assessed.
 

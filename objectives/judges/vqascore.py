@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ...engine.errors import ConfigError, ScoreError
 from ...engine.seams import Objective, Output
+from ..hosting import awake
 from ..images import rgb
 from .chat import Chat
 
@@ -37,12 +38,13 @@ class VQAScore(Objective):
     """
 
     def __init__(self, chat: Chat, *, question: str = QUESTION) -> None:
-        self.chat, self.question = chat, checked_question(question)
+        self.chat, self.host, self.question = chat, chat.host, checked_question(question)
         yes = chat.reader.tokenizer("Yes", add_special_tokens=False).input_ids
         if len(yes) != 1:
             raise ScoreError(f'{chat.weights.model} writes "Yes" in {len(yes)} tokens; give a model with one for it')
         self.yes = yes[0]
 
+    @awake
     def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
         """Probability of "Yes" for each output."""
         rows = [

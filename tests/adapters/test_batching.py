@@ -12,7 +12,7 @@ from generated import candidates, pixels
 from hypothesis import given
 from hypothesis import strategies as st
 from trimpot.adapters import make_sd3
-from trimpot.adapters.batching import Batches
+from trimpot.engine.batches import Batches
 from trimpot.engine.bucket import Bucket
 from trimpot.engine.errors import ModelError
 

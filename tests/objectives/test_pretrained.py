@@ -13,7 +13,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 from trimpot.engine.errors import ScoreError
 from trimpot.engine.weights import weights_digest
-from trimpot.objectives.pretrained import Weights, part, pick_device, renamed
+from trimpot.objectives.pretrained import Weights, part, renamed
 from trimpot.testing.rewards._tiny import save_clip
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -174,14 +174,6 @@ def test_loading_leaves_the_library_as_talkative_as_it_was(clip: Path) -> None:
         warnings.simplefilter("error")
         Weights(str(clip)).load("CLIPModel")
     assert transformers.logging.get_verbosity() == before
-
-
-def test_devices() -> None:
-    assert pick_device("cpu") == "cpu"
-    assert pick_device(None) in ("cpu", "cuda")
-    for wrong in ("quantum", "cuda:99"):
-        with pytest.raises(ScoreError, match=f"no device '{wrong}' to score on"):
-            pick_device(wrong)
 
 
 def test_state_dicts_are_cut_and_renamed() -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from trimpot.engine.errors import ConfigError, ScoreError
 from trimpot.engine.plugins import plugins
 from trimpot.engine.seams import Objective
+from trimpot.objectives.hosting import Host
 from trimpot.objectives.images import PromptTruncated
 from trimpot.objectives.statistics import STATISTICS
 from trimpot.testing import ObjectiveContract
@@ -220,7 +221,7 @@ def test_lpips_gives_its_authors_numbers(tiny: Path) -> None:
     from trimpot.objectives.lpips import Lpips
     from trimpot.objectives.pretrained import Weights
 
-    net = Lpips(Weights(str(tiny / "lpips")), backbone="alexnet-owt-7be5be79.pth", heads="alex.pth", device="cpu")
+    net = Lpips(Weights(str(tiny / "lpips")), backbone="alexnet-owt-7be5be79.pth", heads="alex.pth", host=Host())
     outputs, _ = sets_and_signals._both_sets()
     rows = net.features(outputs[:9]).double().numpy()
     found = [((rows[0] - rows[other]) ** 2).sum() for other in (2, 4, 6, 8, 1, 3)]

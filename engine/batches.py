@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-import torch
-
-from ..engine.errors import ModelError
+from .devices import first_sentence, free_memory, shortage
+from .errors import TrimpotError
 
 Row = TypeVar("Row")
 Made = TypeVar("Made")
+
+
+def no_room(error: BaseException) -> TrimpotError:
+    """The sentence for a single row that does not fit, where no option is known that would help."""
+    return TrimpotError(f"there is not enough memory for one output at a time ({first_sentence(error)})")
 
 
 class Batches:
@@ -21,36 +25,47 @@ class Batches:
     halved, and later ones stay that small. Rows do not know each other, so that changes the order of additions
     inside a kernel at most; a resumed run with more or less memory is equal but for that.
 
+    Args:
+        size: The most rows a batch.
+        refusal: Makes the error to raise where a single row runs out of memory.
+        tidy: What must be called after a batch has failed, before another is tried.
+
     Attributes:
         size: The most rows a batch.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(
+        self,
+        size: int,
+        refusal: Callable[[BaseException], TrimpotError] = no_room,
+        tidy: Callable[[], object] = lambda: None,
+    ) -> None:
         self.size = size
+        self._refusal, self._tidy = refusal, tidy
 
     def map(self, rows: Sequence[Row], work: Callable[[Sequence[Row]], Sequence[Made]]) -> list[Made]:
         """Do work on rows, batch by batch.
 
         Raises:
-            ModelError: If there is not enough memory for a single row.
+            TrimpotError: As `refusal` makes it, if there is not enough memory for a single row.
         """
         made: list[Made] = []
         while len(made) < len(rows):
             left = rows[len(made) :]
             batch = left[: _even_share(len(left), self.size)]
             try:
-                made += work(batch)
+                made.extend(work(batch))
                 continue
-            except torch.OutOfMemoryError:
-                pass  # memory held by the failed attempt is free only out of this block
-            if len(batch) == 1:
-                raise ModelError(
-                    "there is not enough memory for one output at a time; choose offload: model or group, "
-                    "quantization, vae_tiling, or a smaller height and width"
-                )
+            except Exception as error:  # memory runs out in many classes
+                if shortage(error) is None:
+                    raise
+                refused = self._refusal(error) if len(batch) == 1 else None
+            # Memory held by the failed attempt is free only out of that block.
+            self._tidy()
+            free_memory()
+            if refused is not None:
+                raise refused
             self.size = len(batch) // 2
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
         return made
 
 

@@ -1,0 +1,135 @@
+"""Devices: which there are, and which errors say that memory ran out.
+
+PyTorch is imported when it is first asked for, so that the engine stays light.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import sys
+from dataclasses import dataclass
+
+from .errors import ConfigError, TrimpotError
+
+# What libraries say in a RuntimeError when memory ran out, in lower case with spaces for underscores: their
+# allocators', their handles' and, for convolutions, what cuDNN says when no algorithm's workspace fits.
+_FULL = (
+    "out of memory",
+    "out of device memory",
+    "out of host memory",
+    "error out of resources",
+    "alloc failed",
+    "allocation failed",
+    "not enough memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "failed to allocate",
+    "bad alloc",
+    "invalid buffer size",
+    "cublas status not initialized",
+    "cudnn status not supported",
+    "valid cudnn algorithm",
+    "unable to find an engine",
+    "resource exhausted",
+    "allocfailed",
+    "memoryallocation",
+)
+_HOST = ("defaultcpuallocator", "cannot allocate memory", "out of host memory", "bad alloc")
+
+
+def present() -> dict[str, int]:
+    """The kinds of device that there are, and how many of each."""
+    import torch
+
+    own = torch.accelerator.current_accelerator()  # of a backend that PyTorch was built with or was extended by
+    found = {"cpu": 1}
+    for kind in dict.fromkeys(("cuda", "xpu", "mps", *([own.type] if own else []))):
+        module = getattr(torch, kind, None)
+        if module is not None and module.is_available():
+            found[kind] = int(module.device_count())
+    return found
+
+
+def resolve(name: str | None, error: type[TrimpotError] = ConfigError) -> str:
+    """The device to work on.
+
+    Args:
+        name: As PyTorch writes it: `cpu`, `cuda`, `cuda:1`, `mps`, `xpu`. None takes a CUDA GPU if there is one, and
+            the CPU otherwise.
+        error: The class to refuse it with.
+
+    Raises:
+        TrimpotError: Of the class `error`, if there is no such device, or it cannot be used.
+    """
+    import torch
+
+    here = present()
+    if name is None:
+        return "cuda" if "cuda" in here else "cpu"
+    try:
+        device = torch.device(name)
+    except Exception:  # names and numbers that PyTorch cannot read fail in several classes
+        device = None
+    wrapped = device is not None and str(device) != name  # cuda:256 is read as cuda:0
+    if device is None or wrapped or (device.index or 0) >= here.get(device.type, 0):
+        known = [kind if many == 1 else f"{kind}:{at}" for kind, many in here.items() for at in range(many)]
+        raise error(f"there is no device {name!r} here; choose {' or '.join(known)}, or leave `device` out")
+    if device.type == "cpu":
+        return "cpu"
+    try:
+        torch.empty(1, device=device)
+    except Exception as reason:  # drivers, and devices that another process has to itself
+        raise error(f"the device {name!r} cannot be used: {first_sentence(reason)}") from reason
+    return str(device)
+
+
+@dataclass(frozen=True)
+class Shortage:
+    """Memory that ran out.
+
+    Attributes:
+        error: The error that says so.
+        on_host: Whether it was main memory.
+    """
+
+    error: BaseException
+    on_host: bool
+
+
+def shortage(error: BaseException | None) -> Shortage | None:
+    """What ran out of memory, if an error or one that it was raised from says so; None if neither does."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        text = str(error).lower().replace("_", " ")
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+            return Shortage(error, on_host=True)
+        if any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
+            return Shortage(error, on_host=False)
+        if isinstance(error, RuntimeError) and any(words in text for words in _FULL):
+            return Shortage(error, on_host=any(words in text for words in _HOST))
+        seen.append(error)
+        error = error.__cause__
+    return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, or one that it was raised from, says that a device's memory or the machine's ran out."""
+    return shortage(error) is not None
+
+
+def first_sentence(error: BaseException) -> str:
+    """What an error says first, as the end of a sentence."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].partition(". ")[0].rstrip(".")
+
+
+def free_memory() -> None:
+    """Give back what PyTorch holds on devices and nobody uses."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return
+    gc.collect()
+    for kind in present():
+        if kind != "cpu":
+            getattr(torch, kind).empty_cache()
