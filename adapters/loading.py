@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from ..engine.devices import resolve
+from ..engine.devices import narrow, resolve
 from ..engine.errors import ModelError
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -135,6 +135,11 @@ def place(pipe: Any, device: str, offload: Offload) -> None:
     Group offloading is by single layers (`leaf_level`), which every component supports, and without streams,
     which record an order of execution that tiled decoding breaks.
     """
+    import torch
+
+    for component in pipe.components.values():
+        if isinstance(component, torch.nn.Module):
+            narrow(component, device)
     if offload == "none":
         pipe.to(device)
     elif offload == "model":
@@ -142,8 +147,6 @@ def place(pipe: Any, device: str, offload: Offload) -> None:
     elif offload == "sequential":
         pipe.enable_sequential_cpu_offload(device=device)
     else:
-        import torch
-
         pipe.enable_group_offload(onload_device=torch.device(device), offload_type="leaf_level")
 
 

@@ -9,6 +9,7 @@ import errno
 import gc
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 from .errors import ConfigError, TrimpotError
 
@@ -82,6 +83,18 @@ def resolve(name: str | None, error: type[TrimpotError] = ConfigError) -> str:
     except Exception as reason:  # drivers, and devices that another process has to itself
         raise error(f"the device {name!r} cannot be used: {first_sentence(reason)}") from reason
     return str(device)
+
+
+def narrow(module: Any, device: str) -> None:
+    """Make a module's float64 buffers float32 where a device has no float64; MPS has none."""
+    import torch
+
+    if torch.device(device).type != "mps":
+        return
+    for part in module.modules():
+        for name, buffer in part.named_buffers(recurse=False):
+            if buffer.dtype == torch.float64:
+                setattr(part, name, buffer.float())
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,234 @@
+"""Every reward that runs a model takes the same options for it and obeys them; those that run none refuse them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerator import accelerator, where
+from trimpot.engine.errors import ConfigError, ScoreError
+from trimpot.engine.plugins import plugins
+from trimpot.engine.seams import Objective
+from trimpot.objectives.hosting import Host, Hosting
+from trimpot.testing.rewards import (
+    _chats,
+    attending,
+    geneval,
+    hpsv3,
+    sets_and_signals,
+    unifiedreward,
+    vqascore,
+)
+from trimpot.testing.rewards._tiny import save_clip, save_reader, tensors
+from trimpot.testing.rewards.clip import clip_config, open_clip_state
+
+OPTIONS = set(Hosting.model_fields)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A reward on its tiny checkpoint.
+
+    Attributes:
+        name: What a configuration calls it.
+        places: Options that name folders.
+        options: Others.
+        prompts: What its pictures show.
+        unquantized: Whether it has no linear layers to quantize.
+    """
+
+    name: str
+    places: dict[str, str]
+    options: dict[str, Any] = field(default_factory=dict)
+    prompts: tuple[str, ...] = ("a cat", "two dogs", "a cat", "two dogs", "a cat")
+    unquantized: bool = False
+
+
+ANSWERS = {"max_new_tokens": 2, "unparsed": 0.0}
+CASES = {
+    "aesthetic": Case("aesthetic", {"model": "clip-l"}),
+    "clipscore": Case("clipscore", {"model": "clip"}),
+    "pickscore": Case("pickscore", {"model": "clip", "processor": "clip"}),
+    "hpsv2": Case("hpsv2", {"model": "hpsv2", "clip": "hpsv2"}),
+    "imagereward": Case("imagereward", {"model": "imagereward", "tokenizer": "imagereward"}),
+    "mps": Case("mps", {"model": "mps", "clip": "mps"}),
+    "dino-diversity": Case("dino-diversity", {"model": "dino"}),
+    "lpips": Case("lpips", {"model": "lpips"}, unquantized=True),
+    "hpsv3": Case("hpsv3", {"model": "hpsv3", "base": "base"}),
+    "qalign": Case("qalign", {"model": "qwen3_5"}),
+    "vqascore": Case("vqascore", {"model": "qwen2_5_vl"}),
+    "clip-flant5": Case("vqascore", {"model": "flant5", "tokenizer": "flant5"}, {"architecture": "clip-flant5"}),
+    "unifiedreward": Case("unifiedreward", {"model": "scorer"}, ANSWERS),
+    "geneval": Case(
+        "geneval",
+        {"detector": "detector", "clip": "clip"},
+        {"score": "soft", "threshold": geneval.LEAST, "counting_threshold": geneval.LEAST},
+        ("a photo of three boats", "a photo of a kite", "a photo of a red boat", "a photo of nine boats"),
+    ),
+}
+NEEDS_NO_MODEL = {
+    "bright-share",
+    "dark-share",
+    "edge-density",
+    "entropy",
+    "jpeg-size",
+    "ocr",
+    "remote",
+    "saturation",
+    "shapes",
+    "value",
+}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for each architecture."""
+    home = tmp_path_factory.mktemp("tiny")
+    save_clip(home / "clip")
+    save_clip(home / "clip-l", width=768)
+    save_reader(home / "hpsv2", clip_config("gelu"))
+    torch.save({"state_dict": tensors(open_clip_state())}, home / "hpsv2" / "HPS_v2.1_compressed.pt")
+    attending.save_imagereward(home / "imagereward")
+    attending.save_mps(home / "mps")
+    sets_and_signals.save_dino(home / "dino")
+    sets_and_signals.save_lpips(home / "lpips")
+    for family in ("qwen2_5_vl", "qwen3_5"):
+        _chats.save_chat(home / family, family)
+    hpsv3.save_hpsv3(home)
+    vqascore.save_clip_flant5(home)
+    unifiedreward.save_scorer(home / "scorer")
+    geneval.save_detector(home / "detector")
+    return home
+
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> Case:
+    return CASES[request.param]
+
+
+@pytest.fixture
+def make(case: Case, tiny: Path) -> Make:
+    """Makes the reward as a configuration makes it."""
+
+    def made(**options: Any) -> Objective:
+        places = {option: str(tiny / place) for option, place in case.places.items()}
+        reward = plugins().make("objectives", case.name, {**places, **case.options, **options})
+        assert isinstance(reward, Objective)
+        return reward
+
+    return made
+
+
+def scores(reward: Objective, case: Case) -> Any:
+    pictures = _chats.pictures(*[(64, 64)] * len(case.prompts))
+    return reward.score(pictures, case.prompts)
+
+
+def held(reward: Any) -> list[torch.Tensor]:
+    """Every weight that a reward holds."""
+    found: list[torch.Tensor] = []
+    for each in reward.host._held:
+        found += list(each.values() if isinstance(each, dict) else each.state_dict().values())
+    return found
+
+
+def places(reward: Any) -> set[str]:
+    return {str(where(tensor)) for tensor in held(reward)}
+
+
+def test_every_reward_is_one_or_the_other() -> None:
+    """A new one must be added to the table, or be known to run no model."""
+    ours = {entry.name for entry in plugins().registrations("objectives") if entry.origin == "trimpot"}
+    assert ours == {case.name for case in CASES.values()} | NEEDS_NO_MODEL
+    for entry in plugins().registrations("objectives"):
+        if entry.origin == "trimpot":
+            takes = OPTIONS & set(inspect.signature(entry.factory).parameters)
+            missing = {"quantization"} if entry.name == "lpips" else set()
+            assert takes == (set() if entry.name in NEEDS_NO_MODEL else OPTIONS - missing), entry.name
+
+
+@pytest.mark.parametrize("name", sorted(NEEDS_NO_MODEL))
+@pytest.mark.parametrize("option", sorted(OPTIONS - {"batch_size"}))
+def test_a_reward_without_a_model_refuses_options_for_one(name: str, option: str) -> None:
+    with pytest.raises(ConfigError, match=f"takes no option '{option}'"):
+        plugins().make("objectives", name, {option: "cpu"})
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps", "xpu"])
+def test_a_reward_computes_on_its_device(case: Case, make: Make, kind: str) -> None:
+    """On a second device too, without ever mixing tensors of two; weights stay there."""
+    expected = scores(make(device="cpu", dtype="float32"), case)
+    device = f"{kind}:{1 if kind == 'cuda' else 0}"
+    with accelerator(kind, 2):
+        reward = make(device=device, dtype="float32")
+        assert places(reward) == {device}
+        found = scores(reward, case)
+        assert places(reward) == {device}
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_weights_wait_in_main_memory_between_turns(case: Case, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are on the device while the reward scores, and scores are what they are without offloading."""
+    expected = scores(make(device="cpu", dtype="float32"), case)
+    with accelerator("cuda"):
+        reward = make(device="cuda", offload="model", dtype="float32")
+        assert places(reward) == {"cpu"}
+        seen: list[set[str]] = []
+        watched = Host.map
+
+        def looking(self: Host, *args: Any, **kwargs: Any) -> Any:
+            seen.append(places(reward))
+            return watched(self, *args, **kwargs)
+
+        monkeypatch.setattr(Host, "map", looking)
+        for _ in range(2):
+            np.testing.assert_allclose(scores(reward, case), expected, atol=1e-5)
+            assert places(reward) == {"cpu"}
+        assert seen and all(each == {"cuda:0"} for each in seen)
+
+
+def test_weights_are_of_the_dtype_asked_for(case: Case, make: Make) -> None:
+    """All of a model's but for what a reward says it computes in float32: heads of a few numbers."""
+    exact = scores(make(device="cpu", dtype="float32"), case)
+    for dtype in ("bfloat16", "float16"):
+        reward = make(device="cpu", dtype=dtype)
+        floating = [tensor for tensor in held(reward) if tensor.is_floating_point()]
+        of_dtype = sum(tensor.numel() for tensor in floating if tensor.dtype == getattr(torch, dtype))
+        assert of_dtype > 0.5 * sum(tensor.numel() for tensor in floating)
+        assert reward.describe()["dtype"] == dtype
+        found = scores(reward, case)
+        assert np.isfinite(found).all()
+        assert found.dtype == np.float64
+    assert make(device="cpu", dtype="float32").describe()["dtype"] == "float32"
+    assert exact.dtype == np.float64
+
+
+@pytest.mark.parametrize("quantization", ["torchao-int8", "torchao-float8"])
+def test_linear_layers_are_quantized_when_asked(case: Case, make: Make, quantization: str) -> None:
+    """What is asked for is done, told of, and scores; a reward without linear layers does not take the option."""
+    pytest.importorskip("torchao")
+    if case.unquantized:
+        with pytest.raises(ConfigError, match="takes no option 'quantization'"):
+            make(device="cpu", quantization=quantization)
+        return
+    reward = make(device="cpu", quantization=quantization, dtype="bfloat16")
+    layers = [
+        layer
+        for each in reward.host._held
+        if isinstance(each, torch.nn.Module)
+        for layer in each.modules()
+        if isinstance(layer, torch.nn.Linear)
+    ]
+    assert sum(type(layer.weight.data) is not torch.Tensor for layer in layers) > 0.5 * len(layers)
+    assert reward.describe()["quantization"] == quantization
+    assert "quantization" not in make(device="cpu").describe()
+    assert np.isfinite(scores(reward, case)).all()
