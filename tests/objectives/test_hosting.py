@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from accelerator import accelerator, where
-from trimpot.engine.errors import ConfigError, ScoreError
+from trimpot.engine.errors import ConfigError
 from trimpot.engine.plugins import plugins
 from trimpot.engine.seams import Objective
 from trimpot.objectives.hosting import Host, Hosting
