@@ -66,7 +66,7 @@ def folders(
             ("model=PIXART", *PIXART, "blocks={BasicTransformerBlock: 'b: attn.image=ff[3]'}", *REAL),
             "FeedForward gives no item [3] to scale",
         ),
-        ("sd3", ("model=SD3", "device=cpuu", "outline=false"), "cannot place"),
+        ("sd3", ("model=SD3", "device=cpuu", "outline=false"), "there is no device 'cpuu' here; choose cpu"),
         ("sd3", ("model=SD3", "lora=LORA", *REAL), "holds only half of the LoRA of transformer.x: lora_A"),
         ("sd3", ("model",), "is not of the form key=value"),
     ],

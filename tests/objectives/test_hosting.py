@@ -152,6 +152,8 @@ def test_every_reward_is_one_or_the_other() -> None:
     for entry in plugins().registrations("objectives"):
         if entry.origin == "trimpot":
             takes = OPTIONS & set(inspect.signature(entry.factory).parameters)
+            if entry.name in NEEDS_NO_MODEL:
+                takes -= {"batch_size"}  # of a request, not of a model
             missing = {"quantization"} if entry.name == "lpips" else set()
             assert takes == (set() if entry.name in NEEDS_NO_MODEL else OPTIONS - missing), entry.name
 
@@ -166,6 +168,8 @@ def test_a_reward_without_a_model_refuses_options_for_one(name: str, option: str
 @pytest.mark.parametrize("kind", ["cuda", "mps", "xpu"])
 def test_a_reward_computes_on_its_device(case: Case, make: Make, kind: str) -> None:
     """On a second device too, without ever mixing tensors of two; weights stay there."""
+    if case.name == "unifiedreward" and kind == "mps":
+        pytest.skip("transformers' generate() asks MPS itself, which cannot be stood in for")
     expected = scores(make(device="cpu", dtype="float32"), case)
     device = f"{kind}:{1 if kind == 'cuda' else 0}"
     with accelerator(kind, 2):
