@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from .devices import first_sentence, free_memory, shortage
@@ -43,7 +43,7 @@ class Batches:
         self.size = size
         self._refusal, self._tidy = refusal, tidy
 
-    def map(self, rows: Sequence[Row], work: Callable[[Sequence[Row]], Sequence[Made]]) -> list[Made]:
+    def map(self, rows: Sequence[Row], work: Callable[[Sequence[Row]], Iterable[Made]]) -> list[Made]:
         """Do work on rows, batch by batch.
 
         Raises:

@@ -11,8 +11,8 @@ import functools
 import importlib.util
 import inspect
 import threading
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, get_type_hints
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeVar, cast, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
@@ -24,14 +24,9 @@ from ..engine.seams import Objective
 from ..engine.weights import quiet_import
 from .pretrained import Dtype, Weights, transformers
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
 Quantization = Literal["bitsandbytes-8bit", "bitsandbytes-4bit", "torchao-int8", "torchao-float8"]
 Row = TypeVar("Row")
 Made = TypeVar("Made")
-Given = ParamSpec("Given")
 
 
 class Hosting(BaseModel):
@@ -125,7 +120,7 @@ class Host:
     def map(
         self,
         rows: Sequence[Row],
-        work: Callable[[Sequence[Row]], Sequence[Made]],
+        work: Callable[[Sequence[Row]], Iterable[Made]],
         alike: Callable[[Row], Hashable] = lambda _: None,
     ) -> list[Made]:
         """Do work on rows, a batch at a time. See `Batches`.
@@ -221,20 +216,18 @@ class _Hosted(Protocol):
     host: Host
 
 
-_Self = TypeVar("_Self", bound=_Hosted)
+Score = TypeVar("Score", bound=Callable[..., Any])
 
 
-def awake(
-    score: Callable[Concatenate[_Self, Given], NDArray[np.float64]],
-) -> Callable[Concatenate[_Self, Given], NDArray[np.float64]]:
+def awake(score: Score) -> Score:
     """Have a reward's models on their device while it scores."""
 
     @functools.wraps(score)
-    def scored(self: _Self, *args: Given.args, **kwargs: Given.kwargs) -> NDArray[np.float64]:
+    def scored(self: _Hosted, *args: Any, **kwargs: Any) -> Any:
         with self.host.awake():
             return score(self, *args, **kwargs)
 
-    return scored
+    return cast("Score", scored)
 
 
 def hosted(*, without: Collection[str] = (), **defaults: Any) -> Callable[[Callable[..., Objective]], Factory]:

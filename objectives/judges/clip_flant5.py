@@ -111,7 +111,8 @@ class ClipFlanT5(Objective):
         import torch
 
         device = self.host.device
-        before, after = (torch.stack([row[part] for row in rows]).to(device) for part in (0, 1))
+        before = torch.stack([row[0] for row in rows]).to(device)
+        after = torch.stack([row[1] for row in rows]).to(device)
         pixels = self.images([picture for _, _, picture in rows], return_tensors="pt")["pixel_values"]
         wanted = self.tokenizer("Yes", return_tensors="pt").input_ids.repeat(len(rows), 1)
         with torch.inference_mode():
