@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .engine.errors import TrimpotError
     from .engine.hooks import hookimpl
     from .engine.knobs import Knob, KnobSpace, Setting
+    from .engine.paths import Source
     from .engine.seams import Adapter, Combination, Objective, Optimizer
 
 __version__ = "0.1.0"
@@ -36,6 +37,7 @@ _HOMES = {
     "Optimizer": "engine.seams",
     "PromptSet": "engine.bucket",
     "Setting": "engine.knobs",
+    "Source": "engine.paths",
     "TrimpotError": "engine.errors",
     "hookimpl": "engine.hooks",
     "load_calibration": "adapters.applying",
@@ -53,6 +55,7 @@ __all__ = [
     "Optimizer",
     "PromptSet",
     "Setting",
+    "Source",
     "TrimpotError",
     "hookimpl",
     "load_calibration",

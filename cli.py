@@ -8,16 +8,22 @@ import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from typing import Any, TextIO, cast
 
+import typer
+
 from .commands import backup, calibrate, compare, parts, plan, rescore, runs, serve
 from .commands.app import app
 from .commands.output import Enduring
-from .engine.errors import TrimpotError, printable
+from .commands.usage import unknown_option, wrong_dash
+from .engine.errors import PluginError, TrimpotError, near_misses, printable
 
 __all__ = ["app", "backup", "calibrate", "compare", "main", "parts", "plan", "rescore", "runs", "serve"]
 
 
 def main() -> None:
-    """Run the command line; what a user caused is one sentence on stderr, and exit code 1."""
+    """Run the command line; what a user caused is one sentence on stderr.
+
+    Exit code 1 for what cannot be done as asked, 2 for what the command line itself does not know.
+    """
     output, errors = Enduring(sys.stdout), Enduring(sys.stderr)
     with redirect_stdout(cast(TextIO, output)), redirect_stderr(cast(TextIO, errors)):
         try:
@@ -33,19 +39,65 @@ def main() -> None:
 
 def _run() -> str | int | None:
     """Run the command line; return or exit with its code."""
-    with_traceback = "--traceback" in sys.argv
     warnings.showwarning = _show
+    arguments = sys.argv[1:]
+    if sentence := wrong_dash(arguments):
+        _end(sentence, 2)
     try:
-        from .engine.plugins import plugins
-
-        plugins().manager.hook.register_commands(cli=app)
-        app()
+        _add_commands()
+        status = app(standalone_mode=False)
     except TrimpotError as error:
-        if with_traceback:
+        if "--traceback" in arguments:
             traceback.print_exc()
-        print(f"trimpot: {error}", file=sys.stderr)
-        return 1
-    return 0
+        _end(str(error), 1)
+    except OSError as error:  # a disk that is full, a path that is none
+        if "--traceback" in arguments:
+            traceback.print_exc()
+        _end(": ".join(str(each)[:200] for each in (error.filename, error.strerror or error) if each), 1)
+    except typer.Abort:
+        sys.exit(130)
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        if not str(error.format_message()):  # nothing was typed, and the help is shown
+            sys.exit(2)
+        _end(_usage(error, arguments), 2)
+    return status if isinstance(status, int) else 0
+
+
+def _add_commands() -> None:
+    """Let plugins add commands, beside those that there are."""
+    from .engine.plugins import plugins
+
+    own = _names(app)
+    plugins().add_commands(app)
+    names = _names(app)
+    for name in names[len(own) :]:
+        if names.count(name) > 1:
+            raise PluginError(f"a plugin adds the command {name!r}, which there is already; uninstall it, or rename it")
+
+
+def _usage(error: Any, arguments: list[str]) -> str:
+    """The sentence of a usage error of the library that reads the command line."""
+    option = getattr(error, "option_name", None)
+    if type(error).__name__ == "NoSuchOption" and option:
+        return unknown_option(option, arguments)
+    message = " ".join(str(error.format_message()).split()).rstrip(".")
+    if message.startswith("No such command"):
+        name = message.split("'")[1]
+        return f"no command {name!r}; {near_misses(name, _names(app))}"
+    context = getattr(error, "ctx", None)
+    command = f" {context.info_name}" if context is not None and context.parent is not None else ""
+    return f"{message[:1].lower()}{message[1:]}; `trimpot{command} --help` shows how it is typed"
+
+
+def _names(cli: typer.Typer) -> list[str]:
+    return [str(command.name or getattr(command.callback, "__name__", "")) for command in cli.registered_commands]
+
+
+def _end(sentence: str, status: int) -> None:
+    print(f"trimpot: {sentence}", file=sys.stderr)
+    sys.exit(status)
 
 
 _show_others = warnings.showwarning

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ..engine.devices import narrow, resolve
 from ..engine.errors import ModelError
+from ..engine.paths import Source
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Offload = Literal["none", "model", "sequential", "group"]
@@ -53,8 +54,8 @@ class Loading(BaseModel):
     vae_tiling: bool = False
     vae_slicing: bool = False
     quantization: Quantization | None = None
-    transformer: str | None = None
-    lora: str | None = None
+    transformer: Source | None = None
+    lora: Source | None = None
     lora_revision: str | None = None
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 from pydantic_core import PydanticUndefined
 
 from ..engine.hooks import Factory
+from ..engine.paths import Source
 from ..engine.seams import Adapter
 from .loading import Loading
 from .sites import Granularity
@@ -45,7 +46,7 @@ class KnobOptions(Loading):
             counts and lists knobs and generates nothing.
     """
 
-    model: str
+    model: Source
     granularity: Granularity = "gate"
     dead: Literal["freeze", "keep"] = "freeze"
     blocks: dict[str, str] = Field(default_factory=dict)

@@ -108,16 +108,16 @@ def _design(source: str, seeds: int, given: dict[str, Any]) -> Design:
 
 def _asked(source: str, seeds: int, given: dict[str, Any]) -> Design:
     from ..comparison.design import make_design
-    from ..engine.config import load_config
+    from ..engine.config import read_values
 
     if given["images"] is None:
         raise ConfigError("say how many images every search may take: --images 4000")
     names = given["contender"]
-    shared = load_config(source, given["overrides"] or [])
+    shared, _ = read_values(source, given["overrides"] or [])
     return make_design(
         {
             "name": given["name"],
-            "config": shared.model_dump(mode="json"),
+            "config": shared,
             "contenders": names,
             "seeds": seeds,
             "images": given["images"],

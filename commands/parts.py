@@ -26,10 +26,10 @@ def knobs(
     """
     from dataclasses import asdict
 
-    from ..engine.config import parse_options
+    from ..engine.config import typed_options
     from ..engine.plugins import plugins
 
-    options = parse_options(option or [])
+    options = typed_options("adapters", adapter, option or [])
     if granularity is not None:
         options["granularity"] = granularity
     if "outline" in plugins().options("adapters", adapter):

@@ -31,7 +31,7 @@ def rescore(
 
     from rich.progress import Progress
 
-    from ..engine.config import parse_options
+    from ..engine.config import typed_options
     from ..reports.facts import decimals_for
     from ..reports.words import caution, gain_text, taken_on
     from ..rescoring import rescore as score_kept
@@ -42,7 +42,7 @@ def rescore(
         found = score_kept(
             run,
             objective,
-            parse_options(option or []),
+            typed_options("objectives", objective, option or []),
             store,
             lambda done, total: progress.update(task, completed=done, total=total),
         )

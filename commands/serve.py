@@ -28,14 +28,14 @@ def serve(
     from importlib.metadata import version
 
     from ..engine.assembly import versions
-    from ..engine.config import parse_options
+    from ..engine.config import typed_options
     from ..engine.errors import ConfigError
     from ..engine.identity import described
     from ..engine.plugins import plugins
     from ..servers.reward_server import RefusalError, Scorer
     from ..servers.reward_server import serve as serve_scorer
 
-    options = parse_options(option or [])
+    options = typed_options("objectives", objective, option or [])
     made = plugins().make("objectives", objective, options)
     says = described("objective", None, made, plugins().made_of("objectives", objective, made, options))
     libraries = {name: found for name, found in versions().items() if name not in _SCORELESS}

@@ -15,22 +15,24 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, ValidationError
 
 from ..engine.config import (
-    DEFAULT_PROTOCOL,
     Config,
-    anchor,
+    expanded,
     load_config,
     names_a_search,
+    pinned,
     protocols,
+    read_file,
     read_values,
     search_keys,
-    sentence_of,
+    with_protocol,
 )
 from ..engine.errors import ConfigError, TrimpotError
 from ..engine.knobs import digest
+from ..engine.mistakes import listed, sentences_of
+from ..engine.parts import PARTS, anchored_at, parts_of
 from ..engine.plugins import Plugins
-from ..engine.schema import Section
+from ..engine.schema import Count, Images, Name, Section, Seed
 
-PARTS = ("adapter", "combine", "optimizer", "prompts")
 JUDGED_BY = (
     "adapter",
     "objectives",
@@ -44,6 +46,7 @@ JUDGED_BY = (
     "validation.seed",
 )
 SET_HERE = {"seed": "seeds", "generations": "images", "budget": "images", "name": "name"}
+MOST_SEEDS = 10_000
 NEVER = 1_000_000  # checks without a gain before a search stops: no contender may rest early
 
 
@@ -63,12 +66,13 @@ def _changes(value: object) -> object:
 
 def _counted(value: object) -> object:
     if isinstance(value, int) and not isinstance(value, bool):
+        if value > MOST_SEEDS:
+            raise ValueError(f"should be at most {MOST_SEEDS:,}")
         return tuple(range(value))
     return value
 
 
 Changes = Annotated[dict[str, Any], BeforeValidator(_changes)]
-Seed = Annotated[int, Field(ge=0)]
 
 
 class ComparisonConfig(Section):
@@ -84,13 +88,13 @@ class ComparisonConfig(Section):
         checks: About how many times a recommendation is judged in a run, at equal intervals of images.
     """
 
-    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: Name | None = None
     config: str | dict[str, Any]
     overrides: dict[str, Any] = Field(default_factory=dict)
     contenders: Annotated[dict[str, Changes], BeforeValidator(_by_name)] = Field(min_length=2)
     seeds: Annotated[tuple[Seed, ...], BeforeValidator(_counted)] = Field(default=(0, 1, 2, 3, 4), min_length=1)
-    images: int = Field(ge=1)
-    checks: int = Field(default=16, ge=1)
+    images: Images
+    checks: Count = 16
 
 
 @dataclass(frozen=True)
@@ -116,8 +120,12 @@ class Design:
 
     @property
     def identity(self) -> str:
-        """Fingerprint of everything that can change a number."""
-        return digest([sorted((label, each.fingerprint) for label, each in self.contenders.items()), self.seeds])
+        """Fingerprint of everything that can change a number, as far as it is known before anything is made."""
+        asked = [
+            [label, each.fingerprint, each.model_dump(mode="json", include=set(PARTS))]
+            for label, each in sorted(self.contenders.items())
+        ]
+        return digest([asked, self.seeds])
 
     def config(self, contender: str, seed: int) -> Config:
         """The configuration of one run."""
@@ -130,20 +138,37 @@ def read_design(source: str | Path) -> Design:
     Raises:
         ConfigError: In one sentence, if it cannot be found, read or run as written.
     """
-    values, where = read_values(source)
+    values, folder = read_file(source)
     if "contenders" not in values:
         raise ConfigError(
             f"{source} names no contenders; add --contender NAME at least twice, or write a comparison file "
             f"with the key 'contenders'"
         )
-    path = Path(source)
-    folder = path.parent.absolute()
-    if isinstance(values.get("config"), str) and (folder / values["config"]).is_file():
-        values["config"] = str(folder / values["config"])
-    for changes in (values.get("overrides"), *_mappings(values["contenders"])):
-        if isinstance(changes, dict):
-            anchor(changes, folder)
-    return make_design(values, where, default_name=path.stem)
+    config = values.get("config")
+    if isinstance(config, str) and (folder / config).is_file():
+        values["config"] = str(folder / config)
+    if isinstance(config, Mapping):
+        values["config"] = anchored_at((), config, parts_of(config), folder)
+    if isinstance(config, (str, Mapping)):
+        _anchor_changes(values, folder)
+    return make_design(values, str(source), default_name=Path(source).stem)
+
+
+def _anchor_changes(values: dict[str, Any], folder: Path) -> None:
+    """Make paths in overrides and contenders absolute; both are changes to the configuration, with dotted keys."""
+    base = read_values(values["config"])[0]
+    for holder, key in [(values, "overrides"), *((values["contenders"], label) for label in _labels(values))]:
+        changes = holder.get(key)
+        if isinstance(changes, Mapping):
+            parts = parts_of(merged(base, changes))
+            holder[key] = {
+                dotted: anchored_at(tuple(str(dotted).split(".")), change, parts, folder)
+                for dotted, change in changes.items()
+            }
+
+
+def _labels(values: Mapping[str, Any]) -> list[str]:
+    return list(values["contenders"]) if isinstance(values["contenders"], dict) else []
 
 
 def make_design(values: Mapping[str, Any], where: str = "comparison", default_name: str | None = None) -> Design:
@@ -160,13 +185,13 @@ def make_design(values: Mapping[str, Any], where: str = "comparison", default_na
     try:
         asked = ComparisonConfig.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {sentence_of(error, ComparisonConfig)}") from None
+        raise ConfigError(listed(where, sentences_of(error, values, ComparisonConfig))) from None
     if len(set(asked.seeds)) < len(asked.seeds):
         raise ConfigError(f"{where}: a seed stands twice in 'seeds'; every run needs one of its own")
     for key in asked.overrides:
         _refuse_own(key, "'overrides'")
     loaded = load_config(asked.config)
-    shared = merged(_shared(asked.config), asked.overrides)
+    shared = _changed(_shared(asked.config), asked.overrides)
     contenders = {label: _config(label, changes, shared, asked) for label, changes in asked.contenders.items()}
     whole = {**asked.model_dump(mode="json"), "config": shared, "overrides": {}}
     title = asked.name or slug(default_name or f"compare-{_title(asked.config, loaded)}")
@@ -182,7 +207,7 @@ def check(design: Design, plugins: Plugins) -> None:
     """
     for label, config in design.contenders.items():
         with said_by(label):
-            plugins.check("optimizers", config.optimizer.name, config.optimizer.options, ("start", "seed"))
+            plugins.check("optimizers", config.optimizer.name, config.optimizer.options)
 
 
 class said_by:  # noqa: N801  # reads as a sentence where it is used
@@ -229,12 +254,23 @@ def slug(text: str) -> str:
 
 
 def _shared(source: str | Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration with its defaults, without those for searching where it names no search: contenders do."""
-    values = dict(source) if isinstance(source, Mapping) else read_values(source)[0]
-    if names_a_search(values):
-        return load_config(values).model_dump(mode="json")
-    shared = load_config(values, ["optimizer=cma-es"]).model_dump(mode="json")
-    return {key: value for key, value in shared.items() if key not in search_keys()}
+    """A configuration with its defaults; of the keys for searching only those that it sets itself.
+
+    What a protocol stands for is not spelled out: it belongs to the contenders that search by it.
+    """
+    values = read_values(source)[0]
+    own = set(values) if names_a_search(values) else set()
+    shared = load_config(values).model_dump(mode="json")
+    return {key: value for key, value in shared.items() if key not in search_keys() or key in own}
+
+
+def _changed(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Apply changes, a protocol's name first: it takes the place of every key that one stands for."""
+    rest = {key: change for key, change in changes.items() if key != "protocol"}
+    result = with_protocol(values, changes["protocol"]) if changes.get("protocol") is not None else dict(values)
+    for key in rest:
+        result = pinned(result, key.partition(".")[0])
+    return merged(result, rest)
 
 
 def _config(label: str, changes: Mapping[str, Any], shared: Mapping[str, Any], asked: ComparisonConfig) -> Config:
@@ -248,16 +284,36 @@ def _config(label: str, changes: Mapping[str, Any], shared: Mapping[str, Any], a
                 f"set it in 'overrides', for all of them, or leave it out"
             )
     with said_by(label):
-        values: dict[str, Any] = {**shared, "protocol": None}
-        protocol = changes.get("protocol")
-        if "optimizer" not in values and not names_a_search({key.partition(".")[0]: key for key in changes}):
-            protocol = DEFAULT_PROTOCOL
-        if protocol is not None:
-            values = load_config(values, [f"protocol={protocol}"]).model_dump(mode="json")
-        values = merged(values, {key: change for key, change in changes.items() if key != "protocol"})
+        values = _searching(shared, changes)
         if values.get("ladder"):  # its last rung goes on until the images are spent
             values["ladder"] = {**values["ladder"], list(values["ladder"])[-1]: asked.images}
         return load_config(merged(values, _fair(given, asked)))
+
+
+def _searching(shared: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """What is shared, with the changes of one contender.
+
+    It searches by its own protocol or optimizer, else as the configuration says, else by the default protocol. An
+    optimizer of its own comes without what the configuration's protocol would have set for another.
+    """
+    heads = {key.partition(".")[0]: key for key in changes}
+    if changes.get("protocol") is not None:
+        return expanded(_changed(shared, changes))
+    if _optimizer_of(changes) is not None:
+        values = {**shared, "protocol": None}
+    elif names_a_search(shared):
+        values = {**expanded(shared), "protocol": None}
+    else:
+        values = dict(shared) if names_a_search(heads) else expanded(shared)
+    return merged(values, {key: change for key, change in changes.items() if key != "protocol"})
+
+
+def _optimizer_of(changes: Mapping[str, Any]) -> str | None:
+    """The optimizer that changes name, if they do."""
+    named = changes.get("optimizer")
+    named = named.get("name") if isinstance(named, Mapping) else named
+    found = changes.get("optimizer.name", named)
+    return None if found is None else str(found)
 
 
 def _fair(given: Sequence[str], asked: ComparisonConfig) -> dict[str, Any]:
@@ -297,7 +353,3 @@ def _title(source: str | Mapping[str, Any], loaded: Config) -> str:
     if isinstance(source, str):
         return Path(source).stem
     return loaded.name or loaded.adapter.name
-
-
-def _mappings(contenders: object) -> list[object]:
-    return list(contenders.values()) if isinstance(contenders, Mapping) else []

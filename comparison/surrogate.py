@@ -81,7 +81,7 @@ class Surrogate(Adapter):
         return {"id": "surrogate", **self._identity}
 
 
-def make_surrogate(*, run: str, noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0) -> Adapter:
+def make_surrogate(*, run: Path, noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0) -> Adapter:
     """A model fitted to a finished run, given by its folder; scores settings in no time, with the run's noise."""
     from ..engine.errors import ModelError
     from ..storage import SqliteStore

@@ -16,12 +16,14 @@ from .devices import resolve
 from .errors import ConfigError, ModelError, ScoreError, TrimpotError, near_misses
 from .knobs import KnobSpace, Setting, Vector, digest
 from .ladder import rungs_of
+from .parts import check_parts
 from .plain import number
 from .plan import check_budget
 from .plugins import Plugins
 from .run import Run
 from .seams import Adapter, Objective, Optimizer
 from .search import group_size
+from .vetting import HeldOptimizer
 
 NUMERIC_PACKAGES = (
     "trimpot",
@@ -66,6 +68,7 @@ def assemble(
         ModelError: If the backbone cannot be loaded.
     """
     assert sharing is None or _names_of(sharing.config) == _names_of(config), "only the same parts can be shared"
+    check_parts(config, plugins)
     if not (outline or sharing):
         _check_devices(config, plugins)
     if sharing:
@@ -86,7 +89,6 @@ def assemble(
     for name in combination.uses:
         if name not in config.objectives:
             raise ConfigError(f"combine names the objective {name!r}; {near_misses(name, config.objectives)}")
-    plugins.check("optimizers", config.optimizer.name, config.optimizer.options, ("start", "seed"))
     backbone = config.adapter
     outlined = {"outline": True} if outline and "outline" in plugins.options("adapters", backbone.name) else {}
     adapter = sharing.adapter if sharing else plugins.make("adapters", backbone.name, {**backbone.options, **outlined})
@@ -112,8 +114,7 @@ def assemble(
         part = config.optimizer
         options = {**_evaluations(config, plugins), **part.options}
         made = plugins.make("optimizers", part.name, options, space, start=start, seed=config.seed)
-        assert isinstance(made, Optimizer), f"optimizer {part.name!r} made a {type(made).__name__}"
-        return made
+        return HeldOptimizer(made, space, plugins.get("optimizers", part.name).who)
 
     rungs = rungs_of(adapter, config.ladder, config.generations)
     if config.start is not None:
@@ -129,7 +130,8 @@ def assemble(
 def _origins(run: Run, plugins: Plugins, sharing: Run | None) -> dict[str, Any]:
     """What the parts of a run are made of; see `engine.identity`."""
     config, rung = run.config, run.rungs[0]
-    search = run.optimizer(rung.space, rung.lower(run.adapter.space.defaults))
+    held = run.optimizer(rung.space, rung.lower(run.adapter.space.defaults))
+    search = held.wrapped if isinstance(held, HeldOptimizer) else held
     rewards = {name: (reward.name or name, reward.options) for name, reward in config.objectives.items()}
     shared = (
         sharing.origins

@@ -1,36 +1,49 @@
 """What a run is asked to do, validated before anything is loaded.
 
 A configuration is a YAML file, a preset shipped with the package, or a mapping; dotted overrides such as
-`optimizer.sigma0=0.1` change single keys. Unknown keys are errors that name the nearest known one.
+`optimizer.sigma0=0.1` change single keys. Unknown keys are errors that name the nearest known one, and whatever is
+wrong is told at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from .errors import ConfigError, near_misses
+from .mistakes import listed, sentences_of
+from .overrides import apply, parse_options, read_overrides
+from .parts import PARTS, anchored_at, mistakes_of, parts_of
+from .paths import anchored_options
+from .plain import plain, short
+from .plugins import plugins
 from .schema import Config
+from .yaml_text import read_yaml
 
 DEFAULT_PROTOCOL = "grouped-cma"  # among those that save most images wherever it was measured: docs/search.md
 
 __all__ = [
     "DEFAULT_PROTOCOL",
     "Config",
-    "anchor",
+    "expanded",
     "load_config",
     "names_a_search",
     "parse_options",
+    "pinned",
     "presets",
     "protocols",
+    "read_file",
     "read_values",
     "search_keys",
-    "sentence_of",
+    "typed_options",
+    "with_protocol",
 ]
 
 
@@ -56,20 +69,49 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     Raises:
         ConfigError: In one sentence, if it cannot be found, read or run as written.
     """
-    values, where = (dict(source), "config") if isinstance(source, Mapping) else read_values(source)
-    if values.get("protocol") is not None:
-        values = {**_protocol(values["protocol"]), **values}
-    for override in overrides:
-        _apply(values, override)
-        if override.startswith("protocol=") and values["protocol"] is not None:
-            values.update(_protocol(values["protocol"]))
-    if not names_a_search(values):
-        values = {**values, **_protocol(DEFAULT_PROTOCOL), "protocol": DEFAULT_PROTOCOL}
-    anchor(values, Path.cwd())
+    values, where = read_values(source, overrides)
+    values = expanded(values)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {sentence_of(error)}") from None
+        mistakes = [*sentences_of(error, values, Config), *mistakes_of(values, plugins())]
+        raise ConfigError(listed(where, mistakes)) from None
+
+
+def read_values(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> tuple[dict[str, Any], str]:
+    """Read a configuration's values as they are written, its paths made absolute and its overrides applied.
+
+    A protocol it names is not spelled out, save for a key of which an override changes a part.
+
+    Args:
+        source: A preset's name, the path of a YAML file, or the mapping itself.
+        overrides: `key=value` pairs with dotted keys.
+
+    Returns:
+        The mapping, and what to call it in an error.
+
+    Raises:
+        ConfigError: If it cannot be found or read, or is no mapping.
+    """
+    if isinstance(source, Mapping):
+        values, where, folder = plain(source, "config"), "config", Path.cwd()
+        if mistakes := list(_not_finite(source)):
+            raise ConfigError(listed(where, mistakes))
+    else:
+        values, folder = read_file(source)
+        where = str(source)
+    values = anchored_at((), values, parts_of(values), folder)
+    typed = read_overrides(overrides)
+    for override in sorted(typed, key=lambda each: each.path != ("protocol",)):  # single keys go before a protocol's
+        if override.path == ("protocol",) and override.value is not None:
+            values = with_protocol(values, override.value)
+        else:
+            values = pinned(values, override.path[0])
+            apply(values, override, tuple(PARTS))
+    for override in typed:
+        value = anchored_at(override.path, override.value, parts_of(values), Path.cwd())
+        apply(values, replace(override, value=value), tuple(PARTS))
+    return values, where
 
 
 def names_a_search(values: Mapping[str, Any]) -> bool:
@@ -83,109 +125,107 @@ def search_keys() -> tuple[str, ...]:
     return ("protocol", *_protocol(DEFAULT_PROTOCOL))
 
 
-def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
-    """Read `key=value` pairs into a mapping, values as YAML.
+def expanded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration's values with its protocol spelled out: the one it names, or the default where it names none.
 
     Raises:
-        ConfigError: If one is not of this form.
+        ConfigError: If there is no such protocol.
     """
-    values: dict[str, Any] = {}
-    for pair in pairs:
-        _apply(values, pair)
-    return values
+    if values.get("protocol") is not None:
+        return {**_protocol(values["protocol"]), **values}
+    if names_a_search(values):
+        return dict(values)
+    return {**values, **_protocol(DEFAULT_PROTOCOL), "protocol": DEFAULT_PROTOCOL}
+
+
+def with_protocol(values: Mapping[str, Any], name: object) -> dict[str, Any]:
+    """A configuration's values with another protocol in place of every key that one stands for.
+
+    Raises:
+        ConfigError: If there is no such protocol.
+    """
+    _protocol(name)
+    return {**{key: value for key, value in values.items() if key not in search_keys()}, "protocol": name}
+
+
+def pinned(values: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """A configuration's values with one key of the protocol it names spelled out, so that a part can be changed."""
+    name = values.get("protocol")
+    if name is None or key in values or key not in search_keys():
+        return dict(values)
+    return {**values, key: _protocol(name)[key]}
+
+
+def typed_options(kind: str, name: str, pairs: Sequence[str]) -> dict[str, Any]:
+    """Options of a part as they are typed: `key=value` pairs, paths relative to the working folder.
+
+    Raises:
+        PluginError: If there is no such part.
+        ConfigError: If a pair is not of this form.
+    """
+    options = parse_options(pairs)
+    return anchored_options(options, plugins().get(kind, name).options, Path.cwd())
+
+
+@cache
+def _protocol_text(name: str) -> str:
+    return (resources.files("trimpot.presets") / "protocols" / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def _protocol(name: object) -> dict[str, Any]:
     """The keys that a protocol stands for."""
-    import yaml
-
     if name not in protocols():
-        raise ConfigError(f"no protocol {str(name)!r}; {near_misses(str(name), protocols())}")
-    text = (resources.files("trimpot.presets") / "protocols" / f"{name}.yaml").read_text(encoding="utf-8")
-    return dict(yaml.safe_load(text))
+        raise ConfigError(f"no protocol {short(str(name))}; {near_misses(str(name), protocols())}")
+    return dict(read_yaml(_protocol_text(str(name)), f"protocol {name}"))
 
 
-def read_values(source: str | Path) -> tuple[dict[str, Any], str]:
-    """Read a YAML file or a preset, its paths made absolute.
-
-    Returns:
-        The mapping, and what to call it in an error.
+def read_file(source: str | Path) -> tuple[dict[str, Any], Path]:
+    """The values of a file or a preset as they are written, and the folder that paths in it are relative to.
 
     Raises:
         ConfigError: If it cannot be found or read, or is no mapping.
     """
-    import yaml
-
-    path = Path(source)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
+    name, path = str(source), Path(source)
+    is_preset = isinstance(source, str) and name in presets()
+    is_file = _is_file(path)
+    if is_preset and is_file:
+        raise ConfigError(f"{name!r} is a preset and a file here as well; write ./{name} for the file, or rename it")
+    if is_preset:
+        text = (resources.files("trimpot.presets") / f"{name}.yaml").read_text(encoding="utf-8")
+    elif is_file or path.suffix in (".yaml", ".yml"):
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise ConfigError(f"cannot read the configuration {path}: {reason}") from None
-    elif str(source) in presets():
-        text = (resources.files("trimpot.presets") / f"{source}.yaml").read_text(encoding="utf-8")
+            text = path.expanduser().read_text(encoding="utf-8-sig")
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ConfigError(f"cannot read the configuration {name:.300}: {_reason(path, error)}") from None
     else:
-        raise ConfigError(f"no preset or file {str(source)!r}; {near_misses(str(source), presets())}")
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" in line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{source} is not valid YAML{line}: {getattr(error, 'problem', error)}") from None
+        raise ConfigError(f"no preset or file {short(name)}; {near_misses(name, presets())}")
+    values = read_yaml(text, name)
     if not isinstance(values, dict):
-        raise ConfigError(f"{source} must be a mapping of keys to values, with at least 'adapter' and 'objectives'")
-    anchor(values, path.parent.absolute())
-    return values, str(source)
+        raise ConfigError(f"{name} must be a mapping of keys to values, with at least 'adapter' and 'objectives'")
+    return values, path.expanduser().parent.absolute()
 
 
-def anchor(values: dict[str, Any], folder: Path) -> None:
-    """Make the paths of prompt files and of the start absolute, so that a run can be resumed from anywhere."""
-    if isinstance(values.get("start"), str):
-        values["start"] = str(folder / values["start"])
-    prompts = values.get("prompts")
-    if isinstance(prompts, dict) and prompts.get("name") == "files":
-        files = {key: prompts[key] for key in ("train", "validation", "test") if isinstance(prompts.get(key), str)}
-        paths = {key: str(folder / value) for key, value in files.items()}
-        values["prompts"] = {**prompts, **paths}
+def _not_finite(value: Any, place: tuple[str, ...] = ()) -> Iterator[str]:
+    """A sentence for every number that is infinite or NaN, in mappings and lists at any depth."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield f"{'.'.join(place)!r}: should be a finite number, not {value}"
+    entries = (
+        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    )
+    for key, each in entries:
+        yield from _not_finite(each, (*place, str(key)))
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
-    import yaml
-
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"override {override!r} is not of the form key=value, such as optimizer.sigma0=0.1")
-    *parents, last = key.split(".")
-    section = values
-    for parent in parents:
-        inner = section.get(parent)
-        if isinstance(inner, str):
-            inner = {"name": inner} if section is values and parent != "objectives" else {inner: {}}
-        if inner is None:
-            inner = {}
-        if not isinstance(inner, dict):
-            raise ConfigError(f"override {override!r}: {parent!r} is a single value and has no key {last!r}")
-        section[parent] = dict(inner)
-        section = section[parent]
+def _is_file(path: Path) -> bool:
     try:
-        section[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"override {override!r}: {text!r} is not a YAML value") from None
+        return path.expanduser().is_file()
+    except (OSError, ValueError, RuntimeError):  # a name too long, no path at all, an unknown home
+        return False
 
 
-def sentence_of(error: ValidationError, root: type[BaseModel] = Config) -> str:
-    """The first validation error of a `root` as one sentence, with near misses for unknown keys."""
-    first = error.errors()[0]
-    path = [str(part) for part in first["loc"]]
-    key = ".".join(path)
-    if first["type"] == "extra_forbidden":
-        model: Any = root
-        for part in path[:-1]:
-            kinds = (model.model_fields[part].annotation, *get_args(model.model_fields[part].annotation))
-            model = next(kind for kind in kinds if hasattr(kind, "model_fields"))
-        return f"unknown key {key!r}; {near_misses(path[-1], model.model_fields)}"
-    if first["type"] == "missing":
-        return f"key {key!r} is missing"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{key!r}: {message}, not {first['input']!r}" if path else message
+def _reason(path: Path, error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8 text; save it as UTF-8"
+    if isinstance(error, FileNotFoundError) and path.stem in presets():
+        return f"No such file; the preset is called {path.stem!r}"
+    return getattr(error, "strerror", None) or str(error)

@@ -19,6 +19,7 @@ import difflib
 import re
 from collections.abc import Iterable
 
+MOST_KNOWN = 30  # names that are listed where none of them is near
 #: What a terminal acts on instead of showing it: escape sequences, other control characters, changes of direction.
 _ACTED_ON = re.compile(
     "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]"
@@ -78,7 +79,14 @@ def near_misses(name: str, known: Iterable[str]) -> str:
         A clause to end a sentence with: `did you mean 'cma-es'?` or `known: 'a', 'b'`.
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
-    if close:
+    plain = {other: _plain(other) for other in names}
+    matches = difflib.get_close_matches(_plain(name), plain.values(), n=3, cutoff=0.6)
+    if close := sorted((other for other in names if plain[other] in matches), key=lambda n: matches.index(plain[n])):
         return "did you mean " + " or ".join(repr(match) for match in close) + "?"
-    return "known: " + ", ".join(repr(other) for other in names) if names else "none is known"
+    more = f" and {len(names) - MOST_KNOWN} more" if len(names) > MOST_KNOWN else ""
+    return f"known: {', '.join(map(repr, names[:MOST_KNOWN]))}{more}" if names else "none is known"
+
+
+def _plain(name: str) -> str:
+    """A name without what is easily mistaken in it: capitals, and which of `-` and `_` it is written with."""
+    return name.casefold().replace("_", "-")

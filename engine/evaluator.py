@@ -9,16 +9,19 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from numbers import Integral
 from threading import Thread
 
 from .bucket import Bucket
 from .errors import ModelError, ReplayError, TrimpotError
 from .evaluation import COMBINED, POOL, Evaluation, Place, evaluation_key
 from .outputs import check_outputs
+from .plain import short
 from .proof import prove
 from .run import Run
 from .scoring import combined_values, score_outputs
 from .seams import Adapter, Output, Population, Store
+from .vetting import blamed, told, who_made
 from .watcher import Watcher
 
 Made = Mapping[int, Evaluation]
@@ -96,7 +99,7 @@ class Evaluator:
                 self.watch.evaluation_recorded(run=self.run, place=places[index], evaluation=evaluation)
 
         with self._in_turn(record) as hand_over:
-            for chunk in _chunks(len(settings), adapter.candidates_per_call(len(bucket))):
+            for chunk in _chunks(len(settings), _per_call(adapter, len(bucket))):
                 if all(found[index] is not None for index in chunk):
                     continue
                 known = {index: self.store.find(keys[index]) for index in chunk}
@@ -146,15 +149,17 @@ class Evaluator:
         """Outputs of some candidates, and the seconds each took."""
         begun = time.perf_counter()
         try:
-            outputs = list(adapter.generate(population, bucket))
+            outputs: list[Sequence[Output]] = [list(each) for each in adapter.generate(population, bucket)]
         except TrimpotError:
             raise
-        except Exception as error:  # somebody else's backbone may fail in any way
+        except (Exception, SystemExit) as error:  # somebody else's backbone may fail in any way
             raise ModelError(
-                f"{place}: the adapter failed on prompts such as {bucket.prompts[0]!r}: {type(error).__name__}: {error}"
+                f"{place}: {who_made(adapter, 'the adapter')} failed on prompts such as {bucket.prompts[0]!r}: "
+                f"{told(error)}"
             ) from error
         if len(outputs) != len(population):
-            raise ModelError(f"{place}: the adapter made outputs of {len(outputs)} candidates, not {len(population)}")
+            who = who_made(adapter, "the adapter")
+            raise ModelError(f"{place}: {who} made outputs of {len(outputs)} candidates, not {len(population)}")
         return outputs, (time.perf_counter() - begun) / len(population)
 
     def _scoring(
@@ -175,10 +180,13 @@ class Evaluator:
             made = {}
             for index, outputs in images.items():
                 begun = time.perf_counter()
-                check_outputs(run.adapter, outputs, bucket, places[index])
+                with blamed(who_made(run.adapter, "the adapter")):
+                    check_outputs(run.adapter, outputs, bucket, places[index])
                 scores = score_outputs(objectives, outputs, bucket, places[index])
                 if run.combines and not stage.endswith(POOL):
-                    scores[COMBINED] = combined_values(run.combination, scores, bucket, pool, places[index])
+                    with blamed(who_made(run.combination, "the combination")):
+                        combination = run.combination
+                        scores[COMBINED] = combined_values(combination, scores, bucket, pool, places[index])
                 made[index] = Evaluation(
                     settings[index],
                     bucket,
@@ -245,7 +253,21 @@ def _without_none(known: Mapping[int, Evaluation | None]) -> Made:
 
 def _chunks(num_candidates: int, size: int) -> list[range]:
     """Consecutive candidates, `size` at a time."""
-    return [range(begin, min(begin + size, num_candidates)) for begin in range(0, num_candidates, max(1, size))]
+    return [range(begin, min(begin + size, num_candidates)) for begin in range(0, num_candidates, size)]
+
+
+def _per_call(adapter: Adapter, num_prompts: int) -> int:
+    """How many candidates the adapter takes at once.
+
+    Raises:
+        ModelError: If it says none, or no whole number: candidates would be lost.
+    """
+    who = who_made(adapter, "the adapter")
+    with blamed(who):
+        size: object = adapter.candidates_per_call(num_prompts)
+    if isinstance(size, Integral) and not isinstance(size, bool) and size >= 1:
+        return int(size)
+    raise ModelError(f"{who} takes {short(size)} candidates a call; let candidates_per_call() return 1 or more")
 
 
 def _check_replay(run: Run, place: Place, setting: dict[str, float], bucket: Bucket, found: Evaluation) -> None:

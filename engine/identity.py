@@ -20,6 +20,7 @@ from typing import Any
 from .errors import ConfigError
 from .knobs import digest
 from .plain import plain
+from .vetting import description_of
 from .weights import weights_digest
 
 # Options that change no number, in one list, by kind and name of the built-in part (`*` is any of the kind). Every
@@ -98,9 +99,10 @@ def described(kind: str, name: str | None, part: Any, made: Any) -> dict[str, An
         made: What `made_of` said, or None where nobody knows.
 
     Raises:
+        PluginError: If it fails, or describes itself by no mapping.
         ConfigError: If it describes itself by what JSON cannot hold.
     """
-    says = plain(part.describe(), f"what the {kind} {name or type(part).__name__!r} says of itself")
+    says = description_of(part, f"the {kind} {name or type(part).__name__!r}")
     return {**({"name": name} if name else {}), **says, **({"made_of": made} if made else {})}
 
 

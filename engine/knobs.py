@@ -17,6 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ConfigError, near_misses
+from .plain import LARGEST, number
+
+SMALLEST_SPREAD = 1e-30
 
 Setting = Mapping[str, float]
 Vector = NDArray[np.float64]
@@ -35,7 +38,7 @@ class Knob:
             optimizer's sigma0 times `spread`.
 
     Raises:
-        ConfigError: If the bounds do not enclose the default or the spread is not positive.
+        ConfigError: If a number is not finite, the bounds do not enclose the default, or the spread is not positive.
     """
 
     name: str
@@ -45,6 +48,11 @@ class Knob:
     spread: float = 1.0
 
     def __post_init__(self) -> None:
+        for label, least in (("low", -LARGEST), ("high", -LARGEST), ("default", -LARGEST), ("spread", SMALLEST_SPREAD)):
+            value = getattr(self, label)
+            number(value, f"knob {self.name!r}: {label}", low=least)
+            if isinstance(value, np.generic):
+                object.__setattr__(self, label, value.item())
         if not self.low < self.high:
             raise ConfigError(f"knob {self.name!r}: low {self.low:g} must lie below high {self.high:g}")
         if not self.low <= self.default <= self.high:
@@ -52,8 +60,6 @@ class Knob:
                 f"knob {self.name!r}: its bounds [{self.low:g}, {self.high:g}] exclude its "
                 f"default {self.default:g}; widen the bounds or move the default"
             )
-        if not (self.spread > 0 and np.isfinite(self.spread)):
-            raise ConfigError(f"knob {self.name!r}: spread {self.spread:g} must be positive and finite")
 
 
 class KnobSpace(Sequence[Knob]):

@@ -120,10 +120,15 @@ def _key(key: object, name: str, error: type[TrimpotError]) -> str:
     raise error(f"{name} has the key {_shown(key)}; give strings as keys")
 
 
-def _shown(value: object) -> str:
+def short(value: object) -> str:
     """A value in a sentence, shortened."""
     try:
-        text = repr(value)
+        text = " ".join(repr(value).split())
     except Exception:  # a stranger's class may fail in any way, and Python refuses integers of thousands of digits
         text = "one that cannot be shown"
-    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _shown(value: object) -> str:
+    """The same with its type."""
+    return f"{type(value).__name__} {short(value)}"

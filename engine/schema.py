@@ -1,7 +1,12 @@
-"""The keys of a configuration and what they may be."""
+"""The keys of a configuration and what they may be.
+
+A key that is left empty is as if it were left out. Truth values are no numbers, numbers are finite, and how many of
+something there may be has a limit that nobody reaches but by mistake.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -10,12 +15,57 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from .evaluation import COMBINED
 from .identity import KEYS_CHANGE_NO_NUMBER
 from .knobs import digest
+from .plain import LARGEST
+
+MOST = 1_000_000  # prompts, candidates, steps: more would fill any memory before the first image
+MOST_IMAGES = 10**15
+LARGEST_WEIGHT = 1e30  # so that weighted scores and their squares stay finite
+LARGEST_SEED = 2**63 - 1
+
+
+def _no_truth_value(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("should be a number")
+    return value
+
+
+def _finite(value: object) -> object:
+    try:
+        finite = not isinstance(value, (int, float, str)) or math.isfinite(float(value))
+    except (ValueError, OverflowError):  # a word is refused for what it is
+        finite = isinstance(value, str)
+    if not finite:
+        raise ValueError("should be a finite number")
+    return _no_truth_value(value)
+
+
+Whole = Annotated[int, BeforeValidator(_no_truth_value)]
+Real = Annotated[float, BeforeValidator(_finite), Field(ge=-LARGEST, le=LARGEST)]
+Count = Annotated[Whole, Field(ge=1, le=MOST)]
+Several = Annotated[Whole, Field(ge=2, le=MOST)]
+Images = Annotated[Whole, Field(ge=1, le=MOST_IMAGES)]
+Seed = Annotated[Whole, Field(ge=0, le=LARGEST_SEED)]
+Positive = Annotated[Real, Field(ge=1e-9)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+
+
+def listed(value: object) -> object:
+    """A single value where a list is wanted, as a list of one."""
+    return value if value is None or isinstance(value, (list, tuple)) else (value,)
 
 
 class Section(BaseModel):
     """A mapping with known keys only."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_left_out(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        fields = cls.model_fields
+        return {k: v for k, v in values.items() if v is not None or k not in fields or fields[k].default is None}
 
 
 class Part(BaseModel):
@@ -44,7 +94,7 @@ class Reward(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str | None = None
-    weight: float = Field(default=1.0, allow_inf_nan=False)
+    weight: Annotated[Real, Field(ge=-LARGEST_WEIGHT, le=LARGEST_WEIGHT)] = 1.0
 
     @property
     def options(self) -> dict[str, Any]:
@@ -85,12 +135,12 @@ class Validation(Section):
         seed: Draws prompts and seeds; apart from the run's seed, so that runs can be compared.
     """
 
-    num_prompts: int = Field(default=64, ge=2)
-    every: int = Field(default=4, ge=1)
-    every_images: int | None = Field(default=None, ge=1)
-    patience: int = Field(default=6, ge=1)
-    significance: float = Field(default=0.1, gt=0, lt=1)
-    seed: int = Field(default=1, ge=0)
+    num_prompts: Several = 64
+    every: Count = 4
+    every_images: Images | None = None
+    patience: Count = 6
+    significance: Annotated[Real, Field(gt=0, lt=1)] = 0.1
+    seed: Seed = 1
 
 
 class Test(Section):
@@ -101,8 +151,8 @@ class Test(Section):
         seed: Draws prompts and seeds.
     """
 
-    num_prompts: int = Field(default=256, ge=2)
-    seed: int = Field(default=2, ge=0)
+    num_prompts: Several = 256
+    seed: Seed = 2
 
 
 class BySteps(Section):
@@ -114,9 +164,9 @@ class BySteps(Section):
         num_validation: Validation prompts on which the neutral setting is chosen at each.
     """
 
-    steps: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    num_prompts: int = Field(default=128, ge=2)
-    num_validation: int = Field(default=48, ge=2)
+    steps: Annotated[tuple[Count, ...], BeforeValidator(listed)] = ()
+    num_prompts: Several = 128
+    num_validation: Several = 48
 
 
 class AdaptiveBucket(Section):
@@ -129,10 +179,16 @@ class AdaptiveBucket(Section):
         largest: Prompts at most.
     """
 
-    low: float = Field(default=1.5, gt=0)
-    high: float = Field(default=3.0, gt=0)
-    rate: float = Field(default=0.08, gt=0, lt=1)
-    largest: int = Field(default=64, ge=2)
+    low: Positive = 1.5
+    high: Positive = 3.0
+    rate: Annotated[Real, Field(gt=0, lt=1)] = 0.08
+    largest: Several = 64
+
+    @model_validator(mode="after")
+    def _a_band(self) -> AdaptiveBucket:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low:g} must not lie above high {self.high:g}")
+        return self
 
 
 class Sensitivity(Section):
@@ -144,9 +200,9 @@ class Sensitivity(Section):
         most: The widest and, inverted, the narrowest factor of a spread.
     """
 
-    num_prompts: int = Field(default=8, ge=1)
-    step: float = Field(default=0.25, gt=0)
-    most: float = Field(default=3.0, ge=1)
+    num_prompts: Count = 8
+    step: Annotated[Positive, Field(le=1e6)] = 0.25
+    most: Annotated[Real, Field(ge=1, le=1e6)] = 3.0
 
 
 class Budget(Section):
@@ -159,10 +215,10 @@ class Budget(Section):
         devices: How many devices an hour is counted for.
     """
 
-    images: int | None = Field(default=None, ge=1)
-    seconds: float | None = Field(default=None, gt=0)
-    gpu_hours: float | None = Field(default=None, gt=0)
-    devices: int = Field(default=1, ge=1)
+    images: Images | None = None
+    seconds: Positive | None = None
+    gpu_hours: Positive | None = None
+    devices: Count = 1
 
 
 class Config(Section):
@@ -195,24 +251,24 @@ class Config(Section):
         by_steps: The comparison at other step counts.
     """
 
-    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: Name | None = None
     adapter: NamedPart
     objectives: Annotated[dict[str, Reward], BeforeValidator(_by_key)] = Field(min_length=1)
     combine: NamedPart = Part(name="weighted")
     prompts: NamedPart
     protocol: str | None = None
     optimizer: Annotated[NamedPart, BeforeValidator(_cma_es_unless_named)] = Part(name="cma-es")
-    generations: int = Field(default=200, ge=1)
-    bucket_size: int = Field(default=16, ge=1)
-    seeds_per_prompt: int = Field(default=1, ge=1)
-    group_size: int | None = Field(default=None, ge=2)
+    generations: Images = 200
+    bucket_size: Count = 16
+    seeds_per_prompt: Count = 1
+    group_size: Several | None = None
     adaptive_bucket: AdaptiveBucket | None = None
-    start: str | None = None
-    ladder: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    start: Annotated[str, Field(min_length=1)] | None = None
+    ladder: dict[str, Images] = Field(default_factory=dict)
     sensitivity: Sensitivity | None = None
     budget: Budget = Budget()
     keep: Literal["none", "validation", "all"] = "validation"
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     validation: Validation = Validation()
     test: Test = Test()
     by_steps: BySteps = BySteps()
@@ -229,6 +285,8 @@ class Config(Section):
             raise ValueError("with adaptive_bucket, bucket_size must lie between 2 and adaptive_bucket.largest")
         if self.bucket_size % self.seeds_per_prompt:
             raise ValueError("bucket_size must be a multiple of seeds_per_prompt")
+        if max(self.validation.num_prompts, self.test.num_prompts) * self.seeds_per_prompt > MOST:
+            raise ValueError(f"num_prompts times seeds_per_prompt must be at most {MOST:,}")
         return self
 
     @property

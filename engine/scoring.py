@@ -12,6 +12,7 @@ from .errors import ScoreError, TrimpotError
 from .evaluation import Evaluation, Place
 from .plain import LARGEST, real_numbers
 from .seams import Combination, Objective, Output
+from .vetting import who_made
 
 
 def score_outputs(
@@ -69,7 +70,7 @@ def _in_range(values: ArrayLike, length: int, who: str) -> tuple[float, ...]:
 def _score(
     name: str, objective: Objective, outputs: Sequence[Output], bucket: Bucket, place: Place
 ) -> tuple[float, ...]:
-    who = f"{place}: objective {name!r}"
+    who = f"{place}: {who_made(objective, f'objective {name!r}')}"
     try:
         returned = objective.score(outputs, bucket.prompts)
         scores = real_numbers(

@@ -16,6 +16,7 @@ from .scoring import fitness_of
 from .seams import Optimizer, Population
 from .sensitivity import spread_by_sensitivity
 from .stopping import exhausted
+from .vetting import blamed, who_made
 
 SEARCH_STAGES = ("reference", "sensitivity", "search", "reference" + POOL, "sensitivity" + POOL, "search" + POOL)
 
@@ -86,7 +87,8 @@ class Search:
             rows = slice(first, first + size)
             made = self._evaluator.evaluate("search", generation, lifted[rows], bucket, first=first, group=group)
             pool = self._evaluator.pool("search", generation, bucket, group=group)
-            worth = fitness_of(run.combination, made, pool, Place("search", generation, first))
+            with blamed(who_made(run.combination, "the combination")):
+                worth = fitness_of(run.combination, made, pool, Place("search", generation, first))
             fitness[rows] = worth if size == len(population) else worth - worth.mean()
             evaluations += made
         optimizer.tell(population, fitness)
@@ -123,13 +125,24 @@ def group_size(optimizer: Optimizer, config: Config, population_size: int) -> in
     """How many candidates share a bucket: what the optimizer wants, else what is configured, else all.
 
     Raises:
-        ConfigError: If the population cannot be split so.
+        ConfigError: If the population cannot be split so, or optimizer and configuration want different groups.
     """
-    size = optimizer.group_size or config.group_size or population_size
+    own, asked = optimizer.group_size, config.group_size
+    if own and asked and own != asked:
+        raise ConfigError(
+            f"group_size {asked} cannot be used: optimizer {config.optimizer.name!r} makes groups of {own} by itself; "
+            f"leave group_size empty, and set the optimizer's own option if it has one"
+        )
+    size = own or asked or population_size
     if population_size % size:
         raise ConfigError(
             f"a population of {population_size} cannot be split into groups of {size}; "
             f"choose optimizer.population_size and group_size so that it can"
+        )
+    if config.adaptive_bucket and size < population_size:
+        raise ConfigError(
+            f"adaptive_bucket sizes the one bucket of a generation, and optimizer {config.optimizer.name!r} makes "
+            f"groups of {size} with a bucket each; leave adaptive_bucket empty"
         )
     return size
 

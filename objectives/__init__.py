@@ -6,6 +6,7 @@ from typing import Literal
 
 from ..engine.bucket import PromptSet
 from ..engine.hooks import Factory, Register, hookimpl
+from ..engine.paths import Source
 from ..engine.seams import Objective
 from .hosting import Host, hosted
 from .statistics import STATISTICS
@@ -37,9 +38,9 @@ def make_pickscore(
     host: Host,
     *,
     convention: Literal["logits", "per26"] = "logits",
-    model: str | None = None,
+    model: Source | None = None,
     revision: str | None = None,
-    processor: str = CLIP_H,
+    processor: Source = CLIP_H,
 ) -> Objective:
     """How much people would prefer a picture for its prompt: PickScore, about 17 to 24 as logits."""
     from .clip import ClipReward
@@ -59,7 +60,7 @@ def make_clipscore(
     host: Host,
     *,
     convention: Literal["hessel", "torchmetrics", "flow-grpo"] = "hessel",
-    model: str | None = None,
+    model: Source | None = None,
     revision: str | None = None,
 ) -> Objective:
     """How well a picture fits its prompt: the angle of CLIP's embeddings, in one of three conventions."""
@@ -79,10 +80,10 @@ def make_clipscore(
 def make_hpsv2(
     host: Host,
     *,
-    model: str = "xswu/HPSv2",
+    model: Source = "xswu/HPSv2",
     revision: str | None = None,
     file: str = "HPS_v2.1_compressed.pt",
-    clip: str = CLIP_H,
+    clip: Source = CLIP_H,
 ) -> Objective:
     """How much people would prefer a picture for its prompt: HPS v2.1, a cosine of about 0.2 to 0.35."""
     from .hpsv2 import Hpsv2
@@ -94,10 +95,10 @@ def make_hpsv2(
 def make_imagereward(
     host: Host,
     *,
-    model: str = "THUDM/ImageReward",
+    model: Source = "THUDM/ImageReward",
     revision: str | None = None,
     file: str = "ImageReward.pt",
-    tokenizer: str = "google-bert/bert-base-uncased",
+    tokenizer: Source = "google-bert/bert-base-uncased",
 ) -> Objective:
     """How well a picture is made for its prompt, in people's eyes: ImageReward, about -2 to 2."""
     from .imagereward import ImageReward
@@ -115,9 +116,9 @@ def make_imagereward(
 def make_aesthetic(
     host: Host,
     *,
-    model: str = "openai/clip-vit-large-patch14",
+    model: Source = "openai/clip-vit-large-patch14",
     revision: str | None = None,
-    head: str | None = None,
+    head: Source | None = None,
 ) -> Objective:
     """How pleasing a picture is, whatever the prompt: the LAION aesthetic score, about 1 to 10."""
     from .aesthetic import Aesthetic
@@ -129,10 +130,10 @@ def make_aesthetic(
 def make_mps(
     host: Host,
     *,
-    model: str,
+    model: Source,
     revision: str | None = None,
     file: str = "mps.safetensors",
-    clip: str = CLIP_H,
+    clip: Source = CLIP_H,
     threshold: float = 0.01,
 ) -> Objective:
     """How much people would prefer a picture overall: MPS, about 8 to 13; its weights are converted by hand."""
@@ -152,7 +153,7 @@ def make_mps(
 def make_dino_diversity(
     host: Host,
     *,
-    model: str = "facebook/dino-vits16",
+    model: Source = "facebook/dino-vits16",
     revision: str | None = None,
 ) -> Objective:
     """How different a prompt's pictures are: 1 - cosine of DINO features, to the prompt's other pictures."""
@@ -165,7 +166,7 @@ def make_dino_diversity(
 def make_lpips_diversity(
     host: Host,
     *,
-    model: str,
+    model: Source,
     revision: str | None = None,
     backbone: str = "alexnet-owt-7be5be79.pth",
     heads: str = "alex.pth",

@@ -11,14 +11,16 @@ from ..engine.hooks import Register, hookimpl
 from ..engine.knobs import KnobSpace, Vector
 from ..engine.seams import Optimizer
 
-PopulationSize = Annotated[int, Field(ge=2)]
-Sigma0 = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+MOST = 100_000  # candidates a generation
+PopulationSize = Annotated[int, Field(ge=2, le=MOST)]
+Sigma0 = Annotated[float, Field(ge=1e-9, le=1e6)]  # in spreads; beyond, a step is lost in rounding
+Positive = Annotated[float, Field(ge=1e-9, le=1e9)]
 
 
 def _large_or_size(value: object) -> object:
-    if value is None or value == "large" or (type(value) is int and value >= 2):
+    if value is None or value == "large" or (type(value) is int and 2 <= value <= MOST):
         return value
-    raise ValueError("should be a whole number from 2 on, or 'large'")
+    raise ValueError(f"should be a whole number from 2 to {MOST:,}, or 'large'")
 
 
 LargeOrSize = Annotated[int | Literal["large"], BeforeValidator(_large_or_size)]
@@ -38,7 +40,7 @@ def make_cma_es(
     seed: int,
     sigma0: Sigma0 = 0.25,
     population_size: LargeOrSize | None = None,
-    population_factor: Annotated[int, Field(ge=1)] = 1,
+    population_factor: Annotated[int, Field(ge=1, le=1000)] = 1,
     diagonal: bool = False,
     mirrored: bool = False,
     average: bool = True,
@@ -68,9 +70,9 @@ def make_grouped(
     seed: int,
     sigma0: Sigma0 = 0.25,
     population_size: PopulationSize | None = None,
-    group_size: Annotated[int, Field(ge=2)] = 8,
-    fade: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None,
-    drop: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0,
+    group_size: PopulationSize = 8,
+    fade: Positive | None = None,
+    drop: Positive = 1.0,
 ) -> Optimizer:
     """Grouped search: many small groups, each on its own prompt; set bucket_size to 1 with it."""
     from .grouped import GroupedSearch

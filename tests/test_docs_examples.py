@@ -38,7 +38,7 @@ def check(config: Config) -> None:
     known = plugins()
     for kind, part in (("adapters", config.adapter), ("prompts", config.prompts), ("combinations", config.combine)):
         known.check(kind, part.name, part.options)
-    known.check("optimizers", config.optimizer.name, config.optimizer.options, ("start", "seed"))
+    known.check("optimizers", config.optimizer.name, config.optimizer.options)
     for key, reward in config.objectives.items():
         known.check("objectives", reward.name or key, reward.options)
 

@@ -13,8 +13,8 @@ from ...engine.bucket import PromptSet
 from ...engine.hooks import Register, hookimpl
 from ...engine.seams import Adapter
 
-NumKnobs = Annotated[int, Field(ge=1)]
-Noise = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+NumKnobs = Annotated[int, Field(ge=1, le=2000)]
+Noise = Annotated[float, Field(ge=0, le=1e30)]
 Variant = Literal[
     "default", "noisy", "quiet", "flat", "steep", "sparse", "dense", "separable", "coupled", "rugged"
 ]  # fmt: skip
@@ -29,7 +29,11 @@ def make_sphere(*, num_knobs: NumKnobs = 57, noise: Noise = 0.1, world: int = 0)
 
 
 def make_ellipsoid(
-    *, num_knobs: NumKnobs = 57, noise: Noise = 0.1, world: int = 0, condition: Annotated[float, Field(ge=1)] = 1e3
+    *,
+    num_knobs: NumKnobs = 57,
+    noise: Noise = 0.1,
+    world: int = 0,
+    condition: Annotated[float, Field(ge=1, le=1e12)] = 1e3,
 ) -> Adapter:
     """A turned ellipsoid: knobs act together, and along some directions far more than along others."""
     from .closed_forms import ellipsoid

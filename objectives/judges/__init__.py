@@ -10,6 +10,7 @@ from pydantic import PositiveInt
 from ...engine.bucket import PromptSet
 from ...engine.errors import ConfigError
 from ...engine.hooks import Register, hookimpl
+from ...engine.paths import Source
 from ...engine.seams import Objective
 from ..hosting import Host, hosted
 from ..pretrained import Weights
@@ -19,9 +20,9 @@ from ..pretrained import Weights
 def make_hpsv3(
     host: Host,
     *,
-    model: str = "MizzenAI/HPSv3",
+    model: Source = "MizzenAI/HPSv3",
     revision: str | None = None,
-    base: str = "Qwen/Qwen2-VL-7B-Instruct",
+    base: Source = "Qwen/Qwen2-VL-7B-Instruct",
     base_revision: str | None = None,
 ) -> Objective:
     """HPSv3, human preference for a picture given its prompt, about 0 to 15 (a 7B model, 17 GB)."""
@@ -34,7 +35,7 @@ def make_hpsv3(
 def make_qalign(
     host: Host,
     *,
-    model: str = "q-future/Q-ReAlign-Mini-0.8B",
+    model: Source = "q-future/Q-ReAlign-Mini-0.8B",
     revision: str | None = None,
     aspect: Literal["quality", "aesthetics"] = "quality",
     question: str | None = None,
@@ -52,12 +53,12 @@ def make_vqascore(
     host: Host,
     *,
     architecture: Literal["chat", "clip-flant5"] = "chat",
-    model: str | None = None,
+    model: Source | None = None,
     revision: str | None = None,
     question: str | None = None,
-    tokenizer: str = "google/flan-t5-xxl",
+    tokenizer: Source = "google/flan-t5-xxl",
     tokenizer_revision: str | None = None,
-    vision: str | None = None,
+    vision: Source | None = None,
     vision_revision: str | None = None,
 ) -> Objective:
     """VQAScore, the probability that a picture shows its prompt (by a Qwen chat model, or CLIP-FlanT5)."""
@@ -82,7 +83,7 @@ def make_vqascore(
 def make_unifiedreward(
     host: Host,
     *,
-    model: str = "CodeGoat24/UnifiedReward-qwen-7b",
+    model: Source = "CodeGoat24/UnifiedReward-qwen-7b",
     revision: str | None = None,
     convention: Literal["v1", "flow-grpo", "v2"] = "v1",
     axis: Literal["alignment", "coherence", "style", "mean"] = "mean",
@@ -104,9 +105,9 @@ def make_unifiedreward(
 def make_geneval(
     host: Host,
     *,
-    detector: str = "facebook/mask2former-swin-small-coco-instance",
+    detector: Source = "facebook/mask2former-swin-small-coco-instance",
     detector_revision: str | None = None,
-    clip: str = "openai/clip-vit-large-patch14",
+    clip: Source = "openai/clip-vit-large-patch14",
     clip_revision: str | None = None,
     score: Literal["official", "strict", "soft"] = "official",
     threshold: float = 0.3,

@@ -9,7 +9,7 @@ import sys
 
 from rich.console import Console
 
-from ...engine.errors import near_misses
+from ...engine.errors import ModelError, TrimpotError, near_misses
 from .example import transformer_classes
 from .table import Row, as_table, rows, summary
 
@@ -17,12 +17,15 @@ WIDTH = 160
 
 
 def main(kinds: list[str]) -> int:
-    """Check the named classes, or all; return the exit status."""
+    """Check the named classes, or all; return the exit status.
+
+    Raises:
+        ModelError: If there is no such class.
+    """
     known = sorted(transformer_classes())
     for kind in kinds:
         if kind not in known:
-            Console(stderr=True).print(f"diffusers has no transformer class {kind!r}; {near_misses(kind, known)}")
-            return 1
+            raise ModelError(f"diffusers has no transformer class {kind!r}; {near_misses(kind, known)}")
     kinds = kinds or known
     found: list[Row] = []
     with Console(stderr=True).status("") as status:
@@ -38,4 +41,7 @@ def main(kinds: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except TrimpotError as error:
+        sys.exit(str(error))

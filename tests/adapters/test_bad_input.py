@@ -35,7 +35,7 @@ def folders(
         ("flux", ("granularty=gate",), "takes no option 'granularty'; did you mean 'granularity'?"),
         ("flux", ("granularity=gates",), "'granularity': Input should be 'block', 'layer' or 'gate', not 'gates'"),
         ("sd3", ("low=3", "high=1"), "low 3 must lie below high 1"),
-        ("sd3", ("members=conditional",), "option 'members'"),
+        ("sd3", ("members=nobody",), "option 'members'"),
         ("sd3", ("model=NOWHERE",), "give a folder with a model_index.json, or a hub id"),
         ("sd3", ("model=EMPTY",), "no file named config.json"),
         ("sd3", ("model=NOWHERE", *REAL), "no checkpoint folder"),

@@ -81,6 +81,9 @@ def test_what_was_asked_makes_the_same_comparison_again() -> None:
     assert small(seeds=[9, 4]).identity != small(seeds=[4, 9, 10]).identity
     assert small(name="other").identity == small().identity
     assert small(images=61).identity != small().identity
+    narrow, wide = (small(contenders={"a": {"optimizer.sigma0": s}, "r": "random"}) for s in (0.1, 0.2))
+    assert narrow.identity != wide.identity
+    assert small(config={**SHARED, "adapter": {"name": "hill", "x": 1}}).identity != small().identity
 
 
 def test_a_file_s_paths_are_its_own(tmp_path: Path) -> None:
@@ -125,8 +128,9 @@ def test_a_file_s_paths_are_its_own(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_is_one_sentence(changes: dict[str, Any], sentence: str) -> None:
+    known = {**SHARED, "adapter": "sphere", "objectives": "value", "prompts": "numbers"}
     with pytest.raises(ConfigError) as caught:
-        small(**changes)
+        small(**{"config": known, **changes})
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import re
 from pathlib import Path
@@ -160,5 +161,6 @@ def test_before_anything_is_done_it_says_so(installed: Installed, tmp_path: Path
 
 def test_a_failure_is_told_with_its_sentence(installed: Installed, tmp_path: Path) -> None:
     finished(tmp_path, contenders=["clumsy", "random"])
-    assert "clumsy failed with seed 0 and 2: it stopped with RuntimeError: I fell over" in page(tmp_path)
+    said = "optimizer 'clumsy' of the plugin 'clumsy-plugin' (tests) failed: RuntimeError: I fell over"
+    assert f"clumsy failed with seed 0 and 2: {said}" in html.unescape(page(tmp_path))
     assert summary(tmp_path).num_paired == 1

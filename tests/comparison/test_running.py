@@ -150,7 +150,10 @@ def test_one_who_fails_is_reported_and_the_others_go_on(installed: Installed, tm
     told = Told()
     worked = compare(small(contenders=["clumsy", "random"]), tmp_path, told)
     assert set(worked.failures) == {("clumsy", 0), ("clumsy", 2)} == set(told.errors)
-    assert worked.failures["clumsy", 0] == "it stopped with RuntimeError: I fell over"
+    assert (
+        worked.failures["clumsy", 0]
+        == "optimizer 'clumsy' of the plugin 'clumsy-plugin' (tests) failed: RuntimeError: I fell over"
+    )
     with SqliteStore(tmp_path) as store:
         results = gather(store, "compare-hill-1")
     assert [results.courses["clumsy", seed].status for seed in range(3)] == ["failed", "finished", "failed"]

@@ -7,9 +7,14 @@ from typing import Any
 
 import pytest
 import trimpot
-from closed_form import SMALL, hill_run
-from trimpot.engine.config import load_config, parse_options, presets, protocols
-from trimpot.engine.errors import ConfigError, ModelError, TrimpotError
+from closed_form import SMALL as ON_THE_HILL
+from closed_form import hill_run
+from trimpot.engine.assembly import assemble
+from trimpot.engine.config import Config, load_config, parse_options, presets, protocols
+from trimpot.engine.errors import ConfigError, ModelError, PluginError, TrimpotError
+from trimpot.engine.plugins import plugins
+
+SMALL = {**ON_THE_HILL, "adapter": "sphere", "objectives": "value", "prompts": "numbers"}
 
 
 def test_every_preset_that_ships_can_be_read() -> None:
@@ -61,13 +66,13 @@ def test_an_unknown_protocol_is_named_with_its_near_miss() -> None:
 def test_short_forms_mean_the_long_ones() -> None:
     long = {
         **SMALL,
-        "adapter": {"name": "hill"},
-        "objectives": {"height": {"weight": 1.0}},
-        "prompts": {"name": "views"},
+        "adapter": {"name": "sphere"},
+        "objectives": {"value": {"weight": 1.0}},
+        "prompts": {"name": "numbers"},
         "optimizer": {"name": "cma-es"},
     }
     assert load_config(long) == load_config(SMALL)
-    assert load_config({**SMALL, "objectives": {"height": None}}) == load_config(SMALL)
+    assert load_config({**SMALL, "objectives": {"value": None}}) == load_config(SMALL)
 
 
 @pytest.mark.parametrize(
@@ -102,8 +107,8 @@ def test_a_missing_key_is_named(key: str) -> None:
         ({"adapter": {"granularity": "gate"}}, "'adapter.name' is missing"),
         ({"adapter": 7}, "'adapter': .*not 7"),
         ({"objectives": {}}, "'objectives': .*at least 1"),
-        ({"objectives": {"height": {"weight": "heavy"}}}, "'objectives.height.weight': .*not 'heavy'"),
-        ({"objectives": {"height": {"weight": float("nan")}}}, "'objectives.height.weight': .*finite"),
+        ({"objectives": {"value": {"weight": "heavy"}}}, "'objectives.value.weight': .*not 'heavy'"),
+        ({"objectives": {"value": {"weight": float("nan")}}}, "'objectives.value.weight': .*finite"),
         ({"by_steps": {"steps": [4, 0]}}, r"'by_steps.steps.1': .*not 0"),
         ({"name": "../elsewhere"}, "'name': .*not '../elsewhere'"),
     ],
@@ -116,7 +121,7 @@ def test_a_value_of_the_wrong_kind_is_said_in_one_sentence(change: dict[str, Any
 
 def test_objectives_that_are_only_watched_leave_nothing_to_optimize() -> None:
     with pytest.raises(ConfigError, match="every objective has weight 0"):
-        load_config({**SMALL, "objectives": {"height": {"weight": 0}}})
+        load_config({**SMALL, "objectives": {"value": {"weight": 0}}})
 
 
 def test_steps_for_a_backbone_without_steps_are_refused_before_the_search() -> None:
@@ -131,8 +136,8 @@ def test_steps_for_a_backbone_without_steps_are_refused_before_the_search() -> N
         ("generations=7", lambda config: config.generations == 7),
         ("optimizer.sigma0=0.1", lambda config: config.optimizer.options == {"sigma0": 0.1}),
         ("optimizer=random", lambda config: config.optimizer.name == "random"),
-        ("adapter.granularity=gate", lambda config: config.adapter.options == {"granularity": "gate"}),
-        ("objectives.height.weight=2", lambda config: config.weights == {"height": 2.0}),
+        ("adapter.world=3", lambda config: config.adapter.options == {"world": 3}),
+        ("objectives.value.weight=2", lambda config: config.weights == {"value": 2.0}),
         ("validation.every=9", lambda config: (config.validation.every, config.validation.num_prompts) == (9, 4)),
         ("by_steps.steps=[8, 16]", lambda config: config.by_steps.steps == (8, 16)),
         ("name=night", lambda config: config.name == "night"),
@@ -144,7 +149,7 @@ def test_a_dotted_override_changes_one_key(override: str, read: Any) -> None:
 
 def test_an_override_leaves_the_caller_s_mapping_alone() -> None:
     before = repr(SMALL)
-    load_config(SMALL, ["validation.every=9", "adapter.granularity=gate"])
+    load_config(SMALL, ["validation.every=9", "adapter.world=3"])
     assert repr(SMALL) == before
 
 
@@ -206,7 +211,7 @@ def test_what_the_store_keeps_is_the_same_configuration() -> None:
 
 def test_fingerprints_know_every_key_but_the_name() -> None:
     changes = ["generations=4", "bucket_size=4", "seed=1", "optimizer=random", "adapter=x", "validation.seed=5"]
-    changes += ["objectives.height.weight=2", "test.num_prompts=9", "validation.patience=2", "by_steps.num_prompts=9"]
+    changes += ["objectives.value.weight=2", "test.num_prompts=9", "validation.patience=2", "by_steps.num_prompts=9"]
     prints = {load_config(SMALL, [change]).fingerprint for change in changes}
     assert len(prints | {load_config(SMALL).fingerprint}) == len(changes) + 1
     assert load_config(SMALL, ["name=other"]).fingerprint == load_config(SMALL).fingerprint
@@ -233,3 +238,170 @@ def test_prompt_files_lie_beside_the_configuration(tmp_path: Path, monkeypatch: 
         "test": "/abs/e.txt",
         "column": "Prompt",
     }
+
+
+def test_every_mistake_is_told_and_counted(tmp_path: Path) -> None:
+    """Unknown keys, wrong values, unknown names and options, all at once."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "adapter: {name: spher, num_knobs: 5}\nobjectives: value\nprompts: numbers\ngeneration: 3\nbucket_size: many\n"
+        "optimizer: {name: random, sigma: 1, population_size: 1}\nvalidation: {num_prompts: 1, evry: 2}\n"
+    )
+    with pytest.raises(ConfigError, match=r"mine\.yaml has 7 mistakes: \(1\) .*\(7\) ") as caught:
+        load_config(path)
+    said = str(caught.value)
+    assert "\n" not in said
+    for mistake in (
+        "unknown key 'generation'; did you mean 'generations'?",
+        "'bucket_size': Input should be a valid integer",
+        "'validation.num_prompts': Input should be greater than or equal to 2, not 1",
+        "unknown key 'validation.evry'; did you mean 'every'?",
+        "no adapter 'spher'; did you mean 'sphere'?",
+        "optimizer 'random' takes no option 'sigma'; did you mean 'sigma0'?",
+        "optimizer 'random': option 'population_size': Input should be greater than or equal to 2, not 1",
+    ):
+        assert mistake in said
+
+
+def test_mistakes_in_parts_alone_are_all_told_too() -> None:
+    """Where every key is right, before anything is made."""
+    config = load_config({**SMALL, "adapter": {"name": "sphere", "noise": -1}, "optimizer": {"sigma0": "wide"}})
+    with pytest.raises(ConfigError, match=r"the configuration has 2 mistakes: \(1\) .*'noise'.*\(2\) .*'sigma0'"):
+        assemble("", config, plugins())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("adapter: sphere\nadapter: shapes\n", "line 2: the key 'adapter' stands in line 1 already"),
+        ("prompts: numbers\nvalidation:\n  seed: 1\n  seed: 2\n", "line 4: the key 'seed' stands in line 3 already"),
+        ("seed: 010\n", "line 1: some read 010 as octal"),
+        ("adapter: sphere\n---\nadapter: shapes\n", "begins a second document"),
+        ("adapter: !!python/name:os.system\n", "has the tag"),
+    ],
+)
+def test_a_file_in_which_a_mistake_could_hide_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=said) as caught:
+        load_config(path)
+    assert str(path) in str(caught.value)
+    _is_one_sentence(caught.value)
+
+
+def test_a_key_left_empty_is_left_out() -> None:
+    empty = dict.fromkeys(set(Config.model_fields) - {"adapter", "objectives", "prompts", "optimizer"})
+    sections = {"validation": {"seed": None}, "budget": {"images": None, "devices": None}}
+    assert load_config({**SMALL, **empty, **sections}) == load_config({k: SMALL[k] for k in SMALL if k not in empty})
+    with pytest.raises(ConfigError, match="key 'adapter' is missing"):
+        load_config({**SMALL, "adapter": None})
+
+
+def test_a_single_value_stands_for_a_list_of_one() -> None:
+    assert load_config(SMALL, ["by_steps.steps=8"]).by_steps.steps == (8,)
+    made = plugins().make("adapters", "shapes", {"guidance_grid": 4})
+    assert len(made.neutrals()) == 1
+
+
+@pytest.mark.parametrize("word", ["yes", "no", "on", "off", "true", "false"])
+def test_words_for_truth_values_reach_options_that_are_one(tmp_path: Path, word: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        f"adapter: {{name: diffusers, model: a/b, vae_tiling: {word}, compile: off}}\nobjectives: value\n"
+        f"prompts: numbers\noptimizer: {{diagonal: {word}}}\n"
+    )
+    config = load_config(path)
+    for kind, part in (("optimizers", config.optimizer), ("adapters", config.adapter)):
+        options, mistakes = plugins().get(kind, part.name).options.read(part.options, "it")
+        assert not mistakes
+        assert options["diagonal" if kind == "optimizers" else "vae_tiling"] is (word in ("yes", "on", "true"))
+    assert config.adapter.options["compile"] == "off"
+
+
+def test_a_word_that_may_be_a_truth_value_is_refused_where_anything_goes() -> None:
+    options = {"model": "a/b", "pipeline_options": {"clean_caption": "no"}}
+    with pytest.raises(ConfigError, match="'no' may be a word or a truth value; write true or false"):
+        plugins().check("adapters", "diffusers", options)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["generations", "=", "4"], "write generations=4 without spaces"),
+        (["generations=", "4"], "write generations=4 without spaces"),
+        (["generations", "=4"], "write generations=4 without spaces"),
+        (["generations="], "has no value; write generations=null"),
+        (["generations=4", "generations=5"], "generations is given twice"),
+        (["optimizer.sigma0=0.1", "optimizer=random"], "'optimizer=random' takes back 'optimizer.sigma0=0.1'"),
+        (["optimizer..sigma0=1"], "is no dotted key"),
+        (["adapter.noise=010"], "some read 010 as octal"),
+        (["optimizer={name: random, name: cma-es}"], "the key 'name' stands in line 1 already"),
+        (["start.file=3", "generations.a.b=3"], "'generations' is a single value and has no key"),
+    ],
+)
+def test_what_is_typed_is_used_or_refused(overrides: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        load_config(SMALL, overrides)
+    _is_one_sentence(caught.value)
+
+
+def test_single_keys_go_before_a_protocol_s_in_whatever_order_they_are_typed() -> None:
+    keys = ["bucket_size=4", "optimizer.sigma0=0.4"]
+    expected = load_config("shapes", ["protocol=published", *keys])
+    assert (expected.bucket_size, expected.optimizer.options["sigma0"]) == (4, 0.4)
+    assert expected.optimizer.options["average"] is False
+    assert load_config("shapes", [*keys, "protocol=published"]) == expected
+
+
+def test_a_file_that_is_called_like_a_preset_is_not_guessed_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_config("shapes").adapter.name == "shapes"
+    with pytest.raises(ConfigError, match="No such file; the preset is called 'shapes'"):
+        load_config("shapes.yaml")
+    (tmp_path / "shapes").write_text("adapter: sphere\nobjectives: value\nprompts: numbers\n")
+    with pytest.raises(ConfigError, match=r"'shapes' is a preset and a file here as well; write \./shapes"):
+        load_config("shapes")
+    assert load_config("./shapes").adapter.name == "sphere"
+
+
+@pytest.mark.parametrize("name", ["", "\0", "\0.yaml", "x" * 5_000, "x" * 5_000 + ".yaml", ".", "~nobody/a.yaml", "/"])
+def test_a_name_that_is_none_is_one_sentence(name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {**SMALL, 3: 4},
+        {**SMALL, "adapter": {"name": "sphere", "noise": {1, 2}}},
+        {**SMALL, "adapter": {"name": "sphere", "noise": object()}},
+        {**SMALL, "optimizer": float("nan")},
+        {**SMALL, None: 1},
+        {**SMALL, "validation": {("a", "b"): 1}},
+    ],
+    ids=["number as key", "set", "object", "NaN", "None as key", "tuple as key"],
+)
+def test_a_mapping_from_python_may_hold_anything(values: Any) -> None:
+    with pytest.raises((ConfigError, PluginError)) as caught:
+        assemble("", load_config(values), plugins())
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    import numpy as np
+
+    config = load_config({**SMALL, "seed": np.int64(3), "optimizer": {"sigma0": np.float32(0.5)}})
+    assert config == load_config({**SMALL, "seed": 3, "optimizer": {"sigma0": 0.5}})
+
+
+def test_an_optimizer_s_own_groups_and_the_configuration_s_are_not_both_taken() -> None:
+    grouped = {**SMALL, "optimizer": "grouped", "bucket_size": 1}
+    with pytest.raises(ConfigError, match="group_size 4 cannot be used: optimizer 'grouped' makes groups of 9"):
+        assemble("", load_config({**grouped, "group_size": 4}), plugins())
+    with pytest.raises(ConfigError, match="'grouped' makes groups of 9 with a bucket each; leave adaptive_bucket"):
+        assemble("", load_config({**grouped, "bucket_size": 2, "adaptive_bucket": {}}), plugins())
+    assert assemble("", load_config({**grouped, "group_size": 9}), plugins())
+    with pytest.raises(ConfigError, match="a population of 16 cannot be split into groups of 5"):
+        assemble("", load_config({**SMALL, "group_size": 5}), plugins())

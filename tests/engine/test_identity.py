@@ -18,6 +18,7 @@ from closed_form import SMALL, Height, Hill, MemoryStore, Notes, hill_run
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from trimpot.engine.config import load_config
 from trimpot.engine.errors import ConfigError
+from trimpot.engine.hooks import hookimpl
 from trimpot.engine.identity import (
     CHANGES_NO_NUMBER,
     KEYS_CHANGE_NO_NUMBER,
@@ -264,7 +265,12 @@ def test_a_plugin_by_another_author_has_no_option_that_changes_no_number() -> No
     def factory(*, offload: str = "none", url: str = "") -> Objective:
         return Height()
 
+    class Remoteness:
+        @hookimpl
+        def register_objectives(self, register: Any) -> None:
+            register("remote-like", factory)
+
     known = Plugins()
-    known._register("objectives", "remote-like", factory, "somebody")
+    known.add(Remoteness(), name="remoteness", origin="somebody")
     one, two = (known.made_of("objectives", "remote-like", Height(), {"url": url}) for url in ("a", "b"))
     assert one != two

@@ -60,10 +60,10 @@ def test_a_vector_of_the_wrong_length_is_no_point() -> None:
     [
         ({"low": 1.5}, r"bounds \[1\.5, 2\] exclude its default 1"),
         ({"low": 3.0}, "low 3 must lie below high 2"),
-        ({"low": math.nan}, "low nan"),
-        ({"default": math.nan}, "default nan"),
-        ({"spread": 0.0}, "spread 0 must be positive"),
-        ({"spread": math.inf}, "spread inf"),
+        ({"low": math.nan}, "low must be finite"),
+        ({"default": math.nan}, "default must be finite"),
+        ({"spread": 0.0}, "spread must lie between 1e-30"),
+        ({"spread": math.inf}, "spread must be finite"),
     ],
 )
 def test_a_knob_that_contradicts_itself_says_how(knob: dict[str, float], said: str) -> None:

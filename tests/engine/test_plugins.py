@@ -13,23 +13,38 @@ from trimpot.engine.errors import ConfigError, PluginError
 from trimpot.engine.hooks import hookimpl
 from trimpot.engine.loop import calibrate
 from trimpot.engine.plugins import KINDS, Plugins
+from trimpot.objectives.combining import Weighted
 from trimpot.session import Announcer
 
 
 def _plugin(**factories: Any) -> object:
-    """A plugin that names adapters."""
+    """A plugin that names adapters, and a combination where one is called `family`."""
 
     class Plugin:
         @hookimpl
         def register_adapters(self, register: Any) -> None:
             for name, factory in factories.items():
-                register(name, factory)
+                if name != "family":
+                    register(name, factory)
+
+        @hookimpl
+        def register_combinations(self, register: Any) -> None:
+            if "family" in factories:
+                register("family", factories["family"])
 
     return Plugin()
 
 
-def _typed(*, speed: int, colour: str = "red", exact: bool = False) -> tuple[int, str, bool]:
-    return (speed, colour, exact)
+class Typed(Hill):
+    """An adapter that remembers how it was made."""
+
+    def __init__(self, *given: object) -> None:
+        super().__init__()
+        self.given = given
+
+
+def _typed(*, speed: int, colour: str = "red", exact: bool = False) -> Typed:
+    return Typed(speed, colour, exact)
 
 
 @pytest.fixture
@@ -62,20 +77,28 @@ def test_an_unknown_name_lists_near_misses(kind: str, name: str, said: str) -> N
         Plugins().get(kind, name)
 
 
-def _of_family(start: int, *, method: str, speed: int = 1) -> tuple[int, str, int]:
-    return (start, method, speed)
+class Family(Weighted):
+    """A combination that remembers how it was made."""
+
+    def __init__(self, *given: object) -> None:
+        super().__init__({"height": 1.0})
+        self.given = given
+
+
+def _of_family(weights: int, *, method: str, speed: int = 1) -> Family:
+    return Family(weights, method, speed)
 
 
 def test_a_name_with_a_colon_chooses_a_factory_s_method() -> None:
     known = Plugins()
     known.add(_plugin(family=_of_family, typed=_typed), name="family-plugin", origin="trimpot-family")
-    assert known.make("adapters", "family:fast", {"speed": "3"}, 7) == (7, "fast", 3)
-    assert known.make("adapters", "family", {"method": "fast"}, 7) == (7, "fast", 1)
-    found = known.get("adapters", "family:fast")
+    assert known.make("combinations", "family:fast", {"speed": "3"}, 7).given == (7, "fast", 3)
+    assert known.make("combinations", "family", {"method": "fast"}, 7).given == (7, "fast", 1)
+    found = known.get("combinations", "family:fast")
     assert (found.name, found.origin) == ("family:fast", "trimpot-family")
-    known.check("adapters", "family:fast", ["speed"])
-    assert known.options("adapters", "family:fast") == ["speed"]
-    assert [each.name for each in known.registrations("adapters")].count("family:fast") == 0
+    known.check("combinations", "family:fast", {"speed": 2})
+    assert known.options("combinations", "family:fast") == ["speed"]
+    assert [each.name for each in known.registrations("combinations")].count("family:fast") == 0
 
 
 @pytest.mark.parametrize(
@@ -85,12 +108,17 @@ def test_a_name_with_a_colon_chooses_a_factory_s_method() -> None:
             "family:fast",
             {"method": "slow"},
             ConfigError,
-            "adapter 'family:fast' takes no option 'method'; known: 'speed'",
+            "combination 'family:fast' takes no option 'method'; known: 'speed'",
         ),
-        ("family:fast", {"sped": 1}, ConfigError, "adapter 'family:fast' takes no option 'sped'; did you mean 'speed'"),
-        ("family", {}, ConfigError, "adapter 'family' needs the option 'method'"),
-        ("typed:fast", {}, PluginError, "no adapter 'typed:fast'; did you mean 'typed'"),
-        ("famly:fast", {}, PluginError, "no adapter 'famly:fast'; did you mean 'family'"),
+        (
+            "family:fast",
+            {"sped": 1},
+            ConfigError,
+            "combination 'family:fast' takes no option 'sped'; did you mean 'speed'",
+        ),
+        ("family", {}, ConfigError, "combination 'family' needs the option 'method'"),
+        ("family-fast", {}, PluginError, "no combination 'family-fast'; did you mean 'family'"),
+        ("famly:fast", {}, PluginError, "no combination 'famly:fast'; did you mean 'family'"),
     ],
 )
 def test_a_name_with_a_colon_that_does_not_fit_is_said_in_one_sentence(
@@ -99,7 +127,7 @@ def test_a_name_with_a_colon_that_does_not_fit_is_said_in_one_sentence(
     known = Plugins()
     known.add(_plugin(family=_of_family, typed=_typed), name="family-plugin", origin="trimpot-family")
     with pytest.raises(error, match=said):
-        known.make("adapters", name, options, 7)
+        known.make("combinations", name, options, 7)
 
 
 def test_a_clash_names_both_distributions(plugins: Plugins) -> None:
@@ -113,7 +141,7 @@ def test_one_name_may_mean_an_adapter_and_an_objective() -> None:
 
 
 def test_options_reach_the_factory_with_their_types(plugins: Plugins) -> None:
-    assert plugins.make("adapters", "typed", {"speed": "3", "exact": True}) == (3, "red", True)
+    assert plugins.make("adapters", "typed", {"speed": "3", "exact": True}).given == (3, "red", True)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +198,10 @@ def test_a_broken_plugin_is_shown_and_stops_only_runs_that_name_it(
 
     [broken] = known.broken
     assert (broken.name, broken.origin) == ("broken", "trimpot-broken")
-    with pytest.raises(PluginError, match=rf"(?s)no adapter 'broken-model'.*could not import: broken: {reason}"):
+    with pytest.raises(
+        PluginError,
+        match=rf"(?s)no adapter 'broken-model'.*could not load the plugin 'broken' \(trimpot-broken\): {reason}",
+    ):
         known.get("adapters", "broken-model")
     assert known.get("adapters", "shapes").origin == "trimpot"
 
@@ -192,7 +223,7 @@ def test_a_plugin_that_fails_while_watching_does_not_stop_a_run() -> None:
     known = Plugins()
     known.add(Careless(), name="careless", origin="tests")
     known.add(Careful(), name="careful", origin="tests")
-    with pytest.warns(UserWarning, match="plugin careless failed while watching.*the dashboard is down"):
+    with pytest.warns(UserWarning, match=r"plugin careless \(tests\) failed while watching.*the dashboard is down"):
         watched = calibrate(hill_run(), MemoryStore(), Announcer(known))
     assert heard == [0, 100, 101, 102]
     assert watched == calibrate(hill_run(), MemoryStore(), Notes())
@@ -214,6 +245,6 @@ def test_the_built_ins_register_whatever_was_imported_before() -> None:
 
 def test_a_method_that_a_family_does_not_have_is_said_before_anything_is_made() -> None:
     known = Plugins()
-    known.check("optimizers", "nevergrad:TwoPointsDE", {"sigma0": 0.1}, ("start", "seed"))
+    known.check("optimizers", "nevergrad:TwoPointsDE", {"sigma0": 0.1})
     with pytest.raises(ConfigError, match="nevergrad has no optimizer 'TwoPontsDE'; did you mean 'TwoPointsDE'"):
-        known.check("optimizers", "nevergrad:TwoPontsDE", {"sigma0": 0.1}, ("start", "seed"))
+        known.check("optimizers", "nevergrad:TwoPontsDE", {"sigma0": 0.1})

@@ -163,7 +163,9 @@ def test_a_large_population_can_be_split_into_groups_of_eight(num_knobs: int, si
 
 @pytest.mark.parametrize("size", ["larg", 1, True])
 def test_a_population_size_that_is_none_is_said_in_one_sentence(size: object) -> None:
-    with pytest.raises(ConfigError, match="'population_size': should be a whole number from 2 on, or 'large', not "):
+    with pytest.raises(
+        ConfigError, match="'population_size': should be a whole number from 2 to 100,000, or 'large', not "
+    ):
         Plugins().make("optimizers", "cma-es", {"population_size": size}, SPACE, start=SPACE.defaults, seed=0)
 
 

@@ -1,0 +1,96 @@
+"""The parts that a configuration names, before any is made: which they are, what is wrong, where files lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .errors import ConfigError, TrimpotError
+from .factory import Option
+from .mistakes import listed
+from .paths import anchored, anchored_options
+from .plugins import Plugins, plugins
+from .schema import Config
+
+PARTS = {"adapter": "adapters", "combine": "combinations", "optimizer": "optimizers", "prompts": "prompts"}
+Place = tuple[str, ...]
+
+
+class NamedOne(NamedTuple):
+    """A part as a configuration names it."""
+
+    kind: str
+    name: str
+    options: dict[str, Any]
+
+
+def parts_of(values: Mapping[str, Any]) -> dict[Place, NamedOne]:
+    """The parts by the keys under which they stand. What is none, for its mistakes, is passed over."""
+    entries: list[tuple[Place, str, Any, object]] = [
+        ((key,), kind, values.get(key), None) for key, kind in PARTS.items()
+    ]
+    objectives = values.get("objectives")
+    if isinstance(objectives, str):
+        objectives = {objectives: {}}
+    if isinstance(objectives, Mapping):
+        entries += [(("objectives", key), "objectives", each or {}, key) for key, each in objectives.items()]
+    found: dict[Place, NamedOne] = {}
+    for place, kind, value, default in entries:
+        given = {"name": value} if isinstance(value, str) else value
+        if not isinstance(given, Mapping):
+            continue
+        name = given.get("name") or default or ("cma-es" if kind == "optimizers" else None)
+        if isinstance(name, str):
+            own = ("name", "weight") if kind == "objectives" else ("name",)
+            found[place] = NamedOne(kind, name, {key: each for key, each in given.items() if key not in own})
+    return found
+
+
+def mistakes_of(values: Mapping[str, Any], known: Plugins) -> list[str]:
+    """A sentence for everything that is wrong with the names and options of a configuration's parts."""
+    return [mistake for part in parts_of(values).values() for mistake in known.mistakes(*part)]
+
+
+def check_parts(config: Config, known: Plugins) -> None:
+    """Check the names and options of all parts, before anything costly is made.
+
+    Raises:
+        PluginError: If one is unknown.
+        ConfigError: If an option is, or several things are wrong, which are all told.
+    """
+    values = config.model_dump()
+    mistakes = mistakes_of(values, known)
+    if len(mistakes) > 1:
+        raise ConfigError(listed("the configuration", mistakes))
+    for part in parts_of(values).values() if mistakes else ():
+        known.check(*part)
+
+
+def anchored_at(place: Place, value: Any, parts: Mapping[Place, NamedOne], folder: Path) -> Any:
+    """What stands at a place of a configuration, with every path in it made absolute.
+
+    Args:
+        place: Keys from the outside in; () for the whole configuration.
+        value: What stands there.
+        parts: Of the whole configuration.
+        folder: What relative paths are relative to.
+
+    Raises:
+        ConfigError: If a path could be meant to be relative to either of two folders.
+    """
+    if place == ("start",) and isinstance(value, str) and value:
+        return anchored(value, folder, "start")
+    part = parts.get(place[:-1])
+    if part and place[-1] != "name":
+        return anchored_options({place[-1]: value}, _options(part), folder)[place[-1]]
+    if isinstance(value, Mapping):
+        return {key: anchored_at((*place, str(key)), each, parts, folder) for key, each in value.items()}
+    return value
+
+
+def _options(part: NamedOne) -> Iterable[Option]:
+    try:
+        return plugins().get(part.kind, part.name).options
+    except TrimpotError:  # that it is unknown is said where it is made
+        return ()

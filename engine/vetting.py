@@ -1,0 +1,210 @@
+"""What plugins make, held to what they promise; whoever broke a promise is named.
+
+Built-ins are held to theirs by the contracts in `trimpot.testing`, which a plugin's author may not have run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import numpy as np
+
+from .bucket import PromptSet
+from .errors import PluginError, TrimpotError
+from .knobs import KnobSpace, Vector
+from .plain import number, plain, real_numbers, short
+from .seams import Adapter, Combination, Objective, Optimizer, Population
+
+SEAMS: dict[str, type] = {
+    "adapters": Adapter,
+    "objectives": Objective,
+    "combinations": Combination,
+    "optimizers": Optimizer,
+    "prompts": PromptSet,
+}
+OF_PLUGIN = " of the plugin "  # stands in what a part of somebody else is called
+_MARK = "_trimpot_who"
+_SLACK = 1e-9  # how far rounding may put a candidate past a bound, in units of the bounds' distance
+
+
+@contextmanager
+def blamed(who: str) -> Iterator[None]:
+    """Whatever a stranger's code raises becomes one sentence that names it.
+
+    Args:
+        who: Begins the sentence: `adapter 'mine' of the plugin 'my-models' (my-package)`.
+
+    Raises:
+        PluginError: In place of every error that is none of trimpot's own; those are given the plugin's name.
+    """
+    try:
+        yield
+    except TrimpotError as error:
+        if OF_PLUGIN in who and who not in str(error):
+            error.args = (f"{who}: {error}",)
+        raise
+    except (Exception, SystemExit) as error:  # somebody else's code may fail in any way
+        raise PluginError(f"{who} failed: {told(error)}") from error
+
+
+def told(error: BaseException) -> str:
+    """An error's class and what it says, on one line."""
+    said = " ".join(str(error).split())
+    said = said if len(said) <= 300 else said[:297] + "..."
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def mark(made: object, who: str) -> None:
+    """Note what to call a part in a sentence, if it can hold a note."""
+    with suppress(AttributeError, TypeError):
+        object.__setattr__(made, _MARK, who)
+
+
+def who_made(part: object, otherwise: str) -> str:
+    """What to call a part in a sentence: by its name and plugin if it was made by name.
+
+    Args:
+        part: An adapter, objective or combination.
+        otherwise: What to call it if it was not.
+    """
+    found = getattr(part, _MARK, None)
+    return found if isinstance(found, str) else otherwise
+
+
+def description_of(part: Adapter | Objective | Combination, who: str) -> dict[str, Any]:
+    """What a part says of itself, JSON-like.
+
+    Args:
+        part: Has `describe`.
+        who: What to call it if it was not made by name.
+
+    Raises:
+        PluginError: If it fails, or describes itself by no mapping.
+        ConfigError: If it describes itself by what JSON cannot hold.
+    """
+    who = who_made(part, who)
+    with blamed(f"{who}, asked to describe itself,"):
+        described: object = part.describe()
+    if not isinstance(described, Mapping):
+        raise PluginError(f"{who} describes itself by {short(described)}; let describe() return a mapping")
+    return dict(plain(described, f"what {who} says of itself"))
+
+
+def check_made(kind: str, made: object, who: str) -> None:
+    """Check that a factory made what it was registered to make, and that it has what the engine will ask it for.
+
+    Args:
+        kind: `adapters`, `objectives` and so on.
+        made: What the factory gave.
+        who: Begins the sentence that refuses it.
+
+    Raises:
+        PluginError: If not.
+    """
+    seam = SEAMS[kind]
+    name = f"{seam.__module__.partition('.')[0]}.{seam.__name__}"
+    if made is None:
+        raise PluginError(f"{who} made nothing; let its factory return a {name}")
+    if isinstance(made, type):
+        raise PluginError(f"{who} made the class {made.__name__} itself; let its factory return an instance")
+    if not isinstance(made, seam):
+        raise PluginError(f"{who} made {short(made)}, which is no {name}; inherit from it")
+    mark(made, who)
+    if isinstance(made, Adapter):
+        _check_adapter(made, who)
+
+
+def _check_adapter(adapter: Adapter, who: str) -> None:
+    with blamed(f"{who}, asked for its space,"):
+        space: object = getattr(adapter, "space", None)
+    if not isinstance(space, KnobSpace):
+        raise PluginError(f"{who} has {short(space)} as its space; set `space` to a trimpot.KnobSpace of its knobs")
+    steps: object = adapter.num_steps
+    if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
+        raise PluginError(f"{who} has num_steps {short(steps)}; set it to a whole number from 1 on, or None")
+    if adapter.makes not in ("image", "video", None):
+        raise PluginError(f"{who} makes {short(adapter.makes)}; set `makes` to 'image', 'video' or None")
+    with blamed(f"{who}, asked for its neutral settings,"):
+        neutrals: object = adapter.neutrals()
+    if not isinstance(neutrals, Mapping) or not neutrals:
+        raise PluginError(f"{who} has {short(neutrals)} as neutral settings; give one at least, by a label")
+    for label, setting in neutrals.items():
+        if not isinstance(setting, Mapping) or set(setting) != set(space.names):
+            raise PluginError(f"{who}: its neutral setting {label!r} must have a value for every knob of its space")
+        for knob in space:
+            number(setting[knob.name], f"{who}: its neutral {label!r}, knob {knob.name!r},", error=PluginError)
+
+
+class HeldOptimizer(Optimizer):
+    """An optimizer whose every answer is looked at before it is used.
+
+    Args:
+        optimizer: Who is asked.
+        space: What it searches.
+        who: Begins a sentence about it.
+
+    Raises:
+        PluginError: Here and from every method, if it fails or answers what no search can use.
+    """
+
+    def __init__(self, optimizer: Optimizer, space: KnobSpace, who: str) -> None:
+        self.wrapped, self._who = optimizer, who
+        self._low, self._high = space.bounds
+        size: object = optimizer.group_size
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+            raise PluginError(f"{who} has group_size {short(size)}; set it to a whole number from 1 on, or None")
+        self.group_size = optimizer.group_size
+
+    def ask(self) -> Population:
+        """See `Optimizer.ask`."""
+        with blamed(self._who):
+            asked = np.asarray(self.wrapped.ask())
+        if asked.ndim != 2 or not len(asked) or asked.shape[1] != len(self._low) or asked.dtype.kind not in "iuf":
+            raise PluginError(
+                f"{self._who} asked for numbers of shape {asked.shape} and type {asked.dtype}; "
+                f"let ask() return shape (population_size, {len(self._low)})"
+            )
+        population: Population = asked.astype(np.float64, copy=False)
+        for row in population:
+            self._check_point(row, "asked for")
+        return population
+
+    def tell(self, population: Population, fitness: Vector) -> None:
+        """See `Optimizer.tell`."""
+        with blamed(self._who):
+            self.wrapped.tell(population, fitness)
+
+    def recommend(self) -> Vector:
+        """See `Optimizer.recommend`."""
+        with blamed(self._who):
+            recommended = self.wrapped.recommend()
+        vector = real_numbers(recommended, len(self._low), f"what {self._who} recommends", PluginError)
+        self._check_point(vector, "recommends")
+        return vector
+
+    def stop_reason(self) -> str | None:
+        """See `Optimizer.stop_reason`."""
+        with blamed(self._who):
+            reason: object = self.wrapped.stop_reason()
+        if reason is None or isinstance(reason, str):
+            return reason
+        raise PluginError(f"{self._who} gives {short(reason)} as its reason to stop; give a sentence or None")
+
+    @property
+    def sigma(self) -> float | None:
+        """See `Optimizer.sigma`."""
+        with blamed(self._who):
+            sigma: object = self.wrapped.sigma
+        return None if sigma is None else number(sigma, f"the sigma of {self._who}", error=PluginError)
+
+    def _check_point(self, point: Vector, did: str) -> None:
+        slack = _SLACK * (self._high - self._low)
+        inside = (point >= self._low - slack) & (point <= self._high + slack)
+        if not inside.all():
+            index = int(np.argmin(inside))
+            raise PluginError(
+                f"{self._who} {did} {point[index]:g} for a knob with bounds "
+                f"[{self._low[index]:g}, {self._high[index]:g}]; stay finite and inside them"
+            )

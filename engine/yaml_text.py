@@ -1,0 +1,178 @@
+"""Reading YAML so that nothing in it is taken for something else.
+
+Scalars mean what YAML 1.2 says: `true` and `false` alone are truth values, `1e-3` is a number, `12:30` and dates are
+text. `yes`, `no`, `on` and `off` are text too, which an option that is either true or false understands. What two
+versions of YAML read as two different numbers, such as `010`, is refused, as is whatever could hide a mistake: a key
+that stands twice, a key that is no text, a second document, tags of other programs, and nesting without end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterator
+from typing import Any
+
+import yaml
+
+from .errors import ConfigError
+from .mistakes import listed
+from .plain import DEEPEST, short
+
+LONGEST = 1_000_000  # characters: a configuration has some hundred
+MOST_VALUES = 20_000  # with everything that aliases repeat
+_STANDARD = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")}
+MOST_DIGITS = 400  # every float has fewer
+_OCTAL = re.compile(r"[-+]?0[0-9_]+")
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader with the scalars of YAML 1.2's core schema, and digits grouped by `_`."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # PyYAML's own, emptied
+
+
+_PATTERNS = {
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    "int": (r"[-+]?[0-9][0-9_]*|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    "float": (
+        r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+    "merge": (r"<<", ["<"]),
+}
+for _name, (_pattern, _first) in _PATTERNS.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"(?:{_pattern})\\Z"), _first)
+
+
+def _whole(loader: _Loader, node: yaml.ScalarNode) -> int:
+    text = node.value.replace("_", "")
+    return int(text, {"0o": 8, "0x": 16}.get(text[:2].lower(), 10))
+
+
+def _real(loader: _Loader, node: yaml.ScalarNode) -> float:
+    text = node.value.replace("_", "").lower()
+    return float(text.replace(".inf", "inf").replace(".nan", "nan"))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole)
+_Loader.add_constructor("tag:yaml.org,2002:float", _real)
+
+
+def read_yaml(text: str, where: str) -> Any:
+    """The value of a YAML text.
+
+    Args:
+        text: A single document.
+        where: What to call it in a sentence.
+
+    Raises:
+        ConfigError: In one sentence with line numbers, if it is not YAML, or could mean two things.
+    """
+    if len(text) > LONGEST:
+        raise ConfigError(f"{where} has {len(text):,} characters; a configuration has at most {LONGEST:,}")
+    try:
+        _look_over(text, where)
+        node = yaml.compose(text, Loader=_Loader)
+        if node is None:
+            return None
+        _count(node, where)
+        if mistakes := list(_mistakes(node)):
+            raise ConfigError(listed(where, mistakes))
+        return _Loader("").construct_document(node)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is not valid YAML{_line_of(error)}: {_problem(error)}") from None
+    except ValueError as error:  # a tag that its value contradicts
+        raise ConfigError(f"{where} holds a value that cannot be read: {' '.join(str(error).split())}") from None
+
+
+def _look_over(text: str, where: str) -> None:
+    """Refuse what must not be built at all: depth without end, other programs' tags, a second document."""
+    depth = documents = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        line = (event.start_mark.line if event.start_mark else 0) + 1
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > DEEPEST:
+                raise ConfigError(f"{where}, line {line} is nested more than {DEEPEST} deep; make it flatter")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        elif isinstance(event, yaml.DocumentStartEvent):
+            documents += 1
+            if documents > 1:
+                raise ConfigError(f"{where}, line {line} begins a second document; give each a file of its own")
+        tag = getattr(event, "tag", None)
+        if tag is not None and tag != "!" and tag not in _STANDARD:
+            told = str(tag).replace("tag:yaml.org,2002:", "!!")
+            raise ConfigError(f"{where}, line {line} has the tag {short(told)}, which is not read; write plain values")
+
+
+def _count(root: yaml.Node, where: str) -> None:
+    """Refuse aliases of aliases that stand for more values than anybody writes, and those that hold themselves."""
+    counted: dict[int, int] = {}
+
+    def size(node: yaml.Node, above: frozenset[int]) -> int:
+        if id(node) in above:
+            raise ConfigError(f"{where}, line {node.start_mark.line + 1} holds itself, by an alias; write it out")
+        if id(node) not in counted:
+            inside = above | {id(node)}
+            counted[id(node)] = 1 + sum(size(child, inside) for child in _children(node))
+        return counted[id(node)]
+
+    if (total := size(root, frozenset())) > MOST_VALUES:
+        raise ConfigError(f"{where} holds {total:,} values with all that its aliases repeat; at most {MOST_VALUES:,}")
+
+
+def _children(node: yaml.Node) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from (key, value)
+    elif isinstance(node, yaml.SequenceNode):
+        yield from node.value
+
+
+def _mistakes(root: yaml.Node) -> Iterator[str]:
+    """Keys that stand twice or are no text, and scalars with two meanings; each with its line."""
+    waiting, seen = [root], set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        waiting += reversed(list(_children(node)))
+        line = node.start_mark.line + 1
+        if isinstance(node, yaml.MappingNode):
+            yield from _wrong_keys(node)
+        elif isinstance(node, yaml.ScalarNode):
+            number = node.tag.endswith((":int", ":float"))
+            if number and len(node.value) > MOST_DIGITS:
+                yield f"line {line}: a number of {len(node.value):,} digits is none to calculate with; write a smaller"
+            elif number and node.style is None and _OCTAL.fullmatch(node.value):
+                yield f"line {line}: some read {node.value:.60} as octal; write it without its first 0, or in quotes"
+            if any("\ud800" <= letter <= "\udfff" for letter in node.value):
+                yield f"line {line}: a text holds half of a character (a surrogate); write the whole one"
+
+
+def _wrong_keys(node: yaml.MappingNode) -> Iterator[str]:
+    first: dict[Hashable, int] = {}
+    for key, _ in node.value:
+        line = key.start_mark.line + 1
+        if key.tag.endswith(":merge"):
+            continue
+        if not isinstance(key, yaml.ScalarNode) or not key.tag.endswith(":str"):
+            shown = key.value if isinstance(key, yaml.ScalarNode) else "a list or mapping"
+            yield f"line {line}: the key {shown:.60} is no text; put it in quotes, or correct it"
+        elif key.value in first:
+            yield f"line {line}: the key {short(key.value)} stands in line {first[key.value]} already; keep one of them"
+        else:
+            first[key.value] = line
+
+
+def _line_of(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    return f" in line {mark.line + 1}" if mark else ""
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    said = " ".join(str(getattr(error, "problem", None) or getattr(error, "reason", None) or error).split())
+    return "it is indented with a tab; use spaces" if r"'\t'" in said else said
