@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,8 +10,8 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from numbers import Integral
 from threading import Thread
+from typing import SupportsIndex
 
 from .bucket import Bucket
 from .errors import ModelError, ReplayError, TrimpotError
@@ -265,8 +266,8 @@ def _per_call(adapter: Adapter, num_prompts: int) -> int:
     who = who_made(adapter, "the adapter")
     with blamed(who):
         size: object = adapter.candidates_per_call(num_prompts)
-    if isinstance(size, Integral) and not isinstance(size, bool) and size >= 1:
-        return int(size)
+    if not isinstance(size, bool) and isinstance(size, SupportsIndex) and operator.index(size) >= 1:
+        return operator.index(size)
     raise ModelError(f"{who} takes {short(size)} candidates a call; let candidates_per_call() return 1 or more")
 
 
