@@ -47,7 +47,6 @@ class AppliedCalibration:
         self.calibration = calibration
         self.num_inference_steps = calibration.num_steps
         self._recipe = _recipe(calibration)
-        self._device = pipe._execution_device
         transformer: Any = getattr(pipe, "transformer", None)
         if transformer is not None and any(map(is_compiled, transformers(pipe).values())):
             raise CalibrationError("the transformer is compiled already; apply the calibration, then compile")
@@ -70,10 +69,7 @@ class AppliedCalibration:
         scales = [[1 + strength * (member.scales[address] - 1) for address in addresses] for member in members]
         weights = [m.neutral_weight + strength * (m.weight - m.neutral_weight) for m in members]
         self._strength = strength
-        self._hooked.set(
-            torch.tensor([scales], dtype=torch.float32, device=self._device),
-            torch.tensor([weights], dtype=torch.float64),
-        )
+        self._hooked.set(torch.tensor([scales], dtype=torch.float32), torch.tensor([weights], dtype=torch.float64))
 
     def remove(self) -> None:
         """Take the calibration off; the pipeline is as it was."""
@@ -131,7 +127,7 @@ def _hooked(pipe: Any, sites: list[Site], recipe: _Recipe, max_sequence_length: 
     if "unconditional" in members:  # before hooks are attached: where this fails, the model stays untouched
         unconditional = as_inputs(family, encode_prompt(pipe, family, family.empty, max_sequence_length))
     ensemble = Ensemble(pipe.transformer, sites, members, family.conditioning, **_guidance(pipe, family))
-    ensemble.unconditional = {name: value.to(pipe._execution_device) for name, value in unconditional.items()}
+    ensemble.unconditional = unconditional
     return ensemble
 
 

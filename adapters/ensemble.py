@@ -74,7 +74,7 @@ class Ensemble:
         self._moment = moment
         self._scales: Tensor | None = None
         self._weights: Tensor | None = None
-        self._tables: dict[tuple[int, int], list[list[Tensor]]] = {}
+        self._tables: dict[tuple[int, int, torch.device], list[list[Tensor]]] = {}
         self._passes: list[dict[str, Any]] = []
         self._last: tuple[object, object, Tensor] | None = None
         self._scaling = Scaling(model, sites)
@@ -87,8 +87,9 @@ class Ensemble:
         """Set every member's scales and weight; None for both makes the hooks idle.
 
         Args:
-            scales: Shape (num_rows, num_members, num_sites), or num_rows 1 for all rows alike; float32.
-            weights: Shape (num_rows, num_members); float64, on the CPU: some devices have no float64.
+            scales: Shape (num_rows, num_members, num_sites), or num_rows 1 for all rows alike; float32. They lie
+                anywhere, and follow what the transformer is given.
+            weights: Shape (num_rows, num_members); float64.
         """
         self._scales, self._weights = scales, weights
         self._tables, self._passes, self._last = {}, [], None
@@ -112,11 +113,12 @@ class Ensemble:
             return None
         seen = [self._seen(member, kwargs) for member in self.members]
         shapes = [{name: value.shape for name, value in each.items() if value is not None} for each in seen]
-        num_rows = shapes[0][self.conditioning.rows[0]][0]
+        latents: Tensor = seen[0][self.conditioning.rows[0]]
+        num_rows = len(latents)
         if self.conditioning.together and all(each == shapes[0] for each in shapes):
             seen = [{name: torch.cat([each[name] for each in seen]) for name in shapes[0]}]
         self._passes = [{**kwargs, **each} for each in seen]
-        self._scaling.use(self._parts(num_rows)[0])
+        self._scaling.use(self._parts(num_rows, latents.device)[0])
         return args, self._passes[0]
 
     def _is_repeated(self, kwargs: Mapping[str, Any]) -> bool:
@@ -137,16 +139,19 @@ class Ensemble:
         if member == "unconditional":
             num_rows = len(inputs[self.conditioning.rows[0]])
             for name in self.conditioning.prompt:
-                value = without.get(name)
-                inputs[name] = None if value is None else value.expand(num_rows, *value.shape[1:])
+                value, given = without.get(name), inputs.get(name)
+                if value is not None:  # encoded once; the pipeline may have been moved since
+                    value = value.to(inputs[self.conditioning.rows[0]].device if given is None else given)
+                    value = value.expand(num_rows, *value.shape[1:])
+                inputs[name] = value
         return inputs
 
-    def _parts(self, num_rows: int) -> list[list[Tensor]]:
+    def _parts(self, num_rows: int, device: torch.device) -> list[list[Tensor]]:
         """Each pass's scales, parted by module."""
-        key = (num_rows, len(self._passes))
+        key = (num_rows, len(self._passes), device)
         if key not in self._tables:
             assert self._scales is not None
-            scales = self._scales.expand(num_rows, -1, -1).transpose(0, 1)
+            scales = self._scales.to(device).expand(num_rows, -1, -1).transpose(0, 1)
             passes = [scales.flatten(0, 1)] if len(self._passes) == 1 else list(scales)
             self._tables[key] = [self._scaling.split(each) for each in passes]
         return self._tables[key]
@@ -159,7 +164,7 @@ class Ensemble:
             assert self._last is not None
             return _with_sample(output, self._last[2])
         made = [_sample(output)]
-        parts = self._parts(len(made[0]) // (len(self.members) if len(self._passes) == 1 else 1))
+        parts = self._parts(len(made[0]) // (len(self.members) if len(self._passes) == 1 else 1), made[0].device)
         for own, scales in zip(self._passes[1:], parts[1:], strict=True):
             self._scaling.use(scales)
             made.append(_sample(model.forward(**own)))
@@ -190,7 +195,8 @@ def weighted_sum(members: Tensor, weights: Tensor, around: int = -1) -> Tensor:
 
     Args:
         members: Shape (num_members, num_rows, ...).
-        weights: Shape (num_rows or 1, num_members), float64.
+        weights: Shape (num_rows or 1, num_members), float64, on any device: they are narrowed before they are
+            moved, since some devices have no float64.
         around: The member that differences are taken from.
 
     Returns:
@@ -199,10 +205,11 @@ def weighted_sum(members: Tensor, weights: Tensor, around: int = -1) -> Tensor:
     shape = (-1, *[1] * (members.ndim - 2))
     wide = members if members.dtype == torch.float64 else members.float()
     pivot = wide[around]
-    total = _like(wide, weights.sum(1)).view(shape) * pivot
+    every = torch.cat([weights.sum(1, keepdim=True), weights], dim=1).to(wide.dtype).to(wide.device)
+    total = every[:, 0].view(shape) * pivot
     for member in range(len(wide)):
         if member != around % len(wide):
-            total = total + _like(wide, weights[:, member]).view(shape) * (wide[member] - pivot)
+            total = total + every[:, member + 1].view(shape) * (wide[member] - pivot)
     return total
 
 

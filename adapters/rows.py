@@ -14,6 +14,7 @@ from .scaling import Scaling
 from .sites import SECOND, Site, site_at
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 
@@ -72,7 +73,7 @@ class _Rows:
     def __init__(self, model: nn.Module, sites: Sequence[Site]) -> None:
         self._first = list(inspect.signature(type(model).forward).parameters)[1]  # the one after self
         self._scales: Tensor | None = None
-        self._parts: dict[int, list[Tensor]] = {}
+        self._parts: dict[tuple[int, torch.device], list[Tensor]] = {}
         self._scaling = Scaling(model, sites)
         self._handle = model.register_forward_pre_hook(self._repeat, with_kwargs=True)
 
@@ -88,12 +89,16 @@ class _Rows:
         if self._scales is None:
             return
         num_rows = len(self._scales)
-        num_given = len(args[0] if args else kwargs[self._first]) if num_rows > 1 else 1  # one row is for all alike
+        given = args[0] if args else kwargs[self._first]
+        device = getattr(given, "device", self._scales.device)  # some transformers are given a list
+        num_given = len(given) if num_rows > 1 else 1  # one row is for all alike
         if num_given % num_rows:
             raise ModelError(
                 f"the pipeline calls its transformer with {num_given} rows for {num_rows} outputs, so it cannot be "
                 "told which is whose; set batch_size: 1"
             )
-        if num_given not in self._parts:
-            self._parts[num_given] = self._scaling.split(self._scales.repeat(num_given // num_rows, 1))
-        self._scaling.use(self._parts[num_given])
+        key = (num_given, device)
+        if key not in self._parts:
+            repeated = self._scales.to(device).repeat(num_given // num_rows, 1)
+            self._parts[key] = self._scaling.split(repeated)
+        self._scaling.use(self._parts[key])

@@ -56,7 +56,8 @@ class Scaling:
 
         Args:
             scales: Shape (num_rows, num_sites) with one row for each row of the coming batches, or
-                (1, num_sites) for all rows alike; float32, on the model's device. None leaves outputs alone.
+                (1, num_sites) for all rows alike; float32, on any device: a module's scales follow its output. None
+                leaves outputs alone.
         """
         self.use(None if scales is None else self.split(scales))
 
@@ -115,6 +116,8 @@ def _times(output: Tensor, factor: Tensor, batch_dim: int) -> Tensor:
                 "which is whose; set batch_size: 1"
             )
         factor = factor.repeat_interleave(num_rows // len(factor))
+    if factor.device != output.device:  # as where a model is spread over several
+        factor = factor.to(output.device)
     shape = [1] * output.ndim
     shape[batch_dim] = -1
     return (output * factor.view(shape)).to(output.dtype)
