@@ -5,19 +5,26 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import math
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import CalibrationError
 from .loop import Outcome
+from .plain import LARGEST, plain
 from .run import Run
 from .statistics import Gain
 
 SCHEMA_VERSION = 1
+MOST_STEPS = 10_000
+
+Finite = Annotated[float, Field(strict=True, ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
+Count = Annotated[int, Field(strict=True, ge=0)]
+Steps = Annotated[int, Field(strict=True, ge=1, le=MOST_STEPS)]
 
 
 class _Model(BaseModel):
@@ -27,28 +34,35 @@ class _Model(BaseModel):
 class GainRecord(_Model):
     """A paired difference on test prompts with its 95 % interval.
 
-    Files made before prompts were the unit of the interval say nothing of `num_prompts`.
+    An end of the interval is None where there is a single prompt, which tells nothing of others. Files made before
+    prompts were the unit of the interval say nothing of `num_prompts`.
     """
 
-    mean: float
-    low: float
-    high: float
-    num_prompts: int | None = None
-    num_images: int
+    mean: Finite
+    low: Finite | None
+    high: Finite | None
+    num_prompts: Count | None = None
+    num_images: Count
 
     @classmethod
     def of(cls, gain: Gain) -> GainRecord:
         """Copy a measured gain."""
-        return cls(**asdict(gain))
+        return cls(**{name: value if math.isfinite(value) else None for name, value in asdict(gain).items()})
+
+    def holds(self) -> bool:
+        """Whether the mean lies in its interval, as near as a bootstrap's own must."""
+        low, high = (-math.inf if self.low is None else self.low, math.inf if self.high is None else self.high)
+        slack = 0.1 * (high - low) + 1e-9 * abs(self.mean)
+        return low <= high and low - slack <= self.mean <= high + slack
 
 
 class StepsRecord(_Model):
     """Neutral against calibrated at one number of steps."""
 
-    num_steps: int | None
+    num_steps: Steps | None
     neutral_label: str
-    neutral: float
-    calibrated: float
+    neutral: Finite
+    calibrated: Finite
     gain: GainRecord
     gain_at_calibrated_steps: GainRecord
 
@@ -60,8 +74,8 @@ class Provenance(_Model):
     created: str
     digest: str
     stop_reason: str
-    num_evaluations: int
-    num_images: int
+    num_evaluations: Count
+    num_images: Count
     versions: dict[str, str]
     config: dict[str, Any]
 
@@ -84,8 +98,8 @@ class Calibration(_Model):
 
     schema_version: Literal[1] = 1
     backbone: dict[str, Any]
-    num_steps: int | None
-    setting: dict[str, float]
+    num_steps: Steps | None
+    setting: dict[str, Finite]
     apply: dict[str, Any] = Field(default_factory=dict)
     objectives: dict[str, dict[str, Any]]
     neutral_label: str
@@ -99,7 +113,8 @@ class Calibration(_Model):
         Raises:
             CalibrationError: If it cannot be written.
         """
-        write_text(path, json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n")
+        values = plain(self.model_dump(), "the calibration", CalibrationError)
+        write_text(path, json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:
@@ -108,23 +123,78 @@ class Calibration(_Model):
         Raises:
             CalibrationError: If it cannot be read, is no calibration, or is of a newer schema.
         """
-        try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise CalibrationError(f"cannot read the calibration {path}: {error.strerror}") from None
-        except ValueError:
-            raise CalibrationError(f"{path} is not a calibration: it is not JSON") from None
+        values = _values_of(path)
         version = values.get("schema_version") if isinstance(values, dict) else None
         if isinstance(version, int) and version > SCHEMA_VERSION:
             raise CalibrationError(
                 f"{path} has schema version {version}, this trimpot reads up to {SCHEMA_VERSION}; upgrade trimpot"
             )
         try:
-            return cls.model_validate(values)
+            calibration = cls.model_validate(values)
         except ValidationError as error:
             first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"]) or "the file"
+            key = ".".join(str(part)[:60] for part in first["loc"]) or "the file"
             raise CalibrationError(f"{path} is not a calibration: {key}: {first['msg']}") from None
+        gains = {"gain": calibration.gain}
+        for index, each in enumerate(calibration.by_steps):
+            gains[f"by_steps.{index}.gain"] = each.gain
+            gains[f"by_steps.{index}.gain_at_calibrated_steps"] = each.gain_at_calibrated_steps
+        for key, gain in gains.items():
+            if not gain.holds():
+                raise CalibrationError(
+                    f"{path} is not a calibration: {key}: the mean {gain.mean} lies outside of its interval from "
+                    f"{gain.low} to {gain.high}"
+                )
+        return calibration
+
+
+def _values_of(path: str | Path) -> Any:
+    """A JSON file's values, of which none is given twice and every number is finite.
+
+    Raises:
+        CalibrationError: If it cannot be read, or is something else.
+    """
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+        values = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse_number, parse_float=_finite)
+        plain(values, "it", _NotACalibrationError)
+        json.dumps(values, ensure_ascii=False).encode()  # half of a surrogate pair cannot be shown to anybody
+    except OSError as error:
+        raise CalibrationError(f"cannot read the calibration {path}: {error.strerror}") from None
+    except UnicodeError:
+        raise CalibrationError(f"{path} is not a calibration: it is not JSON, which is text in UTF-8") from None
+    except _NotACalibrationError as error:
+        raise CalibrationError(f"{path} is not a calibration: {error}") from None
+    except RecursionError:
+        raise CalibrationError(f"{path} is not a calibration: it is nested too deep") from None
+    except ValueError:
+        why = "it is not JSON" if text.strip() else "it is not JSON, it is empty"
+        raise CalibrationError(f"{path} is not a calibration: {why}") from None
+    return values
+
+
+class _NotACalibrationError(CalibrationError):
+    """What is wrong with a file that is still to be named."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _NotACalibrationError(f"the key {twice[:60]!r} is given twice")
+    return values
+
+
+def _refuse_number(text: str) -> NoReturn:
+    raise _NotACalibrationError(f"it holds {text[:60]}, where numbers must be finite")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if abs(value) > LARGEST:
+        _refuse_number(text)
+    return value
 
 
 def calibration_of(run: Run, outcome: Outcome, totals: dict[str, Any]) -> Calibration:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 from closed_form import MemoryStore, Notes, hill_run
-from trimpot.engine.calibration import SCHEMA_VERSION, Calibration, calibration_of
+from trimpot.engine.calibration import SCHEMA_VERSION, Calibration, GainRecord, calibration_of
 from trimpot.engine.errors import CalibrationError
 from trimpot.engine.loop import calibrate
+from trimpot.engine.statistics import Gain
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +99,106 @@ def test_where_it_cannot_be_written_one_sentence_says_so(calibration: Calibratio
     with pytest.raises(CalibrationError, match=r"cannot write .*calibration\.json: "):
         calibration.save(tmp_path / where)
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def changed(values: Any, path: str, value: Any) -> Any:
+    """The same values with another at a path."""
+    values = json.loads(json.dumps(values))
+    *way, last = path.split("/")
+    at = values
+    for key in way:
+        at = at[int(key) if isinstance(at, list) else key]
+    at[int(last) if isinstance(at, list) else last] = value
+    return values
+
+
+def numbers(values: Any, path: str = "") -> list[str]:
+    """Paths of all numbers that a calibration states, but for what its backbone and its rewards describe."""
+    if isinstance(values, bool) or values is None or isinstance(values, str):
+        return []
+    if isinstance(values, (int, float)):
+        return [path]
+    pairs = enumerate(values) if isinstance(values, list) else values.items()
+    free = ("backbone", "objectives", "provenance/config", "schema_version", "apply")
+    found = [(f"{path}/{key}".lstrip("/"), value) for key, value in pairs]
+    return [each for key, value in found if key not in free for each in numbers(value, key)]
+
+
+def test_every_number_must_be_one(calibration: Calibration, tmp_path: Path) -> None:
+    """Whatever number of the file is replaced by what is none, the file is refused and the number named."""
+    values = calibration.model_dump(mode="json")
+    asked = numbers(values)
+    assert len(asked) > 10
+    path = tmp_path / "calibration.json"
+    for name in asked:
+        for wrong in ("1", True, [1], {}, "NaN", 10**400, 1e301, -1e301):
+            path.write_text(json.dumps(changed(values, name, wrong)))
+            with pytest.raises(CalibrationError, match=r"calibration\.json is not a calibration") as caught:
+                Calibration.load(path)
+            assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["num_steps", "gain/num_images", "provenance/num_images"])
+@pytest.mark.parametrize("wrong", [-3, 0.5, 1e12, -(10**30)])
+def test_counts_are_whole_and_not_negative(calibration: Calibration, tmp_path: Path, name: str, wrong: float) -> None:
+    path = tmp_path / "calibration.json"
+    path.write_text(json.dumps(changed(calibration.model_dump(mode="json"), name, wrong)))
+    with pytest.raises(CalibrationError, match="is not a calibration: "):
+        Calibration.load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{" + '"a": {' * 50_000, "nested|not JSON"),
+        ("[" * 100_000 + "]" * 100_000, "nested"),
+        ('{"gain": 1, "gain": 2}', "'gain' is given twice"),
+        ('{"backbone": {"id": "a", "id": "b"}}', "'id' is given twice"),
+        ('{"num_steps": NaN}', "it holds NaN"),
+        ('{"backbone": {"x": -Infinity}}', "it holds -Infinity"),
+        ('{"backbone": {"x": 1e999}}', "it holds 1e999"),
+        ('{"num_steps": ' + "9" * 5000 + "}", "not JSON"),
+        ('{"backbone": {"id": "\\ud800"}}', "UTF-8"),
+        (" \n ", "empty"),
+    ],
+)
+def test_a_file_that_json_readers_read_differently_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    (path := tmp_path / "calibration.json").write_text(text)
+    with pytest.raises(CalibrationError, match=f"is not a calibration: .*({said})"):
+        Calibration.load(path)
+
+
+def test_a_mark_of_byte_order_is_read_over_and_other_encodings_are_refused(
+    calibration: Calibration, tmp_path: Path
+) -> None:
+    calibration.save(path := tmp_path / "calibration.json")
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text, encoding="utf-8-sig")
+    assert Calibration.load(path) == calibration
+    path.write_text(text, encoding="utf-16")
+    with pytest.raises(CalibrationError, match="UTF-8"):
+        Calibration.load(path)
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match=r"cannot read the calibration .*: Is a directory"):
+        Calibration.load(tmp_path)
+
+
+@pytest.mark.parametrize(("mean", "low", "high"), [(1.0, 2.0, 3.0), (1.0, 2.0, 0.0), (-5.0, -1.0, 1.0)])
+def test_a_mean_outside_of_its_interval_is_refused(
+    calibration: Calibration, tmp_path: Path, mean: float, low: float, high: float
+) -> None:
+    values = calibration.model_dump(mode="json")
+    values["gain"].update(mean=mean, low=low, high=high)
+    (path := tmp_path / "calibration.json").write_text(json.dumps(values))
+    with pytest.raises(CalibrationError, match=r"gain: the mean .* lies outside of its interval"):
+        Calibration.load(path)
+
+
+def test_the_interval_of_a_single_prompt_has_no_ends(calibration: Calibration, tmp_path: Path) -> None:
+    """It is written as JSON that every reader reads."""
+    record = GainRecord.of(Gain(0.5, -math.inf, math.inf, 1, 4))
+    calibration.model_copy(update={"gain": record}).save(path := tmp_path / "calibration.json")
+    assert json.loads(path.read_text(), parse_constant=pytest.fail)["gain"]["low"] is None
+    assert Calibration.load(path).gain == record
