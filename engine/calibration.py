@@ -23,7 +23,7 @@ SCHEMA_VERSION = 1
 MOST_STEPS = 10_000
 
 Finite = Annotated[float, Field(strict=True, ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
-Count = Annotated[int, Field(strict=True, ge=0)]
+Count = Annotated[int, Field(strict=True, ge=0, le=10**15)]
 Steps = Annotated[int, Field(strict=True, ge=1, le=MOST_STEPS)]
 
 
