@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..engine.calibration import Calibration
-from ..engine.errors import CalibrationError, ModelError
+from ..engine.errors import CalibrationError, ConfigError, ModelError, near_misses
+from ..engine.plain import number
 from .ensemble import Condition, Ensemble
 from .families import Family, as_inputs, encode_prompt, family_of
-from .layout import Sees
+from .layout import Sees, check_members
 from .pipelines import Hooked
 from .rows import StackedRows, site_within, transformers
 from .scaling import is_compiled
-from .sites import Site
+from .sites import Site, find_sites
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+LARGEST = 100.0  # of scales and weights, either way: far beyond what bounds allow, far from overflow
+MOST_MEMBERS = 64
+LONGEST_PROMPT = 8192  # tokens
+
+Factor = Annotated[float, Field(strict=True, ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
 
 
 class _Member(BaseModel):
     model_config = ConfigDict(extra="forbid")
     sees: Sees
-    weight: float
-    neutral_weight: float
-    scales: dict[str, float]
+    weight: Factor
+    neutral_weight: Factor
+    scales: dict[str, Factor] = Field(min_length=1)
 
 
 class _Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid")
     transformer: str
-    members: list[_Member]
+    blocks: dict[str, str] = Field(default_factory=dict)
+    members: list[_Member] = Field(max_length=MOST_MEMBERS)
 
 
 class AppliedCalibration:
@@ -44,6 +57,7 @@ class AppliedCalibration:
     """
 
     def __init__(self, pipe: Any, calibration: Calibration, strength: float) -> None:
+        strength = number(strength, "strength", low=-1, high=2, error=CalibrationError)
         self.calibration = calibration
         self.num_inference_steps = calibration.num_steps
         self._recipe = _recipe(calibration)
@@ -53,8 +67,8 @@ class AppliedCalibration:
         kind = type(transformer).__name__
         if kind != self._recipe.transformer:
             raise CalibrationError(f"this calibration is for a {self._recipe.transformer}, the pipeline has a {kind}")
-        sites = [site_within(transformers(pipe), address) for address in self._recipe.members[0].scales]
-        self._hooked = _hooked(pipe, sites, self._recipe, calibration.backbone.get("max_sequence_length"))
+        sites = _sites(transformers(pipe), self._recipe)
+        self._hooked = _hooked(pipe, sites, self._recipe, _longest(calibration))
         self.strength = strength
 
     @property
@@ -64,6 +78,7 @@ class AppliedCalibration:
 
     @strength.setter
     def strength(self, strength: float) -> None:
+        strength = number(strength, "strength", low=-1, high=2, error=CalibrationError)
         members = self._recipe.members
         addresses = list(members[0].scales)
         scales = [[1 + strength * (member.scales[address] - 1) for address in addresses] for member in members]
@@ -98,7 +113,7 @@ def load_calibration(pipe: Any, path: str | Path, strength: float = 1.0) -> Appl
         pipe: A pipeline of the class the calibration was made for.
         path: The calibration file.
         strength: 0 leaves the neutral model at its best guidance, 1 applies the calibration in full; values
-            between and beyond interpolate.
+            between and beyond, from -1 to 2, interpolate.
 
     Returns:
         The applied calibration; `.remove()` takes it off again.
@@ -113,7 +128,7 @@ def load_calibration(pipe: Any, path: str | Path, strength: float = 1.0) -> Appl
     """
     try:
         return AppliedCalibration(pipe, Calibration.load(path), strength)
-    except ModelError as error:
+    except (ConfigError, ModelError) as error:
         raise CalibrationError(f"{path} does not fit this pipeline: {error}") from None
 
 
@@ -151,4 +166,36 @@ def _recipe(calibration: Calibration) -> _Recipe:
     names = [set(member.scales) for member in recipe.members]
     if not names or any(other != names[0] for other in names):
         raise CalibrationError("the calibration's members must scale the same modules")
+    sees = [member.sees for member in recipe.members]
+    if "all" in sees and len(sees) > 1:
+        raise CalibrationError("a calibration's member that sees all must be its only one")
+    if "all" not in sees:
+        check_members(sees)
     return recipe
+
+
+def _longest(calibration: Calibration) -> int | None:
+    """How many tokens a prompt had room for."""
+    found = calibration.backbone.get("max_sequence_length")
+    if found is None:
+        return None
+    name = "the calibration's backbone.max_sequence_length"
+    return int(number(found, name, low=1, high=LONGEST_PROMPT, error=CalibrationError))
+
+
+def _sites(models: Mapping[str, nn.Module], recipe: _Recipe) -> list[Site]:
+    """The sites that a recipe scales, each of which the transformers must have.
+
+    Raises:
+        ModelError: If one is no site of theirs.
+    """
+    sites = [site_within(models, address) for address in recipe.members[0].scales]
+    known = {
+        site.within(prefix).address for prefix, model in models.items() for site in find_sites(model, recipe.blocks)
+    }
+    for site in sites:
+        if site.address not in known:
+            raise ModelError(
+                f"{site.address} is no site of the {recipe.transformer}; {near_misses(site.address, known)}"
+            )
+    return sites

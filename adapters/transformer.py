@@ -96,7 +96,9 @@ class TransformerAdapter(Adapter):
 
     def export(self, setting: Setting, neutral: Setting) -> dict[str, Any]:
         """Every member's weight and scales by module. See `Adapter.export`."""
-        return {"transformer": type(self.transformer).__name__, "members": self.layout.recipe(setting, neutral)}
+        blocks = {"blocks": dict(self.options.blocks)} if self.options.blocks else {}
+        members = self.layout.recipe(setting, neutral)
+        return {"transformer": type(self.transformer).__name__, **blocks, "members": members}
 
     def describe(self) -> dict[str, Any]:
         """Where the transformer came from and how its knobs are laid out. See `Adapter.describe`."""
