@@ -14,10 +14,10 @@ from ..engine.calibration import Calibration
 from ..engine.errors import CalibrationError, ConfigError, ModelError, near_misses
 from ..engine.plain import number
 from .ensemble import Condition, Ensemble
-from .families import Family, as_inputs, encode_prompt, family_of
+from .families import Family, as_inputs, encode_prompt, family_with
 from .layout import Sees, check_members
 from .pipelines import Hooked
-from .rows import StackedRows, site_within, transformers
+from .rows import StackedRows, site_within, transformers, unwrapped
 from .scaling import is_compiled
 from .sites import Site, find_sites
 
@@ -61,7 +61,7 @@ class AppliedCalibration:
         self.calibration = calibration
         self.num_inference_steps = calibration.num_steps
         self._recipe = _recipe(calibration)
-        transformer: Any = getattr(pipe, "transformer", None)
+        transformer: Any = unwrapped(getattr(pipe, "transformer", None))
         if transformer is not None and any(map(is_compiled, transformers(pipe).values())):
             raise CalibrationError("the transformer is compiled already; apply the calibration, then compile")
         kind = type(transformer).__name__
@@ -134,10 +134,10 @@ def load_calibration(pipe: Any, path: str | Path, strength: float = 1.0) -> Appl
 
 def _hooked(pipe: Any, sites: list[Site], recipe: _Recipe, max_sequence_length: int | None) -> Hooked:
     """Attach what applies a recipe."""
-    members: list[Condition] = [member.sees for member in recipe.members if member.sees != "all"]
-    if not members:
+    if len(recipe.members) == 1:  # it sees whatever the pipeline asks of its transformer
         return StackedRows(transformers(pipe), sites)
-    family = family_of(pipe)
+    members: list[Condition] = [member.sees for member in recipe.members if member.sees != "all"]
+    family = family_with(recipe.transformer)
     unconditional = {}
     if "unconditional" in members:  # before hooks are attached: where this fails, the model stays untouched
         unconditional = as_inputs(family, encode_prompt(pipe, family, family.empty, max_sequence_length))
@@ -148,17 +148,24 @@ def _hooked(pipe: Any, sites: list[Site], recipe: _Recipe, max_sequence_length: 
 
 def _guidance(pipe: Any, family: Family) -> dict[str, Any]:
     """How an ensemble learns what the pipeline's own guidance is doing."""
-    stacked = family.stacked
-    if stacked is None:
-        return {"moment": lambda: pipe._current_timestep}
-    return {"stacked": lambda: stacked(pipe)}
+    if not family.stacks:  # every call of a pipeline sets its scheduler's steps anew
+        return {"moment": lambda: pipe.scheduler.timesteps}
+
+    def groups() -> int:
+        if getattr(pipe, "do_perturbed_attention_guidance", False):
+            raise ModelError("an ensemble cannot take part in perturbed-attention guidance; pass pag_scale=0")
+        return 2 if getattr(pipe, "_guidance_scale", 1.0) > 1.0 else 1
+
+    return {"groups": groups}
 
 
 def _recipe(calibration: Calibration) -> _Recipe:
     if not calibration.apply:
         raise CalibrationError("this calibration is not of a diffusion pipeline: it names no modules to scale")
     try:
-        recipe = _Recipe.model_validate(calibration.apply)
+        made_with = calibration.provenance.config.get("adapter")  # files once held site lines of others only there
+        blocks = made_with.get("blocks") if isinstance(made_with, dict) else None
+        recipe = _Recipe.model_validate({**({"blocks": blocks} if blocks else {}), **calibration.apply})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -171,6 +178,8 @@ def _recipe(calibration: Calibration) -> _Recipe:
         raise CalibrationError("a calibration's member that sees all must be its only one")
     if "all" not in sees:
         check_members(sees)
+    if len(sees) == 1 and {recipe.members[0].weight, recipe.members[0].neutral_weight} != {1.0}:
+        raise CalibrationError("a calibration's only member must have the weight 1")
     return recipe
 
 
@@ -191,7 +200,9 @@ def _sites(models: Mapping[str, nn.Module], recipe: _Recipe) -> list[Site]:
     """
     sites = [site_within(models, address) for address in recipe.members[0].scales]
     known = {
-        site.within(prefix).address for prefix, model in models.items() for site in find_sites(model, recipe.blocks)
+        site.within(prefix).address
+        for prefix, model in models.items()
+        for site in find_sites(unwrapped(model), recipe.blocks)
     }
     for site in sites:
         if site.address not in known:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..engine.errors import ModelError
+from .rows import unwrapped
 from .scaling import Scaling
 from .sites import Site
 
@@ -32,12 +33,15 @@ class Conditioning:
     Attributes:
         rows: Keyword arguments whose first dimension is the batch, latents first.
         prompt: Those among them that carry the prompt, and so differ between members.
+        hints: Those among the rows that another model, a ControlNet, has made from latents and prompt; lists of
+            tensors.
         together: Whether members share one batch, as the stock pipeline's guidance does, or each have their own.
         rescaled: Whether a guided sum is given the norm of the conditional prediction.
     """
 
     rows: tuple[str, ...]
     prompt: tuple[str, ...]
+    hints: tuple[str, ...] = ()
     together: bool = True
     rescaled: bool = False
 
@@ -46,13 +50,13 @@ class Ensemble:
     """Members of one transformer, attached until `remove` and idle until `set`.
 
     Args:
-        model: The transformer.
+        model: The transformer, as it is or wrapped by PEFT.
         sites: Its sites.
         members: What each member sees.
         conditioning: How the transformer takes its inputs.
-        stacked: Tells whether the pipeline stacks unconditional rows before conditional ones itself in the
-            forward pass at hand. If so they are taken from there, and the sum is given back for both halves,
-            which makes the pipeline's own guidance formula give exactly that sum.
+        groups: Tells how often the pipeline stacks its rows itself: 2 where it puts unconditional rows before
+            conditional ones. They are then taken from there, and the sum is given back for both halves, which makes
+            the pipeline's own guidance formula give exactly that sum.
         moment: Tells the denoising step at hand by an object of its own. A second forward pass on the same
             latents within one step is the pipeline's own guidance and gets the first one's sum, to the same end.
     """
@@ -64,20 +68,22 @@ class Ensemble:
         members: Sequence[Condition],
         conditioning: Conditioning,
         *,
-        stacked: Callable[[], bool] = lambda: False,
+        groups: Callable[[], int] = lambda: 1,
         moment: Callable[[], object] | None = None,
     ) -> None:
         self.members = tuple(members)
         self.conditioning = conditioning
         self.unconditional: Mapping[str, Tensor] = {}  # the empty prompt in one row, by argument, on the device
-        self._stacked = stacked
+        self._groups = groups
+        self._num_groups = 1  # in the forward pass at hand
+        self._skipping = False
         self._moment = moment
         self._scales: Tensor | None = None
         self._weights: Tensor | None = None
-        self._tables: dict[tuple[int, int, torch.device], list[list[Tensor]]] = {}
+        self._tables: dict[tuple[int, int, int | None, torch.device], list[list[Tensor]]] = {}
         self._passes: list[dict[str, Any]] = []
-        self._last: tuple[object, object, Tensor] | None = None
-        self._scaling = Scaling(model, sites)
+        self._last: tuple[object, object, Tensor, Tensor] | None = None
+        self._scaling = Scaling(unwrapped(model), sites)
         self._handles = [
             model.register_forward_pre_hook(self._spread, with_kwargs=True),
             model.register_forward_hook(self._combine, with_kwargs=True),
@@ -111,12 +117,22 @@ class Ensemble:
         if self._is_repeated(kwargs):
             self._scaling.use(None)
             return None
+        if "ip_adapter_image_embeds" in (kwargs.get("joint_attention_kwargs") or {}):
+            raise ModelError("an ensemble knows nothing of an IP-Adapter's images; call the pipeline without them")
+        self._skipping = kwargs.get("skip_layers") is not None
+        self._num_groups = 1 if self._skipping else self._groups()
+        if self._skipping:  # the pipeline wants the conditional rows alone, some layers of them left out
+            self._passes = [dict(kwargs)]
+            latents = kwargs[self.conditioning.rows[0]]
+            parts = self._parts(len(latents), latents.device, only=self.members.index("conditional"))
+            self._scaling.use(parts[0])
+            return None
         seen = [self._seen(member, kwargs) for member in self.members]
-        shapes = [{name: value.shape for name, value in each.items() if value is not None} for each in seen]
+        shapes = [{name: _shape(value) for name, value in each.items() if value is not None} for each in seen]
         latents: Tensor = seen[0][self.conditioning.rows[0]]
         num_rows = len(latents)
         if self.conditioning.together and all(each == shapes[0] for each in shapes):
-            seen = [{name: torch.cat([each[name] for each in seen]) for name in shapes[0]}]
+            seen = [{name: _joined([each[name] for each in seen]) for name in shapes[0]}]
         self._passes = [{**kwargs, **each} for each in seen]
         self._scaling.use(self._parts(num_rows, latents.device)[0])
         return args, self._passes[0]
@@ -125,17 +141,21 @@ class Ensemble:
         """Whether the pipeline asks again within a step, for guidance of its own."""
         if self._moment is None or self._last is None:
             return False
-        latents, moment, _ = self._last
+        latents, moment, *_ = self._last
         return kwargs[self.conditioning.rows[0]] is latents and self._moment() is moment
 
     def _seen(self, member: Condition, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """What a member is given, row by row."""
         inputs = {name: kwargs[name] for name in self.conditioning.rows if kwargs.get(name) is not None}
         without: Mapping[str, Tensor] = self.unconditional
-        if self._stacked():
-            halves = {name: value.chunk(2) for name, value in inputs.items()}
-            without = {name: halves[name][0] for name in self.conditioning.prompt}
-            inputs = {name: second for name, (_, second) in halves.items()}
+        if self._num_groups == 2:
+            changing = (*self.conditioning.prompt, *self.conditioning.hints)
+            without = {name: _half(inputs[name], 0) for name in changing if name in inputs}
+            inputs = {name: _half(value, 1) for name, value in inputs.items()}
+        elif member == "unconditional" and any(name in inputs for name in self.conditioning.hints):
+            raise ModelError(
+                "a ControlNet looks at the prompt too, and was not shown the empty one; pass a guidance_scale above 1"
+            )
         if member == "unconditional":
             num_rows = len(inputs[self.conditioning.rows[0]])
             for name in self.conditioning.prompt:
@@ -144,14 +164,26 @@ class Ensemble:
                     value = value.to(inputs[self.conditioning.rows[0]].device if given is None else given)
                     value = value.expand(num_rows, *value.shape[1:])
                 inputs[name] = value
+            inputs.update({name: without[name] for name in self.conditioning.hints if name in inputs})
+            self._check_length(inputs, kwargs)
         return inputs
 
-    def _parts(self, num_rows: int, device: torch.device) -> list[list[Tensor]]:
-        """Each pass's scales, parted by module."""
-        key = (num_rows, len(self._passes), device)
+    def _check_length(self, inputs: Mapping[str, Any], kwargs: Mapping[str, Any]) -> None:
+        """Refuse a prompt whose tokens are numbered for another length."""
+        numbered, tokens = kwargs.get("txt_ids"), inputs.get("encoder_hidden_states")
+        if numbered is not None and tokens is not None and numbered.shape[-2] != tokens.shape[1]:
+            raise ModelError(
+                f"the calibration's empty prompt has {tokens.shape[1]} tokens, the pipeline's prompt "
+                f"{numbered.shape[-2]}; pass max_sequence_length={tokens.shape[1]}"
+            )
+
+    def _parts(self, num_rows: int, device: torch.device, only: int | None = None) -> list[list[Tensor]]:
+        """Each pass's scales, parted by module; those of one member where only it makes a pass."""
+        key = (num_rows, len(self._passes), only, device)
         if key not in self._tables:
             assert self._scales is not None
             scales = self._scales.to(device).expand(num_rows, -1, -1).transpose(0, 1)
+            scales = scales if only is None else scales[only : only + 1]
             passes = [scales.flatten(0, 1)] if len(self._passes) == 1 else list(scales)
             self._tables[key] = [self._scaling.split(each) for each in passes]
         return self._tables[key]
@@ -163,6 +195,8 @@ class Ensemble:
         if not self._passes:
             assert self._last is not None
             return _with_sample(output, self._last[2])
+        if self._skipping:
+            return _with_sample(output, self._skipped(_sample(output)))
         made = [_sample(output)]
         parts = self._parts(len(made[0]) // (len(self.members) if len(self._passes) == 1 else 1), made[0].device)
         for own, scales in zip(self._passes[1:], parts[1:], strict=True):
@@ -170,11 +204,20 @@ class Ensemble:
             made.append(_sample(model.forward(**own)))
         members = made[0].reshape(len(self.members), -1, *made[0].shape[1:]) if len(made) == 1 else torch.stack(made)
         combined = self._sum(members)
-        if self._stacked():
-            combined = torch.cat([combined, combined])
-        if self._moment is not None:
-            self._last = (kwargs[self.conditioning.rows[0]], self._moment(), combined)
-        return _with_sample(output, combined)
+        moment = None if self._moment is None else self._moment()
+        conditional = members[self.members.index("conditional")]
+        self._last = (kwargs[self.conditioning.rows[0]], moment, combined, conditional)
+        return _with_sample(output, torch.cat([combined] * self._num_groups))
+
+    def _skipped(self, skipped: Tensor) -> Tensor:
+        """What a pipeline that adds `scale * (conditional - skipped)` to a guided prediction must be given.
+
+        It takes the sum for the conditional prediction, so that the difference is taken from the sum.
+        """
+        if self._last is None or self._last[2].shape != skipped.shape:
+            raise ModelError("the pipeline leaves out layers of another batch than it has just guided")
+        _, _, combined, conditional = self._last
+        return combined - (conditional - skipped)
 
     def _sum(self, members: Tensor) -> Tensor:
         """The members' weighted sum, by the family's rule; guidance is written around the unconditional member."""
@@ -226,9 +269,24 @@ def with_norm_of(combined: Tensor, conditional: Tensor) -> Tensor:
     return rescaled
 
 
-def _like(wide: Tensor, values: Tensor) -> Tensor:
-    """Values in the dtype and on the device of a tensor: narrowed first, as some devices have no float64."""
-    return values.to(wide.dtype).to(wide.device)
+def _shape(value: Any) -> Any:
+    return [_shape(each) for each in value] if isinstance(value, (list, tuple)) else value.shape
+
+
+def _half(value: Any, index: int) -> Any:
+    """One half of stacked rows."""
+    if isinstance(value, (list, tuple)):
+        return [_half(each, index) for each in value]
+    if len(value) % 2:
+        raise ModelError(f"the pipeline guides with an odd number of rows, {len(value)}, so halves cannot be told")
+    return value.chunk(2)[index]
+
+
+def _joined(values: Sequence[Any]) -> Any:
+    """Rows of several members as one batch."""
+    if isinstance(values[0], (list, tuple)):
+        return [_joined(each) for each in zip(*values, strict=True)]
+    return torch.cat(list(values))
 
 
 def _sample(output: Any) -> Tensor:

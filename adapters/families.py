@@ -6,6 +6,7 @@ transformer, how the pipeline guides by itself, and what is published as good se
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -30,8 +31,8 @@ class Family:
         embeddings: Pipeline argument to transformer argument, for what carries the prompt.
         encode: Encodes one prompt into the pipeline's embedding arguments, each of one row.
         unguided: Arguments that switch the pipeline's own guidance off.
-        stacked: Whether the pipeline, as it is being called, stacks unconditional rows itself; None for one
-            that guides in a forward pass of its own.
+        stacks: Whether its pipelines guide by stacking unconditional rows before conditional ones; others make a
+            forward pass more.
         guided: Whether its models need guidance, and so an ensemble of two.
         distilled: The pipeline argument that takes the guidance of a model distilled to it.
         empty: The prompt that the unconditional member sees.
@@ -47,7 +48,7 @@ class Family:
     encode: Callable[[Any, str, int | None], Embeddings]
     example: Callable[[Mapping[str, Any]], dict[str, Any]]
     unguided: Mapping[str, Any] = field(default_factory=dict)
-    stacked: Callable[[Any], bool] | None = None
+    stacks: bool = False
     guided: bool = False
     distilled: str | None = None
     empty: str = ""
@@ -126,15 +127,22 @@ SD3 = Family(
     pipeline="StableDiffusion3Pipeline",
     transformer="SD3Transformer2DModel",
     conditioning=Conditioning(
-        rows=("hidden_states", "timestep", "encoder_hidden_states", "pooled_projections"),
+        rows=(
+            "hidden_states",
+            "timestep",
+            "encoder_hidden_states",
+            "pooled_projections",
+            "block_controlnet_hidden_states",
+        ),
         prompt=("encoder_hidden_states", "pooled_projections"),
+        hints=("block_controlnet_hidden_states",),
         together=True,
     ),
     embeddings={"prompt_embeds": "encoder_hidden_states", "pooled_prompt_embeds": "pooled_projections"},
     encode=_encode_sd3,
     example=_example_sd3,
     unguided={"guidance_scale": 1.0},
-    stacked=lambda pipe: bool(getattr(pipe, "_guidance_scale", 1.0) > 1.0),
+    stacks=True,
     guided=True,
     published={
         "num_inference_steps": 15,
@@ -203,6 +211,19 @@ def family_of(pipe: Any) -> Family:
     )
 
 
+def family_with(transformer: str) -> Family:
+    """The family of a transformer's class, whatever pipeline it is in.
+
+    Raises:
+        ModelError: If there is none.
+    """
+    for family in FAMILIES.values():
+        if family.transformer == transformer:
+            return family
+    names = ", ".join(family.transformer for family in FAMILIES.values())
+    raise ModelError(f"an ensemble needs a transformer of a named family ({names}), not a {transformer}")
+
+
 def encode_prompt(pipe: Any, family: Family, prompt: str, max_sequence_length: int | None) -> Embeddings:
     """Encode one prompt into rows of one, in main memory.
 
@@ -213,6 +234,11 @@ def encode_prompt(pipe: Any, family: Family, prompt: str, max_sequence_length: i
     """
     import torch
 
+    if "image" in inspect.signature(pipe.encode_prompt).parameters:
+        raise ModelError(
+            f"a {type(pipe).__name__} encodes a prompt together with its image, so the empty prompt cannot be encoded "
+            "for an ensemble; apply a calibration of one member"
+        )
     try:
         with torch.no_grad():
             rows = family.encode(pipe, prompt, max_sequence_length)

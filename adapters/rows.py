@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+def unwrapped(model: Any) -> Any:
+    """The transformer within what PEFT wraps around one, whose own call passes over hooks of the transformer."""
+    while hasattr(getattr(model, "base_model", None), "model"):
+        model = model.base_model.model
+    return model
+
+
 def transformers(pipe: Any) -> dict[str, nn.Module]:
     """A pipeline's transformers by what their knobs and addresses start with: nothing, and `transformer_2.`."""
     second = getattr(pipe, SECOND, None)
@@ -31,7 +38,7 @@ def site_within(models: Mapping[str, nn.Module], address: str) -> Site:
         ModelError: If there is no such module.
     """
     prefix = f"{SECOND}." if address.startswith(f"{SECOND}.") and f"{SECOND}." in models else ""
-    return site_at(models[prefix], address.removeprefix(prefix)).within(prefix)
+    return site_at(unwrapped(models[prefix]), address.removeprefix(prefix)).within(prefix)
 
 
 class StackedRows:
@@ -71,10 +78,10 @@ class _Rows:
     """One transformer's rows."""
 
     def __init__(self, model: nn.Module, sites: Sequence[Site]) -> None:
-        self._first = list(inspect.signature(type(model).forward).parameters)[1]  # the one after self
+        self._first = list(inspect.signature(type(unwrapped(model)).forward).parameters)[1]  # the one after self
         self._scales: Tensor | None = None
         self._parts: dict[tuple[int, torch.device], list[Tensor]] = {}
-        self._scaling = Scaling(model, sites)
+        self._scaling = Scaling(unwrapped(model), sites)
         self._handle = model.register_forward_pre_hook(self._repeat, with_kwargs=True)
 
     def set(self, scales: Tensor | None) -> None:
