@@ -115,6 +115,7 @@ class Ensemble:
         if args:
             raise ModelError("the transformer was called with positional arguments; name them, as pipelines do")
         if self._is_repeated(kwargs):
+            self._check_negative(kwargs)
             self._scaling.use(None)
             return None
         if "ip_adapter_image_embeds" in (kwargs.get("joint_attention_kwargs") or {}):
@@ -167,6 +168,20 @@ class Ensemble:
             inputs.update({name: without[name] for name in self.conditioning.hints if name in inputs})
             self._check_length(inputs, kwargs)
         return inputs
+
+    def _check_negative(self, kwargs: Mapping[str, Any]) -> None:
+        """Refuse a negative prompt where it comes too late: the sum is made already, of the empty one."""
+        name = self.conditioning.prompt[0]
+        empty, given = self.unconditional.get(name), kwargs.get(name)
+        if "unconditional" not in self.members or empty is None or given is None or torch.compiler.is_compiling():
+            return
+        if empty.shape[1:] == given.shape[1:]:
+            apart = (given - empty.to(given)).abs().amax()
+            if apart <= 0.05 * given.abs().amax():  # encoded in another batch, it is not the same to the last bit
+                return
+        raise ModelError(
+            "the calibration's unconditional member sees the empty prompt; pass no negative_prompt, or true_cfg_scale=1"
+        )
 
     def _check_length(self, inputs: Mapping[str, Any], kwargs: Mapping[str, Any]) -> None:
         """Refuse a prompt whose tokens are numbered for another length."""

@@ -77,8 +77,9 @@ def calibrated(adapter: PipelineAdapter, setting: dict[str, float], path: Path) 
     return path
 
 
-def made(case: str, folder: Path) -> PipelineAdapter:
+def made(case: str, folder: Path, **further: Any) -> PipelineAdapter:
     make, options, _ = CASES[case]
+    options = {**options, **further}
     adapter = make(model=str(folder), dtype="float32", device="cpu", num_inference_steps=STEPS, **options)
     assert isinstance(adapter, PipelineAdapter)
     return adapter
