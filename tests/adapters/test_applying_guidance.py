@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import trimpot
-from applied import calibrated, made
+from applied import by_hand, calibrated, made
 from generated import candidates, pixels
 from torch import Tensor
 from trimpot.engine.errors import ModelError
@@ -73,32 +72,6 @@ def called(pipe: Any, call: dict[str, Any], num_prompts: int, num_images: int) -
         call = {**call, "negative_prompt": [call["negative_prompt"]] * num_prompts}
     generators = [torch.Generator().manual_seed(seed) for seed in range(num_prompts * num_images)]
     return pixels(pipe(prompt=prompts, generator=generators, num_images_per_prompt=num_images, **call).images)
-
-
-def times(output: Any, item: int | None, scale: float) -> Any:
-    if item is None:
-        return output * scale
-    return (*output[:item], output[item] * scale, *output[item + 1 :])
-
-
-@contextmanager
-def by_hand(model: Any, sites: Sequence[Any], scales: Sequence[float]) -> Iterator[None]:
-    """Modules whose own `forward` is scaled; no hooks."""
-    changed = []
-    for site, scale in zip(sites, scales, strict=True):
-        module = model.get_submodule(site.path)
-        plain = module.forward
-
-        def scaled(*args: Any, plain: Any = plain, item: Any = site.item, scale: Any = float(scale), **kw: Any) -> Any:
-            return times(plain(*args, **kw), item, scale)
-
-        changed.append((module, plain))
-        module.forward = scaled
-    try:
-        yield
-    finally:
-        for module, plain in reversed(changed):
-            module.forward = plain
 
 
 def same(found: list[Any], expected: list[Any]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +93,29 @@ def refused(pipe: Any, file: Path, message: str) -> None:
         trimpot.load_calibration(pipe, file)
     transformer = getattr(pipe, "transformer", torch.nn.Identity())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in transformer.modules())
+
+
+def times(output: Any, item: int | None, scale: float) -> Any:
+    if item is None:
+        return output * scale
+    return (*output[:item], output[item] * scale, *output[item + 1 :])
+
+
+@contextmanager
+def by_hand(model: Any, sites: Sequence[Any], scales: Sequence[float]) -> Iterator[None]:
+    """Modules whose own `forward` is scaled; no hooks."""
+    changed = []
+    for site, scale in zip(sites, scales, strict=True):
+        module = model.get_submodule(site.path)
+        plain = module.forward
+
+        def scaled(*args: Any, plain: Any = plain, item: Any = site.item, scale: Any = float(scale), **kw: Any) -> Any:
+            return times(plain(*args, **kw), item, scale)
+
+        changed.append((module, plain))
+        module.forward = scaled
+    try:
+        yield
+    finally:
+        for module, plain in reversed(changed):
+            module.forward = plain
