@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -10,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..engine.calibration import Calibration
-from ..engine.errors import CalibrationError, ConfigError, ModelError, near_misses
+from ..engine.calibration import Calibration, Finite
+from ..engine.errors import CalibrationError, ConfigError, ModelError, Notice, near_misses
 from ..engine.plain import number
 from .ensemble import Condition, Ensemble
 from .families import Family, as_inputs, encode_prompt, family_with
 from .layout import Sees, check_members
+from .likeness import NUM_SAMPLES, differences
 from .pipelines import Hooked
 from .rows import StackedRows, site_within, transformers, unwrapped
 from .scaling import is_compiled
@@ -40,10 +42,17 @@ class _Member(BaseModel):
     scales: dict[str, Factor] = Field(min_length=1)
 
 
+class _Weights(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    shapes: str
+    sample: list[Finite] = Field(max_length=NUM_SAMPLES)
+
+
 class _Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid")
     transformer: str
     blocks: dict[str, str] = Field(default_factory=dict)
+    weights: _Weights | None = None
     members: list[_Member] = Field(max_length=MOST_MEMBERS)
 
 
@@ -70,6 +79,9 @@ class AppliedCalibration:
         sites = _sites(transformers(pipe), self._recipe)
         self._hooked = _hooked(pipe, sites, self._recipe, _longest(calibration))
         self.strength = strength
+        weights = self._recipe.weights.model_dump() if self._recipe.weights else {}
+        if told := differences(pipe, transformer, calibration.backbone, weights):
+            warnings.warn(f"the calibration was made on another model: {' and '.join(told)}", Notice, stacklevel=4)
 
     @property
     def strength(self) -> float:
@@ -105,15 +117,20 @@ def load_calibration(pipe: Any, path: str | Path, strength: float = 1.0) -> Appl
     The pipeline is then called as always, with the number of steps the calibration recommends. An ensemble's own
     weights take the place of the pipeline's guidance, whose value no longer matters: pass `guidance_scale=1`
     (`true_cfg_scale=1` to Qwen-Image) to save its time. A negative prompt still works in pipelines that guide in one
-    forward pass, as Stable Diffusion 3 does with a `guidance_scale` above 1; those that make two see the empty one.
+    forward pass, as Stable Diffusion 3 does with a `guidance_scale` above 1; those that make two see the
+    empty one and refuse another.
     Guidance that is distilled into the model, or that the adapter `diffusers` left to the pipeline, is passed as
-    ever. Offloaded pipelines are welcome; one that is to be compiled must be compiled afterwards.
+    ever, and so is all guidance to a calibration of one member, which scales whatever the pipeline asks for. The
+    pipeline may be moved or offloaded before or after. Offloaded pipelines are welcome; one that is to be compiled must be compiled afterwards.
 
     Args:
-        pipe: A pipeline of the class the calibration was made for.
+        pipe: A pipeline with a transformer of the class that the calibration was made for.
         path: The calibration file.
         strength: 0 leaves the neutral model at its best guidance, 1 applies the calibration in full; values
             between and beyond, from -1 to 2, interpolate.
+
+    Warns:
+        Notice: If the transformer has other weights than those the calibration was made on, or another LoRA.
 
     Returns:
         The applied calibration; `.remove()` takes it off again.

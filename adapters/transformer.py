@@ -97,8 +97,11 @@ class TransformerAdapter(Adapter):
     def export(self, setting: Setting, neutral: Setting) -> dict[str, Any]:
         """Every member's weight and scales by module. See `Adapter.export`."""
         blocks = {"blocks": dict(self.options.blocks)} if self.options.blocks else {}
+        from .likeness import weights_of
+
         members = self.layout.recipe(setting, neutral)
-        return {"transformer": type(self.transformer).__name__, **blocks, "members": members}
+        kind, weights = type(self.transformer).__name__, weights_of(self.transformer)
+        return {"transformer": kind, **blocks, "weights": weights, "members": members}
 
     def describe(self) -> dict[str, Any]:
         """Where the transformer came from and how its knobs are laid out. See `Adapter.describe`."""
