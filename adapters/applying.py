@@ -121,7 +121,7 @@ def load_calibration(pipe: Any, path: str | Path, strength: float = 1.0) -> Appl
     empty one and refuse another.
     Guidance that is distilled into the model, or that the adapter `diffusers` left to the pipeline, is passed as
     ever, and so is all guidance to a calibration of one member, which scales whatever the pipeline asks for. The
-    pipeline may be moved or offloaded before or after. Offloaded pipelines are welcome; one that is to be compiled must be compiled afterwards.
+    pipeline may be moved or offloaded before or after; one that is to be compiled must be compiled afterwards.
 
     Args:
         pipe: A pipeline with a transformer of the class that the calibration was made for.

@@ -86,8 +86,12 @@ class PipelineAdapter(TransformerAdapter):
 
         def work(batch: Sequence[tuple[int, int]]) -> list[Output]:
             candidates, indices = ([pair[part] for pair in batch] for part in (0, 1))
-            self._hooked.set(scales[candidates].to(device, torch.float32), weights[candidates])
-            return self._call([bucket.prompts[index] for index in indices], [bucket.seeds[index] for index in indices])
+            self._hooked.set(scales[candidates].to(device), weights[candidates])
+            outputs = self._call(
+                [bucket.prompts[index] for index in indices], [bucket.seeds[index] for index in indices]
+            )
+            check_made(outputs, self._asked(), type(self.pipe).__name__)
+            return outputs
 
         try:
             outputs = self._batches.map(rows, work)
