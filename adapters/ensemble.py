@@ -130,12 +130,12 @@ class Ensemble:
             return None
         seen = [self._seen(member, kwargs) for member in self.members]
         shapes = [{name: _shape(value) for name, value in each.items() if value is not None} for each in seen]
-        latents: Tensor = seen[0][self.conditioning.rows[0]]
-        num_rows = len(latents)
+        first: Tensor = seen[0][self.conditioning.rows[0]]
+        num_rows = len(first)
         if self.conditioning.together and all(each == shapes[0] for each in shapes):
             seen = [{name: _joined([each[name] for each in seen]) for name in shapes[0]}]
         self._passes = [{**kwargs, **each} for each in seen]
-        self._scaling.use(self._parts(num_rows, latents.device)[0])
+        self._scaling.use(self._parts(num_rows, first.device)[0])
         return args, self._passes[0]
 
     def _is_repeated(self, kwargs: Mapping[str, Any]) -> bool:
