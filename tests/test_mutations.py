@@ -130,9 +130,7 @@ def loras(folder: Path) -> Iterator[Accident]:
     layer = transformer.transformer_blocks[0].attn.to_q
     content = save(
         {
-            f"transformer.transformer_blocks.0.attn.to_q.lora_{side}.weight": torch.randn(
-                shape, generator=torch_generator
-            )
+            f"transformer.transformer_blocks.0.attn.to_q.lora_{side}.weight": torch.randn(shape, generator=numbers)
             for side, shape in (("A", (2, layer.in_features)), ("B", (layer.out_features, 2)))
         },
         metadata={"lora_adapter_metadata": json.dumps({"transformer.r": 2, "transformer.lora_alpha": 4})},
