@@ -6,6 +6,7 @@ global generator: the same candidate, prompt and seed would give another image e
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Iterator, Sequence
@@ -37,20 +38,28 @@ def row_noise(pipe: Any, generators: Sequence[torch.Generator]) -> Iterator[None
 
 @contextmanager
 def _drawing_from(scheduler: Any, generators: list[torch.Generator]) -> Iterator[None]:
-    step = scheduler.step
-    signature = inspect.signature(step)
-    if "generator" not in signature.parameters:  # whether it draws noise all the same, each run proves
+    if "generator" not in inspect.signature(scheduler.step).parameters:  # whether it draws noise, each run proves
         yield
         return
-
-    @functools.wraps(step)
-    def own(*args: Any, **kwargs: Any) -> Any:
-        if signature.bind_partial(*args, **kwargs).arguments.get("generator") is None:
-            kwargs["generator"] = generators
-        return step(*args, **kwargs)
-
-    scheduler.step = own
+    scheduler.step = _Step(scheduler.step, generators)
     try:
         yield
     finally:
         del scheduler.step
+
+
+class _Step:
+    """A scheduler's `step` that draws from rows' generators; of a copy of the scheduler, the copy's own."""
+
+    def __init__(self, step: Any, generators: list[torch.Generator]) -> None:
+        functools.update_wrapper(self, step)
+        self._step, self._generators = step, generators
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        given = inspect.signature(self._step).bind_partial(*args, **kwargs).arguments
+        if given.get("generator") is None:
+            kwargs["generator"] = self._generators
+        return self._step(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Step:
+        return _Step(copy.deepcopy(self._step, memo), self._generators)  # pipelines copy schedulers within a call

@@ -112,6 +112,9 @@ class Evaluator:
                         adapter, population[chunk.start : chunk.stop], bucket, places[chunk.start]
                     )
                     images = dict(zip(chunk, outputs, strict=True))
+                    for index, made in images.items():
+                        with blamed(who_made(adapter, "the adapter")):
+                            check_outputs(adapter, made, bucket, places[index])
                     self._keep(stage, {keys[index]: each for index, each in images.items()})
                     hand_over(self._scoring(images, settings, places, bucket, adapter.num_steps, pool, seconds))
         evaluations = [replace(each, weights=self.run.config.weights) for each in found if each is not None]
@@ -181,8 +184,6 @@ class Evaluator:
             made = {}
             for index, outputs in images.items():
                 begun = time.perf_counter()
-                with blamed(who_made(run.adapter, "the adapter")):
-                    check_outputs(run.adapter, outputs, bucket, places[index])
                 scores = score_outputs(objectives, outputs, bucket, places[index])
                 if run.combines and not stage.endswith(POOL):
                     with blamed(who_made(run.combination, "the combination")):

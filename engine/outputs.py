@@ -12,7 +12,7 @@ from .errors import ModelError
 from .evaluation import POOL, Place
 from .seams import Adapter, Output
 
-NEUTRAL_STAGES = ("baseline", "reference")
+NEUTRAL_STAGE = "baseline"
 MEND = "choose dtype: bfloat16 or float32, or vae_dtype: float32 if only decoding fails"
 
 
@@ -39,8 +39,9 @@ def check_outputs(adapter: Adapter, outputs: Sequence[Output], bucket: Bucket, p
                 f"prompt {prompt!r}"
             )
         if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise ModelError(f"{place}: the output of prompt {prompt!r} holds numbers that are not finite; {MEND}")
-    if adapter.makes and place.stage.removesuffix(POOL) in NEUTRAL_STAGES:
+            mend = MEND if adapter.makes else "let the adapter refuse what it cannot make"
+            raise ModelError(f"{place}: the output of prompt {prompt!r} holds numbers that are not finite; {mend}")
+    if adapter.makes and place.stage.removesuffix(POOL) == NEUTRAL_STAGE:
         _check_neutral([array for array in arrays if array is not None], bucket, place)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -19,13 +19,15 @@ AGAIN = 2.0  # grey levels: the same call again runs the same arithmetic
 SHARE = 0.1  # beside others a batch has another shape, which moves last bits, and many steps make more of them
 ROUNDING = 1.0  # grey levels, on average
 
-_proved: WeakSet[Adapter] = WeakSet()
+_proved: WeakValueDictionary[int, Adapter] = WeakValueDictionary()  # by identity: some adapters have no hash
 
 
 def prove(adapter: Adapter, bucket: Bucket, make: Make) -> None:
-    """Make the first output twice alone and once beside neighbours, and compare them.
+    """Make the first output alone, then last beside neighbours, then alone again, and compare them.
 
-    Six outputs are made, once for the life of an adapter, and are neither counted nor kept.
+    Last, since noise that a whole batch draws from one generator is right in its first row; and alone again at the end,
+    in case the neighbours leave something behind. Six outputs are made, once for the life of an adapter, and are
+    neither counted nor kept.
 
     Args:
         adapter: The backbone.
@@ -35,16 +37,17 @@ def prove(adapter: Adapter, bucket: Bucket, make: Make) -> None:
     Raises:
         ModelError: If an output depends on something else than its candidate, prompt and seed.
     """
-    if adapter in _proved:
+    if _proved.get(id(adapter)) is adapter:
         return
     space = adapter.space
     low, high = space.bounds
     neutral = space.defaults
-    other = np.clip(neutral + 0.05 * space.spreads, low, high)
+    other = np.clip(neutral + np.where(neutral < high, 1, -1) * space.spreads, low, high)
     alone = bucket.head(1)
-    pair = Bucket((alone.prompts[0], bucket.prompts[-1]), (alone.seeds[0], alone.seeds[0] ^ 1))
-    first, again = (make(neutral[None], alone)[0] for _ in range(2))
-    beside = make(np.stack([neutral, other]), pair)[0]
+    pair = Bucket((bucket.prompts[-1], alone.prompts[0]), (alone.seeds[0] ^ 1, alone.seeds[0]))
+    first = make(neutral[None], alone)[0]
+    beside = make(np.stack([other, neutral]), pair)[-1]
+    again = make(neutral[None], alone)[0]
     if len(first) != 1 or len(again) != 1 or len(beside) != 2:  # miscounted: refused as soon as outputs are looked at
         return
     if _differ(first[0], again[0], AGAIN, np.max):
@@ -52,19 +55,21 @@ def prove(adapter: Adapter, bucket: Bucket, make: Make) -> None:
             f"asked for the same candidate, prompt and seed again, the backbone made another output, so that no score "
             f"could be believed; {_cause(adapter)}"
         )
-    if _differ(first[0], beside[0], ROUNDING + SHARE * _distance(first[0], beside[1], np.mean), np.mean):
+    if _differ(first[0], beside[1], ROUNDING + SHARE * _distance(first[0], beside[0], np.mean), np.mean):
         raise ModelError(
             f"beside another candidate and prompt the backbone made another output of the same candidate, prompt and "
             f"seed, so that scores would depend on who shares a batch; {_cause(adapter)}, or set batch_size: 1"
         )
-    _proved.add(adapter)
+    _proved[id(adapter)] = adapter
 
 
 def _cause(adapter: Adapter) -> str:
     scheduler = adapter.describe().get("scheduler")
     if isinstance(scheduler, dict) and "class" in scheduler:
-        name = scheduler["class"]
-        return f"its scheduler {name} draws noise that no seed decides: choose another, or set stochastic_sampling off"
+        return (
+            f"its scheduler {scheduler['class']} draws noise that no seed decides (another one draws none, or this one "
+            f"with stochastic_sampling: false in scheduler/scheduler_config.json), or a dropout is switched on"
+        )
     return "let every random number come from the output's own seed, and switch dropout off"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..engine.bucket import Bucket
 from ..engine.plain import plain
+from ..engine.proof import prove
 from ..engine.seams import Adapter, Output, Population
 
 Outputs = list[list[NDArray[Any]]]
@@ -82,6 +84,12 @@ class AdapterContract:
         population = self._population(adapter)
         alone = [self._generate(adapter, row[None], self._bucket())[0] for row in population]
         self._assert_close(alone, self._generate(adapter, population, self._bucket()))
+
+    def test_a_run_can_prove_that_outputs_depend_on_candidate_prompt_and_seed_alone(self, adapter: Adapter) -> None:
+        """Alone, beside a neighbour of another prompt and seed, and alone again: what every run begins with."""
+        prove(
+            copy(adapter), self._bucket(), lambda rows, bucket: [list(each) for each in adapter.generate(rows, bucket)]
+        )
 
     def test_every_knob_moves_an_output(self, adapter: Adapter) -> None:
         """No knob is dead: each, turned alone, changes some output of a neutral candidate."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,16 @@ def test_a_generator_that_the_pipeline_gives_itself_is_left_alone(sd3_folder: Pa
     assert heard == [rows, own]
 
 
+def test_a_copy_of_a_scheduler_steps_itself(sd3_folder: Path) -> None:
+    """Pipelines with sound copy their scheduler within a call."""
+    pipe = make("sd3", sd3_folder).pipe
+    with row_noise(pipe, [torch.Generator().manual_seed(1)]):
+        pipe.scheduler.set_timesteps(3)
+        copied = deepcopy(pipe.scheduler)
+        copied.step(torch.zeros(1, 4, 2, 2), copied.timesteps[0], torch.ones(1, 4, 2, 2))
+        assert (copied.step_index, pipe.scheduler.step_index) == (1, None)
+
+
 def test_schedulers_of_two_classes_are_two_backbones(sd3_folder: Path) -> None:
     from diffusers import FlowMatchHeunDiscreteScheduler
 
@@ -107,6 +119,23 @@ class _Restless(Hill):
             yield [value + self.noise.normal() for value in made]
 
 
+class _OneGenerator(Hill):
+    """Draws the noise of a whole bucket from its first seed: right in the first row alone."""
+
+    def generate(self, population: NDArray[np.float64], bucket: Bucket) -> Iterator[list[float]]:
+        noise = np.random.default_rng(bucket.seeds[0]).normal(size=len(bucket))
+        for made in super().generate(population, bucket):
+            yield [value + more for value, more in zip(made, noise, strict=True)]
+
+
+@dataclass(eq=True)
+class _WithoutHash(_Restless):
+    """Plugin authors write dataclasses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
 class _Crowded(Hill):
     """What it makes depends on who else is in the call."""
 
@@ -117,7 +146,12 @@ class _Crowded(Hill):
 
 @pytest.mark.parametrize(
     ("adapter", "said"),
-    [(_Restless, "and seed again, the backbone made another"), (_Crowded, "beside another candidate")],
+    [
+        (_Restless, "and seed again, the backbone made another"),
+        (_WithoutHash, "and seed again, the backbone made another"),
+        (_Crowded, "beside another candidate"),
+        (_OneGenerator, "beside another candidate"),
+    ],
 )
 def test_a_run_on_a_backbone_that_no_seed_decides_is_refused_before_anything_is_recorded(
     adapter: type[Hill], said: str
@@ -131,7 +165,7 @@ def test_a_run_on_a_backbone_that_no_seed_decides_is_refused_before_anything_is_
 def test_a_proof_costs_six_outputs_once_for_an_adapter_and_nothing_for_a_run_that_goes_on() -> None:
     adapter = Hill()
     calibrate(hill_run(adapter=adapter), store := MemoryStore(), Notes())
-    assert adapter.calls[:3] == [1, 1, 2]
+    assert adapter.calls[:3] == [1, 2, 1]
     made = len(adapter.calls)
     calibrate(hill_run({"seed": 1}, adapter=adapter, run_id="hill-2"), store, Notes())
     assert len(adapter.calls) < 2 * made - 2
