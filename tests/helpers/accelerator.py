@@ -159,6 +159,23 @@ def _tag(tensor: torch.Tensor, device: torch.device) -> None:
     tensor._where = device  # type: ignore[attr-defined]
 
 
+class _Event:
+    """What has been computed by the time it is asked for."""
+
+    def __init__(self, **_how: Any) -> None:
+        pass
+
+    def record(self, *_stream: Any) -> None:
+        """Everything before it is done."""
+
+    def synchronize(self) -> None:
+        """There is nothing to wait for."""
+
+    def query(self) -> bool:
+        """It is done."""
+        return True
+
+
 @contextmanager
 def accelerator(kind: str, number: int = 1) -> Iterator[None]:
     """Have a kind of device, `cuda`, `mps` or `xpu`, for a while."""
@@ -168,6 +185,7 @@ def accelerator(kind: str, number: int = 1) -> Iterator[None]:
             patch.setattr(module, name, lambda value=value: value, raising=False)
         for name in ("empty_cache", "synchronize"):
             patch.setattr(module, name, lambda *_: None, raising=False)
+        patch.setattr(torch, "Event", _Event)
         if kind == "mps":
             patch.setattr(torch.backends.mps, "is_available", lambda: True)
         yield
