@@ -139,10 +139,8 @@ def first_sentence(error: BaseException) -> str:
 
 def free_memory() -> None:
     """Give back what PyTorch holds on devices and nobody uses."""
-    torch = sys.modules.get("torch")
-    if torch is None:
-        return
-    gc.collect()
-    for kind in present():
-        if kind != "cpu":
-            getattr(torch, kind).empty_cache()
+    kinds = [kind for kind in present() if kind != "cpu"] if "torch" in sys.modules else []
+    if kinds:
+        gc.collect()  # modules and their hooks hold each other
+    for kind in kinds:
+        getattr(sys.modules["torch"], kind).empty_cache()
