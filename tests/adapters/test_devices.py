@@ -128,9 +128,12 @@ def test_what_is_offloaded_leaves_the_device_before_a_smaller_batch_is_tried(tin
 
 @pytest.mark.parametrize("make", [make_sd3, make_flux, make_qwen_image, make_flow_grpo, make_diffusers])
 @pytest.mark.parametrize("device", ["gpu", "cuda:7", "mps", "xpu", "meta"])
-def test_a_device_that_is_not_there_is_refused_before_weights_are_looked_for(make: Any, device: str) -> None:
+def test_a_device_that_is_not_there_is_refused_before_weights_are_looked_for(
+    make: Any, device: str, tmp_path: Path
+) -> None:
+    """The folder is empty, and nobody minds."""
     with pytest.raises(ModelError, match=f"^there is no device '{device}' here; choose cpu") as caught:
-        make(model="/nowhere", device=device)
+        make(model=str(tmp_path), device=device)
     assert "\n" not in str(caught.value)
 
 
@@ -154,7 +157,7 @@ WORKS |= {("regional", "none"), ("regional", "model"), ("full", "none")}
 
 @pytest.mark.parametrize("how", get_args(Compile))
 @pytest.mark.parametrize("offload", get_args(Offload))
-def test_what_is_compiled_stays_compiled_or_is_refused(how: Any, offload: Any) -> None:
+def test_what_is_compiled_stays_compiled_or_is_refused(how: Any, offload: Any, tmp_path: Path) -> None:
     """Before anything is loaded, by every named adapter."""
     if (how, offload) in WORKS:
         check_compiling(how, offload)
@@ -163,7 +166,7 @@ def test_what_is_compiled_stays_compiled_or_is_refused(how: Any, offload: Any) -
         check_compiling(how, offload)
     for make in (make_sd3, make_diffusers):
         with pytest.raises(ModelError, match=f"compile: {how} .*offload: {offload}"):
-            make(model="/nowhere", compile=how, offload=offload)
+            make(model=str(tmp_path), compile=how, offload=offload)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's compiler, about itself
@@ -257,7 +260,7 @@ def test_no_room_for_the_weights_is_one_sentence_with_what_helps(
 
     for name in ("to", "enable_model_cpu_offload", "enable_sequential_cpu_offload", "enable_group_offload"):
         monkeypatch.setattr(diffusers.DiffusionPipeline, name, full)
-    with accelerator("cuda"), pytest.raises(ModelError, match="not enough memory to load .* place it on cuda") as told:
+    with accelerator("cuda"), pytest.raises(ModelError, match=r"to load .* and place it on cuda") as told:
         load_pipeline("StableDiffusion3Pipeline", str(sd3_folder), device="cuda", offload=offload, dtype="bfloat16")
     sentence = str(told.value).partition("; ")[2]
     assert "\n" not in str(told.value)
@@ -295,4 +298,4 @@ def test_no_room_for_prompts_and_outputs_is_one_sentence_with_what_helps(name: s
     adapter.prepare(BUCKET.prompts)
     adapter.transformer.register_forward_pre_hook(full)
     with pytest.raises(ModelError, match=r"for one output at a time; choose .*vae_tiling.*CUDNN_STATUS_ALLOC_FAILED"):
-        images(adapter)
+        adapter.generate(candidates(adapter, 2), BUCKET)
