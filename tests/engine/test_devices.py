@@ -47,8 +47,9 @@ def test_a_device_that_is_there_is_taken_as_it_is_called(kind: str, number: int)
         listed = " or ".join(["cpu", *names[1:]] if number > 1 else ["cpu", kind])
         with pytest.raises(ConfigError, match=f"no device '{kind}:{number}' here; choose {listed}, or"):
             resolve(f"{kind}:{number}")
-        with pytest.raises(ConfigError, match="no device 'gpu'"):
-            resolve("gpu")
+        for wrong in ("gpu", f"{kind}:256"):  # which PyTorch reads as number 0
+            with pytest.raises(ConfigError, match=f"no device '{wrong}'"):
+                resolve(wrong)
 
 
 def test_a_device_that_is_there_and_fails_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
