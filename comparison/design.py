@@ -120,9 +120,10 @@ class Design:
 
     @property
     def identity(self) -> str:
-        """Fingerprint of everything that can change a number, as far as it is known before anything is made."""
+        """Fingerprint of everything that can change a number but the prompts, which are known once they are read."""
+        known = set(PARTS) - {"prompts"}
         asked = [
-            [label, each.fingerprint, each.model_dump(mode="json", include=set(PARTS))]
+            [label, each.fingerprint, each.model_dump(mode="json", include=known)]
             for label, each in sorted(self.contenders.items())
         ]
         return digest([asked, self.seeds])

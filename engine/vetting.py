@@ -131,10 +131,10 @@ def _check_adapter(adapter: Adapter, who: str) -> None:
     if not isinstance(neutrals, Mapping) or not neutrals:
         raise PluginError(f"{who} has {short(neutrals)} as neutral settings; give one at least, by a label")
     for label, setting in neutrals.items():
-        if not isinstance(setting, Mapping) or set(setting) != set(space.names):
-            raise PluginError(f"{who}: its neutral setting {label!r} must have a value for every knob of its space")
-        for knob in space:
-            number(setting[knob.name], f"{who}: its neutral {label!r}, knob {knob.name!r},", error=PluginError)
+        if not isinstance(setting, Mapping) or not set(setting) <= set(space.names):
+            raise PluginError(f"{who}: its neutral setting {label!r} must map knobs of its space to values")
+        for name, value in setting.items():
+            number(value, f"{who}: its neutral {label!r}, knob {name!r},", error=PluginError)
 
 
 class HeldOptimizer(Optimizer):

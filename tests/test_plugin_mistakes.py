@@ -214,7 +214,7 @@ MISTAKES = {
     "a neutral setting of other knobs": (
         "adapter",
         changed("adapter", "def neutrals(self): return {'a': {'x': 1}}"),
-        "neutral setting 'a' must have a value for every knob",
+        "neutral setting 'a' must map knobs of its space to values",
     ),
     "a description that is no mapping": (
         "adapter",

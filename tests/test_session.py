@@ -120,7 +120,7 @@ def test_a_reward_that_fails_fails_the_run_with_its_sentence_and_mended_it_goes_
         session.start(CONFIG, tmp_path)
     shown = _shown(tmp_path)
     assert (shown["status"], shown["num_evaluations"]) == ("failed", 12)
-    assert "objective 'height' returned nan" in shown["error"]
+    assert "objective 'height' of the plugin 'hill-plugin' (tests) returned nan" in shown["error"]
 
     installed.put()
     with pytest.raises(StoreError, match=r"was begun with another .* reward .* go on all the same with --allow-drift"):

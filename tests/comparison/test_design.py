@@ -83,6 +83,8 @@ def test_what_was_asked_makes_the_same_comparison_again() -> None:
     assert small(images=61).identity != small().identity
     narrow, wide = (small(contenders={"a": {"optimizer.sigma0": s}, "r": "random"}) for s in (0.1, 0.2))
     assert narrow.identity != wide.identity
+    files = ({**SHARED, "prompts": {"name": "files", "train": f"/{at}/a.txt"}} for at in ("here", "moved"))
+    assert len({small(config=each).identity for each in files}) == 1  # files may lie elsewhere; what they say counts
     assert small(config={**SHARED, "adapter": {"name": "hill", "x": 1}}).identity != small().identity
 
 
