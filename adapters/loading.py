@@ -66,14 +66,14 @@ def check_loading(loading: Loading) -> None:
         ModelError: If there is no such device, options exclude each other, or a package is missing.
     """
     resolve(loading.device, ModelError)
+    problem = conflict(loading)
+    if problem is not None:  # before packages: nobody should install one for what is refused afterwards
+        raise ModelError(problem)
     if (loading.transformer or "").endswith(".gguf"):
         _require("gguf", "GGUF files need")
     if loading.quantization:
         package = loading.quantization.partition("-")[0]
         _require(package, f"quantization: {loading.quantization} needs")
-    problem = conflict(loading)
-    if problem is not None:
-        raise ModelError(problem)
 
 
 def conflict(loading: Loading) -> str | None:

@@ -512,8 +512,8 @@ OPTIMIZERS = [each.name for each in Plugins().registrations("optimizers")]
     [
         (9.0, r"the value of knob 'knob\.2' must lie between -1 and 2, not be 9"),
         (-1.5, r"the value of knob 'knob\.2' must lie between -1 and 2, not be -1\.5"),
-        (float("nan"), r"knob\.2"),
-        (float("inf"), r"knob\.2"),
+        (float("nan"), "it holds NaN, where numbers must be finite"),
+        (float("inf"), "it holds Infinity, where numbers must be finite"),
         (None, r"with other knobs \(such as 'knob\.2'\)"),
         ("surplus", r"with other knobs \(such as 'surplus'\)"),
     ],
