@@ -77,11 +77,11 @@ class AppliedCalibration:
         if kind != self._recipe.transformer:
             raise CalibrationError(f"this calibration is for a {self._recipe.transformer}, the pipeline has a {kind}")
         sites = _sites(transformers(pipe), self._recipe)
+        weights = self._recipe.weights.model_dump() if self._recipe.weights else {}
+        if told := differences(pipe, transformer, calibration.backbone, weights):  # before hooks: a warning may raise
+            warnings.warn(f"the calibration was made on another model: {' and '.join(told)}", Notice, stacklevel=4)
         self._hooked = _hooked(pipe, sites, self._recipe, _longest(calibration))
         self.strength = strength
-        weights = self._recipe.weights.model_dump() if self._recipe.weights else {}
-        if told := differences(pipe, transformer, calibration.backbone, weights):
-            warnings.warn(f"the calibration was made on another model: {' and '.join(told)}", Notice, stacklevel=4)
 
     @property
     def strength(self) -> float:

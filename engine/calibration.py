@@ -154,6 +154,7 @@ def _values_of(path: str | Path) -> Any:
     Raises:
         CalibrationError: If it cannot be read, or is something else.
     """
+    text = ""
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
         values = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse_number, parse_float=_finite)
