@@ -43,8 +43,12 @@ def merge_lora(transformer: nn.Module, source: str | Path, *, revision: str | No
     pairs = read_lora(weights, config, transformer)
     modules = dict(transformer.named_modules())
     targets = {path: _weight(modules[path], path, pair) for path, pair in pairs.items()}
-    for path, pair in pairs.items():
-        _add(targets[path], pair)
+    for path, pair in pairs.items():  # all of them before any is merged
+        if not torch.isfinite(_merged(targets[path], pair)).all():
+            raise ModelError(f"the LoRA makes weights of {path} that are not finite; get its file again")
+    with torch.no_grad():
+        for path, pair in pairs.items():
+            targets[path].copy_(_merged(targets[path], pair))
     rank, alpha = (_one(getattr(pair, what) for pair in pairs.values()) for what in ("rank", "alpha"))
     return {**identity, "rank": rank, "alpha": alpha, "num_modules": len(pairs)}
 
@@ -75,7 +79,7 @@ def _weight(module: nn.Module, path: str, pair: Pair) -> Tensor:
 
 
 @torch.no_grad()
-def _add(weight: Tensor, pair: Pair) -> None:
-    """Add a product in float32, rounded once to the weight's own dtype."""
+def _merged(weight: Tensor, pair: Pair) -> Tensor:
+    """A weight with a product added in float32, rounded once to the weight's own dtype."""
     up, down = (matrix.to(weight.device, torch.float32) for matrix in (pair.up, pair.down))
-    weight.copy_(weight.float() + pair.scaling * (up @ down))
+    return (weight.float() + pair.scaling * (up @ down)).to(weight.dtype)

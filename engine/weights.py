@@ -29,7 +29,8 @@ def weights_digest(folder: Path) -> str:
     if folder.is_file():
         files = [(folder.suffix, folder)]
     else:
-        files = [(path.relative_to(folder).as_posix(), path) for path in folder.rglob("*")]
+        inside = (Path(home) / name for home, _, names in os.walk(folder, followlinks=True) for name in names)
+        files = [(path.relative_to(folder).as_posix(), path) for path in inside]
         files = [(name, path) for name, path in files if _counts(name, path)]
     for name, path in sorted(files):
         status = path.stat()

@@ -187,6 +187,10 @@ SPOILED = {
         ),
         "is for a Conv2d; only linear layers",
     ),
+    "too large": (
+        edit_weights(lambda t: (t[LAST.format("A")].fill_(1e30), t[LAST.format("B")].fill_(1e30))),
+        "makes weights of .*to_v that are not finite",
+    ),
     "not finite": (edit_weights(lambda t: t[LAST.format("A")].fill_(math.nan)), "not finite, first in .*to_v.lora_A"),
     "empty": (edit_weights(lambda t: t.clear()), "is empty"),
     "broken": (

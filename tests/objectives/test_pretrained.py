@@ -141,6 +141,17 @@ def test_a_single_file_counts_by_its_content_and_kind_and_not_by_its_name(tmp_pa
     assert weights_digest(tmp_path) == before
 
 
+def test_a_folder_that_is_linked_counts_too(tmp_path: Path) -> None:
+    seen = set()
+    for content in (b"one", b"two"):
+        (elsewhere := tmp_path / content.decode()).mkdir()
+        (elsewhere / "model.safetensors").write_bytes(content)
+        (folder := tmp_path / f"of {content.decode()}").mkdir()
+        (folder / "transformer").symlink_to(elsewhere, target_is_directory=True)
+        seen.add(weights_digest(folder))
+    assert len(seen) == 2
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "merges.txt", "vocab", "config.yaml", "spiece.model"])
 def test_every_byte_of_every_file_that_loading_may_read_counts(name: str, tmp_path: Path) -> None:
     """Fine-tunes of one base differ in the middle of large files."""
