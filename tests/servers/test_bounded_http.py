@@ -112,7 +112,7 @@ def test_a_crowd_without_a_token_is_a_bounded_number_of_threads(begun: bytes) ->
         for _ in range(300):
             stack.enter_context(connect(server)).sendall(begun)
         assert serves(server)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while threads_of(server) > CONNECTIONS:
             assert time.monotonic() < deadline, threads_of(server)
             time.sleep(0.01)
@@ -138,7 +138,7 @@ def test_who_waits_for_an_answer_keeps_the_place(monkeypatch: pytest.MonkeyPatch
         return count(outputs, prompts)
 
     with serving(Scorer("slow", score, {}), token=TOKEN) as server, ExitStack() as stack:
-        asking, deadline = [], time.monotonic() + 10
+        asking, deadline = [], time.monotonic() + 60
         for number in range(1, 4):
             if number == 3:  # there is room in the place of one that is silent, whoever came first
                 silent = stack.enter_context(connect(server))
@@ -160,7 +160,7 @@ def test_bodies_together_take_a_bounded_part_of_memory() -> None:
     with serving(COUNTING, token=TOKEN, limits=Limits(body_bytes=100_000)) as server, ExitStack() as stack:
         for _ in range(SLOTS):
             stack.enter_context(connect(server)).sendall(head(100_000) + body[:-1])
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while answers(exchange(server, head(100_000) + body))[0][0] != 503:
             assert time.monotonic() < deadline
         stack.close()
