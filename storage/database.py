@@ -192,6 +192,8 @@ def _steps_to_come(connection: sqlite3.Connection, path: Path) -> list[str]:
         applied = {name for (name,) in steps}
     if tables - {"_sqlite_migrations"} and not applied:  # with no tables at all, a process died as it made the file
         raise StoreError(f"{path} is a database of something else; choose another folder with --store")
+    if not tables and path.exists() and 0 < path.stat().st_size < 512:  # SQLite takes less than a page for no database
+        raise StoreError(f"{path} is damaged (it is cut off); restore the file from a backup")
     if newer := sorted(map(str, applied - set(_STEPS))):
         raise StoreError(f"{path} was written by a newer trimpot (schema step {newer[0]!r}); upgrade trimpot")
     return [step for step in _STEPS if step not in applied]

@@ -224,3 +224,9 @@ def test_a_vacuumed_store_is_read_as_before(whole: Path, tmp_path: Path) -> None
 
 def test_worse_damage_is_refused_or_harmless(whole: Path, tmp_path: Path) -> None:
     _outcomes(whole, tmp_path, 100, seed=2, damage=mutate)
+
+
+@pytest.mark.parametrize("left", [1, 16, 99, 100, 511, 512, 4095])
+def test_a_file_that_was_cut_off_is_never_an_empty_store(whole: Path, tmp_path: Path, left: int) -> None:
+    put(tmp_path, (whole / FILE_NAME).read_bytes()[:left])
+    assert isinstance(told(tmp_path), StoreError)
