@@ -41,6 +41,7 @@ class PipelineAdapter(TransformerAdapter):
     then the stock pipeline to the bit. Adapters made by `with_steps` share hooks, batches and embeddings.
     """
 
+    mixes_buckets = True
     pipe: Any
     _hooked: Hooked
     _batches: Batches
@@ -50,6 +51,7 @@ class PipelineAdapter(TransformerAdapter):
         self.pipe = pipe
         self._hooked = hooked
         self._checks = refuse_not_finite(pipe)
+        self.outputs_per_call = self.options.batch_size  # not what memory turns out to allow: a resume repeats calls
         self._batches = Batches(
             self.options.batch_size,
             partial(no_room, "for one output at a time", self.options, making=True),
@@ -75,36 +77,35 @@ class PipelineAdapter(TransformerAdapter):
         return {"height": self.options.height, "width": self.options.width}
 
     def generate(self, population: Population, bucket: Bucket) -> list[list[Output]]:
-        """Make outputs; rows of different candidates share a pipeline call. See `Adapter.generate`.
+        """Make outputs of candidates on one bucket. See `Adapter.generate`."""
+        return self.generate_each(population, [bucket] * len(population))
+
+    def generate_each(self, population: Population, buckets: Sequence[Bucket]) -> list[list[Output]]:
+        """Make outputs; rows of any candidates, prompts and seeds share a pipeline call. See `Adapter.generate_each`.
 
         A batch that runs out of memory is halved; see `Batches` for what that does to the last bits.
         """
         device = self.pipe._execution_device
         scales, weights = map(torch.from_numpy, self.layout.tables(population))
         scales = scales.float()  # here and not on the way: some devices have no float64
-        rows = [(candidate, index) for candidate in range(len(population)) for index in range(len(bucket))]
+        rows = [
+            (candidate, prompt, seed)
+            for candidate, bucket in enumerate(buckets)
+            for prompt, seed in zip(bucket.prompts, bucket.seeds, strict=True)
+        ]
 
-        def work(batch: Sequence[tuple[int, int]]) -> list[Output]:
-            candidates, indices = ([pair[part] for pair in batch] for part in (0, 1))
+        def work(batch: Sequence[tuple[int, str, int]]) -> list[Output]:
+            candidates, prompts, seeds = map(list, zip(*batch, strict=True))
             self._hooked.set(scales[candidates].to(device), weights[candidates])
-            outputs = self._call(
-                [bucket.prompts[index] for index in indices], [bucket.seeds[index] for index in indices]
-            )
+            outputs = self._call(prompts, seeds)
             check_made(outputs, self._asked(), type(self.pipe).__name__)
             return outputs
 
         try:
-            outputs = self._batches.map(rows, work)
+            outputs = iter(self._batches.map(rows, work))
         finally:
             self._hooked.set(None, None)
-        return [outputs[begin : begin + len(bucket)] for begin in range(0, len(outputs), len(bucket))]
-
-    def candidates_per_call(self, num_prompts: int) -> int:
-        """As many candidates as fill a batch of the size asked for. See `Adapter.candidates_per_call`.
-
-        Not of the size that memory turned out to allow: a resumed run must make the same calls.
-        """
-        return max(1, self.options.batch_size // num_prompts)
+        return [[next(outputs) for _ in bucket.prompts] for bucket in buckets]
 
     def describe(self) -> dict[str, Any]:
         """Everything that can change an output. See `Adapter.describe`."""

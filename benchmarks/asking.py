@@ -33,7 +33,7 @@ def seconds_an_image(repeats: int = 5) -> float:
     run = assemble("", load_config("shapes"), plugins())
     bucket = draw_bucket(run.prompts.train, 16, 0, 0)
     run.adapter.prepare(bucket.prompts)
-    population = np.stack([run.adapter.space.defaults] * run.adapter.candidates_per_call(len(bucket)))
+    population = np.stack([run.adapter.space.defaults] * max(1, run.adapter.outputs_per_call // len(bucket)))
     seconds = []
     for _ in range(repeats + 1):
         begun = time.perf_counter()

@@ -41,7 +41,7 @@ def serve(
     libraries = {name: found for name, found in versions().items() if name not in _SCORELESS}
     libraries["pillow"] = version("pillow")
     prepare = made.prepare if made.takes_metadata else None
-    scorer = Scorer(objective, made.score, {**says, "versions": libraries}, prepare)
+    scorer = Scorer(objective, made.score, {**says, "versions": libraries}, prepare, made.scores_sets)
     try:
         serve_scorer(scorer, host, port, token or None, batch_size)
     except RefusalError as refusal:

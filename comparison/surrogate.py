@@ -49,6 +49,8 @@ class Surrogate(Adapter):
         identity: What it was made of.
     """
 
+    outputs_per_call = 65_536  # whatever is asked for
+
     def __init__(
         self, space: KnobSpace, fit: Fit, noise: Noise, neutral: Setting, score: float, identity: Mapping[str, Any]
     ) -> None:
@@ -67,10 +69,6 @@ class Surrogate(Adapter):
     def exact(self, population: Population) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Expected score of every candidate, shape (population_size,)."""
         return np.array([self._offset + self._fit.at(row) for row in population])
-
-    def candidates_per_call(self, num_prompts: int) -> int:
-        """A whole population. See `Adapter.candidates_per_call`."""
-        return 4096
 
     def neutrals(self) -> Mapping[str, Setting]:
         """The run's best neutral setting."""

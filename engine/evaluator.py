@@ -1,275 +1,284 @@
-"""Turning settings into evaluations: found if recorded, otherwise generated, scored and recorded."""
+"""Turning settings into evaluations: found if recorded, otherwise made by a workshop, and recorded."""
 
 from __future__ import annotations
 
-import operator
-import time
+import contextlib
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
-from threading import Thread
-from typing import SupportsIndex
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 from .bucket import Bucket
-from .errors import ModelError, ReplayError, TrimpotError
+from .errors import ReplayError
 from .evaluation import COMBINED, POOL, Evaluation, Place, evaluation_key
-from .outputs import check_outputs
-from .plain import short
-from .proof import prove
+from .jobs import Group, Job, Piece, Scored, cut
+from .knobs import Setting, Vector
 from .run import Run
-from .scoring import combined_values, score_outputs
-from .seams import Adapter, Output, Population, Store
-from .vetting import blamed, told, who_made
+from .scoring import combined_values
+from .seams import Population, Store
+from .vetting import blamed, who_made
 from .watcher import Watcher
+from .worker import Worker, outputs_per_call
+from .workshop import Here, Result, Workshop
 
-Made = Mapping[int, Evaluation]
+
+@dataclass
+class _Wanted:
+    """A candidate that is to be evaluated, and its evaluation once it has one."""
+
+    place: Place
+    vector: Vector
+    setting: Setting
+    bucket: Bucket
+    key: str
+    pool: _Wanted | None
+    evaluation: Evaluation | None = None
 
 
 class Evaluator:
     """Scores populations of one run, through its store.
 
-    Resuming needs nothing else: asked the same again, it finds what was recorded and does the rest.
+    Resuming needs nothing else: asked the same again, it finds what was recorded and has the rest made.
 
     Attributes:
         images: Outputs of every evaluation so far by stage, whether found or made.
-        seconds: Spent generating and scoring them, whenever that was.
+        seconds: Spent generating and scoring them, whenever and by however many that was.
 
     Args:
         run: The run whose parts are used.
         store: Where evaluations are looked for and kept.
         watch: Told of every evaluation.
-        proving: Whether to prove, before anything is generated, that outputs depend on nothing they should not; see
-            `engine.proof`.
+        workshop: Makes what is not found; None for the run's own parts in this process.
     """
 
-    def __init__(self, run: Run, store: Store, watch: Watcher, *, proving: bool = False) -> None:
+    def __init__(self, run: Run, store: Store, watch: Watcher, workshop: Workshop | None = None) -> None:
         self.run = run
         self.store = store
         self.watch = watch
         self.images: Counter[str] = Counter()
         self.seconds = 0.0
-        self._proving = proving
-        self._pools: dict[tuple[str, int, int], Evaluation] = {}
+        self._workshop = workshop or Here(Worker(run.adapter, run.objectives, store.keeper))
+        self._outputs_per_call = outputs_per_call(run.adapter)
 
     def evaluate(
-        self,
-        stage: str,
-        generation: int,
-        population: Population,
-        bucket: Bucket,
-        adapter: Adapter | None = None,
-        first: int = 0,
-        group: int = 0,
+        self, stage: str, generation: int, population: Population, bucket: Bucket, num_steps: int | None = None
     ) -> list[Evaluation]:
-        """Evaluate every candidate of a group on its bucket.
+        """Evaluate candidates that share a bucket. See `evaluate_groups`.
 
         Args:
             stage: Where in the run this belongs.
             generation: Which generation or comparison of the stage.
-            population: Shape (group_size, num_knobs).
+            population: Shape (population_size, num_knobs).
             bucket: The prompts and seeds.
-            adapter: The backbone to use instead of the run's own, such as one at other steps.
-            first: Position of the group's first candidate in the generation's population.
-            group: Which group of the generation it is.
+            num_steps: Denoising steps where they are not the adapter's own.
+        """
+        [(evaluations, _)] = self.evaluate_groups(stage, generation, [Group(population, bucket)], num_steps)
+        return evaluations
+
+    def evaluate_groups(
+        self, stage: str, generation: int, groups: Sequence[Group], num_steps: int | None = None
+    ) -> list[tuple[list[Evaluation], Evaluation | None]]:
+        """Evaluate the groups of a generation, all at once.
+
+        Args:
+            stage: Where in the run this belongs.
+            generation: Which generation or comparison of the stage.
+            groups: The candidates, in the order of their positions.
+            num_steps: Denoising steps where they are not the adapter's own.
+
+        Returns:
+            For each group its evaluations, and that of the neutral outputs they are judged against, if the run's
+            combination wants any.
 
         Raises:
             ReplayError: If something else is recorded at this place.
             ModelError: If the adapter fails; everything scored before stays recorded.
             ScoreError: If an objective fails; likewise.
         """
-        adapter = adapter or self.run.adapter
-        done = dict(self.store.recorded(self.run.id, stage, generation))
-        places = [Place(stage, generation, first + index) for index in range(len(population))]
-        settings = [adapter.space.to_setting(vector) for vector in population]
-        context = self.run.context_of(stage)
-        keys = [evaluation_key(context, setting, bucket, adapter.num_steps) for setting in settings]
-        found = [done.get(place.position) for place in places]
-        for place, setting, recorded in zip(places, settings, found, strict=True):
-            if recorded is not None:
-                _check_replay(self.run, place, setting, bucket, recorded)
-        pool = self.pool(stage, generation, bucket, group)
+        pools = self._pools(stage, generation, groups)
+        candidates = self._wanted(stage, generation, groups, pools, num_steps)
+        everything = [pool for pool in pools if pool] + [each for group in candidates for each in group]
+        self._make(everything, num_steps)
+        for each in everything:
+            made = _evaluated(each)
+            self.images[each.place.stage] += made.num_images
+            self.seconds += made.generate_seconds + made.score_seconds
+        return [
+            ([_evaluated(each) for each in group], _evaluated(pool) if pool else None)
+            for group, pool in zip(candidates, pools, strict=True)
+        ]
 
-        def record(made: Made) -> None:
-            fresh = {index: evaluation for index, evaluation in made.items() if found[index] is None}
-            self.store.record(self.run.id, [(places[index], keys[index], each) for index, each in fresh.items()])
-            for index, evaluation in fresh.items():
-                found[index] = evaluation
-                self.watch.evaluation_recorded(run=self.run, place=places[index], evaluation=evaluation)
+    def _pools(self, stage: str, generation: int, groups: Sequence[Group]) -> list[_Wanted | None]:
+        """The neutral outputs that each group's are judged against, where the run's combination wants any.
 
-        with self._in_turn(record) as hand_over:
-            for chunk in _chunks(len(settings), _per_call(adapter, len(bucket))):
-                if all(found[index] is not None for index in chunk):
-                    continue
-                known = {index: self.store.find(keys[index]) for index in chunk}
-                if None not in known.values():
-                    hand_over(partial(_without_none, known))
-                else:  # the whole chunk again, so that a resumed run computes in the batches it always had
-                    self._prove(places[chunk.start])
-                    outputs, seconds = self._generate(
-                        adapter, population[chunk.start : chunk.stop], bucket, places[chunk.start]
-                    )
-                    images = dict(zip(chunk, outputs, strict=True))
-                    for index, made in images.items():
-                        with blamed(who_made(adapter, "the adapter")):
-                            check_outputs(adapter, made, bucket, places[index])
-                    self._keep(stage, {keys[index]: each for index, each in images.items()})
-                    hand_over(self._scoring(images, settings, places, bucket, adapter.num_steps, pool, seconds))
-        evaluations = [replace(each, weights=self.run.config.weights) for each in found if each is not None]
-        self.images[stage] += sum(each.num_images for each in evaluations)
-        self.seconds += sum(each.generate_seconds + each.score_seconds for each in evaluations)
-        return evaluations
-
-    def pool(self, stage: str, generation: int, bucket: Bucket, group: int = 0) -> Evaluation | None:
-        """The neutral model's outputs that a group's are judged against, if the run's combination wants any.
-
-        They are made by the run's own adapter, so that values taken at other steps are on the same scale.
+        They are made at the adapter's own number of steps, so that values taken at other steps are on the same scale.
         """
-        combination, place = self.run.combination, (stage, generation, group)
-        if stage.endswith(POOL) or (combination.pool_in_search_only and stage != "search"):
-            return None
-        wanted = combination.pool(bucket)
-        if wanted is not None and place not in self._pools:
-            self._pools = {known: pool for known, pool in self._pools.items() if known[:2] == place[:2]}
-            neutral = self.run.adapter.space.defaults[None]
-            [self._pools[place]] = self.evaluate(stage + POOL, generation, neutral, wanted, first=group)
-        return self._pools.get(place)
+        combination, neutral = self.run.combination, self.run.adapter.space.defaults[None]
+        nowhere: list[_Wanted | None] = [None] * len(groups)
+        if combination.pool_in_search_only and stage != "search":
+            return nowhere
+        asked = [combination.pool(group.bucket) for group in groups]
+        if None in asked:
+            return nowhere
+        pools = [Group(neutral, bucket) for bucket in asked if bucket is not None]
+        return [pool for [pool] in self._wanted(stage + POOL, generation, pools, nowhere, None)]
 
-    def _prove(self, place: Place) -> None:
-        """See to it, before anything is generated, that outputs depend on candidate, prompt and seed alone."""
-        if self._proving:
-            adapter, self._proving = self.run.adapter, False
-            prove(
-                adapter,
-                self.run.bucket(0, size=2),
-                lambda rows, bucket: self._generate(adapter, rows, bucket, place)[0],
-            )
-
-    def _generate(
-        self, adapter: Adapter, population: Population, bucket: Bucket, place: Place
-    ) -> tuple[list[Sequence[Output]], float]:
-        """Outputs of some candidates, and the seconds each took."""
-        begun = time.perf_counter()
-        try:
-            outputs: list[Sequence[Output]] = [list(each) for each in adapter.generate(population, bucket)]
-        except TrimpotError:
-            raise
-        except (Exception, SystemExit) as error:  # somebody else's backbone may fail in any way
-            raise ModelError(
-                f"{place}: {who_made(adapter, 'the adapter')} failed on prompts such as {bucket.prompts[0]!r}: "
-                f"{told(error)}"
-            ) from error
-        if len(outputs) != len(population):
-            who = who_made(adapter, "the adapter")
-            raise ModelError(f"{place}: {who} made outputs of {len(outputs)} candidates, not {len(population)}")
-        return outputs, (time.perf_counter() - begun) / len(population)
-
-    def _scoring(
+    def _wanted(
         self,
-        images: Mapping[int, Sequence[Output]],
-        settings: Sequence[Mapping[str, float]],
-        places: Sequence[Place],
-        bucket: Bucket,
+        stage: str,
+        generation: int,
+        groups: Sequence[Group],
+        pools: Sequence[_Wanted | None],
         num_steps: int | None,
-        pool: Evaluation | None,
-        generate_seconds: float,
-    ) -> Callable[[], Made]:
-        """The work of scoring a chunk, to be done now or behind the next chunk's generating."""
-        run, stage = self.run, places[0].stage
-        objectives = run.scored(stage)
+    ) -> list[list[_Wanted]]:
+        """The candidates of each group, with the evaluations that are recorded at their places."""
+        run, context, position = self.run, self.run.context_of(stage), 0
+        done = self.store.recorded(run.id, stage, generation)
+        steps = num_steps or run.adapter.num_steps
+        wanted: list[list[_Wanted]] = []
+        for group, pool in zip(groups, pools, strict=True):
+            wanted.append([])
+            for vector in group.population:
+                place, setting = Place(stage, generation, position), run.adapter.space.to_setting(vector)
+                key = evaluation_key(context, setting, group.bucket, steps)
+                found = done.get(position)
+                if found is not None:
+                    _check_replay(run, place, setting, group.bucket, found)
+                    found = replace(found, weights=run.config.weights)
+                wanted[-1].append(_Wanted(place, vector, setting, group.bucket, key, pool, found))
+                position += 1
+        return wanted
 
-        def score() -> Made:
-            made = {}
-            for index, outputs in images.items():
-                begun = time.perf_counter()
-                scores = score_outputs(objectives, outputs, bucket, places[index])
-                if run.combines and not stage.endswith(POOL):
-                    with blamed(who_made(run.combination, "the combination")):
-                        combination = run.combination
-                        scores[COMBINED] = combined_values(combination, scores, bucket, pool, places[index])
-                made[index] = Evaluation(
-                    settings[index],
-                    bucket,
-                    num_steps,
-                    scores,
-                    run.config.weights,
-                    generate_seconds,
-                    time.perf_counter() - begun,
-                )
-            return made
+    def _make(self, wanted: Sequence[_Wanted], num_steps: int | None) -> None:
+        """Have evaluated what is not recorded; results are recorded in the order in which they were asked for."""
+        pending: deque[_Batch] = deque()
+        try:
+            for batch in self._batches(wanted, num_steps):
+                pending.append(batch)
+                while pending and pending[0].done:
+                    self._record(pending.popleft())
+                if batch.failed:
+                    break
+            while pending:
+                self._record(pending.popleft())
+        except Exception:  # what is under way is still worth recording
+            for batch in pending:
+                if not batch.cancel():
+                    with contextlib.suppress(Exception):
+                        self._record(batch)
+            raise
 
-        return score
+    def _batches(self, wanted: Sequence[_Wanted], num_steps: int | None) -> Iterator[_Batch]:
+        """Have made, job by job, what no run has made yet."""
+        run = self.run
+        for stage, members in groupby(wanted, key=lambda each: each.place.stage):
+            by_place = {each.place: each for each in members}
+            objectives = run.scored(stage)
+            pieces = [Piece(each.place, each.vector, each.bucket) for each in by_place.values()]
+            whole = any(each.scores_sets for each in objectives.values())
+            steps = None if stage.endswith(POOL) else num_steps
+            for jobs in cut(pieces, self._outputs_per_call, across=self.run.adapter.mixes_buckets, whole=whole):
+                batch = [by_place[place] for place in dict.fromkeys(piece.place for job in jobs for piece in job)]
+                if all(each.evaluation is not None for each in batch):
+                    continue
+                known = [self.store.find(each.key) for each in batch]
+                if None not in known:
+                    yield _Batch(batch, known=[each for each in known if each is not None])
+                else:  # the whole batch again, so that a resumed run computes in the batches it always had
+                    made = [Job(job, steps, tuple(objectives), self._keeps(stage)) for job in jobs]
+                    yield _Batch(batch, [self._workshop.submit(job) for job in made], steps or run.adapter.num_steps)
 
-    def _keep(self, stage: str, outputs: Mapping[str, Sequence[Output]]) -> None:
+    def _keeps(self, stage: str) -> bool:
+        """Whether the images of a stage are kept."""
         kept = self.run.config.keep
         judged = kept == "validation" and stage in ("baseline", "validation")
-        if self.run.adapter.makes == "image" and (kept == "all" or judged):
-            for key, images in outputs.items():
-                self.store.keep_outputs(key, images)
+        return self.run.adapter.makes == "image" and (kept == "all" or judged)
 
-    @contextmanager
-    def _in_turn(self, record: Callable[[Made], None]) -> Iterator[Callable[[Callable[[], Made]], None]]:
-        """Give a function that takes a chunk's scoring; results are recorded in the order they were handed over.
+    def _record(self, batch: _Batch) -> None:
+        """Wait for a batch, and record what is not recorded yet."""
+        run, stage = self.run, batch.members[0].place.stage
+        fresh: list[tuple[_Wanted, Evaluation]] = []
+        for each, made in zip(batch.members, batch.evaluations(), strict=True):
+            if each.evaluation is not None:
+                continue
+            if batch.futures and run.combines and not stage.endswith(POOL):
+                pool = _evaluated(each.pool) if each.pool else None
+                with blamed(who_made(run.combination, "the combination")):
+                    values = combined_values(run.combination, made.scores, each.bucket, pool, each.place)
+                made = replace(made, scores={**made.scores, COMBINED: values})
+            fresh.append((each, replace(made, weights=run.config.weights)))
+        for each, kept in zip(batch.members, batch.kept(), strict=True):
+            self.store.record_outputs(each.key, kept)
+        self.store.record(run.id, [(each.place, each.key, made) for each, made in fresh])
+        for each, made in fresh:
+            each.evaluation = made
+            self.watch.evaluation_recorded(run=run, place=each.place, evaluation=made)
 
-        Where every objective may overlap, a chunk is scored in a thread while the next one is generated.
+
+@dataclass
+class _Batch:
+    """Candidates that are recorded together: found in the store, or made by jobs."""
+
+    members: Sequence[_Wanted]
+    futures: Sequence[Future[Result]] = ()
+    num_steps: int | None = None
+    known: Sequence[Evaluation] = ()
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to be waited for."""
+        return all(future.done() for future in self.futures)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is known by now that a job failed."""
+        return any(future.done() and future.exception() is not None for future in self.futures)
+
+    def cancel(self) -> bool:
+        """Give up what nobody has begun; whether there is nothing more to wait for."""
+        cancelled = [future.cancel() for future in self.futures]
+        return any(cancelled)
+
+    def evaluations(self) -> list[Evaluation]:
+        """Of every member, without what a combination makes of it.
+
+        Raises:
+            TrimpotError: If a job failed.
         """
-        if not self.run.overlaps:
-            yield lambda score: record(score())
-            return
-        waiting: deque[Future[Made]] = deque()
+        if not self.futures:
+            return list(self.known)
+        return [
+            Evaluation(
+                each.setting,
+                each.bucket,
+                self.num_steps,
+                {name: tuple(s for part in parts for s in part.scores[name]) for name in parts[0].scores},
+                {},
+                sum(part.generate_seconds for part in parts),
+                sum(part.score_seconds for part in parts),
+            )
+            for each, parts in zip(self.members, self._parts(), strict=True)
+        ]
 
-        def hand_over(score: Callable[[], Made]) -> None:
-            waiting.append(_in_thread(score))
-            while len(waiting) > 1:
-                record(waiting.popleft().result())
+    def kept(self) -> list[tuple[str, ...]]:
+        """The files in which every member's images are kept."""
+        if not self.futures:
+            return [()] * len(self.members)
+        return [tuple(name for part in parts for name in part.kept) for parts in self._parts()]
 
-        try:
-            yield hand_over
-        except Exception:  # what has been generated is still worth recording
-            if waiting:
-                record(waiting.popleft().result())
-            raise
-        while waiting:
-            record(waiting.popleft().result())
-
-
-def _in_thread(work: Callable[[], Made]) -> Future[Made]:
-    """Work in a thread that nobody waits for when the process is told to end."""
-    future: Future[Made] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:
-            future.set_exception(error)
-
-    Thread(target=run, name="scoring", daemon=True).start()
-    return future
+    def _parts(self) -> list[list[Scored]]:
+        """What was made of every member: one piece of one job, or a piece of every job."""
+        results = [future.result() for future in self.futures]
+        if len(self.members) == 1:
+            return [[scored for result in results for scored in result]]
+        [result] = results
+        return [[scored] for scored in result]
 
 
-def _without_none(known: Mapping[int, Evaluation | None]) -> Made:
-    return {index: each for index, each in known.items() if each is not None}
-
-
-def _chunks(num_candidates: int, size: int) -> list[range]:
-    """Consecutive candidates, `size` at a time."""
-    return [range(begin, min(begin + size, num_candidates)) for begin in range(0, num_candidates, size)]
-
-
-def _per_call(adapter: Adapter, num_prompts: int) -> int:
-    """How many candidates the adapter takes at once.
-
-    Raises:
-        ModelError: If it says none, or no whole number: candidates would be lost.
-    """
-    who = who_made(adapter, "the adapter")
-    with blamed(who):
-        size: object = adapter.candidates_per_call(num_prompts)
-    if not isinstance(size, bool) and isinstance(size, SupportsIndex) and operator.index(size) >= 1:
-        return operator.index(size)
-    raise ModelError(f"{who} takes {short(size)} candidates a call; let candidates_per_call() return 1 or more")
+def _evaluated(wanted: _Wanted) -> Evaluation:
+    assert wanted.evaluation is not None, f"{wanted.place} has not been evaluated"
+    return wanted.evaluation
 
 
 def _check_replay(run: Run, place: Place, setting: dict[str, float], bucket: Bucket, found: Evaluation) -> None:

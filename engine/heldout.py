@@ -77,7 +77,7 @@ def best_neutral(
     neutrals = adapter.neutrals()
     evaluator.watch.stage_started(run=run, stage="baseline")
     population = np.stack([adapter.space.to_vector(setting) for setting in neutrals.values()])
-    made = dict(zip(neutrals, evaluator.evaluate("baseline", comparison, population, bucket, adapter), strict=True))
+    made = dict(zip(neutrals, evaluator.evaluate("baseline", comparison, population, bucket, num_steps), strict=True))
     grid = {label: evaluation.fitness for label, evaluation in made.items()}
     label = max(grid, key=lambda name: grid[name])
     return Baseline(label, neutrals[label], grid[label], grid), made[label]
@@ -101,7 +101,7 @@ def compare(evaluator: Evaluator, baseline: Baseline, calibrated: Setting) -> tu
         bucket = run.test_bucket if index == 0 else run.test_bucket.head(run.config.by_steps.num_prompts * repeats)
         evaluator.watch.stage_started(run=run, stage="test")
         pair = np.stack([adapter.space.to_vector(setting) for setting in (neutral.setting, calibrated)])
-        before, after = evaluator.evaluate("test", index, pair, bucket, adapter)
+        before, after = evaluator.evaluate("test", index, pair, bucket, num_steps)
         if index == 0:
             at_calibrated_steps = after.values
         comparisons.append(

@@ -19,6 +19,8 @@ from .run import Run
 from .seams import Store
 from .search import Search
 from .watcher import Watcher
+from .worker import Worker
+from .workshop import Here, Workshop
 
 
 @dataclass(frozen=True)
@@ -50,20 +52,22 @@ class Outcome:
     alarms: tuple[Alarm, ...] = ()
 
 
-def calibrate(run: Run, store: Store, watch: Watcher) -> Outcome:
+def calibrate(run: Run, store: Store, watch: Watcher, workshop: Workshop | None = None) -> Outcome:
     """Calibrate a backbone.
 
     Args:
         run: The assembled run.
         store: Where evaluations are found and kept.
         watch: Told of everything recorded.
+        workshop: Does the work; None for the run's own parts in this process, which are proved first.
 
     Raises:
         ModelError: If the adapter fails, or an output depends on more than its candidate, prompt and seed.
         ScoreError: If an objective fails; the run can be resumed.
         ReplayError: If a warm store holds another search.
     """
-    evaluator = Evaluator(run, store, watch, proving=True)
+    here = Worker(run.adapter, run.objectives, store.keeper, proof=run.bucket(0, size=2))
+    evaluator = Evaluator(run, store, watch, workshop or Here(here))
     run.adapter.prepare(run.prompts.all)
 
     baseline, neutral = best_neutral(evaluator)

@@ -88,11 +88,6 @@ class Run:
         """Whether values are more than the weighted sum of scores, and so are kept beside them."""
         return self.config.combine.name != "weighted"
 
-    @property
-    def overlaps(self) -> bool:
-        """Whether outputs are scored while the next are generated."""
-        return any(objective.overlaps for objective in self.objectives.values())
-
     def scored(self, stage: str) -> dict[str, Objective]:
         """The objectives that score outputs of a stage: watched ones only where recommendations are judged."""
         if stage in ("baseline", "validation", "test"):

@@ -221,6 +221,40 @@ class Budget(Section):
     devices: Count = 1
 
 
+class Workers(Section):
+    """Who generates and scores: this process, several of this machine, or Ray's actors on any machines.
+
+    Attributes:
+        processes: Processes of this machine, one a GPU, or so many on its CPU; `auto` for all GPUs there are. One is
+            this process itself.
+        ray: Actors of a Ray cluster, one a GPU: how many, or `auto` for all it has.
+        address: Of the cluster; None starts one on this machine.
+        mixed: Whether they may work on devices of different names, whose results differ in the last bits.
+    """
+
+    processes: Literal["auto"] | Count = 1
+    ray: Literal["auto"] | Count | None = None
+    address: Annotated[str, Field(min_length=1)] | None = None
+    mixed: bool = False
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Workers:
+        if self.ray is not None and self.processes != 1:
+            raise ValueError("workers are processes or Ray's actors; leave one of the two empty")
+        if self.address is not None and self.ray is None:
+            raise ValueError("address is that of a Ray cluster; give ray as well, such as ray: auto")
+        return self
+
+    @property
+    def alone(self) -> bool:
+        """Whether this process works by itself."""
+        return self.ray is None and self.processes == 1
+
+
+def _by_number(value: object) -> object:
+    return {"processes": value} if isinstance(value, (int, str)) and not isinstance(value, bool) else value
+
+
 class Config(Section):
     """One calibration.
 
@@ -249,6 +283,7 @@ class Config(Section):
         validation: How recommendations are judged.
         test: How the gain is measured.
         by_steps: The comparison at other step counts.
+        workers: Who generates and scores; a number or `auto` stands for `processes`.
     """
 
     name: Name | None = None
@@ -272,6 +307,7 @@ class Config(Section):
     validation: Validation = Validation()
     test: Test = Test()
     by_steps: BySteps = BySteps()
+    workers: Annotated[Workers, BeforeValidator(_by_number)] = Workers()
 
     @model_validator(mode="after")
     def _something_to_optimize(self) -> Config:

@@ -6,7 +6,8 @@ Each is small enough to implement from this page. `trimpot.testing` holds their 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -31,6 +32,11 @@ class Adapter(ABC):
         num_steps: Denoising steps an image, or None where the backbone has no such notion.
         makes: `image` or `video` where outputs are PIL images or lists of them, else None.
         frozen: Knobs left out of the space since they cannot reach the output.
+        outputs_per_call: How many outputs `generate` is best given at once. What one call made is recorded before the
+            next begins, so this is also what an interruption can cost, and what is handed to a worker at a time. A
+            resumed run repeats the very same calls, which keeps it bit-equal even where a model's arithmetic depends
+            on the size of a batch.
+        mixes_buckets: Whether candidates on different buckets share a call, which `generate_each` is then given.
 
     Example:
         >>> class Line(Adapter):
@@ -46,6 +52,8 @@ class Adapter(ABC):
     num_steps: int | None = None
     makes: Literal["image", "video"] | None = None
     frozen: tuple[str, ...] = ()
+    outputs_per_call: int = 16
+    mixes_buckets: bool = False
 
     def prepare(self, prompts: Sequence[str]) -> None:  # noqa: B027  # most have nothing to prepare
         """Get ready for these prompts, before the first `generate`; such as by encoding them once.
@@ -67,14 +75,24 @@ class Adapter(ABC):
             For each candidate in order, its num_outputs outputs in bucket order.
         """
 
-    def candidates_per_call(self, num_prompts: int) -> int:
-        """How many candidates `generate` is best given at once.
+    def generate_each(self, population: Population, buckets: Sequence[Bucket]) -> Iterable[Sequence[Output]]:
+        """Make outputs of candidates that each have a bucket of their own.
 
-        What one call made is recorded before the next begins, so this is also what an interruption can cost.
-        A resumed run repeats the very same calls, which keeps it bit-equal even where a model's arithmetic
-        depends on the size of a batch.
+        As it stands, consecutive candidates on one bucket are a call of `generate`, and candidates on different
+        buckets never share a call. Override it where outputs of any candidates, prompts and seeds can share a batch.
+
+        Args:
+            population: Shape (population_size, num_knobs), inside the bounds.
+            buckets: For each candidate its prompts and seeds.
+
+        Returns:
+            For each candidate in order, its outputs in bucket order.
         """
-        return 1
+        begin = 0
+        for bucket, members in groupby(buckets):
+            end = begin + len(list(members))
+            yield from self.generate(population[begin:end], bucket)
+            begin = end
 
     @abstractmethod
     def describe(self) -> Mapping[str, Any]:
@@ -127,12 +145,15 @@ class Objective(ABC):
     """A reward: anything that gives an output a score and needs no gradient.
 
     Attributes:
-        overlaps: Whether `score` may run in a thread of its own while the next outputs are generated; sensible
-            where the work is done in another process.
+        calls_at_once: How many calls of `score` may be under way at once; more than one where the work is done by a
+            server that takes several.
+        waits: Whether `score` must not be called while the backbone generates, as where both need the memory of one
+            GPU. Otherwise it is called in a thread of its own, while the next outputs are generated.
         scores_sets: Whether a score depends on the prompt's other outputs too, as a measure of diversity does.
     """
 
-    overlaps: bool = False
+    calls_at_once: int = 1
+    waits: bool = False
     scores_sets: bool = False
 
     def prepare(self, metadata: Mapping[str, Mapping[str, Any]]) -> None:  # noqa: B027  # most need nothing
@@ -274,8 +295,12 @@ class Store(Protocol):
     def record(self, run: str, made: Sequence[tuple[Place, str, Evaluation]]) -> None:
         """Commit evaluations with their places and keys, all or none; durable when this returns."""
 
-    def keep_outputs(self, key: str, outputs: Sequence[Output]) -> None:
-        """Keep an evaluation's images, by their content; so that later rewards can score them."""
+    @property
+    def keeper(self) -> Callable[[Sequence[Output]], Sequence[str]]:
+        """What writes images to files that are named by their content, and returns the names; it can be pickled."""
+
+    def record_outputs(self, key: str, files: Sequence[str]) -> None:
+        """Keep the names of the files that hold an evaluation's images, so that later rewards can score them."""
 
     def record_generation(self, run: str, generation: int, sigma: float | None) -> None:
         """Keep the optimizer's step size after a generation."""

@@ -9,6 +9,7 @@ from .config import Config
 from .errors import ConfigError
 from .evaluation import POOL, Evaluation, Place
 from .evaluator import Evaluator
+from .jobs import Group
 from .judge import Judge
 from .knobs import Vector
 from .ladder import Rung
@@ -77,21 +78,22 @@ class Search:
         return recommended, stop_reason
 
     def _tell(self, optimizer: Optimizer, rung: Rung, population: Population) -> None:
-        """Evaluate a generation, group by group, and tell it."""
+        """Evaluate a generation, all groups at once, and tell it."""
         run, generation = self._evaluator.run, self.generation
         size = group_size(optimizer, run.config, len(population))
-        lifted, fitness = rung.lift(population), np.empty(len(population))
+        lifted, num_prompts = rung.lift(population), self._sizer.size if self._sizer else None
+        groups = [
+            Group(lifted[first : first + size], run.bucket(generation, number, num_prompts))
+            for number, first in enumerate(range(0, len(population), size))
+        ]
+        fitness: list[float] = []
         evaluations: list[Evaluation] = []
-        for group, first in enumerate(range(0, len(population), size)):
-            bucket = run.bucket(generation, group, self._sizer.size if self._sizer else None)
-            rows = slice(first, first + size)
-            made = self._evaluator.evaluate("search", generation, lifted[rows], bucket, first=first, group=group)
-            pool = self._evaluator.pool("search", generation, bucket, group=group)
+        for made, pool in self._evaluator.evaluate_groups("search", generation, groups):
             with blamed(who_made(run.combination, "the combination")):
-                worth = fitness_of(run.combination, made, pool, Place("search", generation, first))
-            fitness[rows] = worth if size == len(population) else worth - worth.mean()
+                worth = fitness_of(run.combination, made, pool, Place("search", generation, len(fitness)))
+            fitness.extend(worth if len(groups) == 1 else worth - worth.mean())
             evaluations += made
-        optimizer.tell(population, fitness)
+        optimizer.tell(population, np.array(fitness))
         if self._sizer:
             self._sizer.update(np.stack([evaluation.values for evaluation in evaluations]))
         self._evaluator.store.record_generation(run.id, generation, optimizer.sigma)

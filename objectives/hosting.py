@@ -25,6 +25,7 @@ from ..engine.weights import quiet_import
 from .pretrained import Dtype, Weights, transformers
 
 Quantization = Literal["bitsandbytes-8bit", "bitsandbytes-4bit", "torchao-int8", "torchao-float8"]
+SHARED = ("cuda", "cuda:0", "mps", "xpu", "xpu:0")  # devices on which the backbone works too, unless it is told
 Row = TypeVar("Row")
 Made = TypeVar("Made")
 
@@ -253,7 +254,10 @@ def hosted(*, without: Collection[str] = (), **defaults: Any) -> Callable[[Calla
         @functools.wraps(make)
         def factory(**given: Any) -> Objective:
             chosen = {name: given.pop(name, default) for name, default in fields.items()}
-            return make(Host(Hosting(**chosen)), **given)
+            host = Host(Hosting(**chosen))
+            made = make(host, **given)
+            made.waits = made.waits or host.device in SHARED
+            return made
 
         del factory.__wrapped__  # its signature is another
         factory.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]

@@ -62,7 +62,7 @@ class Remote(Objective):
         ScoreError: If there is no such server.
     """
 
-    overlaps = True  # it mostly waits, so the next outputs can be made meanwhile
+    calls_at_once = 4  # a server that takes fewer has the others wait
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Remote(Objective):
         weakref.finalize(self, self._client.close)
         self._metadata: Mapping[str, Mapping[str, Any]] = {}
         self._fingerprint = ""
-        self._description, self._takes_metadata = self._health()
+        self._description, self._takes_metadata, self.scores_sets = self._health()
         self._fingerprint = str(self._description["fingerprint"])
 
     def prepare(self, metadata: Mapping[str, Mapping[str, Any]]) -> None:
@@ -119,8 +119,9 @@ class Remote(Objective):
             ScoreError: If the server refuses, stays away, or answers what no score can be.
         """
         scores: list[float] = []
-        for begin in range(0, len(outputs), self._batch_size):
-            part = slice(begin, begin + self._batch_size)
+        size = len(outputs) if self.scores_sets else self._batch_size
+        for begin in range(0, len(outputs), max(1, size)):
+            part = slice(begin, begin + size)
             known = {prompt: self._metadata[prompt] for prompt in prompts[part] if prompt in self._metadata}
             scores += self._score(outputs[part], list(prompts[part]), known)
         return np.array(scores, dtype=np.float64)
@@ -152,8 +153,8 @@ class Remote(Objective):
                 raise ScoreError(f"{self._name()} gave {shown} for prompt {prompt!r}; scores must be finite numbers")
         return [float(score) for score in scores]
 
-    def _health(self) -> tuple[dict[str, Any], bool]:
-        """Who is there, and whether metadata changes its scores."""
+    def _health(self) -> tuple[dict[str, Any], bool, bool]:
+        """Who is there, whether metadata changes its scores, and whether it scores a prompt's outputs as a set."""
         answer = self._ask("GET", "/health")
         if "protocol" not in answer:
             raise ScoreError(f"{self._name()} is no reward server: its /health says nothing of a protocol")
@@ -168,7 +169,8 @@ class Remote(Objective):
         if len(fingerprint) > 100 or fingerprint != printable(fingerprint):
             raise ScoreError(f"{self._name()} is no reward server: its fingerprint is {fingerprint[:40]!r}")
         clean = _printable(plain(description, f"the description of {self._name()}", ScoreError))
-        return {**clean, "fingerprint": fingerprint}, answer.get("metadata") is True
+        sets = answer.get("scores_sets") is True
+        return {**clean, "fingerprint": fingerprint}, answer.get("metadata") is True, sets
 
     def _ask(self, method: str, path: str, body: bytes | None = None, num_scores: int = 0) -> dict[str, Any]:
         """Ask until there is an answer or patience ends."""

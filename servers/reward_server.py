@@ -1,6 +1,7 @@
 """The reward server: any scorer behind HTTP, for rewards that cannot live in the process that asks for them.
 
-    GET  /health  ->  {"protocol", "name", "fingerprint", "description", "limits", "metadata"}
+    GET  /health  ->  {"protocol", "name", "fingerprint", "description", "limits", "metadata",
+                       "scores_sets"}
     POST /score   {"protocol", "prompts": [...], "outputs": [{"png": base64} | {"json": value}, ...], "fingerprint"?,
                    "metadata"?: {prompt: {...}, ...}}
                   ->  {"fingerprint", "scores": [...]}
@@ -56,12 +57,14 @@ class Scorer:
         description: Everything that can change a score, JSON-like: weights, revision, options, library versions.
         prepare: Is given what prompt files say of a request's prompts before these are scored; None where that
             changes no score.
+        scores_sets: Whether a score depends on the prompt's other outputs too, which then arrive in one request.
     """
 
     name: str
     score: Callable[[list[Any], list[str]], Iterable[Any]]
     description: Mapping[str, Any]
     prepare: Callable[[Mapping[str, Mapping[str, Any]]], None] | None = None
+    scores_sets: bool = False
 
     @property
     def fingerprint(self) -> str:
@@ -153,6 +156,7 @@ class RewardServer(BoundedServer):
             "description": {"name": self.scorer.name, **self.scorer.description},
             "limits": asdict(self.limits),
             "metadata": self.scorer.prepare is not None,
+            "scores_sets": self.scorer.scores_sets,
         }
 
     def score(self, request: Any) -> dict[str, Any]:

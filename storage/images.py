@@ -5,16 +5,42 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..engine.errors import StoreError
+from .sentences import sentences
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 IMAGES = "images"  # the folder beside the database
 PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """Keeps images in a folder, in whatever process.
+
+    Attributes:
+        folder: Of all images; made if absent.
+    """
+
+    folder: Path
+
+    def __call__(self, images: Sequence[Any]) -> list[str]:
+        """Keep images; an equal one once, however often it is made.
+
+        Returns:
+            The files' names below the folder.
+
+        Raises:
+            StoreError: If one cannot be written.
+        """
+        with sentences(f"cannot write {self.folder}"):
+            return [write_image(self.folder, image) for image in images]
 
 
 def write_image(folder: Path, image: Any) -> str:

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 from ..engine.bucket import Bucket
 from ..engine.evaluation import POOL, STAGES, Evaluation, Place
 from ..engine.knobs import digest
-from .images import IMAGES, read_image, write_image
+from .images import IMAGES, Keeper, read_image
 from .places import Places
 from .records import Row, name_of
 from .runs import Runs, dump, now
-from .sentences import damaged, decoding, sentences
+from .sentences import damaged, decoding
 
 _ORDER = {name: number for number, name in enumerate(name for stage in STAGES for name in (stage + POOL, stage))}
 
@@ -95,13 +95,15 @@ class SqliteStore(Runs):
             ignore=True,
         )
 
-    def keep_outputs(self, key: str, outputs: Sequence[Any]) -> None:
-        """Keep an evaluation's images below `images/`, by their content; once, however often they are made."""
-        self.refuse_read_only()
-        with sentences(f"cannot write {self.folder / IMAGES}"):
-            names = [write_image(self.folder / IMAGES, image) for image in outputs]
+    @property
+    def keeper(self) -> Keeper:
+        """What writes images below `images/`; it can be sent to another process."""
+        return Keeper(self.folder / IMAGES)
+
+    def record_outputs(self, key: str, files: Sequence[str]) -> None:
+        """Keep the names of the files of an evaluation's images; once, however often they are made."""
         with self._transaction():
-            for position, name in enumerate(names):
+            for position, name in enumerate(files):
                 self.records.insert("outputs", {"evaluation": key, "position": position, "file": name}, ignore=True)
 
     def outputs(self, key: str) -> list[Any]:

@@ -141,9 +141,17 @@ class AdapterContract:
             assert set(setting) == set(adapter.space.names)
             assert np.all((vector >= low) & (vector <= high))
 
-    def test_it_takes_at_least_one_candidate_a_call(self, adapter: Adapter) -> None:
-        """For a bucket of any size."""
-        assert all(adapter.candidates_per_call(num_prompts) >= 1 for num_prompts in (1, 16, 10_000))
+    def test_it_takes_at_least_one_output_a_call(self, adapter: Adapter) -> None:
+        """A call of none would lose candidates."""
+        assert adapter.outputs_per_call >= 1
+
+    def test_candidates_on_buckets_of_their_own_are_each_what_they_are_alone(self, adapter: Adapter) -> None:
+        """Sharing a call changes no output, whoever shares it."""
+        population = self._population(adapter)
+        buckets = [self._bucket(seed).head(1 + seed % 2) for seed in range(len(population))]
+        together = [[self.as_array(each) for each in made] for made in adapter.generate_each(population, buckets)]
+        for row, bucket, outputs in zip(population, buckets, together, strict=True):
+            self._assert_close([outputs], self._generate(adapter, row[None], bucket))
 
     def _bucket(self, seed: int = 7) -> Bucket:
         return Bucket(tuple(self.prompts), tuple(seed + index for index in range(len(self.prompts))))

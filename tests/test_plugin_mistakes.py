@@ -248,10 +248,10 @@ MISTAKES = {
         "failed on prompts such as .*SystemExit: enough",
     ),
     **{
-        f"{size} candidates a call": (
+        f"{size} outputs a call": (
             "adapter",
-            changed("adapter", f"def candidates_per_call(self, num_prompts): return {size}"),
-            re.escape(f"takes {size} candidates a call; let candidates_per_call() return 1 or more"),
+            changed("adapter", f"outputs_per_call = {size}"),
+            re.escape(f"takes {size} outputs a call; let outputs_per_call be 1 or more"),
         )
         for size in ("0", "-1", "1.5", "None", "True", "'4'")
     },

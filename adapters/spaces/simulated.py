@@ -73,6 +73,8 @@ class SimulatedReward(Adapter):
         world: Which draw of the variant; another number is another model.
     """
 
+    outputs_per_call = 65_536  # whatever is asked for
+
     def __init__(self, num_knobs: int = 114, variant: str = "default", world: int = 0) -> None:
         self.landscape = VARIANTS[variant]
         self._identity = {"num_knobs": num_knobs, "variant": variant, "world": world}
@@ -122,10 +124,6 @@ class SimulatedReward(Adapter):
         """What the best setting gains over the neutral one."""
         best, neutral = self.exact(np.stack([self.best, self.space.defaults]))
         return float(best - neutral)
-
-    def candidates_per_call(self, num_prompts: int) -> int:
-        """A whole population. See `Adapter.candidates_per_call`."""
-        return 4096
 
     def describe(self) -> dict[str, Any]:
         """See `Adapter.describe`."""

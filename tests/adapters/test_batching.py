@@ -37,7 +37,7 @@ def test_a_model_out_of_memory_makes_the_same_images(sd3_folder: Path, error: Ex
         for image, before in zip(pixels(one), pixels(other), strict=True):
             assert np.abs(image - before).max() <= 1
     assert adapter._batches.size == 4
-    assert adapter.candidates_per_call(3) == 3
+    assert adapter.outputs_per_call == 9
     assert adapter.with_steps(3)._batches.size == 4
 
 

@@ -89,17 +89,17 @@ def test_candidates_of_a_generation_share_a_bucket_and_stages_share_no_prompt() 
 @pytest.mark.parametrize("together", [1, 3])
 def test_interrupted_at_any_evaluation_a_run_resumes_to_the_same_end(together: int) -> None:
     undisturbed, notes = MemoryStore(), Notes()
-    expected = calibrate(hill_run(adapter=Hill(together)), undisturbed, notes)
+    expected = calibrate(hill_run(adapter=Hill(5 * together)), undisturbed, notes)
     total = len(notes.evaluations)
     assert total > 25
     for moment in range(1, total + 1):
         store = MemoryStore()
         with pytest.raises(KeyboardInterrupt):
-            calibrate(hill_run(adapter=Hill(together)), store, Notes(patience=moment))
+            calibrate(hill_run(adapter=Hill(5 * together)), store, Notes(patience=moment))
         safe = len(store.keys)
         assert safe >= moment if together > 1 else safe == moment
         after = Notes()
-        assert calibrate(hill_run(adapter=Hill(together)), store, after) == expected
+        assert calibrate(hill_run(adapter=Hill(5 * together)), store, after) == expected
         assert store.digest("hill-1") == undisturbed.digest("hill-1")
         assert len(after.evaluations) == total - safe
 

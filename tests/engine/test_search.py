@@ -281,8 +281,6 @@ def test_scoring_overlaps_generating_and_records_in_order() -> None:
     import threading
 
     class Elsewhere(Height):
-        overlaps = True
-
         def __init__(self) -> None:
             self.threads: set[str] = set()
 
@@ -298,9 +296,6 @@ def test_scoring_overlaps_generating_and_records_in_order() -> None:
 
 
 def test_what_was_generated_before_a_failure_is_still_recorded_when_scoring_overlaps() -> None:
-    class Elsewhere(Height):
-        overlaps = True
-
     class Tired(Hill):
         def generate(self, population: Any, bucket: Any) -> Any:
             if len(self.calls) == 8:
@@ -309,14 +304,12 @@ def test_what_was_generated_before_a_failure_is_still_recorded_when_scoring_over
 
     store = MemoryStore()
     with pytest.raises(Exception, match="tired"):
-        calibrate(hill_run(adapter=Tired(), objective=Elsewhere()), store, Notes())
+        calibrate(hill_run(adapter=Tired()), store, Notes())
     assert len(store.keys) == 5
 
 
 def test_an_objective_that_fails_in_its_thread_is_one_sentence() -> None:
     class Elsewhere(Height):
-        overlaps = True
-
         def score(self, outputs: Sequence[Any], prompts: Sequence[str]) -> NDArray[np.float64]:
             raise ConnectionError("gone")
 

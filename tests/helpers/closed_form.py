@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -32,8 +32,8 @@ class Hill(Adapter):
 
     space = KnobSpace([Knob(f"knob.{index}") for index in range(len(TOP))])
 
-    def __init__(self, together: int = 1) -> None:
-        self.together = together
+    def __init__(self, outputs_per_call: int = 5) -> None:
+        self.outputs_per_call = outputs_per_call
         self.calls: list[int] = []
 
     def generate(self, population: NDArray[np.float64], bucket: Bucket) -> Iterator[list[float]]:
@@ -41,9 +41,6 @@ class Hill(Adapter):
         tops = [TOP + 0.1 * np.random.default_rng(seed).standard_normal(len(TOP)) for seed in bucket.seeds]
         for vector in population:
             yield [-float(np.square(vector - top).sum()) for top in tops]
-
-    def candidates_per_call(self, num_prompts: int) -> int:
-        return self.together
 
     def tied(self, granularity: str) -> dict[str, list[str]]:
         tyings = {"pairs": [[0, 1], [2, 3], [4]], "one": [[0, 1, 2, 3, 4]], "own": [[0], [1], [2], [3], [4]]}
@@ -145,8 +142,13 @@ class MemoryStore:
             self.keys[run, place] = key
             self.evaluations.setdefault(key, evaluation)
 
-    def keep_outputs(self, key: str, outputs: Sequence[Any]) -> None:
-        self.outputs[key] = list(outputs)
+    @property
+    def keeper(self) -> Callable[[Sequence[Any]], Sequence[str]]:
+        return lambda outputs: [repr(output) for output in outputs]
+
+    def record_outputs(self, key: str, files: Sequence[str]) -> None:
+        if files:
+            self.outputs[key] = list(files)
 
     def record_generation(self, run: str, generation: int, sigma: float | None) -> None:
         self.sigmas[run, generation] = sigma

@@ -277,7 +277,7 @@ def stages(notes: Notes) -> dict[str, int]:
 
 
 def test_a_pool_is_recorded_once_before_what_is_judged_against_it() -> None:
-    notes, store, adapter = Notes(), MemoryStore(), Hill()
+    notes, store, adapter = Notes(), MemoryStore(), Hill(64)
     config = {"optimizer": {"name": "cma-es", "population_size": 4}, "validation": {"num_prompts": 4, "every": 1}}
     calibrate(run_of(COMBINATIONS[1], config, adapter), store, notes)
     first: dict[tuple[str, int], str] = {}

@@ -70,6 +70,7 @@ def test_it_says_what_it_is(server: RewardServer) -> None:
             "description": described,
             "limits": {"body_bytes": 20_000, "outputs": 4, "pixels": 5000},
             "metadata": False,
+            "scores_sets": False,
         },
     )
 

@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
         calibrate(hill_run(run_id=run), store, Notes())
         (store.run_folder(run) / "calibration.json").write_text("{}")
         [row] = store.records.read("candidates", stage="reference")
-        store.keep_outputs(row["evaluation"], [Image.new("RGB", (size, size)) for size in (7, 8, 9)])
+        store.record_outputs(row["evaluation"], store.keeper([Image.new("RGB", (size, size)) for size in (7, 8, 9)]))
     return folder
 
 

@@ -45,7 +45,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with pytest.raises(KeyboardInterrupt):
             calibrate(hill_run({**SMALLER, "seed": 1}, run_id=other), store, Notes(3))
         [(_, key)] = [(place, store.records.read("candidates", stage="reference")[0]["evaluation"]) for place in "r"]
-        store.keep_outputs(key, [Image.new("RGB", (8, 8), (n, 0, 0)) for n in range(2)])
+        store.record_outputs(key, store.keeper([Image.new("RGB", (8, 8), (n, 0, 0)) for n in range(2)]))
         store.record_rescore(key, "redness", "f00d", [0.25, 0.5])
         for table in KEYS:
             assert store.records.read(table), f"{table} is empty, so it is not tested"

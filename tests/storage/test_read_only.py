@@ -90,7 +90,7 @@ def test_what_would_write_says_in_a_sentence_that_it_cannot(tmp_path: Path) -> N
             lambda: store.record("hill-1", []),
             lambda: store.record_generation("hill-1", 9, None),
             lambda: store.record_rescore("key", "reward", "f00d", [1.0]),
-            lambda: store.keep_outputs("key", []),
+            lambda: store.record_outputs("key", []),
             lambda: store.lock("hill-1").__enter__(),
             lambda: store.run_folder("hill-1"),
             lambda: Comparisons(store).add("night", "identity", {}),

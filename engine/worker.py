@@ -1,0 +1,184 @@
+"""What generates, scores and keeps. It knows no store, so it can work in any process."""
+
+from __future__ import annotations
+
+import operator
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import SupportsIndex
+
+import numpy as np
+
+from .bucket import Bucket
+from .errors import ModelError, TrimpotError
+from .jobs import Job, Scored
+from .knobs import Vector
+from .outputs import check_outputs
+from .plain import short
+from .proof import prove
+from .scoring import score_outputs
+from .seams import Adapter, Objective, Output
+from .vetting import blamed, told, who_made
+
+Outputs = Sequence[Sequence[Output]]
+
+
+class Worker:
+    """Does jobs with one backbone and its rewards.
+
+    Args:
+        adapter: The backbone.
+        objectives: The rewards by name.
+        keeper: Writes images to files that are named by their content, and returns the names; None if none are kept.
+        proof: Prompts and seeds on which to prove, before anything is generated, that outputs depend on nothing they
+            should not (see `engine.proof`); None to take that for proved.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        objectives: Mapping[str, Objective],
+        keeper: Callable[[Sequence[Output]], Sequence[str]] | None = None,
+        proof: Bucket | None = None,
+    ) -> None:
+        self.objectives = objectives
+        self._adapters: dict[int | None, Adapter] = {None: adapter}
+        self._keeper = keeper
+        self._proof = proof
+        self._turns = {name: threading.BoundedSemaphore(calls_at_once(each)) for name, each in objectives.items()}
+
+    def do(self, job: Job) -> list[Scored]:
+        """Generate, score and keep: a result for each piece.
+
+        Raises:
+            ModelError: If the adapter fails.
+            ScoreError: If an objective fails.
+        """
+        outputs, seconds = self.generate(job)
+        return self.score(job, outputs, seconds, {})
+
+    def generate(self, job: Job) -> tuple[Outputs, float]:
+        """The outputs of every piece, and the seconds that they took.
+
+        Raises:
+            ModelError: If the adapter fails, or an output is not what a backbone should make.
+        """
+        adapter = self._adapters.get(job.num_steps)
+        if adapter is None:
+            adapter = self._adapters[job.num_steps] = self._adapters[None].with_steps(job.num_steps or 0)
+        if self._proof is not None:
+            proof, self._proof, own = self._proof, None, self._adapters[None]
+            prove(own, proof, lambda rows, bucket: _made(own, list(rows), [bucket] * len(rows), job))
+        begun = time.perf_counter()
+        outputs = _made(adapter, [piece.vector for piece in job.pieces], [piece.bucket for piece in job.pieces], job)
+        seconds = time.perf_counter() - begun
+        for piece, made in zip(job.pieces, outputs, strict=True):
+            with blamed(who_made(adapter, "the adapter")):
+                check_outputs(adapter, made, piece.bucket, piece.place)
+        return outputs, seconds
+
+    def score(
+        self, job: Job, outputs: Outputs, generate_seconds: float, known: Mapping[str, Sequence[tuple[float, ...]]]
+    ) -> list[Scored]:
+        """Score outputs, and keep them if that is asked.
+
+        Args:
+            job: What the outputs were made for.
+            outputs: Of every piece.
+            generate_seconds: What they took.
+            known: Objective name to the scores of every piece, of objectives that have scored them already.
+
+        Raises:
+            ScoreError: If an objective fails.
+        """
+        kept = [tuple(self._keeper(made)) if job.keep and self._keeper else () for made in outputs]
+        begun = time.perf_counter()
+        scores = {**known, **self.scores(job, outputs, [name for name in job.objectives if name not in known])}
+        num_outputs = sum(len(piece.bucket) for piece in job.pieces)
+        seconds = time.perf_counter() - begun
+        return [
+            Scored(
+                {name: scores[name][index] for name in job.objectives},
+                kept[index],
+                generate_seconds * len(piece.bucket) / num_outputs,
+                seconds * len(piece.bucket) / num_outputs,
+            )
+            for index, piece in enumerate(job.pieces)
+        ]
+
+    def scores(self, job: Job, outputs: Outputs, names: Sequence[str]) -> dict[str, list[tuple[float, ...]]]:
+        """The scores of every piece by some objectives.
+
+        An objective is called once for all pieces; one that scores sets, once for each. No objective is called more
+        often at once than it allows.
+
+        Args:
+            job: What the outputs were made for.
+            outputs: Of every piece.
+            names: Of the objectives.
+        """
+        together = Bucket(
+            tuple(prompt for piece in job.pieces for prompt in piece.bucket.prompts),
+            tuple(seed for piece in job.pieces for seed in piece.bucket.seeds),
+        )
+        everything = [output for made in outputs for output in made]
+        ends = np.cumsum([len(piece.bucket) for piece in job.pieces]).tolist()
+        found: dict[str, list[tuple[float, ...]]] = {}
+        for name in names:
+            objective = {name: self.objectives[name]}
+            with self._turns[name]:
+                if objective[name].scores_sets:
+                    found[name] = [
+                        score_outputs(objective, made, piece.bucket, piece.place)[name]
+                        for piece, made in zip(job.pieces, outputs, strict=True)
+                    ]
+                else:
+                    scores = score_outputs(objective, everything, together, job.pieces[0].place)[name]
+                    found[name] = [scores[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+        return found
+
+
+def outputs_per_call(adapter: Adapter) -> int:
+    """How many outputs an adapter is given at once.
+
+    Raises:
+        ModelError: If it says none, or no whole number: candidates would be lost.
+    """
+    who = who_made(adapter, "the adapter")
+    with blamed(who):
+        size: object = adapter.outputs_per_call
+    if not isinstance(size, bool) and isinstance(size, SupportsIndex) and operator.index(size) >= 1:
+        return operator.index(size)
+    raise ModelError(f"{who} takes {short(size)} outputs a call; let outputs_per_call be 1 or more")
+
+
+def calls_at_once(objective: Objective) -> int:
+    """How many calls of an objective may be under way at once.
+
+    Raises:
+        ModelError: If it says none, or no whole number.
+    """
+    who = who_made(objective, "the objective")
+    with blamed(who):
+        number: object = objective.calls_at_once
+    if not isinstance(number, bool) and isinstance(number, SupportsIndex) and operator.index(number) >= 1:
+        return operator.index(number)
+    raise ModelError(f"{who} allows {short(number)} calls at once; let calls_at_once be 1 or more")
+
+
+def _made(adapter: Adapter, vectors: Sequence[Vector], buckets: Sequence[Bucket], job: Job) -> Outputs:
+    """What an adapter makes of candidates, each on its bucket."""
+    try:
+        outputs = [list(each) for each in adapter.generate_each(np.stack(vectors), buckets)]
+    except TrimpotError:
+        raise
+    except (Exception, SystemExit) as error:  # somebody else's backbone may fail in any way
+        raise ModelError(
+            f"{job.pieces[0].place}: {who_made(adapter, 'the adapter')} failed on prompts such as "
+            f"{buckets[0].prompts[0]!r}: {told(error)}"
+        ) from error
+    if len(outputs) != len(vectors):
+        who = who_made(adapter, "the adapter")
+        raise ModelError(f"{job.pieces[0].place}: {who} made outputs of {len(outputs)} candidates, not {len(vectors)}")
+    return outputs

@@ -1,0 +1,120 @@
+"""The workshop of one process: one thread generates, others score, no reward more often at once than it allows."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from closed_form import Height, Hill, MemoryStore, Notes, hill_run
+from numpy.typing import NDArray
+from trimpot.engine.bucket import Bucket
+from trimpot.engine.errors import ModelError
+from trimpot.engine.evaluator import Evaluator
+from trimpot.engine.jobs import Group
+from trimpot.engine.worker import Worker
+from trimpot.engine.workshop import Here
+
+
+class Sleeper(Hill):
+    """A backbone that takes a while."""
+
+    def __init__(self, seconds: float, busy: set[str] | None = None) -> None:
+        super().__init__(8)
+        self.seconds, self.busy = seconds, set() if busy is None else busy
+
+    def generate(self, population: NDArray[np.float64], bucket: Bucket) -> Iterator[list[float]]:
+        self.busy.add("backbone")
+        time.sleep(self.seconds)
+        self.busy.discard("backbone")
+        return super().generate(population, bucket)
+
+
+class Judge(Height):
+    """A reward that takes a while, and notes how many of its calls were under way at once."""
+
+    def __init__(
+        self, seconds: float, calls_at_once: int = 1, waits: bool = False, busy: set[str] | None = None
+    ) -> None:
+        self.seconds, self.calls_at_once, self.waits = seconds, calls_at_once, waits
+        self.most, self.beside, self._now, self._lock = 0, False, 0, threading.Lock()
+        self._busy = set() if busy is None else busy
+
+    def score(self, outputs: Sequence[Any], prompts: Sequence[str]) -> NDArray[np.float64]:
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+        self.beside |= "backbone" in self._busy
+        time.sleep(self.seconds)
+        self.beside |= "backbone" in self._busy
+        with self._lock:
+            self._now -= 1
+        return super().score(outputs, prompts)
+
+
+def evaluate(adapter: Hill, objectives: dict[str, Height], num_groups: int) -> float:
+    """Seconds that a generation takes: groups of 8 candidates on a prompt each."""
+    run = hill_run(adapter=adapter)
+    evaluator = Evaluator(run, MemoryStore(), Notes(), Here(Worker(adapter, objectives)))
+    object.__setattr__(run, "objectives", objectives)
+    population = np.random.default_rng(0).uniform(0.9, 1.1, (8, 5))
+    groups = [Group(population, Bucket((f"view {n}",), (n,))) for n in range(num_groups)]
+    begun = time.perf_counter()
+    made = evaluator.evaluate_groups("validation", 0, groups)
+    assert [len(group) for group, _ in made] == [8] * num_groups
+    return time.perf_counter() - begun
+
+
+def test_a_generation_takes_as_long_as_its_slower_half() -> None:
+    """The default protocol's groups: scoring of one goes on while the next is generated."""
+    seconds = evaluate(Sleeper(0.04), {"height": Judge(0.04)}, num_groups=8)
+    assert seconds < 1.6 * 8 * 0.04  # one after the other they take 2.0 of it
+
+
+def test_a_local_reward_is_never_called_twice_at_once_beside_one_that_is() -> None:
+    local, served = Judge(0.02), Judge(0.06, calls_at_once=3)
+    evaluate(Sleeper(0.001), {"height": local, "served": served}, num_groups=12)
+    assert local.most == 1
+    assert 1 < served.most <= 3
+
+
+def test_a_reward_that_waits_is_never_called_while_the_backbone_generates() -> None:
+    busy: set[str] = set()
+    waiting, other = Judge(0.005, waits=True, busy=busy), Judge(0.02, busy=busy)
+    evaluate(Sleeper(0.02, busy), {"height": waiting, "other": other}, num_groups=6)
+    assert not waiting.beside
+    assert other.beside
+
+
+def test_outputs_of_few_jobs_are_held_in_memory() -> None:
+    """Generating does not run ahead of scoring."""
+    ahead: list[int] = []
+    made: list[int] = []
+
+    class Fast(Hill):
+        def generate(self, population: NDArray[np.float64], bucket: Bucket) -> Iterator[list[float]]:
+            made.append(1)
+            return super().generate(population, bucket)
+
+    class Slow(Height):
+        def score(self, outputs: Sequence[Any], prompts: Sequence[str]) -> NDArray[np.float64]:
+            time.sleep(0.01)
+            ahead.append(len(made) - len(ahead))
+            return super().score(outputs, prompts)
+
+    evaluate(Fast(8), {"height": Slow()}, num_groups=10)
+    assert max(ahead) <= 3
+
+
+@pytest.mark.parametrize("number", [0, -1, True, 1.5, "two", None])
+def test_a_part_that_takes_no_whole_number_is_refused(number: Any) -> None:
+    adapter, objective = Hill(), Height()
+    adapter.outputs_per_call = number
+    with pytest.raises(ModelError, match="let outputs_per_call be 1 or more"):
+        Evaluator(hill_run(adapter=adapter), MemoryStore(), Notes())
+    objective.calls_at_once = number
+    with pytest.raises(ModelError, match="let calls_at_once be 1 or more"):
+        Worker(Hill(), {"height": objective})
