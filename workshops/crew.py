@@ -1,0 +1,239 @@
+"""A crew: several workers with one queue, each of which may die without taking more with it than a moment."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from ..engine.errors import ModelError, TrimpotError
+from ..engine.jobs import Job
+from ..engine.workshop import Result
+from .seats import Hello, Seat, SeatLostError
+
+_log = logging.getLogger("trimpot")
+
+MOST_LOST = 2  # workers that a job may take with it
+MOST_STARTS = 4  # in a row that may fail
+LEAST_DEADLINE, FACTOR = 600.0, 10.0  # seconds, and how many times the median
+
+
+@dataclass
+class _Task:
+    """A call that any seat can answer."""
+
+    method: str
+    args: tuple[Any, ...]
+    future: Future[Any]
+    lost: int = 0
+    begun: bool = False
+
+    @property
+    def size(self) -> int:
+        """Outputs that it makes; 0 for a call that makes none."""
+        [*jobs] = [each for each in self.args if isinstance(each, Job)]
+        return sum(len(piece.bucket) for job in jobs for piece in job.pieces)
+
+
+class Crew:
+    """Gives jobs to seats, in the order in which they came.
+
+    A worker that dies, or takes far longer than jobs of its size took, is ended and started again, and its job goes
+    first in the queue; a job that takes two workers with it fails. Jobs that failed otherwise fail at once.
+
+    Args:
+        seats: Of the workers; the first is started first.
+        mixed: Whether workers may be on devices of different names.
+        least_deadline: Seconds that any job is given.
+        rest: Seconds before a worker is started again; twice as long after each failure.
+    """
+
+    def __init__(
+        self,
+        seats: Sequence[Seat],
+        *,
+        mixed: bool = False,
+        least_deadline: float = LEAST_DEADLINE,
+        rest: float = 1.0,
+    ) -> None:
+        self._seats = list(seats)
+        self._mixed, self._least_deadline, self._rest = mixed, least_deadline, rest
+        self._queue: deque[_Task] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._problem: TrimpotError | None = None
+        self._paces: deque[float] = deque(maxlen=101)  # seconds an output
+        self._hello: Hello | None = None
+
+    @property
+    def width(self) -> int:
+        """How many jobs are generated at once."""
+        return len(self._seats)
+
+    def open(self) -> Hello:
+        """Start the first worker, and then the others while the first works already.
+
+        Raises:
+            TrimpotError: If it cannot make its parts, or dies of it.
+        """
+        first, *others = self._seats
+        self._hello = self._started(first)
+        for seat in self._seats:
+            running = seat is first
+            threading.Thread(target=self._man, args=(seat, running), name=seat.name, daemon=True).start()
+        del others
+        return self._hello
+
+    def submit(self, job: Job) -> Future[Result]:
+        """Put a job into the queue. See `Workshop.submit`."""
+        return self.call("do", job)
+
+    def call(self, method: str, *args: Any) -> Future[Any]:
+        """Have any worker answer."""
+        task = _Task(method, args, Future())
+        with self._changed:
+            if self._problem is not None:
+                task.future.set_exception(self._problem)
+            else:
+                self._queue.append(task)
+                self._changed.notify()
+        return task.future
+
+    def close(self) -> None:
+        """End all workers, whatever they are doing; what is in the queue is cancelled."""
+        with self._changed:
+            self._closed = True
+            for task in self._queue:
+                task.future.cancel()
+            self._queue.clear()
+            self._changed.notify_all()
+        for seat in self._seats:
+            seat.kill()
+
+    def _man(self, seat: Seat, running: bool) -> None:
+        """Work for one seat until the crew is closed."""
+        try:
+            while not self._closed:
+                if not running:
+                    self._started(seat)
+                    running = True
+                task = self._next()
+                if task is None:
+                    break
+                running = self._answered(seat, task)
+        except TrimpotError as error:
+            self._fail(error)
+        except BaseException as error:  # nobody waits for this thread: say it to those who wait for jobs
+            self._fail(ModelError(f"{seat.name} failed: {type(error).__name__}: {error}"))
+
+    def _next(self) -> _Task | None:
+        with self._changed:
+            while True:
+                while not self._queue and not self._closed:
+                    self._changed.wait()
+                if self._closed:
+                    return None
+                task = self._queue.popleft()
+                if task.begun or task.future.set_running_or_notify_cancel():
+                    task.begun = True
+                    return task
+
+    def _answered(self, seat: Seat, task: _Task) -> bool:
+        """Have a task answered; whether the worker has lived through it."""
+        begun = time.monotonic()
+        try:
+            result = seat.call(task.method, *task.args, seconds=self._deadline(task))
+        except TrimpotError as error:
+            task.future.set_exception(error)
+            return True
+        except SeatLostError as loss:
+            seat.kill()
+            if not self._closed:
+                self._lost(seat, task, loss)
+            return False
+        if task.size:
+            with self._changed:
+                self._paces.append((time.monotonic() - begun) / task.size)
+        task.future.set_result(result)
+        return True
+
+    def _lost(self, seat: Seat, task: _Task, loss: SeatLostError) -> None:
+        task.lost += 1
+        what = next((str(each) for each in task.args if isinstance(each, Job)), task.method)
+        if task.lost < MOST_LOST:
+            _log.warning("%s %s during %s; it is started again, and the job is done anew", seat.name, loss, what)
+            with self._changed:
+                self._queue.appendleft(task)
+                self._changed.notify()
+        else:
+            task.future.set_exception(
+                ModelError(f"{what}: {task.lost} workers were lost over it (the last one, {seat.name}, {loss})")
+            )
+
+    def _deadline(self, task: _Task) -> float | None:
+        """Seconds after which a worker is taken to hang, from the median of what outputs took."""
+        with self._changed:
+            if not task.size or len(self._paces) < 2 * len(self._seats):
+                return None  # what came first was compiled first
+            return max(self._least_deadline, FACTOR * statistics.median(self._paces) * task.size)
+
+    def _started(self, seat: Seat) -> Hello:
+        """Start a worker, and see to it that it is like the others.
+
+        Raises:
+            TrimpotError: If it cannot make its parts, dies again and again, or is not like the others.
+        """
+        for attempt in range(MOST_STARTS):
+            try:
+                hello = seat.start()
+                break
+            except SeatLostError as loss:
+                seat.kill()
+                _log.warning("%s %s as it started", seat.name, loss)
+                problem = ModelError(f"{seat.name} could not be started {MOST_STARTS} times: it {loss}")
+            if self._wait(self._rest * 2**attempt):
+                break
+        else:
+            raise problem
+        if self._closed:
+            raise ModelError("the crew is closed")
+        self._compare(seat, hello)
+        return hello
+
+    def _compare(self, seat: Seat, hello: Hello) -> None:
+        first = self._hello or hello
+        if hello.hardware != first.hardware and not self._mixed:
+            raise ModelError(
+                f"{seat.name} is a {hello.hardware}, and the first a {first.hardware}: the last bits of their results "
+                f"differ, so that a run is not the same again; use devices of one kind, or set workers.mixed: true"
+            )
+        if hello.context != first.context and not (self._mixed and hello.versions == first.versions):
+            differ = [
+                f"{name} {first.versions.get(name)} and {hello.versions.get(name)}"
+                for name in sorted({*first.versions, *hello.versions} - {"device"})
+                if first.versions.get(name) != hello.versions.get(name)
+            ]
+            why = ", ".join(differ) or "versions are the same, so weights or code differ"
+            raise ModelError(f"{seat.name} has other parts than the first worker ({why}); give all of them the same")
+
+    def _wait(self, seconds: float) -> bool:
+        """Rest; whether the crew was closed meanwhile."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._closed, seconds)
+
+    def _fail(self, error: TrimpotError) -> None:
+        """Give up: nobody answers any more."""
+        with self._changed:
+            if self._closed or self._problem is not None:
+                return
+            self._problem = error
+            waiting, self._queue = list(self._queue), deque()
+        for task in waiting:
+            if task.begun or task.future.set_running_or_notify_cancel():
+                task.future.set_exception(error)

@@ -1,0 +1,107 @@
+"""From what a configuration says of workers to a crew that stands ready."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from ..engine.bucket import PromptSet
+from ..engine.config import Config
+from ..engine.devices import present
+from ..engine.errors import ConfigError
+from ..engine.knobs import Setting
+from ..engine.plugins import Plugins, plugins
+from ..engine.workshop import Workshop
+from .bench import Keep, Recipe
+from .crew import Crew
+from .distant import DistantParts, parts_of
+from .processes import ProcessSeat
+from .seats import Seat
+
+
+class Hired(NamedTuple):
+    """A workshop, and the parts that its workers hold; None and None where this process works by itself."""
+
+    workshop: Workshop | None = None
+    parts: DistantParts | None = None
+
+
+@contextlib.contextmanager
+def hired(
+    config: Config,
+    keeper: Keep,
+    *,
+    prompts: PromptSet | None = None,
+    start: Setting | None = None,
+    known: Callable[[], Plugins] = plugins,
+) -> Iterator[Hired]:
+    """Have the workers that a configuration asks for, until the end of the block.
+
+    Args:
+        config: What is asked.
+        keeper: Writes images to files; see `Store.keeper`.
+        prompts: Those that the run was begun with, where they were recorded.
+        start: The setting that its search began from, likewise.
+        known: Gives the plugins by which parts are found, in every process.
+
+    Raises:
+        ConfigError: If there are not so many devices, or no such cluster.
+        TrimpotError: If a worker cannot make its parts.
+    """
+    workers = config.workers
+    if workers.alone or (workers.processes == "auto" and workers.ray is None and _num_gpus(config) <= 1):
+        yield Hired()
+        return
+    if prompts is None:
+        prompts = known().make("prompts", config.prompts.name, config.prompts.options)
+    recipe = Recipe(config.model_dump(mode="json"), prompts, start, keeper, known)
+    with contextlib.ExitStack() as stack:
+        seats = _ray_seats(recipe, config, stack) if workers.ray is not None else _process_seats(recipe, config)
+        crew = Crew(seats, mixed=workers.mixed)
+        stack.callback(crew.close)
+        hello = crew.open()
+        yield Hired(crew, parts_of(crew, hello, config, prompts))
+
+
+def _ray_seats(recipe: Recipe, config: Config, stack: contextlib.ExitStack) -> Sequence[Seat]:
+    from .ray_actors import ray_seats
+
+    workers = config.workers
+    assert workers.ray is not None
+    return stack.enter_context(ray_seats(recipe, workers.ray, workers.address))
+
+
+def _process_seats(recipe: Recipe, config: Config) -> list[Seat]:
+    """A process for every GPU that is wanted, or so many that share the CPU."""
+    asked, there = config.workers.processes, _num_gpus(config)
+    if there == 0:
+        assert asked != "auto", "looked at before"
+        threads = max(1, _num_cores() // asked)
+        environment = {"OMP_NUM_THREADS": str(threads)}
+        return [ProcessSeat(f"worker {n}", recipe, environment, threads) for n in range(1, asked + 1)]
+    number = there if asked == "auto" else asked
+    if number > there:
+        raise ConfigError(
+            f"workers: {number} need a GPU each, and {there} {'is' if there == 1 else 'are'} visible; "
+            f"ask for {there}, or for auto"
+        )
+    visible = [each for each in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if each]
+    names = visible or [str(n) for n in range(there)]
+    return [
+        ProcessSeat(f"worker {n + 1} (GPU {names[n]})", recipe, {"CUDA_VISIBLE_DEVICES": names[n]})
+        for n in range(number)
+    ]
+
+
+def _num_gpus(config: Config) -> int:
+    """CUDA GPUs that workers may use: none where the backbone is told to work on the CPU."""
+    device = config.adapter.options.get("device")
+    if isinstance(device, str) and device.startswith("cuda:"):
+        raise ConfigError(f"device: {device} is one GPU, and several workers need one each; leave `device` out")
+    return 0 if device == "cpu" else present().get("cuda", 0)
+
+
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

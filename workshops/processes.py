@@ -1,0 +1,127 @@
+"""Workers as processes of this machine, one a GPU."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from .seats import Hello, Make, Seat, SeatLostError, answer
+
+_SPAWN = multiprocessing.get_context("spawn")  # a fork would take over locks, threads and the GPU's state
+
+
+class ProcessSeat(Seat):
+    """A spawned process that waits for calls on a pipe.
+
+    Args:
+        name: What to call it in a sentence.
+        make: Makes the bench, there.
+        environment: Variables that the process is given, such as `CUDA_VISIBLE_DEVICES`.
+        threads: For arithmetic on its CPU; None leaves that to the libraries.
+    """
+
+    def __init__(
+        self, name: str, make: Make, environment: Mapping[str, str] | None = None, threads: int | None = None
+    ) -> None:
+        self.name = name
+        self._make, self._environment, self._threads = make, dict(environment or {}), threads
+        self._process: Any = None
+        self._pipe: Connection | None = None
+
+    def start(self) -> Hello:
+        """See `Seat.start`."""
+        self._pipe, theirs = _SPAWN.Pipe()
+        self._process = _SPAWN.Process(
+            target=_serve, args=(theirs, self._make, self._environment, self._threads), name=self.name, daemon=True
+        )
+        self._process.start()
+        theirs.close()
+        hello = self._answer(None)
+        assert isinstance(hello, Hello)
+        return hello
+
+    def call(self, method: str, *args: Any, seconds: float | None = None) -> Any:
+        """See `Seat.call`."""
+        if self._pipe is None:
+            raise SeatLostError("was ended")
+        try:
+            self._pipe.send((method, args))
+        except OSError:
+            raise self._death() from None
+        return self._answer(seconds)
+
+    def _answer(self, seconds: float | None) -> Any:
+        assert self._pipe is not None
+        try:
+            if not self._pipe.poll(seconds):
+                raise SeatLostError(f"has not answered for {seconds:.0f} s")
+            good, result = self._pipe.recv()
+        except (EOFError, OSError):
+            raise self._death() from None
+        if good:
+            return result
+        raise result
+
+    def _death(self) -> SeatLostError:
+        if self._process is None:
+            return SeatLostError("was ended")
+        with contextlib.suppress(ValueError, AssertionError):
+            self._process.join(5)
+            code = self._process.exitcode
+            if code is not None and code < 0:
+                return SeatLostError(f"was killed by {signal.Signals(-code).name}")
+            return SeatLostError(f"ended with status {code}")
+        return SeatLostError("was ended")
+
+    def kill(self) -> None:
+        """See `Seat.kill`."""
+        process = self._process
+        if process is not None:
+            with contextlib.suppress(ValueError, AttributeError):
+                process.kill()
+                process.join(5)
+
+
+def _serve(pipe: Connection, make: Make, environment: Mapping[str, str], threads: int | None) -> None:
+    """The life of a worker's process: make the bench, say who is there, and answer until the pipe is closed."""
+    os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which ends its workers
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+    if parent is not None:  # a driver that was killed has nobody to end its workers
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), name="parent", daemon=True).start()
+    if threads is not None:
+        _use_threads(threads)
+    with contextlib.suppress(EOFError, OSError):
+        bench = None
+        good, found = answer(_Making(make), "made", ())
+        if good:
+            bench = found
+            good, found = answer(bench, "hello", ())
+        pipe.send((good, found))
+        while bench is not None:
+            method, args = pipe.recv()
+            pipe.send(answer(bench, method, args))
+
+
+@dataclass(frozen=True)
+class _Making:
+    """Makes a bench, so that what goes wrong is answered as any call is."""
+
+    make: Make
+
+    def made(self) -> Any:
+        return self.make()
+
+
+def _use_threads(number: int) -> None:
+    import torch
+
+    torch.set_num_threads(number)
