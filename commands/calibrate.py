@@ -11,6 +11,7 @@ from rich.console import Console
 from ..engine.errors import TrimpotError
 from .app import FOLDER, JsonOption, StoreOption, app, print_json
 from .runs import short, summary_of
+from .signals import status_of, stopping_cleanly
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,11 +62,11 @@ def _work(work: Callable[[Any], str], store: Path, as_json: bool) -> None:
     console = Console(stderr=as_json, highlight=False)
     progress = ProgressWatcher(console)
     try:
-        with progress:
+        with progress, stopping_cleanly():
             run_id = work((progress,))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         typer.echo(f"\ntrimpot: stopped; nothing is lost{_resume_hint(progress.run_id, store)}", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(status_of(stop)) from None
     except TrimpotError as error:
         error.args = (f"{error}{_resume_hint(progress.run_id, store)}",)
         raise

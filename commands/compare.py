@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ..engine.errors import ConfigError, TrimpotError
 from .app import FOLDER, JsonOption, StoreOption, app, print_json
+from .signals import status_of, stopping_cleanly
 
 if TYPE_CHECKING:
     from ..comparison.design import Design
@@ -63,7 +64,7 @@ def compare(
     else:
         progress = ComparisonProgress(console)
         try:
-            with progress:
+            with progress, stopping_cleanly():
                 worked = work_on(
                     design,
                     store,
@@ -72,9 +73,9 @@ def compare(
                     command=_command(source, seeds, given, store),
                     name=named,
                 )
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             typer.echo(f"\ntrimpot: stopped; nothing is lost{_hint(progress.comparison, store)}", err=True)
-            raise typer.Exit(130) from None
+            raise typer.Exit(status_of(stop)) from None
         except TrimpotError as error:
             error.args = (f"{error}{_hint(progress.comparison, store)}",)
             raise

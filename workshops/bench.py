@@ -11,7 +11,7 @@ from ..engine.assembly import assemble
 from ..engine.bucket import PromptSet
 from ..engine.config import load_config
 from ..engine.jobs import Job, Scored
-from ..engine.knobs import KnobSpace, Setting
+from ..engine.knobs import KnobSpace, Setting, digest
 from ..engine.plugins import Plugins, plugins
 from ..engine.worker import Worker
 from .seats import Hello
@@ -89,7 +89,8 @@ class RunBench:
     def hello(self) -> Hello:
         """Who is there."""
         versions = self.run.versions
-        return Hello(self.run.context, versions.get("gpu") or versions.get("machine", "device"), versions)
+        parts = digest([self.run.description, self.run.adapter.space.fingerprint, self.run.config.weights])
+        return Hello(parts, versions.get("gpu") or versions.get("machine", "a CPU"), versions)
 
     def outline(self) -> Outline:
         """What the driver must know."""

@@ -37,8 +37,7 @@ class _Task:
     @property
     def size(self) -> int:
         """Outputs that it makes; 0 for a call that makes none."""
-        [*jobs] = [each for each in self.args if isinstance(each, Job)]
-        return sum(len(piece.bucket) for job in jobs for piece in job.pieces)
+        return sum(len(piece.bucket) for job in self.args if isinstance(job, Job) for piece in job.pieces)
 
 
 class Crew:
@@ -82,12 +81,9 @@ class Crew:
         Raises:
             TrimpotError: If it cannot make its parts, or dies of it.
         """
-        first, *others = self._seats
-        self._hello = self._started(first)
-        for seat in self._seats:
-            running = seat is first
-            threading.Thread(target=self._man, args=(seat, running), name=seat.name, daemon=True).start()
-        del others
+        self._hello = self._started(self._seats[0])
+        for number, seat in enumerate(self._seats):
+            threading.Thread(target=self._man, args=(seat, number == 0), name=seat.name, daemon=True).start()
         return self._hello
 
     def submit(self, job: Job) -> Future[Result]:
@@ -210,17 +206,19 @@ class Crew:
         first = self._hello or hello
         if hello.hardware != first.hardware and not self._mixed:
             raise ModelError(
-                f"{seat.name} is a {hello.hardware}, and the first a {first.hardware}: the last bits of their results "
+                f"{seat.name} works on {hello.hardware}, and the first on {first.hardware}: the last bits of results "
                 f"differ, so that a run is not the same again; use devices of one kind, or set workers.mixed: true"
             )
-        if hello.context != first.context and not (self._mixed and hello.versions == first.versions):
-            differ = [
-                f"{name} {first.versions.get(name)} and {hello.versions.get(name)}"
-                for name in sorted({*first.versions, *hello.versions} - {"device"})
-                if first.versions.get(name) != hello.versions.get(name)
-            ]
-            why = ", ".join(differ) or "versions are the same, so weights or code differ"
-            raise ModelError(f"{seat.name} has other parts than the first worker ({why}); give all of them the same")
+        known = {*first.versions, *hello.versions} - {"machine", "gpu"}
+        differ = [name for name in sorted(known) if first.versions.get(name) != hello.versions.get(name)]
+        if differ or hello.parts != first.parts:
+            named = ", ".join(
+                f"{name} {hello.versions.get(name)} and not {first.versions.get(name)}" for name in differ
+            )
+            raise ModelError(
+                f"{seat.name} has other parts than the first worker ({named or 'weights or code differ'}); "
+                f"give all of them the same"
+            )
 
     def _wait(self, seconds: float) -> bool:
         """Rest; whether the crew was closed meanwhile."""

@@ -94,9 +94,7 @@ def _serve(pipe: Connection, make: Make, environment: Mapping[str, str], threads
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    parent = multiprocessing.parent_process()
-    if parent is not None:  # a driver that was killed has nobody to end its workers
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), name="parent", daemon=True).start()
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     if threads is not None:
         _use_threads(threads)
     with contextlib.suppress(EOFError, OSError):
@@ -109,6 +107,14 @@ def _serve(pipe: Connection, make: Make, environment: Mapping[str, str], threads
         while bench is not None:
             method, args = pipe.recv()
             pipe.send(answer(bench, method, args))
+
+
+def _end_with_parent() -> None:
+    """A driver that was killed cannot end its workers."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a worker is a child"
+    parent.join()
+    os._exit(1)
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,12 @@ class Hello:
     """What a worker says of itself.
 
     Attributes:
-        context: Fingerprint of all that decides a score: weights, code, options and library versions.
+        parts: Fingerprint of its parts: weights, code and options.
         hardware: The name of the device, such as `NVIDIA H100 80GB HBM3`.
-        versions: Package name to version.
+        versions: Package name to version, of all that can change a number.
     """
 
-    context: str
+    parts: str
     hardware: str
     versions: Mapping[str, str]
 

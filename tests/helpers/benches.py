@@ -1,0 +1,82 @@
+"""Benches for workers: they answer what a test wants to know, or die of what it asks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from trimpot.engine.bucket import Bucket
+from trimpot.engine.errors import ModelError
+from trimpot.engine.evaluation import Place
+from trimpot.engine.jobs import Job, Piece, Scored
+from trimpot.workshops.seats import Hello
+
+
+def job(position: int, num_outputs: int = 1) -> Job:
+    """A job of one candidate."""
+    bucket = Bucket(tuple(f"view {n}" for n in range(num_outputs)), tuple(range(num_outputs)))
+    return Job((Piece(Place("search", 0, position), np.array([float(position)]), bucket),), None, ("height",))
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Scores a candidate by its position, and does as it is told before that.
+
+    Attributes:
+        seconds: What a job takes.
+        deadly: Position of a candidate to how many workers die of it.
+        hangs: Positions at which a worker sleeps for a minute, the first time.
+        folder: Where it notes who did what.
+        parts: What it says of itself, as `hardware` is.
+        refuses: The sentence with which it cannot be made.
+        dies_at_start: How many workers die of making it.
+    """
+
+    folder: Path
+    seconds: float = 0.0
+    deadly: Mapping[int, int] = field(default_factory=dict)
+    hangs: tuple[int, ...] = ()
+    parts: str = "parts"
+    hardware: str = "device"
+    refuses: str = ""
+    dies_at_start: int = 0
+
+    def __call__(self) -> Bench:
+        if self.refuses:
+            raise ModelError(self.refuses)
+        if self._count("starts") <= self.dies_at_start:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self
+
+    def hello(self) -> Hello:
+        return Hello(self.parts, self.hardware, {"numpy": np.__version__})
+
+    def do(self, asked: Job) -> list[Scored]:
+        position = asked.pieces[0].place.position
+        count = self._count(f"job-{position}")
+        if count <= self.deadly.get(position, 0):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if position in self.hangs and count == 1:
+            time.sleep(60)
+        if position == 666:
+            raise ModelError("this candidate is cursed")
+        if position == 667:
+            raise ZeroDivisionError("nobody foresaw this")
+        time.sleep(self.seconds)
+        return [Scored({"height": (float(position),)}, (), 0.0, 0.0)]
+
+    def whoami(self) -> tuple[int, Any]:
+        return os.getpid(), os.environ.get("TRIMPOT_TEST")
+
+    def _count(self, what: str) -> int:
+        """How often this has happened, in whatever process."""
+        note = self.folder / what
+        with note.open("a") as file:
+            file.write("x")
+        return len(note.read_text())
