@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 
-class Stopped(KeyboardInterrupt):  # noqa: N818  # as KeyboardInterrupt is: a wish, and no error
+class Stopped(KeyboardInterrupt):  # as KeyboardInterrupt is: a wish, and no error
     """Somebody wants the process to end.
 
     Args:

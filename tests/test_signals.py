@@ -1,4 +1,4 @@
-"""Whoever ends a run, it stops cleanly, says how to go on, is *interrupted* and not *failed*, and goes on to its end."""
+"""Whoever ends a run, it stops cleanly, says how to go on, is *interrupted* and not *failed*, and can go on."""
 
 from __future__ import annotations
 
