@@ -24,7 +24,7 @@ from pydantic import Field
 from ..engine.errors import ConfigError, Notice, ScoreError, printable
 from ..engine.hooks import Register, hookimpl
 from ..engine.knobs import digest
-from ..engine.plain import plain
+from ..engine.plain import number, plain
 from ..engine.seams import Objective, Output
 from .wire import request
 
@@ -35,6 +35,9 @@ PROTOCOL = 1
 TOKEN_VARIABLE = "TRIMPOT_TOKEN"
 #: Statuses of a server, or of a proxy before it, that is starting, stopping or busy.
 _AWAY = (502, 503, 504)
+LONGEST_WAIT = 7 * 86_400.0  # seconds: longer is never, and beyond what a socket can be told
+SHORTEST_WAIT = 1e-3
+MOST_AT_ONCE = 65_536
 _MOST_BYTES = 1 << 20  # of an answer, and 64 more for every score asked for
 _log = logging.getLogger("trimpot.remote")
 
@@ -51,14 +54,14 @@ class Remote(Objective):
 
     Args:
         url: Where the server listens.
-        timeout: Seconds without a byte after which a request is asked again.
-        patience: Seconds for which a server that is away is waited for.
+        timeout: Seconds without a byte after which a request is asked again, a week at most.
+        patience: Seconds for which a server that is away is waited for, a week at most.
         batch_size: Outputs asked for in one request.
         compression: Of the images on their way, from 0 (none, fastest on one machine) to 9.
         token: What the server wants to be shown, if anything.
 
     Raises:
-        ConfigError: If the address is none.
+        ConfigError: If the address is none, or a number is none that can be waited or sent by.
         ScoreError: If there is no such server.
     """
 
@@ -78,12 +81,14 @@ class Remote(Objective):
 
         _check_url(url)
         self.url = url.rstrip("/")
-        self._patience, self._timeout = patience, timeout
-        self._batch_size, self._compression = batch_size, compression
+        self._timeout = number(timeout, "timeout of a remote reward", low=SHORTEST_WAIT, high=LONGEST_WAIT)
+        self._patience = number(patience, "patience of a remote reward", low=0, high=LONGEST_WAIT)
+        self._batch_size = _whole(batch_size, "batch_size of a remote reward", 1, MOST_AT_ONCE)
+        self._compression = _whole(compression, "compression of a remote reward", 0, 9)
         headers = {"Accept-Encoding": "identity"}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
-        limits = httpx.Timeout(timeout, connect=min(timeout, 10.0))
+        limits = httpx.Timeout(self._timeout, connect=min(self._timeout, 10.0))
         self._client = httpx.Client(
             timeout=limits,
             headers=headers,
@@ -252,9 +257,9 @@ class Remote(Objective):
 def make_remote(
     *,
     url: str,
-    timeout: Annotated[float, Field(gt=0)] = 600.0,
-    patience: Annotated[float, Field(ge=0)] = 120.0,
-    batch_size: Annotated[int, Field(ge=1)] = 64,
+    timeout: Annotated[float, Field(ge=SHORTEST_WAIT, le=LONGEST_WAIT)] = 600.0,
+    patience: Annotated[float, Field(ge=0, le=LONGEST_WAIT)] = 120.0,
+    batch_size: Annotated[int, Field(ge=1, le=MOST_AT_ONCE)] = 64,
     compression: Annotated[int, Field(ge=0, le=9)] = 0,
     token_env: str = TOKEN_VARIABLE,
 ) -> Objective:
@@ -262,8 +267,8 @@ def make_remote(
 
     Args:
         url: Where it listens, such as http://127.0.0.1:8200.
-        timeout: Seconds without a byte after which a request is asked again.
-        patience: Seconds for which a server that is away is waited for.
+        timeout: Seconds without a byte after which a request is asked again, a week at most.
+        patience: Seconds for which a server that is away is waited for, a week at most.
         batch_size: Outputs asked for in one request.
         compression: Of the images on their way, always lossless, from 0 (none) to 9.
         token_env: The environment variable that holds the server's token, if it wants one. The token itself
@@ -283,6 +288,13 @@ def make_remote(
 def register_objectives(register: Register) -> None:
     """Name the reward that others serve."""
     register("remote", make_remote)
+
+
+def _whole(value: object, name: str, low: int, high: int) -> int:
+    found = number(value, name, low=low, high=high)
+    if found != int(found):
+        raise ConfigError(f"{name} must be a whole number, not {found:g}")
+    return int(found)
 
 
 def _check_url(url: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -245,6 +247,35 @@ def test_a_server_that_is_killed_and_started_again_is_waited_for(
             outputs.restart.join()
         assert np.array_equal(scores, expected)
         assert [record.getMessage() for record in caplog.records if "is away" in record.getMessage()]
+
+
+NO_NUMBERS = (math.inf, -math.inf, math.nan, -1, 1e300, 10**400, True, None, "soon", [1.0], 1j)
+OUT_OF_RANGE = {
+    "timeout": (0, 604_801),
+    "patience": (-1e-9, 604_801),
+    "batch_size": (0, 2.5, 65_537),
+    "compression": (9.5, 10),
+}
+
+REFUSED = [(option, bad) for option, others in OUT_OF_RANGE.items() for bad in (*NO_NUMBERS, *others)]
+
+
+@pytest.mark.parametrize(("option", "bad"), REFUSED)
+def test_a_number_that_cannot_be_waited_or_sent_by_is_refused_before_anybody_is_asked(option: str, bad: Any) -> None:
+    """By the class, and by the factory that configurations go through; nothing listens at this address."""
+    url = "http://127.0.0.1:9"
+    for make in (
+        lambda: Remote(url, **{option: bad}),
+        lambda: Plugins().make("objectives", "remote", {"url": url, "patience": 0, option: bad}),
+    ):
+        with pytest.raises(ConfigError, match=option) as caught:
+            make()
+        assert "\n" not in str(caught.value)
+
+
+def test_every_number_of_a_remote_reward_is_among_those() -> None:
+    annotated = inspect.signature(Remote.__init__).parameters.values()
+    assert {each.name for each in annotated if each.annotation in ("float", "int")} == set(OUT_OF_RANGE)
 
 
 def test_a_server_that_stays_away_is_given_up_after_the_patience() -> None:
