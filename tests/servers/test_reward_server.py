@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -68,7 +69,7 @@ def test_it_says_what_it_is(server: RewardServer) -> None:
             "name": "shapes",
             "fingerprint": digest(described),
             "description": described,
-            "limits": {"body_bytes": 20_000, "outputs": 4, "pixels": 5000},
+            "limits": {"body_bytes": 20_000, "outputs": 4, "pixels": 5000, "values": 4 << 20},
             "metadata": False,
             "scores_sets": False,
         },
@@ -94,6 +95,11 @@ def test_a_connection_can_be_used_again(server: RewardServer) -> None:
     connection.close()
 
 
+def nested(depth: int) -> Any:
+    """Objects within each other."""
+    return {"a": nested(depth - 1)} if depth > 1 else {}
+
+
 TRUNCATED = {"png": png(scenes("a red circle")[0])["png"][:200]}
 JPEG = io.BytesIO()
 Image.new("RGB", (4, 4)).save(JPEG, "JPEG")
@@ -105,7 +111,13 @@ Image.new("RGB", (4, 4)).save(JPEG, "JPEG")
         (b"", 411, "must have a body"),
         (b"{", 400, "the request is not JSON"),
         (b"\xff", 400, "the request is not JSON"),
-        (b"[" * 19_000, 400, "the request is not JSON"),
+        (b"[" * 65, 413, "a request that is nested more than 64 deep is too large"),
+        (b"[" * 64, 400, "the request is not JSON"),
+        (request(metadata=nested(64)), 413, "nested more than 64 deep"),
+        (request(prompts=["[" * 80]), 500, "shapes failed on prompts"),
+        (request(prompts=['\\"[{' * 80]), 500, "shapes failed on prompts"),
+        (b'"' + b"\\" * 80 + b'"', 422, "must be a JSON object"),
+        (b'"' + b"[" * 80, 400, "the request is not JSON"),
         (b'{"protocol": NaN}', 400, "it holds NaN"),
         ([], 422, "must be a JSON object"),
         (request(protocol=2), 422, "speaks protocol 1, the request protocol 2"),
@@ -142,6 +154,33 @@ def test_a_wrong_request_gets_a_status_and_a_sentence(
     assert sentence in answer["error"] and "\n" not in answer["error"]
     assert ask(server, "POST", "/score", request())[0] == 200, "the server goes on"
     assert ("Traceback" in capfd.readouterr().err) == (status == 500)
+
+
+@pytest.mark.parametrize("piece", [b"[],", b"{},", b"[0],", b'{"a":0},', b"[", b'{"a":', b"0,", b'"",', b'"\\"', b"\\"])
+def test_values_are_counted_before_one_of_them_is_made(piece: bytes) -> None:
+    """Whoever has the token can send little that becomes much: `[]` is twenty times as large in memory."""
+    body = b'{"protocol":1,"outputs":[' + piece * (24_000_000 // len(piece))
+    with serving(limits=Limits()) as server:
+        tracemalloc.start()
+        try:
+            status, answer = ask(server, "POST", "/score", body)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert (status, set(answer)) == (413, {"error"})
+        assert answer["error"] == (
+            "a request of more than 4194304 values is too large; send fewer or smaller outputs at once"
+        )
+        assert peak < 2 * len(body)
+        assert ask(server, "POST", "/score", request())[0] == 200, "the server goes on"
+
+
+def test_as_many_values_as_are_allowed_are_read() -> None:
+    body = json.dumps(request(), separators=(",", ":")).encode()
+    number = sum(body.count(mark) for mark in b'[{,"')
+    for values, status in ((number, 200), (number - 1, 413)):
+        with serving(limits=Limits(values=values)) as server:
+            assert ask(server, "POST", "/score", body)[0] == status
 
 
 def test_an_image_that_unpacks_to_gigabytes_is_refused_unopened(server: RewardServer) -> None:
