@@ -10,25 +10,40 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..engine.errors import TrimpotError, printable
 from .app import FOLDER, JsonOption, StoreOption, app, print_json
 
 
 @app.command()
 def runs(store: StoreOption = FOLDER, as_json: JsonOption = False) -> None:
-    """List the runs of a store.
+    """List the runs of a store. Where one is damaged, the others are listed, and the exit status is 1.
 
     Example:  trimpot runs
     """
     from ..session import summary
     from ..storage import SqliteStore
 
+    found = []
     with SqliteStore(store, create=False) as opened:
-        found = [short(summary(opened, row)) for row in opened.runs()]
-        if unknown := opened.unknown_folders():
-            typer.echo(f"trimpot: {unknown}", err=True)
+        rows, wrong = opened.readable_runs()
+        told = [str(error) for error in wrong]
+        for row in rows:
+            try:
+                found.append(short(summary(opened, row)))
+            except TrimpotError as error:
+                told.append(f"cannot show run {row.id}: {error}")
+        unknown = "" if told else opened.unknown_folders()
     if as_json:
         print_json(found)
-        return
+    else:
+        _print_table(found)
+    for sentence in filter(None, (*told, unknown)):
+        typer.echo(f"trimpot: {printable(sentence)}", err=True)
+    if told:
+        raise typer.Exit(1)
+
+
+def _print_table(found: list[dict[str, Any]]) -> None:
     from ..reports.console import duration, interval, signed
 
     table = Table(box=None, pad_edge=False)

@@ -76,9 +76,37 @@ class Records:
             # What is looked for is put in place of what is found, in case a damaged index leads to another row.
             rows = [{**dict(zip(names, values, strict=True)), **equals} for values in cursor]
         for row in rows:
-            if row.get("checksum") != checksum(table, row):
-                raise damaged(self._path, name_of(table, row), "its checksum is another")
+            self._check(table, row)
         return rows
+
+    def readable(self, table: str) -> tuple[list[Row], list[StoreError]]:
+        """The rows of a table that are as they were written, and what is wrong with the others.
+
+        Rows that are missing, which nobody else would notice, are told where all others are whole.
+        """
+        rows, wrong = [], []
+        with sentences(f"cannot read {self._path}"):
+            numbers = [number for (number,) in self._connection.execute(f"SELECT rowid FROM {table}").fetchall()]
+        for number in numbers:
+            try:
+                with sentences(f"cannot read {table} of {self._path}"):
+                    cursor = self._connection.execute(f"SELECT * FROM {table} WHERE rowid = ?", [number])
+                    names = [column for column, *_ in cursor.description]
+                    row = dict(zip(names, cursor.fetchone(), strict=True))
+                self._check(table, row)
+                rows.append(row)
+            except StoreError as error:
+                wrong.append(error)
+        if not wrong:
+            try:
+                self.whole(table)
+            except StoreError as error:
+                wrong.append(error)
+        return rows, wrong
+
+    def _check(self, table: str, row: Row) -> None:
+        if row.get("checksum") != checksum(table, row):
+            raise damaged(self._path, name_of(table, row), "its checksum is another")
 
     def one(self, table: str, **equals: str | int) -> Row | None:
         """The row with this key, or None."""

@@ -143,7 +143,18 @@ class Runs(StoreFile):
 
     def runs(self) -> list[RunRow]:
         """Every run, oldest first."""
-        return [self._row(row) for row in sorted(self.records.whole("runs"), key=lambda row: row["created"])]
+        return [self._row(row) for row in sorted(self.records.whole("runs"), key=_created)]
+
+    def readable_runs(self) -> tuple[list[RunRow], list[StoreError]]:
+        """Every run that can be read, oldest first, and what is wrong with the others."""
+        rows, wrong = self.records.readable("runs")
+        found = []
+        for row in sorted(rows, key=_created):
+            try:
+                found.append(self._row(row))
+            except StoreError as error:
+                wrong.append(error)
+        return found, wrong
 
     def _row(self, row: Row) -> RunRow:
         with decoding(self.path, f"runs {row['id']!r}"):
@@ -267,6 +278,10 @@ class Runs(StoreFile):
             return _held(self._lock_path(run_id))
         lock.release()
         return False
+
+
+def _created(row: Row) -> str:
+    return str(row["created"])
 
 
 def _held(path: Path) -> bool:

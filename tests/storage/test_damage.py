@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
 import shutil
 import sqlite3
+import sys
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +19,7 @@ import pytest
 from closed_form import SMALL, Notes, hill_plugin, hill_run, prompt_set
 from damage import flip, mutate, put, told
 from PIL import Image
-from trimpot import session
+from trimpot import cli, session
 from trimpot.engine.config import load_config
 from trimpot.engine.errors import StoreError, TrimpotError
 from trimpot.engine.loop import calibrate
@@ -33,15 +37,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     with SqliteStore(folder) as store:
         comparisons = Comparisons(store)
-        run = hill_run(SMALLER)
+        run, config = hill_run(SMALLER), load_config({**SMALL, **SMALLER}).model_dump(mode="json")
         start = dict.fromkeys(run.adapter.space.names, 1.0)
-        name = store.add_run("hill", "identity", {"generations": 1}, {"numpy": "2.0"}, prompt_set(), start)
+        name = store.add_run("hill", "identity", config, {"numpy": "2.0"}, prompt_set(), start)
         with store.working_on(name):
             outcome = calibrate(run, store, Notes())
             store.update_run(name, outcome=asdict(outcome), stop_reason="done", unreported=1)
         comparison = comparisons.add("night", "fingerprint", {"contenders": ["a", "b"]})
         comparisons.join(comparison, "a", 0, name)
-        other = comparisons.begin(comparison, "b", 0, "hill", "identity", {}, {}, prompt_set())
+        other = comparisons.begin(comparison, "b", 0, "hill", "identity", config, {}, prompt_set())
         with pytest.raises(KeyboardInterrupt):
             calibrate(hill_run({**SMALLER, "seed": 1}, run_id=other), store, Notes(3))
         [(_, key)] = [(place, store.records.read("candidates", stage="reference")[0]["evaluation"]) for place in "r"]
@@ -230,3 +234,77 @@ def test_worse_damage_is_refused_or_harmless(whole: Path, tmp_path: Path) -> Non
 def test_a_file_that_was_cut_off_is_never_an_empty_store(whole: Path, tmp_path: Path, left: int) -> None:
     put(tmp_path, (whole / FILE_NAME).read_bytes()[:left])
     assert isinstance(told(tmp_path), StoreError)
+
+
+Listed = Callable[..., tuple[Any, list[dict[str, Any]], list[str]]]
+
+
+@pytest.fixture
+def listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Listed:
+    """`trimpot runs` in this process: its exit status, the runs that it lists, and its sentences."""
+
+    def list_runs(folder: Path) -> tuple[Any, list[dict[str, Any]], list[str]]:
+        monkeypatch.setattr(sys, "argv", ["trimpot", "runs", "--json", "--store", str(folder)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        return ended.value.code, json.loads(printed.out or "[]"), printed.err.splitlines()
+
+    return list_runs
+
+
+#: What is damaged, the runs that can still be listed, and what is said.
+DAMAGES = {
+    "one run": ("UPDATE runs SET error = 'x' WHERE id = 'hill-1'", ["hill-2"], ["the record runs 'hill-1' of"]),
+    "every run": ("UPDATE runs SET error = 'x'", [], ["the record runs 'hill-1' of", "the record runs 'hill-2' of"]),
+    "a name": ("UPDATE runs SET id = 'hill-3' WHERE id = 'hill-1'", ["hill-2"], ["the record runs 'hill-3' of"]),
+    "no text": ("UPDATE runs SET id = CAST(x'ff' AS TEXT) WHERE id = 'hill-2'", ["hill-1"], ["cannot read runs of"]),
+    "no number": ("UPDATE runs SET seconds = 'x' WHERE id = 'hill-2'", ["hill-1"], ["the record runs 'hill-2' of"]),
+    "a run that is gone": ("DELETE FROM runs WHERE id = 'hill-1'", ["hill-2"], ["has lost records: of the runs there"]),
+    "scores of one run": (
+        "UPDATE evaluations SET scores = '{}' WHERE key IN "
+        "(SELECT evaluation FROM candidates WHERE run = 'hill-1' AND stage = 'test')",
+        ["hill-2"],
+        ["cannot show run hill-1: the record evaluations"],
+    ),
+    "a candidate": (
+        "UPDATE candidates SET fresh = 7 WHERE run = 'hill-1' AND stage = 'test'",
+        ["hill-2"],
+        ["cannot show run hill-1: the record candidates 'hill-1' 'test'"],
+    ),
+    "candidates that are gone": (
+        "DELETE FROM candidates WHERE run = 'hill-2'",
+        ["hill-1"],
+        ["cannot show run hill-2: .* has lost records: of the candidates of hill-2 there"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_runs_that_are_whole_are_listed_beside_a_sentence_for_each_other(
+    whole: Path, tmp_path: Path, listed: Listed, name: str
+) -> None:
+    change, left, said = DAMAGES[name]
+    put(tmp_path, (whole / FILE_NAME).read_bytes())
+    code, expected, _ = listed(tmp_path)
+    assert (code, [run["run"] for run in expected]) == (0, ["hill-1", "hill-2"])
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection, connection:
+        connection.execute(change)
+    code, found, sentences = listed(tmp_path)
+    assert (code, found) == (1, [run for run in expected if run["run"] in left])
+    assert len(sentences) == len(said), sentences
+    for sentence, pattern in zip(sentences, said, strict=True):
+        assert re.search(f"^trimpot: .*{pattern}", sentence), sentence
+
+
+def test_no_flipped_byte_lists_another_result(whole: Path, tmp_path: Path, listed: Listed) -> None:
+    content, generator, partly = (whole / FILE_NAME).read_bytes(), random.Random(5), 0
+    put(tmp_path, content)
+    expected = {run["run"]: run for run in listed(tmp_path)[1]}
+    for trial in range(60):
+        put(tmp_path, flip(content, generator))
+        code, found, sentences = listed(tmp_path)
+        assert all(run == expected[run["run"]] for run in found), f"trial {trial}"
+        assert code == (0 if len(found) == 2 and not sentences else 1) and all(sentences), sentences
+        partly += len(found) == 1
+    assert partly > 5
