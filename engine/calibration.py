@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, NoReturn
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import CalibrationError
+from .knobs import digest
 from .loop import Outcome
 from .plain import LARGEST, plain
 from .run import Run
@@ -21,6 +22,7 @@ from .statistics import Gain
 
 SCHEMA_VERSION = 1
 MOST_STEPS = 10_000
+CHECKSUM = "checksum"
 
 Finite = Annotated[float, Field(strict=True, ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
 Count = Annotated[int, Field(strict=True, ge=0, le=10**15)]
@@ -108,20 +110,23 @@ class Calibration(_Model):
     provenance: Provenance
 
     def save(self, path: Path) -> None:
-        """Write atomically: the file is whole or absent.
+        """Write atomically: the file is whole or absent. It carries a checksum of all that it says.
 
         Raises:
             CalibrationError: If it cannot be written.
         """
         values = plain(self.model_dump(), "the calibration", CalibrationError)
+        first = {"schema_version": values["schema_version"], CHECKSUM: _checksum(values)}
+        values = {**first, **values}  # so that it stands on a line that can be taken out
         write_text(path, json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:
-        """Read a calibration file.
+        """Read a calibration file. One without a checksum is believed as it is.
 
         Raises:
-            CalibrationError: If it cannot be read, is no calibration, or is of a newer schema.
+            CalibrationError: If it cannot be read, is no calibration, is of a newer schema, or is no longer as it was
+                written.
         """
         values = _values_of(path)
         version = values.get("schema_version") if isinstance(values, dict) else None
@@ -129,6 +134,8 @@ class Calibration(_Model):
             raise CalibrationError(
                 f"{path} has schema version {version}, this trimpot reads up to {SCHEMA_VERSION}; upgrade trimpot"
             )
+        sealed = isinstance(values, dict) and CHECKSUM in values
+        stated = values.pop(CHECKSUM) if sealed else None
         try:
             calibration = cls.model_validate(values)
         except ValidationError as error:
@@ -145,7 +152,25 @@ class Calibration(_Model):
                     f"{path} is not a calibration: {key}: the mean {gain.mean} lies outside of its interval from "
                     f"{gain.low} to {gain.high}"
                 )
+        if sealed and stated != _checksum(values):
+            raise CalibrationError(
+                f"{path} is not as it was written, by damage or by hand: its {CHECKSUM} is another; take the file of "
+                f"its run again, or take out the line {CHECKSUM!r} to use it as it is"
+            )
         return calibration
+
+
+def _checksum(values: dict[str, Any]) -> str:
+    """Of what a file says, the same however it is indented, in whatever order its keys stand, and for 1 and 1.0."""
+    return digest(_canonical(values))
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _canonical(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_canonical(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _values_of(path: str | Path) -> Any:

@@ -202,3 +202,72 @@ def test_the_interval_of_a_single_prompt_has_no_ends(calibration: Calibration, t
     calibration.model_copy(update={"gain": record}).save(path := tmp_path / "calibration.json")
     assert json.loads(path.read_text(), parse_constant=pytest.fail)["gain"]["low"] is None
     assert Calibration.load(path).gain == record
+
+
+def leaves(values: Any, path: str = "") -> dict[str, Any]:
+    """Every value of a file by its path."""
+    if not isinstance(values, (dict, list)) or not values:
+        return {path: values}
+    pairs = enumerate(values) if isinstance(values, list) else values.items()
+    return {key: leaf for name, each in pairs for key, leaf in leaves(each, f"{path}/{name}".lstrip("/")).items()}
+
+
+def test_whatever_value_of_a_file_is_another_it_is_refused(calibration: Calibration, tmp_path: Path) -> None:
+    calibration.save(path := tmp_path / "calibration.json")
+    values = json.loads(path.read_text())
+    found = leaves(values)
+    assert len(found) > 80
+    for name, value in found.items():
+        near = not value if isinstance(value, bool) else value + 1 if isinstance(value, (int, float)) else f"{value}0"
+        path.write_text(json.dumps(changed(values, name, near)))
+        with pytest.raises(CalibrationError, match=r"is not a calibration|checksum is another|upgrade") as caught:
+            Calibration.load(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_digit_flipped_anywhere_is_refused_or_the_same(calibration: Calibration, tmp_path: Path) -> None:
+    calibration.save(path := tmp_path / "calibration.json")
+    text = path.read_text()
+    refused = 0
+    for position, letter in enumerate(text):
+        if letter in "0123456789" and position % 2:
+            path.write_text(f"{text[:position]}{(int(letter) + 1) % 10}{text[position + 1 :]}")
+            try:
+                assert Calibration.load(path) == calibration  # such as the last of a float's many digits
+            except CalibrationError:
+                refused += 1
+    assert refused > 200
+
+
+def test_a_file_changed_by_hand_is_used_once_its_checksum_is_taken_out(
+    calibration: Calibration, tmp_path: Path
+) -> None:
+    calibration.save(path := tmp_path / "calibration.json")
+    path.write_text(path.read_text().replace('"neutral_label": "', '"neutral_label": "my '))
+    with pytest.raises(
+        CalibrationError, match=r"by damage or by hand.* take out the line 'checksum' to use it as it is"
+    ):
+        Calibration.load(path)
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if '"checksum"' not in line))
+    assert Calibration.load(path).neutral_label.startswith("my ")
+
+
+def test_a_file_laid_out_otherwise_is_the_same(calibration: Calibration, tmp_path: Path) -> None:
+    """As other programs write it: keys in another order, no indentation, whole numbers without a point."""
+
+    def shortest(text: str) -> float:
+        return int(float(text)) if float(text).is_integer() else float(text)
+
+    calibration.save(path := tmp_path / "calibration.json")
+    values = json.loads(path.read_text(), parse_float=shortest)
+    path.write_text(json.dumps(values, sort_keys=True, separators=(",", ":")))
+    assert Calibration.load(path) == calibration
+
+
+@pytest.mark.parametrize("wrong", [None, 3, "", [], {}, "0" * 16])
+def test_a_checksum_that_is_none_is_another(calibration: Calibration, tmp_path: Path, wrong: Any) -> None:
+    calibration.save(path := tmp_path / "calibration.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "checksum": wrong}))
+    with pytest.raises(CalibrationError, match="its checksum is another"):
+        Calibration.load(path)

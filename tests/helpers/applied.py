@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import trimpot
 from trimpot.adapters import make_diffusers, make_flux, make_qwen_image, make_sd3
 from trimpot.adapters.pipelines import PipelineAdapter
 from trimpot.engine.bucket import Bucket
-from trimpot.engine.calibration import Calibration, GainRecord, Provenance
+from trimpot.engine.calibration import CHECKSUM, Calibration, GainRecord, Provenance
 from trimpot.engine.errors import CalibrationError
 
 STEPS = 3
@@ -55,7 +56,7 @@ CASES: dict[str, tuple[Any, dict[str, Any], list[dict[str, Any]]]] = {
 
 
 def calibrated(adapter: PipelineAdapter, setting: dict[str, float], path: Path) -> Path:
-    """Save a setting's calibration file."""
+    """Save a setting's calibration file, without its checksum, so that tests can change it."""
     Calibration(
         backbone=dict(adapter.describe()),
         num_steps=STEPS,
@@ -76,6 +77,9 @@ def calibrated(adapter: PipelineAdapter, setting: dict[str, float], path: Path) 
             config={},
         ),
     ).save(path)
+    values = json.loads(path.read_text())
+    del values[CHECKSUM]
+    path.write_text(json.dumps(values, indent=2))
     return path
 
 
