@@ -3,6 +3,7 @@
     connections   CONNECTIONS at once; one more displaces the one that has waited longest without a whole request
     a head        HEAD_BYTES, in `Patience.head` seconds from its first byte
     a body        as large as the handler allows, as long as it arrives at RATE; all of them together `most_held`
+    its JSON      as many values as the handler allows, DEEPEST within each other, counted before one is made
     a refusal     DRAINED bytes of the request are read after it, for `Patience.refusal` seconds
 
 Only the standard library, on Python 3.9 and later.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import socket
 import socketserver
@@ -30,6 +32,9 @@ HEAD_BYTES = 1 << 16
 DRAINED = 1 << 24
 RATE = 1 << 16  # bytes a second, on average
 _BUFFER = 1 << 13
+#: Lists and objects within each other in a request.
+DEEPEST = 64
+_NESTING = re.compile(rb'["\[\]{}]')
 
 
 class RefusalError(Exception):
@@ -315,3 +320,73 @@ def shown(text: str, *kept: str) -> str:
 def show_traceback() -> None:
     """Print where an error came from, whatever a client put into it."""
     sys.stderr.write(shown(traceback.format_exc(), "\n"))
+
+
+def parsed(body: bytearray, most_values: int) -> Any:
+    """The JSON value of a body.
+
+    Args:
+        body: In UTF-8.
+        most_values: It may hold, counted before one is made, by the marks that begin them.
+
+    Raises:
+        RefusalError: If it holds more, is nested more than `DEEPEST` deep, or is no JSON without doubt.
+    """
+    if sum(body.count(mark) for mark in b'[{,"\\') > most_values:  # what texts hold of them is counted too
+        raise RefusalError(
+            413, f"a request of more than {most_values} values is too large; send fewer or smaller outputs at once"
+        )
+    if _depth(body) > DEEPEST:
+        raise RefusalError(400, f"the request is not JSON to read: it is nested more than {DEEPEST} deep; flatten it")
+    try:
+        return json.loads(
+            body.decode(), parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_without_repeats
+        )
+    except (ValueError, RecursionError) as error:
+        raise RefusalError(400, f"the request is not JSON: {error}") from None
+
+
+def _depth(body: bytearray) -> int:
+    """How deep lists and objects are nested in JSON that is not read yet."""
+    depth = deepest = position = 0
+    while found := _NESTING.search(body, position):
+        position = found.end()
+        if found[0] in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif found[0] in b"]}":
+            depth -= 1
+        else:
+            position = _end_of_text(body, position)
+    return deepest
+
+
+def _end_of_text(body: bytearray, begin: int) -> int:
+    """Where a text of JSON ends that begins here, after its quote; a megabyte of base64 is passed over at once."""
+    end = body.find(b'"', begin)
+    while end >= 0:
+        last = end - 1
+        while last >= begin and body[last] == ord("\\"):
+            last -= 1
+        if (end - last) % 2:  # an even number of backslashes stands before it
+            return end + 1
+        end = body.find(b'"', end + 1)
+    return len(body)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"it holds {name}")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"it holds {digits[:40]}, which is too large")
+    return value
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("an object has a key twice")
+    return found

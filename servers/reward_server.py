@@ -25,7 +25,6 @@ import json
 import math
 import numbers
 import os
-import re
 import signal
 import sys
 import threading
@@ -35,9 +34,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __package__:
-    from .bounded_http import DRAINED, BoundedHandler, BoundedServer, Patience, RefusalError, show_traceback
+    from .bounded_http import DRAINED, BoundedHandler, BoundedServer, Patience, RefusalError, parsed, show_traceback
 else:  # beside a reward's own code
-    from bounded_http import DRAINED, BoundedHandler, BoundedServer, Patience, RefusalError, show_traceback
+    from bounded_http import DRAINED, BoundedHandler, BoundedServer, Patience, RefusalError, parsed, show_traceback
 
 __all__ = ["PORT", "PROTOCOL", "SLOTS", "Limits", "Patience", "RefusalError", "RewardServer", "Scorer", "main", "serve"]
 
@@ -45,9 +44,6 @@ PROTOCOL = 1
 PORT = 8200
 #: Requests that have arrived and wait or are scored; one more is told to come back later.
 SLOTS = 8
-#: Lists and objects within each other in a request.
-DEEPEST = 64
-_NESTING = re.compile(rb'["\[\]{}]')
 
 
 @dataclass(frozen=True)
@@ -283,7 +279,7 @@ class _Handler(BoundedHandler):
         with self.body(length) as body:
             self._take_slot()
             try:
-                scores = self.server.score(_parsed(body, self.server.limits.values))
+                scores = self.server.score(parsed(body, self.server.limits.values))
             finally:
                 self.server.slots.release()
             self.answer(200, scores)
@@ -353,50 +349,6 @@ def main(
         sys.exit(f"{parser.prog}: {refusal}")
 
 
-def _parsed(body: bytearray, most_values: int) -> Any:
-    """The JSON value of a body."""
-    if sum(body.count(mark) for mark in b'[{,"\\') > most_values:  # what texts hold of them is counted too
-        raise RefusalError(
-            413, f"a request of more than {most_values} values is too large; send fewer or smaller outputs at once"
-        )
-    if _depth(body) > DEEPEST:
-        raise RefusalError(413, f"a request that is nested more than {DEEPEST} deep is too large; send flatter values")
-    try:
-        return json.loads(
-            body.decode(), parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_without_repeats
-        )
-    except (ValueError, RecursionError) as error:
-        raise RefusalError(400, f"the request is not JSON: {error}") from None
-
-
-def _depth(body: bytearray) -> int:
-    """How deep lists and objects are nested in JSON that is not read yet."""
-    depth = deepest = position = 0
-    while found := _NESTING.search(body, position):
-        position = found.end()
-        if found[0] in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif found[0] in b"]}":
-            depth -= 1
-        else:
-            position = _end_of_text(body, position)
-    return deepest
-
-
-def _end_of_text(body: bytearray, begin: int) -> int:
-    """Where a text of JSON ends that begins here, after its quote; a megabyte of base64 is passed over at once."""
-    end = body.find(b'"', begin)
-    while end >= 0:
-        last = end - 1
-        while last >= begin and body[last] == ord("\\"):
-            last -= 1
-        if (end - last) % 2:  # an even number of backslashes stands before it
-            return end + 1
-        end = body.find(b'"', end + 1)
-    return len(body)
-
-
 def _decode(outputs: list[Any], pixels: int) -> list[Any]:
     """Outputs as a scorer takes them."""
     decoded = []
@@ -442,24 +394,6 @@ def _hostname(header: str) -> str:
     """The name in a Host header, without port and brackets."""
     name = header.rpartition(":")[0] if header.rpartition(":")[2].isdigit() else header
     return name.strip("[]").lower()
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"it holds {name}")
-
-
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        raise ValueError(f"it holds {digits[:40]}, which is too large")
-    return value
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("an object has a key twice")
-    return found
 
 
 def _real(score: Any) -> float:
