@@ -17,12 +17,14 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 
 _FILES = (".pt", ".pth", ".bin", ".safetensors")
 
-# What the hub's errors mean, the special before the general; matched by name along the chain of causes.
+# What errors of the hub and of PyTorch's reader of weights mean, the special before the general; matched by name along
+# the chain of causes.
 _REASONS = {
     "GatedRepoError": "its authors ask for consent: accept their conditions on its hub page, then `hf auth login`",
     "RepositoryNotFoundError": "the hub has no such model, or keeps it private; correct the id or `hf auth login`",
     "RevisionNotFoundError": "the hub has no such revision of it; correct `revision`",
     "LocalEntryNotFoundError": "the hub cannot be reached and the files are not in its cache; connect or give a folder",
+    "UnpicklingError": "it is damaged or holds more than tensors, which is not run; save its tensors as .safetensors",
     "OfflineModeIsEnabled": "the hub cannot be reached and the files are not in its cache; connect or give a folder",
 }
 
@@ -142,6 +144,9 @@ class Weights:
 
     def tensors(self, name: str) -> dict[str, Any]:
         """The state dict in one file, read without running any code that it may hold.
+
+        PyTorch's own format is a pickle. Where a reward is published in no other, it is read by PyTorch's reader of
+        weights, which makes tensors, numbers and containers of them and calls nothing else that a file names.
 
         Args:
             name: A file in safetensors, or in PyTorch's own format; there a dict under `state_dict` is unwrapped.

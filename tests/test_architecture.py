@@ -94,6 +94,25 @@ def test_applying_nothing_of_the_test_tools_is_needed_at_work() -> None:
             assert not {name.partition(".")[0] for name in _imports(path)} & {"pytest", "hypothesis"}, path
 
 
+UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+
+
+def test_nothing_is_unpickled() -> None:
+    """But for weights that are published in no other format, by the reader of PyTorch that calls nothing in them."""
+    readers = []
+    for path in _modules():
+        assert not {name.partition(".")[0] for name in _imports(path)} & UNPICKLERS, path
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            given = {each.arg: getattr(each.value, "value", None) for each in node.keywords}
+            assert not given.get("allow_pickle") and given.get("weights_only", True) is True, path
+            if ast.unparse(node.func) in ("torch.load", "load_state_dict_from_url"):
+                assert given["weights_only"] is True, path
+                readers.append(path.relative_to(ROOT).as_posix())
+    assert readers == ["objectives/pretrained.py"]
+
+
 def test_the_public_names_can_all_be_had() -> None:
     for name in trimpot.__all__:
         if name not in ("load_calibration", "AppliedCalibration"):  # these two bring in torch
