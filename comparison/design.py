@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from ..engine.config import (
     Config,
     expanded,
+    lines_in,
     load_config,
     names_a_search,
     pinned,
@@ -152,7 +153,7 @@ def read_design(source: str | Path) -> Design:
         values["config"] = anchored_at((), config, parts_of(config), folder)
     if isinstance(config, (str, Mapping)):
         _anchor_changes(values, folder)
-    return make_design(values, str(source), default_name=Path(source).stem)
+    return make_design(values, str(source), default_name=Path(source).stem, lines=lines_in(source))
 
 
 def _anchor_changes(values: dict[str, Any], folder: Path) -> None:
@@ -172,13 +173,19 @@ def _labels(values: Mapping[str, Any]) -> list[str]:
     return list(values["contenders"]) if isinstance(values["contenders"], dict) else []
 
 
-def make_design(values: Mapping[str, Any], where: str = "comparison", default_name: str | None = None) -> Design:
+def make_design(
+    values: Mapping[str, Any],
+    where: str = "comparison",
+    default_name: str | None = None,
+    lines: Mapping[tuple[str, ...], int] | None = None,
+) -> Design:
     """Check a comparison.
 
     Args:
         values: The keys of `ComparisonConfig`.
         where: What to call it in an error.
         default_name: Its name if it has none.
+        lines: In which line of a file a key stands.
 
     Raises:
         ConfigError: In one sentence, if it cannot be run as written.
@@ -186,7 +193,7 @@ def make_design(values: Mapping[str, Any], where: str = "comparison", default_na
     try:
         asked = ComparisonConfig.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(listed(where, sentences_of(error, values, ComparisonConfig))) from None
+        raise ConfigError(listed(where, sentences_of(error, values, ComparisonConfig, lines))) from None
     if len(set(asked.seeds)) < len(asked.seeds):
         raise ConfigError(f"{where}: a seed stands twice in 'seeds'; every run needs one of its own")
     for key in asked.overrides:

@@ -25,7 +25,7 @@ from .paths import anchored_options
 from .plain import plain, short
 from .plugins import plugins
 from .schema import Config
-from .yaml_text import read_yaml
+from .yaml_text import lines_of, read_yaml
 
 DEFAULT_PROTOCOL = "grouped-cma"  # among those that save most images wherever it was measured: docs/search.md
 
@@ -33,6 +33,7 @@ __all__ = [
     "DEFAULT_PROTOCOL",
     "Config",
     "expanded",
+    "lines_in",
     "load_config",
     "names_a_search",
     "parse_options",
@@ -74,7 +75,8 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        mistakes = [*sentences_of(error, values, Config), *mistakes_of(values, plugins())]
+        lines = {} if isinstance(source, Mapping) else lines_in(source, overrides)
+        mistakes = [*sentences_of(error, values, Config, lines), *mistakes_of(values, plugins(), lines)]
         raise ConfigError(listed(where, mistakes)) from None
 
 
@@ -185,24 +187,33 @@ def read_file(source: str | Path) -> tuple[dict[str, Any], Path]:
     Raises:
         ConfigError: If it cannot be found or read, or is no mapping.
     """
+    values = read_yaml(_text(source), str(source))
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source} must be a mapping of keys to values, with at least 'adapter' and 'objectives'")
+    return values, Path(source).expanduser().parent.absolute()
+
+
+def lines_in(source: str | Path, overrides: Sequence[str] = ()) -> dict[tuple[str, ...], int]:
+    """The line of every key of a file or a preset that has been read, but for those that overrides change."""
+    typed = [override.path for override in read_overrides(overrides)]
+    found = lines_of(_text(source))
+    return {place: line for place, line in found.items() if not any(place[: len(path)] == path for path in typed)}
+
+
+def _text(source: str | Path) -> str:
     name, path = str(source), Path(source)
     is_preset = isinstance(source, str) and name in presets()
     is_file = _is_file(path)
     if is_preset and is_file:
         raise ConfigError(f"{name!r} is a preset and a file here as well; write ./{name} for the file, or rename it")
     if is_preset:
-        text = (resources.files("trimpot.presets") / f"{name}.yaml").read_text(encoding="utf-8")
-    elif is_file or path.suffix in (".yaml", ".yml"):
+        return (resources.files("trimpot.presets") / f"{name}.yaml").read_text(encoding="utf-8")
+    if is_file or path.suffix in (".yaml", ".yml"):
         try:
-            text = path.expanduser().read_text(encoding="utf-8-sig")
+            return path.expanduser().read_text(encoding="utf-8-sig")
         except (OSError, ValueError, RuntimeError) as error:
             raise ConfigError(f"cannot read the configuration {name:.300}: {_reason(path, error)}") from None
-    else:
-        raise ConfigError(f"no preset or file {short(name)}; {near_misses(name, presets())}")
-    values = read_yaml(text, name)
-    if not isinstance(values, dict):
-        raise ConfigError(f"{name} must be a mapping of keys to values, with at least 'adapter' and 'objectives'")
-    return values, path.expanduser().parent.absolute()
+    raise ConfigError(f"no preset or file {short(name)}; {near_misses(name, presets())}")
 
 
 def _not_finite(value: Any, place: tuple[str, ...] = ()) -> Iterator[str]:

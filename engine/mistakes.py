@@ -28,7 +28,17 @@ def listed(where: str, mistakes: Sequence[str]) -> str:
     return f"{where} has {len(mistakes)} mistakes: {'; '.join(told)}{more}"
 
 
-def sentences_of(error: ValidationError, values: object, root: type[BaseModel] | None = None) -> list[str]:
+def at_line(number: int | None) -> str:
+    """The beginning of a sentence on a line of a file, if it is known."""
+    return "" if number is None else f"line {number}: "
+
+
+def sentences_of(
+    error: ValidationError,
+    values: object,
+    root: type[BaseModel] | None = None,
+    lines: Mapping[tuple[str, ...], int] | None = None,
+) -> list[str]:
     """Every validation error as a sentence, with near misses for unknown keys.
 
     What the members of a union say of one value is one mistake: that which went deepest is told.
@@ -37,12 +47,18 @@ def sentences_of(error: ValidationError, values: object, root: type[BaseModel] |
         error: What pydantic found.
         values: What it looked at.
         root: The class they were for, whose keys are known.
+        lines: In which line of a file a key stands; of those that do not stand there, nothing is said.
     """
     found: dict[tuple[str, ...], list[ErrorDetails]] = {}
     for each in error.errors():
         found.setdefault(_path(each, values), []).append(each)
     deepest = [path for path in found if not any(other[: len(path)] == path and other != path for other in found)]
-    return [_sentence(path, found[path], root) for path in deepest]
+    return [_line(path, found[path], lines or {}) + _sentence(path, found[path], root) for path in deepest]
+
+
+def _line(path: tuple[str, ...], errors: Sequence[ErrorDetails], lines: Mapping[tuple[str, ...], int]) -> str:
+    """Where to look for a mistake; a key that is missing is missed under the one above it."""
+    return at_line(lines.get(path[:-1] if errors[0]["type"] == "missing" else path))
 
 
 def _path(error: ErrorDetails, values: Any) -> tuple[str, ...]:

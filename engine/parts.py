@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from .errors import ConfigError, TrimpotError
 from .factory import Option
-from .mistakes import listed
+from .mistakes import at_line, listed
 from .paths import anchored, anchored_options
 from .plugins import Plugins, plugins
 from .schema import Config
@@ -47,9 +47,21 @@ def parts_of(values: Mapping[str, Any]) -> dict[Place, NamedOne]:
     return found
 
 
-def mistakes_of(values: Mapping[str, Any], known: Plugins) -> list[str]:
-    """A sentence for everything that is wrong with the names and options of a configuration's parts."""
-    return [mistake for part in parts_of(values).values() for mistake in known.mistakes(*part)]
+def mistakes_of(
+    values: Mapping[str, Any], known: Plugins, lines: Mapping[tuple[str, ...], int] | None = None
+) -> list[str]:
+    """A sentence for everything that is wrong with the names and options of a configuration's parts.
+
+    Args:
+        values: The configuration.
+        known: The plugins that there are.
+        lines: In which line of a file a part stands; of those that do not stand there, nothing is said.
+    """
+    return [
+        at_line((lines or {}).get(place)) + mistake
+        for place, part in parts_of(values).items()
+        for mistake in known.mistakes(*part)
+    ]
 
 
 def check_parts(config: Config, known: Plugins) -> None:

@@ -86,6 +86,31 @@ def read_yaml(text: str, where: str) -> Any:
         raise ConfigError(f"{where} holds a value that cannot be read: {' '.join(str(error).split())}") from None
 
 
+def lines_of(text: str) -> dict[tuple[str, ...], int]:
+    """The line of every key and every item of a list, by where it stands, in a text that `read_yaml` has read.
+
+    Of a key that a merge (`<<`) brings, it is the line in the mapping that it comes from.
+    """
+    node = yaml.compose(text, Loader=_Loader)
+    return dict(_lines(node, ())) if node is not None else {}
+
+
+def _lines(node: yaml.Node, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int]]:
+    if isinstance(node, yaml.MappingNode):
+        merged = [value for key, value in node.value if key.tag.endswith(":merge")]
+        for each in merged:  # first, since the mapping's own keys come before those
+            for source in reversed(each.value) if isinstance(each, yaml.SequenceNode) else [each]:
+                yield from _lines(source, place)
+        for key, value in node.value:
+            if not key.tag.endswith(":merge"):
+                yield (*place, key.value), key.start_mark.line + 1
+                yield from _lines(value, (*place, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield (*place, str(index)), value.start_mark.line + 1
+            yield from _lines(value, (*place, str(index)))
+
+
 def _look_over(text: str, where: str) -> None:
     """Refuse what must not be built at all: depth without end, other programs' tags, a second document."""
     depth = documents = 0

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from trimpot.engine.errors import ConfigError
-from trimpot.engine.yaml_text import read_yaml
+from trimpot.engine.yaml_text import lines_of, read_yaml
 
 
 def aliases(first: str, again: str, depth: int = 12) -> str:
@@ -108,3 +108,13 @@ def test_pyyaml_itself_would_have_taken_them() -> None:
     """Why this is not left to `yaml.safe_load`: it keeps the last of two keys, and knows other numbers."""
     assert yaml.safe_load("a: 1\na: 2") == {"a": 2}
     assert yaml.safe_load("[010, 12:30, 1e-3, no]") == [8, 750, "1e-3", False]
+
+
+def test_the_line_of_every_key_and_item_is_known() -> None:
+    text = "a: 1\n# more\nb:\n  - x\n  - c: &c\n      d: 1\n      e: 2\nf:\n  <<: *c\n  e: 3\ng: *c\n"
+    places = {
+        ("a",): 1, ("b",): 3, ("b", "0"): 4, ("b", "1"): 5, ("b", "1", "c"): 5, ("b", "1", "c", "d"): 6,
+        ("b", "1", "c", "e"): 7, ("f",): 8, ("f", "d"): 6, ("f", "e"): 10, ("g",): 11, ("g", "d"): 6, ("g", "e"): 7,
+    }  # fmt: skip
+    assert lines_of(text) == places
+    assert lines_of("") == {}
