@@ -12,6 +12,7 @@ import numpy as np
 from .engine.assembly import assemble
 from .engine.config import Config
 from .engine.evaluation import Place
+from .engine.outputs import checked
 from .engine.plan import plan
 from .engine.plugins import plugins
 from .engine.run import Run
@@ -51,8 +52,9 @@ def _measure(run: Run) -> tuple[float, int]:
     for size in (1, 2):
         bucket = run.test_bucket.head(size)
         begun = time.perf_counter()
-        [outputs] = run.adapter.generate(np.array(neutral), bucket)
-        score_outputs(run.objectives, outputs, bucket, Place("test", 0, 0))
+        [made] = run.adapter.generate(np.array(neutral), bucket)
+        place = Place("test", 0, 0)
+        score_outputs(run.objectives, checked(run.adapter, made, bucket, place), bucket, place)
         seconds = time.perf_counter() - begun
     return size / seconds, _peak_memory()
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from PIL import Image
+from torch import Tensor, nn
 
 from ..engine.errors import ModelError
+from ..engine.outputs import NotFinite
+from ..engine.seams import Output
 
-if TYPE_CHECKING:
-    from torch import nn
-    from torch.utils.hooks import RemovableHandle
+BLACK = -1.0  # what autoencoders decode black to, and less than black where pictures begin at 0
 
 
 def set_vae_dtype(pipe: Any, dtype: str | None) -> None:
@@ -40,32 +42,117 @@ def set_vae_dtype(pipe: Any, dtype: str | None) -> None:
     vae.decode = in_own_dtype
 
 
-def refuse_not_finite(pipe: Any) -> list[RemovableHandle]:
-    """Have decoding refuse numbers that are not finite, which would come out as black pictures with a score.
+class Decoding:
+    """Looks at what a pipeline decodes, so that numbers that are not finite never pass for a picture.
 
-    Returns:
-        Handles that take the checks off again; none where there is no autoencoder.
+    It looks at what goes into and comes out of `decode`, whatever an autoencoder's class calls its parts; where a
+    pipeline has none, since its transformer makes pixels, at what its processor makes pictures of. A row that holds
+    a number that is not finite is decoded as black, and told of; its neighbours stay what they are.
+
+    Args:
+        pipe: The pipeline.
     """
-    decoder = getattr(getattr(pipe, "vae", None), "decoder", None)
-    if decoder is None:
-        return []
-    dtypes = {name: str(getattr(pipe, name).dtype).removeprefix("torch.") for name in ("transformer", "vae")}
 
-    def before(_module: nn.Module, args: tuple[Any, ...]) -> None:
-        if not _finite(args):
-            raise ModelError(
-                f"latents came out of the transformer as numbers that are not finite, so that their pictures would be "
-                f"black; {_another(dtypes['transformer'], 'dtype')}, or narrow the bounds low and high"
-            )
+    def __init__(self, pipe: Any) -> None:
+        self._kind = type(pipe).__name__
+        self._calls: list[list[str | None]] = []
+        self._wrapped: list[tuple[Any, str, Any]] = []
+        latents = _another(_dtype_of(pipe.transformer), "dtype")
+        decoders = {name: part for name, part in pipe.components.items() if _decodes(name, part)}
+        for name, part in decoders.items():
+            self._wrap(part, "decode", latents, _another(_dtype_of(part), "vae_dtype" if name == "vae" else "dtype"))
+        if not decoders:
+            for name, method in (("image_processor", "postprocess"), ("video_processor", "postprocess_video")):
+                if hasattr(getattr(pipe, name, None), method):
+                    self._wrap(getattr(pipe, name), method, latents, "")
 
-    def after(_module: nn.Module, _args: Any, decoded: Any) -> None:
-        if not _finite(decoded):
-            raise ModelError(
-                f"the autoencoder decoded latents to numbers that are not finite, so that their pictures would be "
-                f"black; {_another(dtypes['vae'], 'vae_dtype')}"
-            )
+    @property
+    def looks_at(self) -> int:
+        """How many ways of decoding it looks at."""
+        return len(self._wrapped)
 
-    return [decoder.register_forward_pre_hook(before), decoder.register_forward_hook(after)]
+    def begin(self) -> None:
+        """Forget what an earlier call of the pipeline has shown."""
+        self._calls = []
+
+    def settle(self, outputs: Sequence[Output]) -> list[Output]:
+        """A call's outputs, with a `NotFinite` in place of each that holds numbers that are not finite.
+
+        Args:
+            outputs: Images, or videos as lists of images, one a row.
+
+        Raises:
+            ModelError: If there are such numbers, and it cannot be told in which outputs.
+        """
+        settled = list(outputs)
+        for row, why in self._found(len(settled)).items():
+            frames = settled[row] if isinstance(settled[row], list) else [settled[row]]
+            if not any(map(_black, frames)):  # rows were decoded in another order, or drawn over
+                raise ModelError(f"{why}; whose they are, a {self._kind} does not show: set batch_size: 1")
+            black = [Image.new(frame.mode, frame.size) for frame in frames]
+            settled[row] = NotFinite(black if frames is settled[row] else black[0], why)
+        return settled
+
+    def remove(self) -> None:
+        """Look no more."""
+        for owner, name, own in self._wrapped:
+            delattr(owner, name)
+            if own is not None:
+                setattr(owner, name, own)
+        self._wrapped = []
+
+    def _found(self, num_rows: int) -> dict[int, str]:
+        """Rows with numbers that are not finite, and why.
+
+        A call decodes all rows, perhaps each row's frames after those of the row before, or a part of them, in order.
+        """
+        calls = self._calls
+        if any(len(call) % num_rows for call in calls):
+            calls = [[why for call in calls for why in call]]
+        return {
+            min(at * num_rows // len(call), num_rows - 1): why
+            for call in calls
+            for at, why in enumerate(call)
+            if why is not None
+        }
+
+    def _wrap(self, owner: Any, name: str, latents: str, decoded: str) -> None:
+        given = getattr(owner, name)
+        before = (
+            "latents came out of the transformer as numbers that are not finite, so that their pictures would be "
+            f"black; {latents}, or narrow the bounds low and high"
+        )
+        after = (
+            "the autoencoder decoded latents to numbers that are not finite, so that their pictures would be black; "
+            f"{decoded}"
+        )
+
+        @functools.wraps(given)
+        def looking(first: Any, *args: Any, **kwargs: Any) -> Any:
+            bad = _not_finite(first)
+            if bad:
+                first = first.clone()
+                first[bad] = BLACK
+            made = given(first, *args, **kwargs)
+            worse = [] if isinstance(made, list) else _not_finite(made[0])
+            if not isinstance(made, list) and (bad or worse):
+                made[0][sorted({*bad, *worse})] = BLACK
+            reasons = {**dict.fromkeys(worse, after), **dict.fromkeys(bad, before)}
+            self._calls.append([reasons.get(row) for row in range(len(first))])
+            return made
+
+        self._wrapped.append((owner, name, vars(owner).get(name)))
+        setattr(owner, name, looking)
+
+
+def _decodes(name: str, part: Any) -> bool:
+    """Whether a component decodes pictures; sound is no part of an output."""
+    return isinstance(part, nn.Module) and hasattr(part, "decode") and not name.startswith(("audio", "sound"))
+
+
+def _dtype_of(model: nn.Module) -> str:
+    dtype = getattr(model, "dtype", None) or next((each.dtype for each in model.parameters()), torch.float32)
+    return str(dtype).removeprefix("torch.")
 
 
 def _another(dtype: str, option: str) -> str:
@@ -75,10 +162,12 @@ def _another(dtype: str, option: str) -> str:
     )
 
 
-def _finite(values: Any) -> bool:
-    """Whether every number of tensors, wherever they are nested, is finite."""
-    if isinstance(values, Tensor):
-        return not values.is_floating_point() or bool(torch.isfinite(values).all())
-    if isinstance(values, (list, tuple)):
-        return all(map(_finite, values))
-    return True
+def _not_finite(values: Any) -> list[int]:
+    """Rows of a tensor, along its first axis, that hold a number that is not finite."""
+    if not isinstance(values, Tensor) or not values.is_floating_point() or bool(torch.isfinite(values).all()):
+        return []
+    return [row for row, each in enumerate(values) if not bool(torch.isfinite(each).all())]
+
+
+def _black(picture: Any) -> bool:
+    return isinstance(picture, Image.Image) and all(high == 0 for _, high in picture.convert("RGB").getextrema())

@@ -17,7 +17,7 @@ from ..engine.devices import free_memory
 from ..engine.errors import ModelError
 from ..engine.seams import Output, Population
 from .compiling import compile_transformer
-from .decoding import refuse_not_finite
+from .decoding import Decoding
 from .memory import no_room
 from .rows import transformers
 from .sizes import check_made
@@ -50,7 +50,7 @@ class PipelineAdapter(TransformerAdapter):
         """Take over a pipeline whose transformer has just been hooked."""
         self.pipe = pipe
         self._hooked = hooked
-        self._checks = refuse_not_finite(pipe)
+        self._decoding = Decoding(pipe)
         self.outputs_per_call = self.options.batch_size  # not what memory turns out to allow: a resume repeats calls
         self._batches = Batches(
             self.options.batch_size,
@@ -97,9 +97,10 @@ class PipelineAdapter(TransformerAdapter):
         def work(batch: Sequence[tuple[int, str, int]]) -> list[Output]:
             candidates, prompts, seeds = map(list, zip(*batch, strict=True))
             self._hooked.set(scales[candidates].to(device), weights[candidates])
+            self._decoding.begin()
             outputs = self._call(prompts, seeds)
             check_made(outputs, self._asked(), type(self.pipe).__name__)
-            return outputs
+            return self._decoding.settle(outputs)
 
         try:
             outputs = iter(self._batches.map(rows, work))
@@ -134,8 +135,7 @@ class PipelineAdapter(TransformerAdapter):
         """Take the hooks off; the pipeline is the stock pipeline again, and this adapter generates no more."""
         self._hooked.remove()
         self._hooked = _Removed()
-        for check in self._checks:
-            check.remove()
+        self._decoding.remove()
 
 
 class _Removed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from .bucket import Bucket
-from .errors import ReplayError
+from .errors import Notice, ReplayError
 from .evaluation import COMBINED, POOL, Evaluation, Place, evaluation_key
 from .jobs import Group, Job, Piece, Scored, cut
 from .knobs import Setting, Vector
@@ -43,6 +44,7 @@ class Evaluator:
 
     Attributes:
         images: Outputs of every evaluation so far by stage, whether found or made.
+        black: Outputs made in this process's time and scored as black pictures, by stage; see `engine.outputs`.
         seconds: Spent generating and scoring them, whenever and by however many that was.
 
     Args:
@@ -57,6 +59,7 @@ class Evaluator:
         self.store = store
         self.watch = watch
         self.images: Counter[str] = Counter()
+        self.black: Counter[str] = Counter()
         self.seconds = 0.0
         self._workshop = workshop or Here(Worker(run.adapter, run.objectives, store.keeper))
         self._outputs_per_call = outputs_per_call(run.adapter)
@@ -211,9 +214,23 @@ class Evaluator:
         for each, kept in zip(batch.members, batch.kept(), strict=True):
             self.store.record_outputs(each.key, kept)
         self.store.record(run.id, [(each.place, each.key, made) for each, made in fresh])
+        self._tell_of_black(batch)
         for each, made in fresh:
             each.evaluation = made
             self.watch.evaluation_recorded(run=run, place=each.place, evaluation=made)
+
+    def _tell_of_black(self, batch: _Batch) -> None:
+        """Count outputs that are scored as black pictures; the first are told of, once a run."""
+        for each, (count, why) in zip(batch.members, batch.black(), strict=True):
+            if count and not self.black:
+                warnings.warn(
+                    f"{each.place}: {count} of {len(each.bucket)} outputs are scored as black pictures, as others of "
+                    f"this search may be, of which no more is said: {why}",
+                    Notice,
+                    stacklevel=2,
+                )
+            if count:
+                self.black[each.place.stage] += count
 
 
 @dataclass
@@ -266,6 +283,15 @@ class _Batch:
         if not self.futures:
             return [()] * len(self.members)
         return [tuple(name for part in parts for name in part.kept) for parts in self._parts()]
+
+    def black(self) -> list[tuple[int, str]]:
+        """How many outputs of every member are scored as black pictures, and why."""
+        if not self.futures:
+            return [(0, "")] * len(self.members)
+        return [
+            (sum(part.black for part in parts), next((part.why for part in parts if part.why), ""))
+            for parts in self._parts()
+        ]
 
     def _parts(self) -> list[list[Scored]]:
         """What was made of every member: one piece of one job, or a piece of every job."""

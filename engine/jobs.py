@@ -69,12 +69,16 @@ class Scored:
         kept: The names of the files that hold its images, if they were kept.
         generate_seconds: Its share of the call of the backbone.
         score_seconds: Its share of the calls of the rewards.
+        black: How many of its outputs are scored as black pictures; see `engine.outputs`.
+        why: Why, of the first of them.
     """
 
     scores: Mapping[str, tuple[float, ...]]
     kept: tuple[str, ...]
     generate_seconds: float
     score_seconds: float
+    black: int = 0
+    why: str = ""
 
 
 def cut(pieces: Sequence[Piece], most: int, *, across: bool, whole: bool) -> Iterator[tuple[tuple[Piece, ...], ...]]:

@@ -2,28 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .bucket import Bucket
-from .errors import ModelError
+from .errors import ModelError, Notice
 from .evaluation import POOL, Place
 from .seams import Adapter, Output
 
 NEUTRAL_STAGE = "baseline"
+OWN_MEND = "narrow the bounds of its knobs, or let the adapter make something finite of every candidate"
 MEND = "choose dtype: bfloat16 or float32, or vae_dtype: float32 if only decoding fails"
 
 
-def check_outputs(adapter: Adapter, outputs: Sequence[Output], bucket: Bucket, place: Place) -> None:
-    """Refuse outputs that no score could be believed of.
+MAY_FAIL = ("search", "sensitivity")  # stages of which a candidate may be anything that the bounds allow
+
+
+@dataclass(frozen=True)
+class NotFinite:
+    """In place of an output whose numbers are not finite.
+
+    Attributes:
+        instead: What such numbers would be shown as, a black picture: scored where a candidate may fail.
+        why: What has happened, and what to change; completes a sentence.
+    """
+
+    instead: Output
+    why: str
+
+
+def checked(
+    adapter: Adapter, outputs: Sequence[Output], bucket: Bucket, place: Place, black: Counter[str] | None = None
+) -> list[Output]:
+    """A candidate's outputs as they are scored; refused if no score could be believed.
+
+    A candidate of the search may make numbers that are not finite, and has made a black picture then. Where outputs
+    are measured against, chosen or judged, the same is refused.
 
     Args:
         adapter: Who made them.
         outputs: A candidate's, one a prompt.
         bucket: The prompts and seeds.
         place: Whose they are, for a sentence.
+        black: Counts outputs scored as black pictures, by stage; the first is told of.
 
     Raises:
         ModelError: If there are not as many as prompts, one is no picture where pictures are made, one holds numbers
@@ -31,18 +57,60 @@ def check_outputs(adapter: Adapter, outputs: Sequence[Output], bucket: Bucket, p
     """
     if len(outputs) != len(bucket):
         raise ModelError(f"{place}: the adapter made {len(outputs)} outputs for {len(bucket)} prompts")
-    arrays = [as_array(output) for output in outputs]
-    for array, output, prompt in zip(arrays, outputs, bucket.prompts, strict=True):
+    looked_at = [_looked_at(adapter, output) for output in outputs]
+    failed = {at: output for at, output in enumerate(looked_at) if isinstance(output, NotFinite)}
+    for at, output in failed.items():
+        if place.stage not in MAY_FAIL:
+            raise ModelError(f"{place}: of prompt {bucket.prompts[at]!r}, {output.why}")
+    sound = [output.instead if isinstance(output, NotFinite) else output for output in looked_at]
+    arrays = [as_array(output) for output in sound]
+    for array, output, prompt in zip(arrays, sound, bucket.prompts, strict=True):
         if adapter.makes and (array is None or array.ndim < 2 or not array.size):
             raise ModelError(
                 f"{place}: the adapter says it makes {adapter.makes}s, and made a {type(output).__name__} of "
                 f"prompt {prompt!r}"
             )
-        if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
-            mend = MEND if adapter.makes else "let the adapter refuse what it cannot make"
-            raise ModelError(f"{place}: the output of prompt {prompt!r} holds numbers that are not finite; {mend}")
+        if not _finite(output):
+            raise ModelError(f"{place}: the output of prompt {prompt!r} holds numbers that are not finite; {OWN_MEND}")
     if adapter.makes and place.stage.removesuffix(POOL) == NEUTRAL_STAGE:
         _check_neutral([array for array in arrays if array is not None], bucket, place)
+    if failed and black is not None:
+        if not black:
+            first = next(iter(failed.values()))
+            warnings.warn(
+                f"{place}: {len(failed)} of {len(outputs)} outputs are scored as black pictures, as others of this "
+                f"search may be, of which no more is said: {first.why}",
+                Notice,
+                stacklevel=3,
+            )
+        black[place.stage] += len(failed)
+    return sound
+
+
+def _looked_at(adapter: Adapter, output: Output) -> Output:
+    """An output, or that it is not finite: of pictures it is known what such numbers would be shown as."""
+    if not adapter.makes or isinstance(output, NotFinite):
+        return output
+    if as_array(output) is None or _finite(output):
+        return output
+    return NotFinite(_zeros(output), f"the output holds numbers that are not finite; {MEND}")
+
+
+def _zeros(output: Output) -> Output:
+    """A black picture of the same type."""
+    if isinstance(output, list):
+        return [_zeros(frame) for frame in output]
+    return output.new_zeros(output.shape) if hasattr(output, "new_zeros") else np.zeros_like(output)
+
+
+def _finite(output: Output) -> bool:
+    """Whether every number of an output is finite, also of arrays that it holds by name or in a row."""
+    array = as_array(output)
+    if array is not None:
+        return array.dtype.kind not in "fc" or bool(np.isfinite(array).all())
+    if isinstance(output, Mapping):
+        return all(map(_finite, output.values()))
+    return not isinstance(output, (list, tuple)) or all(map(_finite, output))
 
 
 def _check_neutral(arrays: Sequence[NDArray[np.generic]], bucket: Bucket, place: Place) -> None:
@@ -62,9 +130,17 @@ def as_array(output: Output) -> NDArray[np.generic] | None:
     if isinstance(output, (str, bytes)) or output is None:
         return None
     if hasattr(output, "detach"):  # a tensor, on whatever device
-        output = output.detach().cpu().float().numpy()
+        output = output.detach().cpu()
+        output = (output.float() if "bfloat16" in str(output.dtype) else output).numpy()
     try:
-        array = np.stack([np.asarray(each) for each in output]) if isinstance(output, list) else np.asarray(output)
+        array = np.stack([_part(each) for each in output]) if isinstance(output, list) else np.asarray(output)
     except (TypeError, ValueError):  # frames of unlike size, or no numbers at all
         return None
-    return array if array.dtype.kind in "biuf" else None
+    return array if array.dtype.kind in "biufc" else None
+
+
+def _part(output: Output) -> NDArray[np.generic]:
+    array = as_array(output)
+    if array is None:
+        raise TypeError("no numbers")
+    return array

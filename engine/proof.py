@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from .bucket import Bucket
 from .errors import ModelError
-from .outputs import as_array
+from .outputs import NotFinite, as_array
 from .seams import Adapter, Output, Population
 
 Make = Callable[[Population, Bucket], Sequence[Sequence[Output]]]
@@ -18,6 +18,8 @@ Make = Callable[[Population, Bucket], Sequence[Sequence[Output]]]
 AGAIN = 2.0  # grey levels: the same call again runs the same arithmetic
 SHARE = 0.1  # beside others a batch has another shape, which moves last bits, and many steps make more of them
 ROUNDING = 1.0  # grey levels, on average
+EPSILONS = {"float16": 2.0**-10, "bfloat16": 2.0**-7}  # from 1 to the next number; no model computes finer than float32
+FLOAT32 = 2.0**-23
 
 _proved: WeakValueDictionary[int, Adapter] = WeakValueDictionary()  # by identity: some adapters have no hash
 
@@ -50,12 +52,17 @@ def prove(adapter: Adapter, bucket: Bucket, make: Make) -> None:
     again = make(neutral[None], alone)[0]
     if len(first) != 1 or len(again) != 1 or len(beside) != 2:  # miscounted: refused as soon as outputs are looked at
         return
-    if _differ(first[0], again[0], AGAIN, np.max):
+    for output in (first[0], again[0], beside[1]):
+        if isinstance(output, NotFinite):
+            raise ModelError(output.why)
+    computes = str(adapter.describe().get("dtype", ""))
+    if differ(first[0], again[0], AGAIN, np.max, computes):
         raise ModelError(
             f"asked for the same candidate, prompt and seed again, the backbone made another output, so that no score "
             f"could be believed; {_cause(adapter)}"
         )
-    if _differ(first[0], beside[1], ROUNDING + SHARE * _distance(first[0], beside[0], np.mean), np.mean):
+    moved = _levels_apart(first[0], beside[0], np.mean)
+    if differ(first[0], beside[1], ROUNDING + SHARE * moved, np.mean, computes):
         raise ModelError(
             f"beside another candidate and prompt the backbone made another output of the same candidate, prompt and "
             f"seed, so that scores would depend on who shares a batch; {_cause(adapter)}, or set batch_size: 1"
@@ -73,32 +80,69 @@ def _cause(adapter: Adapter) -> str:
     return "let every random number come from the output's own seed, and switch dropout off"
 
 
-def _differ(one: Output, other: Output, most: float, how: Any) -> bool:
-    """Whether pictures differ by more than so many grey levels, and other outputs by more than rounding."""
+def differ(one: Output, other: Output, most: float, how: Any, computes: str = "") -> bool:
+    """Whether two outputs differ by more than rounding.
+
+    Pictures may differ by some grey levels. Other numbers must agree in half the digits of their type: they may differ
+    by the square root of its epsilon, in units of the largest of their array. Whole numbers and texts must be equal;
+    what cannot be compared is taken for equal.
+
+    Args:
+        one: An output.
+        other: Another.
+        most: Grey levels.
+        how: Takes the differences of grey levels together: their maximum or their mean.
+        computes: The dtype that the backbone computes in, where it says so: it may be coarser than its outputs'.
+    """
     first, second = as_array(one), as_array(other)
-    if first is None or second is None:
-        return not _equal(one, other)
-    if first.shape != second.shape:
-        return True
-    if first.dtype == np.uint8:
-        return _distance(one, other, how) > most
-    return not np.allclose(first, second, rtol=1e-3, atol=1e-6, equal_nan=True)
+    if first is not None and second is not None:
+        if first.shape != second.shape:
+            return True
+        if first.dtype == np.uint8:
+            return _levels_apart(one, other, how) > most
+        if first.dtype.kind not in "fc":
+            return not np.array_equal(first, second)
+        finite = np.abs(first[np.isfinite(first)])
+        allowed = np.sqrt(_epsilon(computes, one, other)) * float(finite.max(initial=0.0))
+        return not np.allclose(first, second, rtol=0, atol=allowed, equal_nan=True)
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() != other.keys() or any(differ(one[key], other[key], most, how, computes) for key in one)
+    if _sequence(one) and _sequence(other):
+        return len(one) != len(other) or any(
+            differ(*pair, most, how, computes) for pair in zip(one, other, strict=True)
+        )
+    return not _equal(one, other)
 
 
-def _distance(one: Output, other: Output, how: Any) -> float:
+def _epsilon(computes: str, *outputs: Output) -> float:
+    """The coarsest epsilon of the dtypes that numbers were computed or are held in."""
+    dtypes = [computes, *map(_dtype, outputs)]
+    return max(EPSILONS.get(dtype.removeprefix("torch."), FLOAT32) for dtype in dtypes)
+
+
+def _dtype(output: Output) -> str:
+    while isinstance(output, (list, tuple)) and output:
+        output = output[0]
+    return str(getattr(output, "dtype", ""))
+
+
+def _levels_apart(one: Output, other: Output, how: Any) -> float:
+    """How many grey levels lie between two pictures; 0 between other outputs."""
     first, second = as_array(one), as_array(other)
     if first is None or second is None or first.shape != second.shape or first.dtype != np.uint8:
         return 0.0
     return float(how(np.abs(first.astype(np.float64) - second.astype(np.float64))))
 
 
+def _sequence(output: Output) -> bool:
+    return isinstance(output, Sequence) and not isinstance(output, (str, bytes))
+
+
 def _equal(one: Output, other: Output) -> bool:
     """Whether outputs of an unknown kind are equal; those that cannot be compared are taken for equal."""
-    if isinstance(one, Sequence) and isinstance(other, Sequence) and not isinstance(one, (str, bytes)):
-        return len(one) == len(other) and all(_equal(*pair) for pair in zip(one, other, strict=True))
     if "__eq__" not in {name for kind in type(one).__mro__[:-1] for name in vars(kind)}:
         return True
     try:
         return bool(one == other)
-    except (TypeError, ValueError):
+    except Exception:  # a stranger's class may fail in any way
         return True

@@ -14,7 +14,7 @@ from .bucket import Bucket
 from .errors import ModelError, TrimpotError
 from .jobs import Job, Scored
 from .knobs import Vector
-from .outputs import check_outputs
+from .outputs import checked, not_finite, shown
 from .plain import short
 from .proof import prove
 from .scoring import score_outputs
@@ -73,10 +73,12 @@ class Worker:
         begun = time.perf_counter()
         outputs = _made(adapter, [piece.vector for piece in job.pieces], [piece.bucket for piece in job.pieces], job)
         seconds = time.perf_counter() - begun
-        for piece, made in zip(job.pieces, outputs, strict=True):
-            with blamed(who_made(adapter, "the adapter")):
-                check_outputs(adapter, made, piece.bucket, piece.place)
-        return outputs, seconds
+        with blamed(who_made(adapter, "the adapter")):
+            looked_at = [
+                checked(adapter, made, piece.bucket, piece.place)
+                for piece, made in zip(job.pieces, outputs, strict=True)
+            ]
+        return looked_at, seconds
 
     def score(
         self, job: Job, outputs: Outputs, generate_seconds: float, known: Mapping[str, Sequence[tuple[float, ...]]]
@@ -92,7 +94,8 @@ class Worker:
         Raises:
             ScoreError: If an objective fails.
         """
-        kept = [tuple(self._keeper(made)) if job.keep and self._keeper else () for made in outputs]
+        failed = [not_finite(made) for made in outputs]
+        kept = [tuple(self._keeper(shown(made))) if job.keep and self._keeper else () for made in outputs]
         begun = time.perf_counter()
         scores = {**known, **self.scores(job, outputs, [name for name in job.objectives if name not in known])}
         num_outputs = sum(len(piece.bucket) for piece in job.pieces)
@@ -103,6 +106,8 @@ class Worker:
                 kept[index],
                 generate_seconds * len(piece.bucket) / num_outputs,
                 seconds * len(piece.bucket) / num_outputs,
+                len(failed[index]),
+                failed[index][0].why if failed[index] else "",
             )
             for index, piece in enumerate(job.pieces)
         ]
@@ -122,6 +127,7 @@ class Worker:
             tuple(prompt for piece in job.pieces for prompt in piece.bucket.prompts),
             tuple(seed for piece in job.pieces for seed in piece.bucket.seeds),
         )
+        outputs = [shown(made) for made in outputs]
         everything = [output for made in outputs for output in made]
         ends = np.cumsum([len(piece.bucket) for piece in job.pieces]).tolist()
         found: dict[str, list[tuple[float, ...]]] = {}

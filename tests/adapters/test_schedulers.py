@@ -185,7 +185,7 @@ def test_a_proof_costs_six_outputs_once_for_an_adapter_and_nothing_for_a_run_tha
     ],
 )  # fmt: skip
 def test_outputs_of_every_kind_are_compared(one: Any, other: Any, alike: bool) -> None:
-    assert proof._differ(one, other, proof.AGAIN, np.max) is not alike
+    assert proof.differ(one, other, proof.AGAIN, np.max) is not alike
 
 
 # Pictures of nothing
@@ -254,14 +254,14 @@ def test_the_neutral_model_s_pictures_are_looked_at_before_they_are_scored(made:
     adapter = Hill()
     adapter.makes = "image"
     with pytest.raises(ModelError, match=said) as caught:
-        outputs.check_outputs(adapter, made, Bucket(("a", "b"), (1, 2)), Place("baseline", 0, 0))
+        outputs.checked(adapter, made, Bucket(("a", "b"), (1, 2)), Place("baseline", 0, 0))
     assert "\n" not in str(caught.value)
 
 
 def test_a_candidate_may_draw_badly() -> None:
     adapter = Hill()
     adapter.makes = "image"
-    outputs.check_outputs(adapter, [_picture(0.0)] * 2, Bucket(("a", "b"), (1, 2)), Place("search", 3, 1))
+    outputs.checked(adapter, [_picture(0.0)] * 2, Bucket(("a", "b"), (1, 2)), Place("search", 3, 1))
 
 
 def test_the_noise_of_a_row_is_that_of_the_stock_pipeline(sd3_folder: Path) -> None:
