@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from ..engine.errors import ModelError
 from ..engine.outputs import NotFinite
 from ..engine.seams import Output
+
+if TYPE_CHECKING:
+    from torch.utils.hooks import RemovableHandle
 
 BLACK = -1.0  # what autoencoders decode black to, and less than black where pictures begin at 0
 
@@ -57,9 +60,12 @@ class Decoding:
         self._kind = type(pipe).__name__
         self._calls: list[list[str | None]] = []
         self._wrapped: list[tuple[Any, str, Any]] = []
+        self._hooks: list[RemovableHandle] = []
         latents = _another(_dtype_of(pipe.transformer), "dtype")
         decoders = {name: part for name, part in pipe.components.items() if _decodes(name, part)}
         for name, part in decoders.items():
+            if isinstance(getattr(part, "decoder", None), nn.Module):
+                self._hooks.append(part.decoder.register_forward_hook(_keep_infinite))
             self._wrap(part, "decode", latents, _another(_dtype_of(part), "vae_dtype" if name == "vae" else "dtype"))
         if not decoders:
             for name, method in (("image_processor", "postprocess"), ("video_processor", "postprocess_video")):
@@ -85,12 +91,15 @@ class Decoding:
             ModelError: If there are such numbers, and it cannot be told in which outputs.
         """
         settled = list(outputs)
-        for row, why in self._found(len(settled)).items():
-            frames = settled[row] if isinstance(settled[row], list) else [settled[row]]
-            if not any(map(_black, frames)):  # rows were decoded in another order, or drawn over
-                raise ModelError(f"{why}; whose they are, a {self._kind} does not show: set batch_size: 1")
-            black = [Image.new(frame.mode, frame.size) for frame in frames]
-            settled[row] = NotFinite(black if frames is settled[row] else black[0], why)
+        found = self._found(len(settled))
+        if not any(found):
+            return settled
+        shown = [rows for rows in found if all(_shows_black(settled[row]) for row in rows)]
+        if not shown:  # rows were decoded in another order, or drawn over
+            why = next(iter(found[0].values()))
+            raise ModelError(f"{why}; whose they are, a {self._kind} does not show: set batch_size: 1")
+        for row, why in max(shown, key=len).items():
+            settled[row] = NotFinite(_black(settled[row]), why)
         return settled
 
     def remove(self) -> None:
@@ -101,20 +110,24 @@ class Decoding:
                 setattr(owner, name, own)
         self._wrapped = []
 
-    def _found(self, num_rows: int) -> dict[int, str]:
-        """Rows with numbers that are not finite, and why.
+    def _found(self, num_rows: int) -> list[dict[int, str]]:
+        """Rows with numbers that are not finite, and why, in each order in which they may have been decoded.
 
-        A call decodes all rows, perhaps each row's frames after those of the row before, or a part of them, in order.
+        Calls decode a part of the rows each, or all rows and a part of each; a row may be several frames in turn.
         """
         calls = self._calls
-        if any(len(call) % num_rows for call in calls):
-            calls = [[why for call in calls for why in call]]
-        return {
-            min(at * num_rows // len(call), num_rows - 1): why
-            for call in calls
-            for at, why in enumerate(call)
-            if why is not None
-        }
+        orders = [[[why for call in calls for why in call]]]
+        if all(len(call) % num_rows == 0 for call in calls):
+            orders.append(calls)
+        return [
+            {
+                min(at * num_rows // len(call), num_rows - 1): why
+                for call in order
+                for at, why in enumerate(call)
+                if why is not None
+            }
+            for order in orders
+        ]
 
     def _wrap(self, owner: Any, name: str, latents: str, decoded: str) -> None:
         given = getattr(owner, name)
@@ -169,5 +182,20 @@ def _not_finite(values: Any) -> list[int]:
     return [row for row, each in enumerate(values) if not bool(torch.isfinite(each).all())]
 
 
-def _black(picture: Any) -> bool:
-    return isinstance(picture, Image.Image) and all(high == 0 for _, high in picture.convert("RGB").getextrema())
+def _keep_infinite(_module: nn.Module, _args: Any, decoded: Any) -> Any:
+    """Make infinite numbers NaN, since some autoencoders clamp what they decode."""
+    if isinstance(decoded, Tensor) and decoded.is_floating_point() and bool(torch.isinf(decoded).any()):
+        return decoded.masked_fill(torch.isinf(decoded), torch.nan)
+    return decoded
+
+
+def _black(output: Any) -> Any:
+    """A black picture, or a video of them, of the same size."""
+    return list(map(_black, output)) if isinstance(output, list) else Image.new(output.mode, output.size)
+
+
+def _shows_black(output: Any) -> bool:
+    """Whether a picture is black, or one of a video is."""
+    if isinstance(output, list):
+        return any(map(_shows_black, output))
+    return isinstance(output, Image.Image) and all(high == 0 for _, high in output.convert("RGB").getextrema())
