@@ -179,7 +179,7 @@ def _not_finite(values: Any) -> list[int]:
     """Rows of a tensor, along its first axis, that hold a number that is not finite."""
     if not isinstance(values, Tensor) or not values.is_floating_point() or bool(torch.isfinite(values).all()):
         return []
-    return [row for row, each in enumerate(values) if not bool(torch.isfinite(each).all())]
+    return [row for row in range(len(values)) if not bool(torch.isfinite(values[row]).all())]
 
 
 def _keep_infinite(_module: nn.Module, _args: Any, decoded: Any) -> Any:
@@ -198,4 +198,4 @@ def _shows_black(output: Any) -> bool:
     """Whether a picture is black, or one of a video is."""
     if isinstance(output, list):
         return any(map(_shows_black, output))
-    return isinstance(output, Image.Image) and all(high == 0 for _, high in output.convert("RGB").getextrema())
+    return isinstance(output, Image.Image) and not any(output.convert("RGB").tobytes())

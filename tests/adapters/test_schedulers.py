@@ -258,8 +258,8 @@ def test_a_backbone_that_computes_coarsely_is_allowed_its_own_rounding_alone() -
     exact, coarse = _Leaky(), _Leaky()
     exact.dtype, coarse.dtype = "float32", "bfloat16"
     with pytest.raises(ModelError, match="beside another candidate"):
-        proof.prove(exact, BUCKET, exact.generate)
-    proof.prove(coarse, BUCKET, coarse.generate)
+        proof.prove(exact, BUCKET, lambda rows, bucket: list(exact.generate(rows, bucket)))
+    proof.prove(coarse, BUCKET, lambda rows, bucket: list(coarse.generate(rows, bucket)))
 
 
 def test_the_noise_of_a_row_is_that_of_the_stock_pipeline(sd3_folder: Path) -> None:
