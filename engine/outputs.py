@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bucket import Bucket
-from .errors import ModelError, Notice
+from .errors import ModelError
 from .evaluation import POOL, Place
 from .seams import Adapter, Output
 
@@ -36,20 +34,17 @@ class NotFinite:
     why: str
 
 
-def checked(
-    adapter: Adapter, outputs: Sequence[Output], bucket: Bucket, place: Place, black: Counter[str] | None = None
-) -> list[Output]:
-    """A candidate's outputs as they are scored; refused if no score could be believed.
+def checked(adapter: Adapter, outputs: Sequence[Output], bucket: Bucket, place: Place) -> list[Output]:
+    """A candidate's outputs, looked at; refused if no score could be believed.
 
-    A candidate of the search may make numbers that are not finite, and has made a black picture then. Where outputs
-    are measured against, chosen or judged, the same is refused.
+    A candidate of the search may make numbers that are not finite: what it made is a `NotFinite`. Where outputs are
+    measured against, chosen or judged, the same is refused.
 
     Args:
         adapter: Who made them.
         outputs: A candidate's, one a prompt.
         bucket: The prompts and seeds.
         place: Whose they are, for a sentence.
-        black: Counts outputs scored as black pictures, by stage; the first is told of.
 
     Raises:
         ModelError: If there are not as many as prompts, one is no picture where pictures are made, one holds numbers
@@ -58,11 +53,10 @@ def checked(
     if len(outputs) != len(bucket):
         raise ModelError(f"{place}: the adapter made {len(outputs)} outputs for {len(bucket)} prompts")
     looked_at = [_looked_at(adapter, output) for output in outputs]
-    failed = {at: output for at, output in enumerate(looked_at) if isinstance(output, NotFinite)}
-    for at, output in failed.items():
-        if place.stage not in MAY_FAIL:
-            raise ModelError(f"{place}: of prompt {bucket.prompts[at]!r}, {output.why}")
-    sound = [output.instead if isinstance(output, NotFinite) else output for output in looked_at]
+    for prompt, output in zip(bucket.prompts, looked_at, strict=True):
+        if isinstance(output, NotFinite) and place.stage not in MAY_FAIL:
+            raise ModelError(f"{place}: of prompt {prompt!r}, {output.why}")
+    sound = shown(looked_at)
     arrays = [as_array(output) for output in sound]
     for array, output, prompt in zip(arrays, sound, bucket.prompts, strict=True):
         if adapter.makes and (array is None or array.ndim < 2 or not array.size):
@@ -74,17 +68,17 @@ def checked(
             raise ModelError(f"{place}: the output of prompt {prompt!r} holds numbers that are not finite; {OWN_MEND}")
     if adapter.makes and place.stage.removesuffix(POOL) == NEUTRAL_STAGE:
         _check_neutral([array for array in arrays if array is not None], bucket, place)
-    if failed and black is not None:
-        if not black:
-            first = next(iter(failed.values()))
-            warnings.warn(
-                f"{place}: {len(failed)} of {len(outputs)} outputs are scored as black pictures, as others of this "
-                f"search may be, of which no more is said: {first.why}",
-                Notice,
-                stacklevel=3,
-            )
-        black[place.stage] += len(failed)
-    return sound
+    return looked_at
+
+
+def shown(outputs: Sequence[Output]) -> list[Output]:
+    """Outputs as they are scored and kept."""
+    return [output.instead if isinstance(output, NotFinite) else output for output in outputs]
+
+
+def not_finite(outputs: Sequence[Output]) -> list[NotFinite]:
+    """Those of them whose numbers are not finite."""
+    return [output for output in outputs if isinstance(output, NotFinite)]
 
 
 def _looked_at(adapter: Adapter, output: Output) -> Output:

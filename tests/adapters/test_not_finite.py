@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
@@ -29,7 +28,7 @@ from trimpot.engine.config import load_config
 from trimpot.engine.errors import ModelError, Notice
 from trimpot.engine.evaluation import POOL, STAGES, Place
 from trimpot.engine.loop import calibrate
-from trimpot.engine.outputs import MAY_FAIL, NotFinite, checked
+from trimpot.engine.outputs import MAY_FAIL, NotFinite, checked, shown
 from trimpot.engine.run import Run
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -266,8 +265,7 @@ def test_pictures_of_any_type_that_are_not_finite_are_black_pictures_of_that_typ
     adapter = Overflowing(way)
     bucket = Bucket(("a 1", "b 2"), (1, 2))
     [made] = adapter.generate(np.array([[1.0, 1.9]]), bucket)
-    with pytest.warns(Notice):
-        sound = checked(adapter, made, bucket, Place("search", 0, 1), Counter())
+    sound = shown(checked(adapter, made, bucket, Place("search", 0, 1)))
     for before, after in zip(made, sound, strict=True):
         assert type(before) is type(after) and np.shape(before) == np.shape(after) and not np.any(np.asarray(after))
 
@@ -278,7 +276,7 @@ def test_only_the_search_s_own_candidates_may_fail(stage: str) -> None:
     [made] = adapter.generate(np.array([[1.0, 1.9]]), bucket)
     if stage in MAY_FAIL:
         assert stage in ("search", "sensitivity")
-        assert not np.asarray(checked(adapter, made, bucket, Place(stage, 0, 1))).any()
+        assert not np.asarray(shown(checked(adapter, made, bucket, Place(stage, 0, 1)))).any()
     else:
         with pytest.raises(ModelError, match=f"{stage} generation 0, candidate 1: of prompt 'a 1', .*dtype: float32"):
             checked(adapter, made, bucket, Place(stage, 0, 1))
