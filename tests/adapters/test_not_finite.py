@@ -176,6 +176,16 @@ def test_frames_that_are_decoded_as_rows_belong_to_their_video() -> None:
         assert len(second.instead) == 3 and not np.asarray(second.instead).any()
 
 
+def test_parts_of_videos_that_are_decoded_one_after_another_belong_to_their_video() -> None:
+    pipe = pipe_of(vae=Plain())
+    decoding = Decoding(pipe)
+    decoding.begin()
+    parts = [draw(pipe, spoiled(3, *bad)) for bad in ((), (2,), (2,), ())]  # of three videos, a frame of each a call
+    videos = [[part[row] for part in parts] for row in range(3)]
+    *good, bad = decoding.settle(videos)
+    assert good == videos[:2] and isinstance(bad, NotFinite) and len(bad.instead) == 4
+
+
 def test_rows_that_are_decoded_in_another_order_are_refused_not_mistaken() -> None:
     pipe = pipe_of(vae=Plain())
     decoding = Decoding(pipe)
@@ -258,6 +268,20 @@ def test_a_search_goes_on_over_candidates_that_overflow_and_resumes_to_the_bit(s
                 calibrate(overflowing_run(Overflowing("told"), **config), broken, Notes(patience))
         assert calibrate(overflowing_run(Overflowing("told"), **config), broken, Notes()) == outcome
     assert broken.digest("hill-1") == store.digest("hill-1")
+
+
+def test_what_is_kept_of_a_candidate_that_overflows_is_the_black_picture() -> None:
+    kept: list[Any] = []
+
+    class Keeping(MemoryStore):
+        @property
+        def keeper(self) -> Any:
+            return lambda outputs: kept.extend(outputs) or [repr(each) for each in outputs]
+
+    with pytest.warns(Notice):
+        calibrate(overflowing_run(Overflowing("told"), keep="all"), Keeping(), Notes())
+    assert all(isinstance(each, Image.Image) for each in kept)
+    assert any(not np.asarray(each).any() for each in kept)
 
 
 @pytest.mark.parametrize("way", ["array", "tensor", "frames"])
