@@ -60,7 +60,9 @@ class Judge:
         return max((check for check in self.checks if check.admitted), key=lambda check: check.score)
 
     def check(self, generation: int, recommended: Vector) -> None:
-        """Judge a recommendation of shape (num_knobs,)."""
+        """Judge a recommendation of shape (num_knobs,), unless one of this generation has been."""
+        if generation == self.checks[-1].generation:
+            return
         run = self._evaluator.run
         [made] = self._evaluator.evaluate("validation", generation, recommended[None], run.validation_bucket)
         admitted = run.combination.admits(made, self._neutral)

@@ -1,6 +1,7 @@
 """A calibration from beginning to end. If you read one file, read this one.
 
-    run ─► choose the best neutral setting ─► search from it ─► select on validation prompts ─► measure on test
+    best neutral ─► ask ─► generate, score, record ─► tell ─► recommend ─► check on validation ─► measure on test
+                     └───────────────◄─────────────────┘
 
 Resuming is the same loop with a warm store: a freshly seeded optimizer asks again, recorded evaluations are
 found instead of generated, and the run goes on where it stopped.
@@ -66,28 +67,35 @@ def calibrate(run: Run, store: Store, watch: Watcher, workshop: Workshop | None 
         ScoreError: If an objective fails; the run can be resumed.
         ReplayError: If a warm store holds another search.
     """
-    here = Worker(run.adapter, run.objectives, store.keeper, proof=run.bucket(0, size=2))
-    evaluator = Evaluator(run, store, watch, workshop or Here(here))
+    here = Here(Worker(run.adapter, run.objectives, store.keeper, proof=run.bucket(0, size=2)))
+    evaluator = Evaluator(run, store, watch, workshop or here)
     run.adapter.prepare(run.prompts.all)
 
     baseline, neutral = best_neutral(evaluator)
     judge = Judge(evaluator, baseline, neutral)
-    start = run.adapter.space.to_vector(run.start or baseline.setting)
-    [reference] = evaluator.evaluate("reference", 0, start[None], run.bucket(0))
+    search = Search(evaluator, start=run.start or baseline.setting)
 
-    search = Search(evaluator, judge)
     for number, rung in enumerate(run.rungs):
-        start, stop_reason = search.climb(number, rung, start)
+        optimizer, since = search.begin(number, rung), judge.latest
+        while not search.stop_reason:
+            population = optimizer.ask()
+            if search.affords(population):
+                fitness = search.evaluate(population)  # Adapter.generate, Objective.score, Store.record
+                optimizer.tell(population, fitness)
+                search.close_generation()
+            if search.stop_reason or search.check_is_due:
+                judge.check(search.generation, search.recommend())
+                search.stop_at(judge.plateau(since))
 
     return Outcome(
         judge.chosen.setting,
         baseline,
-        reference.fitness,
+        search.reference.fitness,
         tuple(judge.checks),
         judge.chosen,
         compare(evaluator, baseline, judge.chosen.setting),
-        max(search.best_training, reference.fitness),
-        stop_reason,
+        search.best_training,
+        search.stop_reason,
         search.generation,
         tuple(judge.alarms),
     )

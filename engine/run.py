@@ -9,11 +9,11 @@ from typing import Any
 
 from .alarm import Watch
 from .bucket import Bucket, PromptSet, draw_bucket
-from .config import Config
 from .evaluation import POOL
 from .identity import described
 from .knobs import KnobSpace, Setting, Vector, digest
 from .ladder import Rung
+from .schema import Config
 from .seams import Adapter, Combination, Objective, Optimizer
 
 

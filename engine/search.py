@@ -1,18 +1,17 @@
-"""The search: ask, evaluate, tell, and judge now and then."""
+"""Where a search stands: what a generation is worth, when it ends, what it recommends. The loop is `engine.loop`."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from .bucket_sizing import BucketSizer
-from .config import Config
 from .errors import ConfigError
 from .evaluation import POOL, Evaluation, Place
 from .evaluator import Evaluator
 from .jobs import Group
-from .judge import Judge
-from .knobs import Vector
+from .knobs import Setting, Vector
 from .ladder import Rung
+from .schema import Config
 from .scoring import fitness_of
 from .seams import Optimizer, Population
 from .sensitivity import spread_by_sensitivity
@@ -23,104 +22,120 @@ SEARCH_STAGES = ("reference", "sensitivity", "search", "reference" + POOL, "sens
 
 
 class Search:
-    """Climbs the rungs of a run, one after the other.
+    """Where a search stands, in one rung of a ladder after the other.
 
     Attributes:
         generation: Generations told so far, over all rungs.
         best_training: The best training fitness of any candidate. Optimistic: never a result.
+        reference: The setting that the search began from, on the first training bucket.
+        stop_reason: Why the search of this rung has ended; empty while it goes on.
 
     Args:
         evaluator: Of the run.
-        judge: Judges what the search recommends.
+        start: Where to begin.
     """
 
-    def __init__(self, evaluator: Evaluator, judge: Judge) -> None:
-        self.generation = 0
-        self.best_training = -np.inf
+    def __init__(self, evaluator: Evaluator, start: Setting) -> None:
         self._evaluator = evaluator
-        self._judge = judge
+        self._at: Vector = evaluator.run.adapter.space.to_vector(start)
+        [self.reference] = evaluator.evaluate("reference", 0, self._at[None], evaluator.run.bucket(0))
+        self.generation = 0
+        self.best_training = self.reference.fitness
+        self.stop_reason = ""
         self._sizer = _sizer(evaluator)
-        self._judged_at = 0
+        self._recommended_at = 0  # images
 
-    def climb(self, number: int, rung: Rung, start: Vector) -> tuple[Vector, str]:
-        """Search in one space until there is a reason to stop.
+    def begin(self, number: int, rung: Rung) -> Optimizer:
+        """Begin to search in a space, where the last rung ended.
 
         Args:
             number: Which rung it is.
             rung: The space, and how long.
-            start: Where to begin, shape (num_knobs,) of the adapter's space.
 
         Returns:
-            The last recommendation, in the adapter's space, and why the search ended.
+            The optimizer that searches it.
         """
         run = self._evaluator.run
+        if number:
+            self._at = self.recommend()
         if run.config.sensitivity:
-            rung = spread_by_sensitivity(self._evaluator, rung, number, rung.lower(start))
-        optimizer = run.optimizer(rung.space, rung.lower(start))
-        first_check, last = self._judge.latest, self.generation + rung.generations
+            rung = spread_by_sensitivity(self._evaluator, rung, number, rung.lower(self._at))
+        self._rung, self._last = rung, self.generation + rung.generations
+        self._optimizer = run.optimizer(rung.space, rung.lower(self._at))
+        self.stop_reason = ""
         self._evaluator.watch.stage_started(run=run, stage="search")
-        stop_reason = ""
-        while not stop_reason:
-            population = optimizer.ask()
-            stop_reason = self._exhausted(optimizer, len(population))
-            if not stop_reason:
-                self._tell(optimizer, rung, population)
-                stop_reason = optimizer.stop_reason() or ""
-                if self.generation >= last:
-                    stop_reason = stop_reason or f"all {self.generation} generations are done"
-                if not stop_reason and not self._due():
-                    continue
-            if self._judge.checks[-1].generation < self.generation:
-                self._judged_at = self._spent
-                self._judge.check(self.generation, rung.lift(optimizer.recommend()[None])[0])
-                stop_reason = stop_reason or self._judge.plateau(first_check)
-        recommended: Vector = rung.lift(optimizer.recommend()[None])[0]
-        return recommended, stop_reason
+        return self._optimizer
 
-    def _tell(self, optimizer: Optimizer, rung: Rung, population: Population) -> None:
-        """Evaluate a generation, all groups at once, and tell it."""
+    def recommend(self) -> Vector:
+        """What the optimizer recommends, shape (num_knobs,) of the adapter's space."""
+        self._recommended_at = self._spent
+        vector: Vector = self._rung.lift(self._optimizer.recommend()[None])[0]
+        return vector
+
+    def affords(self, population: Population) -> bool:
+        """Whether the budget lasts for a generation; else that is the reason to stop."""
+        run, evaluator, size = self._evaluator.run, self._evaluator, len(population)
+        bucket = run.bucket(self.generation, size=self._sizer.size if self._sizer else None)
+        pool = run.combination.pool(bucket)
+        pools = len(pool) * size // group_size(self._optimizer, run.config, size) if pool else 0
+        self.stop_reason = exhausted(run.config.budget, self._spent, size * len(bucket) + pools, evaluator.seconds)
+        return not self.stop_reason
+
+    def evaluate(self, population: Population) -> Vector:
+        """Evaluate a generation, all groups at once.
+
+        Args:
+            population: Shape (population_size, num_knobs) of the rung's space.
+
+        Returns:
+            What candidates are worth to the optimizer, shape (population_size,).
+        """
         run, generation = self._evaluator.run, self.generation
-        size = group_size(optimizer, run.config, len(population))
-        lifted, num_prompts = rung.lift(population), self._sizer.size if self._sizer else None
+        size = group_size(self._optimizer, run.config, len(population))
+        lifted, num_prompts = self._rung.lift(population), self._sizer.size if self._sizer else None
         groups = [
             Group(lifted[first : first + size], run.bucket(generation, number, num_prompts))
             for number, first in enumerate(range(0, len(population), size))
         ]
         fitness: list[float] = []
-        evaluations: list[Evaluation] = []
+        self._evaluations: list[Evaluation] = []
         for made, pool in self._evaluator.evaluate_groups("search", generation, groups):
             with blamed(who_made(run.combination, "the combination")):
                 worth = fitness_of(run.combination, made, pool, Place("search", generation, len(fitness)))
             fitness.extend(worth if len(groups) == 1 else worth - worth.mean())
-            evaluations += made
-        optimizer.tell(population, np.array(fitness))
-        if self._sizer:
-            self._sizer.update(np.stack([evaluation.values for evaluation in evaluations]))
-        self._evaluator.store.record_generation(run.id, generation, optimizer.sigma)
-        self._evaluator.watch.generation_told(
-            run=run, generation=generation, evaluations=evaluations, sigma=optimizer.sigma
-        )
-        self.best_training = max(self.best_training, *(evaluation.fitness for evaluation in evaluations))
-        self.generation += 1
+            self._evaluations += made
+        return np.array(fitness)
 
-    def _exhausted(self, optimizer: Optimizer, population_size: int) -> str:
-        run, evaluator = self._evaluator.run, self._evaluator
-        bucket = run.bucket(self.generation, size=self._sizer.size if self._sizer else None)
-        pool = run.combination.pool(bucket)
-        pools = len(pool) * population_size // group_size(optimizer, run.config, population_size) if pool else 0
-        return exhausted(run.config.budget, self._spent, population_size * len(bucket) + pools, evaluator.seconds)
+    def close_generation(self) -> None:
+        """Note what a generation has shown once it is told: to the store, to those who watch, and for what follows."""
+        run, evaluator, made = self._evaluator.run, self._evaluator, self._evaluations
+        if self._sizer:
+            self._sizer.update(np.stack([evaluation.values for evaluation in made]))
+        sigma = self._optimizer.sigma
+        evaluator.store.record_generation(run.id, self.generation, sigma)
+        evaluator.watch.generation_told(run=run, generation=self.generation, evaluations=made, sigma=sigma)
+        self.best_training = max(self.best_training, *(evaluation.fitness for evaluation in made))
+        self.generation += 1
+        self.stop_reason = self._optimizer.stop_reason() or ""
+        if self.generation >= self._last:
+            self.stop_at(f"all {self.generation} generations are done")
+
+    def stop_at(self, reason: str) -> None:
+        """Stop for a reason, if there is one and none was given before."""
+        self.stop_reason = self.stop_reason or reason
+
+    @property
+    def check_is_due(self) -> bool:
+        """Whether it is time to judge what the optimizer recommends."""
+        validation = self._evaluator.run.config.validation
+        if validation.every_images is None:
+            return self.generation % validation.every == 0
+        return self._spent // validation.every_images > self._recommended_at // validation.every_images
 
     @property
     def _spent(self) -> int:
         """Images generated for the search so far."""
         return sum(self._evaluator.images[stage] for stage in SEARCH_STAGES)
-
-    def _due(self) -> bool:
-        """Whether it is time for a check."""
-        validation = self._evaluator.run.config.validation
-        if validation.every_images is None:
-            return self.generation % validation.every == 0
-        return self._spent // validation.every_images > self._judged_at // validation.every_images
 
 
 def group_size(optimizer: Optimizer, config: Config, population_size: int) -> int:
