@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..engine.calibration import Calibration, Finite
 from ..engine.errors import CalibrationError, ConfigError, ModelError, Notice, near_misses
 from ..engine.plain import number
-from .ensemble import Condition, Ensemble
+from . import callers
+from .ensemble import Condition, Ensemble, OwnGuidance
 from .families import Family, as_inputs, encode_prompt, family_with
 from .layout import Sees, check_members
 from .likeness import NUM_SAMPLES, differences
@@ -158,22 +160,18 @@ def _hooked(pipe: Any, sites: list[Site], recipe: _Recipe, max_sequence_length: 
     unconditional = {}
     if "unconditional" in members:  # before hooks are attached: where this fails, the model stays untouched
         unconditional = as_inputs(family, encode_prompt(pipe, family, family.empty, max_sequence_length))
-    ensemble = Ensemble(pipe.transformer, sites, members, family.conditioning, **_guidance(pipe, family))
+    ensemble = Ensemble(pipe.transformer, sites, members, family.conditioning, own=_own_guidance(family))
     ensemble.unconditional = unconditional
     return ensemble
 
 
-def _guidance(pipe: Any, family: Family) -> dict[str, Any]:
-    """How an ensemble learns what the pipeline's own guidance is doing."""
-    if not family.stacks:  # every call of a pipeline sets its scheduler's steps anew
-        return {"moment": lambda: pipe.scheduler.timesteps}
-
-    def groups() -> int:
-        if getattr(pipe, "do_perturbed_attention_guidance", False):
-            raise ModelError("an ensemble cannot take part in perturbed-attention guidance; pass pag_scale=0")
-        return 2 if getattr(pipe, "_guidance_scale", 1.0) > 1.0 else 1
-
-    return {"groups": groups}
+def _own_guidance(family: Family) -> OwnGuidance:
+    """How an ensemble learns what the guidance of a pipeline that calls it is doing."""
+    if family.stacks:
+        return OwnGuidance(callers.refuse_perturbed, num_groups=callers.num_groups)
+    return OwnGuidance(
+        callers.refuse_perturbed, moment=callers.moment, is_empty=partial(callers.negative_is, family.empty)
+    )
 
 
 def _recipe(calibration: Calibration) -> _Recipe:

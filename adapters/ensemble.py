@@ -46,6 +46,26 @@ class Conditioning:
     rescaled: bool = False
 
 
+@dataclass(frozen=True)
+class OwnGuidance:
+    """How the own guidance of whatever pipeline is calling is told.
+
+    Attributes:
+        check: Refuses what no ensemble can take part in.
+        num_groups: Tells how often the pipeline stacks its rows itself: 2 where it puts unconditional rows before
+            conditional ones. They are then taken from there, and the sum is given back for both halves, which makes
+            the pipeline's own guidance formula give exactly that sum.
+        moment: Tells the denoising at hand by an object of its own. A second forward pass on the same latents
+            within it is the pipeline's own guidance and gets the first one's sum, to the same end.
+        is_empty: Tells whether the pipeline's negative prompt is the empty one; None where it was given as embeddings.
+    """
+
+    check: Callable[[], None]
+    num_groups: Callable[[], int] = lambda: 1
+    moment: Callable[[], object] | None = None
+    is_empty: Callable[[], bool | None] = lambda: None
+
+
 class Ensemble:
     """Members of one transformer, attached until `remove` and idle until `set`.
 
@@ -54,11 +74,11 @@ class Ensemble:
         sites: Its sites.
         members: What each member sees.
         conditioning: How the transformer takes its inputs.
-        groups: Tells how often the pipeline stacks its rows itself: 2 where it puts unconditional rows before
-            conditional ones. They are then taken from there, and the sum is given back for both halves, which makes
-            the pipeline's own guidance formula give exactly that sum.
-        moment: Tells the denoising step at hand by an object of its own. A second forward pass on the same
-            latents within one step is the pipeline's own guidance and gets the first one's sum, to the same end.
+        own: How the pipeline's own guidance is told, where it may be on. Members that all see the prompt leave it
+            alone: every forward pass is summed as it comes.
+
+    Raises:
+        ModelError: If the model is compiled already, or hooked already.
     """
 
     def __init__(
@@ -68,22 +88,23 @@ class Ensemble:
         members: Sequence[Condition],
         conditioning: Conditioning,
         *,
-        groups: Callable[[], int] = lambda: 1,
-        moment: Callable[[], object] | None = None,
+        own: OwnGuidance | None = None,
     ) -> None:
         self.members = tuple(members)
         self.conditioning = conditioning
+        self.guides = "unconditional" in members
         self.unconditional: Mapping[str, Tensor] = {}  # the empty prompt in one row, by argument, on the device
-        self._groups = groups
+        self._own = own
         self._num_groups = 1  # in the forward pass at hand
         self._skipping = False
-        self._moment = moment
         self._scales: Tensor | None = None
         self._weights: Tensor | None = None
         self._tables: dict[tuple[int, int, int | None, torch.device], list[list[Tensor]]] = {}
         self._passes: list[dict[str, Any]] = []
         self._last: tuple[object, object, Tensor, Tensor] | None = None
+        self._negative: Tensor | None = None
         self._scaling = Scaling(unwrapped(model), sites)
+        self._modules = list(unwrapped(model).modules())
         self._handles = [
             model.register_forward_pre_hook(self._spread, with_kwargs=True),
             model.register_forward_hook(self._combine, with_kwargs=True),
@@ -98,8 +119,8 @@ class Ensemble:
             weights: Shape (num_rows, num_members); float64.
         """
         self._scales, self._weights = scales, weights
-        self._tables, self._passes, self._last = {}, [], None
-        self._scaling.use(None)
+        self._tables, self._passes, self._last, self._negative = {}, [], None, None
+        self._scaling.rest(active=scales is not None)
 
     def remove(self) -> None:
         """Take all hooks off; the model is as it was."""
@@ -112,22 +133,21 @@ class Ensemble:
         self._passes = []
         if self._scales is None:
             return None
-        if args:
-            raise ModelError("the transformer was called with positional arguments; name them, as pipelines do")
+        self._check(args, kwargs)
         if self._is_repeated(kwargs):
             self._check_negative(kwargs)
             self._scaling.use(None)
             return None
-        if "ip_adapter_image_embeds" in (kwargs.get("joint_attention_kwargs") or {}):
-            raise ModelError("an ensemble knows nothing of an IP-Adapter's images; call the pipeline without them")
-        self._skipping = kwargs.get("skip_layers") is not None
-        self._num_groups = 1 if self._skipping else self._groups()
+        self._skipping = self.guides and kwargs.get("skip_layers") is not None
+        self._num_groups = 1
         if self._skipping:  # the pipeline wants the conditional rows alone, some layers of them left out
             self._passes = [dict(kwargs)]
             latents = kwargs[self.conditioning.rows[0]]
             parts = self._parts(len(latents), latents.device, only=self.members.index("conditional"))
             self._scaling.use(parts[0])
             return None
+        if self.guides and self._own is not None:
+            self._num_groups = self._own.num_groups()
         seen = [self._seen(member, kwargs) for member in self.members]
         shapes = [{name: _shape(value) for name, value in each.items() if value is not None} for each in seen]
         first: Tensor = seen[0][self.conditioning.rows[0]]
@@ -138,12 +158,26 @@ class Ensemble:
         self._scaling.use(self._parts(num_rows, first.device)[0])
         return args, self._passes[0]
 
+    def _check(self, args: Any, kwargs: Mapping[str, Any]) -> None:
+        """Refuse what members cannot share."""
+        if args:
+            raise ModelError("the transformer was called with positional arguments; name them, as pipelines do")
+        if "ip_adapter_image_embeds" in (kwargs.get("joint_attention_kwargs") or {}):
+            raise ModelError("an ensemble knows nothing of an IP-Adapter's images; call the pipeline without them")
+        if len(self.members) > 1 and _have_cache(self._modules):
+            raise ModelError(
+                "a cache keeps what blocks gave one member and gives it to the others; call the transformer's "
+                "disable_cache(), or apply a calibration of one member"
+            )
+        if self._own is not None:
+            self._own.check()
+
     def _is_repeated(self, kwargs: Mapping[str, Any]) -> bool:
         """Whether the pipeline asks again within a step, for guidance of its own."""
-        if self._moment is None or self._last is None:
+        if not self.guides or self._own is None or self._own.moment is None or self._last is None:
             return False
         latents, moment, *_ = self._last
-        return kwargs[self.conditioning.rows[0]] is latents and self._moment() is moment
+        return kwargs[self.conditioning.rows[0]] is latents and self._own.moment() is moment
 
     def _seen(self, member: Condition, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """What a member is given, row by row."""
@@ -171,17 +205,21 @@ class Ensemble:
 
     def _check_negative(self, kwargs: Mapping[str, Any]) -> None:
         """Refuse a negative prompt where it comes too late: the sum is made already, of the empty one."""
-        name = self.conditioning.prompt[0]
-        empty, given = self.unconditional.get(name), kwargs.get(name)
-        if "unconditional" not in self.members or empty is None or given is None or torch.compiler.is_compiling():
-            return
-        if empty.shape[1:] == given.shape[1:]:
-            apart = (given - empty.to(given)).abs().amax()
-            if apart <= 0.05 * given.abs().amax():  # encoded in another batch, it is not the same to the last bit
+        assert self._own is not None
+        empty = self._own.is_empty()
+        if empty is None:  # given as embeddings, which stay the same from step to step and are looked at once
+            name = self.conditioning.prompt[0]
+            given = kwargs[name]
+            if given is self._negative:
                 return
-        raise ModelError(
-            "the calibration's unconditional member sees the empty prompt; pass no negative_prompt, or true_cfg_scale=1"
-        )
+            wanted = self.unconditional[name].to(given)
+            empty = wanted.shape[1:] == given.shape[1:] and torch.equal(wanted.expand_as(given), given)
+            self._negative = given if empty else None
+        if not empty:
+            raise ModelError(
+                "the calibration's unconditional member sees the empty prompt; pass no negative_prompt, or "
+                "true_cfg_scale=1"
+            )
 
     def _check_length(self, inputs: Mapping[str, Any], kwargs: Mapping[str, Any]) -> None:
         """Refuse a prompt whose tokens are numbered for another length."""
@@ -209,19 +247,23 @@ class Ensemble:
             return None
         if not self._passes:
             assert self._last is not None
+            self._scaling.rest(active=True)
             return _with_sample(output, self._last[2])
         if self._skipping:
+            self._scaling.rest(active=True)
             return _with_sample(output, self._skipped(_sample(output)))
         made = [_sample(output)]
         parts = self._parts(len(made[0]) // (len(self.members) if len(self._passes) == 1 else 1), made[0].device)
         for own, scales in zip(self._passes[1:], parts[1:], strict=True):
             self._scaling.use(scales)
             made.append(_sample(model.forward(**own)))
+        self._scaling.rest(active=True)
         members = made[0].reshape(len(self.members), -1, *made[0].shape[1:]) if len(made) == 1 else torch.stack(made)
         combined = self._sum(members)
-        moment = None if self._moment is None else self._moment()
-        conditional = members[self.members.index("conditional")]
-        self._last = (kwargs[self.conditioning.rows[0]], moment, combined, conditional)
+        if self.guides and self._own is not None:
+            moment = None if self._own.moment is None else self._own.moment()
+            conditional = members[self.members.index("conditional")]
+            self._last = (kwargs[self.conditioning.rows[0]], moment, combined, conditional)
         return _with_sample(output, torch.cat([combined] * self._num_groups))
 
     def _skipped(self, skipped: Tensor) -> Tensor:
@@ -237,10 +279,9 @@ class Ensemble:
     def _sum(self, members: Tensor) -> Tensor:
         """The members' weighted sum, by the family's rule; guidance is written around the unconditional member."""
         assert self._weights is not None
-        guided = "unconditional" in self.members
-        around = self.members.index("unconditional") if guided else len(self.members) - 1
+        around = self.members.index("unconditional") if self.guides else len(self.members) - 1
         combined = weighted_sum(members, self._weights, around)
-        if guided and self.conditioning.rescaled:
+        if self.guides and self.conditioning.rescaled:
             combined = with_norm_of(combined, members[self.members.index("conditional")])
         return combined.to(members.dtype)
 
@@ -311,3 +352,10 @@ def _sample(output: Any) -> Tensor:
 
 def _with_sample(output: Any, sample: Tensor) -> Any:
     return (sample, *output[1:]) if isinstance(output, tuple) else type(output)(sample=sample)
+
+
+@torch.compiler.disable  # it looks at every module's dictionary
+def _have_cache(modules: Sequence[nn.Module]) -> bool:
+    """Whether a hook of diffusers keeps something of one forward pass for another, as its caches do."""
+    registries = [module.__dict__["_diffusers_hook"] for module in modules if "_diffusers_hook" in module.__dict__]
+    return any(hook._is_stateful for registry in registries for hook in registry.hooks.values())

@@ -82,15 +82,23 @@ class _Rows:
         self._scales: Tensor | None = None
         self._parts: dict[tuple[int, torch.device], list[Tensor]] = {}
         self._scaling = Scaling(unwrapped(model), sites)
-        self._handle = model.register_forward_pre_hook(self._repeat, with_kwargs=True)
+        self._handles = [
+            model.register_forward_pre_hook(self._repeat, with_kwargs=True),
+            model.register_forward_hook(self._rest),
+        ]
 
     def set(self, scales: Tensor | None) -> None:
         self._scales, self._parts = scales, {}
-        self._scaling.use(None)
+        self._scaling.rest(active=scales is not None)
 
     def remove(self) -> None:
-        self._handle.remove()
+        for handle in self._handles:
+            handle.remove()
         self._scaling.remove()
+
+    def _rest(self, _model: nn.Module, _args: Any, _output: Any) -> None:
+        if self._scales is not None:
+            self._scaling.rest(active=True)
 
     def _repeat(self, _model: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         if self._scales is None:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.utils.hooks import RemovableHandle
 
-SCALES = "_trimpot_scales"  # (num_rows or 1, num_scaled_items) on the hooked module, or None while idle
+SCALES = "_trimpot_scales"  # on the hooked module: (num_rows or 1, num_scaled_items), None while idle, or RESTING
+RESTING = "between two forward passes"
 ITEMS = "_trimpot_items"  # ((item, batch_dim), ...) in column order
 
 
@@ -40,16 +41,19 @@ class Scaling:
         columns: dict[str, list[int]] = {}
         for index, site in enumerate(sites):
             columns.setdefault(site.path, []).append(index)
-        self._modules = [(model.get_submodule(path), torch.tensor(indices)) for path, indices in columns.items()]
-        for module, _ in self._modules:
+        self._model = model
+        self._columns = {path: torch.tensor(indices) for path, indices in columns.items()}
+        self._items = {
+            path: tuple((sites[index].item, sites[index].batch_dim) for index in indices)
+            for path, indices in columns.items()
+        }
+        self._modules = {path: model.get_submodule(path) for path in columns}
+        for module in self._modules.values():
             if hasattr(module, ITEMS):
                 raise ModelError("the model carries scales already; remove them before adding others")
-        self._handles: list[RemovableHandle] = []
-        for module, indices in self._modules:
-            items = tuple((sites[index].item, sites[index].batch_dim) for index in indices.tolist())
-            setattr(module, ITEMS, items)
-            setattr(module, SCALES, None)
-            self._handles.append(module.register_forward_hook(_scale))
+        self._handles: dict[str, RemovableHandle] = {}
+        for path, module in self._modules.items():
+            self._hook(path, module)
 
     def set(self, scales: Tensor | None) -> None:
         """Set every site's scale, or make the hooks idle.
@@ -63,28 +67,59 @@ class Scaling:
 
     def split(self, scales: Tensor) -> list[Tensor]:
         """Part a table of scales by hooked module, to `use` it as often as is wanted."""
-        return [scales[:, indices.to(scales.device)] for _, indices in self._modules]
+        return [scales[:, indices.to(scales.device)] for indices in self._columns.values()]
 
     def use(self, parts: Sequence[Tensor] | None) -> None:
         """Set scales that `split` has parted, or make the hooks idle with None."""
-        for index, (module, _) in enumerate(self._modules):
+        if not torch.compiler.is_compiling():
+            self._follow()
+        for index, module in enumerate(self._modules.values()):
             setattr(module, SCALES, None if parts is None else parts[index])
+
+    def rest(self, *, active: bool) -> None:
+        """Wait for the next forward pass: what is then scaled without being told its scales is refused, if active."""
+        for module in self._modules.values():
+            setattr(module, SCALES, RESTING if active else None)
 
     def remove(self) -> None:
         """Take the hooks off; the model is as it was."""
-        for handle in self._handles:
-            handle.remove()
-        for module, _ in self._modules:
-            for attribute in (SCALES, ITEMS):
-                if hasattr(module, attribute):
-                    delattr(module, attribute)
-        self._handles, self._modules = [], []
+        for path in list(self._handles):
+            self._unhook(path)
+        self._modules = {}
+
+    def _follow(self) -> None:
+        """Go along where a module has been put around another, or taken off it, as a LoRA's are."""
+        for path, module in self._modules.items():
+            try:
+                found = self._model.get_submodule(path)
+            except AttributeError:
+                raise ModelError(f"the transformer has no {path} any more, which a calibration scales") from None
+            if found is not module:
+                self._unhook(path)
+                self._hook(path, found)
+
+    def _hook(self, path: str, module: nn.Module) -> None:
+        setattr(module, ITEMS, self._items[path])
+        setattr(module, SCALES, None)
+        self._modules[path] = module
+        self._handles[path] = module.register_forward_hook(_scale)
+
+    def _unhook(self, path: str) -> None:
+        self._handles.pop(path).remove()
+        for attribute in (SCALES, ITEMS):
+            if hasattr(self._modules[path], attribute):
+                delattr(self._modules[path], attribute)
 
 
 def _scale(module: nn.Module, _args: Any, output: Any) -> Any:
-    scales: Tensor | None = getattr(module, SCALES)
+    scales: Tensor | str | None = getattr(module, SCALES)
     if scales is None:
         return None
+    if isinstance(scales, str):
+        raise ModelError(
+            "a calibrated transformer is run past its own call, so its scales are not known; apply the calibration "
+            "again to the pipeline as it is now"
+        )
     result = output
     for column, (item, batch_dim) in enumerate(getattr(module, ITEMS)):
         factor = scales[:, column]
