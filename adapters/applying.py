@@ -19,7 +19,7 @@ from . import callers
 from .ensemble import Condition, Ensemble, OwnGuidance
 from .families import Family, as_inputs, encode_prompt, family_with
 from .layout import Sees, check_members
-from .likeness import NUM_SAMPLES, differences
+from .likeness import NUM_SAMPLES, warning
 from .pipelines import Hooked
 from .rows import StackedRows, site_within, transformers, unwrapped
 from .scaling import is_compiled
@@ -47,7 +47,7 @@ class _Member(BaseModel):
 class _Weights(BaseModel):
     model_config = ConfigDict(extra="forbid")
     shapes: str
-    sample: list[Finite] = Field(max_length=NUM_SAMPLES)
+    sample: list[Finite | None] = Field(max_length=NUM_SAMPLES)
 
 
 class _Recipe(BaseModel):
@@ -80,8 +80,8 @@ class AppliedCalibration:
             raise CalibrationError(f"this calibration is for a {self._recipe.transformer}, the pipeline has a {kind}")
         sites = _sites(transformers(pipe), self._recipe)
         weights = self._recipe.weights.model_dump() if self._recipe.weights else {}
-        if told := differences(pipe, transformer, calibration.backbone, weights):  # before hooks: a warning may raise
-            warnings.warn(f"the calibration was made on another model: {' and '.join(told)}", Notice, stacklevel=4)
+        if told := warning(pipe, transformer, calibration.backbone, weights):
+            warnings.warn(told, Notice, stacklevel=4)  # before hooks: it may raise
         self._hooked = _hooked(pipe, sites, self._recipe, _longest(calibration))
         self.strength = strength
 

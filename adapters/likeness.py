@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,67 +19,176 @@ if TYPE_CHECKING:
 NUM_SAMPLES = 256
 TOLERANCE = 0.02  # of a value: the precisions that a checkpoint is published in differ by less
 
+Sample = Sequence["float | None"]
 
-def weights_of(model: nn.Module) -> dict[str, Any]:
+
+def weights_of(model: nn.Module, *, adapted: bool = False) -> dict[str, Any]:
     """What tells a transformer's weights from others'.
+
+    Args:
+        model: The transformer, wherever its weights are.
+        adapted: Whether LoRAs that act beside the weights are reckoned in, as if they were merged.
 
     Returns:
         `shapes`, a digest of the names and shapes of its parameters, and `sample`, a value of each of 256 of them;
-        there is no sample of what is quantized or waits elsewhere. LoRA layers beside the weights are not looked at.
+        None stands for one that cannot be read, as where it is quantized.
     """
-    named = sorted(
-        (name.replace(".base_layer.", "."), value) for name, value in model.named_parameters() if ".lora_" not in name
-    )
-    matrices = [value for _, value in named if value.ndim >= 2 and value.numel()]
-    sample: list[float] = []
-    if all(value.dtype.is_floating_point and value.itemsize >= 2 and not value.is_meta for value in matrices):
-        chosen = matrices[:: max(1, math.ceil(len(matrices) / NUM_SAMPLES))]
-        values = [value.detach().reshape(-1)[value.numel() // 2].float().cpu() for value in chosen]
-        sample = [float(value.to(torch.bfloat16)) for value in values]
-    shapes = [[name, list(value.shape)] for name, value in named]
+    named = _own_parameters(model)
+    matrices = [(path, value) for _, path, value in named if value.ndim >= 2 and value.numel()]
+    chosen = matrices[:: max(1, math.ceil(len(matrices) / NUM_SAMPLES))]
+    on_disk = _waits_on_disk(model)
+    sample = [None if on_disk else _value(model, path, adapted=adapted) for path, _ in chosen]
+    shapes = [[name, list(value.shape)] for name, _, value in named]
     return {"shapes": hashlib.sha256(repr(shapes).encode()).hexdigest()[:16], "sample": sample}
 
 
-def same_weights(sample: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether two samples are of the same weights, as far as can be told: not where one is missing."""
-    if not sample or len(sample) != len(other):
-        return True
-    largest = max(map(abs, sample))
-    pairs = zip(sample, other, strict=True)
-    return all(math.isclose(one, two, rel_tol=TOLERANCE, abs_tol=1e-4 * largest) for one, two in pairs)
+def same_weights(sample: Sample, other: Sample) -> bool | None:
+    """Whether two samples are of the same weights; None where too little of them can be compared to tell."""
+    if len(sample) != len(other):
+        return None
+    pairs = [(one, two) for one, two in zip(sample, other, strict=True) if one is not None and two is not None]
+    largest = max((abs(one) for one, _ in pairs), default=0.0)
+    if not all(math.isclose(one, two, rel_tol=TOLERANCE, abs_tol=1e-4 * largest) for one, two in pairs):
+        return False
+    return True if pairs and 2 * len(pairs) >= len(sample) else None
 
 
-def differences(pipe: Any, model: nn.Module, backbone: Mapping[str, Any], weights: Mapping[str, Any]) -> list[str]:
-    """What of a pipeline is not as it was where a calibration was made, each in a clause.
+def _is_known(sample: Sample) -> bool:
+    known = sum(value is not None for value in sample)
+    return known > 0 and 2 * known >= len(sample)
+
+
+def warning(pipe: Any, model: nn.Module, backbone: Mapping[str, Any], weights: Mapping[str, Any]) -> str | None:
+    """A sentence on what of a pipeline is not, or may not be, as it was where a calibration was made.
 
     Args:
         pipe: The pipeline.
         model: Its transformer.
         backbone: What the calibration says it was made on.
         weights: What `weights_of` said of its transformer; empty in older files, which are told by names alone.
+
+    Returns:
+        None where nothing differs.
     """
     source = backbone.get("source")
     source = source if isinstance(source, Mapping) else backbone  # older files hold both in one
     made_on = source.get("id")
     lora, active = source.get("lora"), has_lora(model)
+    name = str(getattr(pipe, "name_or_path", None) or "")
+    known = isinstance(made_on, str) and bool(name)
+    elsewhere = known and PurePath(name).name != PurePath(str(made_on)).name
     told = []
-    if weights.get("sample"):
-        if not (lora and active) and not same_weights(weights["sample"], weights_of(model)["sample"]):
+    same: bool | None = None
+    if weights:
+        found = weights_of(model, adapted=bool(lora))
+        recorded: Sample = weights["sample"]
+        same = same_weights(recorded, found["sample"])
+        whole = _is_known(recorded) and _is_known(found["sample"])  # what is quantized may have other shapes
+        if found["shapes"] != weights["shapes"] and whole:
+            told.append(f"its transformer has not the layers of that of {made_on}")
+        elif same is False:
             told.append(f"its transformer's weights are not those of {made_on}" + (" with its LoRA" if lora else ""))
-    else:
-        name = str(getattr(pipe, "name_or_path", None) or "")
-        if isinstance(made_on, str) and name and PurePath(name).name != PurePath(made_on).name:
+        elif found["shapes"] != weights["shapes"]:
+            same = None
+    if same is None and not told:
+        if elsewhere:
             told.append(f"it comes from {name}, not from {made_on}")
         if lora and not active:
             told.append("it has no LoRA, where the calibration was made on one")
     if active and not lora:
         told.append("it has a LoRA that the calibration was not made on")
-    return told
+    if told:
+        return f"the calibration was made on another model: {' and '.join(told)}"
+    if same is None and (weights or not known):
+        return (
+            "the calibration may have been made on another model: the transformer's weights cannot be compared with "
+            f"those of {made_on}"
+        )
+    return None
 
 
 def has_lora(model: nn.Module) -> bool:
     """Whether PEFT layers act in a model, beside its own weights."""
-    return any(
-        getattr(module, "lora_A", None) and not getattr(module, "disable_adapters", False) and not module.merged
-        for module in model.modules()
+    return any(_acts(module) for module in model.modules())
+
+
+def _acts(module: Any) -> bool:
+    return _is_tuner(module) and not module.disable_adapters and not module.merged
+
+
+def _is_tuner(module: nn.Module) -> bool:
+    """Whether a module is one that PEFT has put around another."""
+    tuners = sys.modules.get("peft.tuners.tuners_utils")  # where nobody has imported it, there is none
+    return tuners is not None and isinstance(module, tuners.BaseTunerLayer)
+
+
+def _own_parameters(model: nn.Module) -> list[tuple[str, str, Tensor]]:
+    """Name without PEFT's layers, name with them, and value of every parameter that is not PEFT's, by name."""
+    tuners = {path for path, module in model.named_modules() if _is_tuner(module)}
+    found = []
+    for path, value in model.named_parameters():
+        parts = path.split(".")
+        above = [at for at in range(1, len(parts)) if ".".join(parts[:at]) in tuners]
+        if all(parts[at] == "base_layer" for at in above):
+            found.append((".".join(part for at, part in enumerate(parts) if at not in above), path, value))
+    return sorted(found, key=lambda each: each[0])
+
+
+def _value(model: nn.Module, path: str, *, adapted: bool) -> float | None:
+    """The middle value of a parameter, if it can be read."""
+    *owners, name = path.split(".")
+    owner = model.get_submodule(".".join(owners))
+    with _at_hand(owner):
+        value = owner._parameters[name]
+        if value is None or value.is_meta or type(value.data) is not Tensor:
+            return None
+        if not value.dtype.is_floating_point or value.itemsize < 2:
+            return None
+        result = float(value.detach().reshape(-1)[value.numel() // 2].float().cpu())
+    if adapted and owners and owners[-1] == "base_layer":
+        tuner = model.get_submodule(".".join(owners[:-1]))
+        if _acts(tuner):
+            change = _change(tuner, value) if name == "weight" else None
+            if change is None:
+                return None
+            result += change
+    return float(torch.tensor(result).to(torch.bfloat16))
+
+
+def _change(tuner: Any, weight: Tensor) -> float | None:
+    """What the LoRAs of a linear layer add to the middle value of its weight; None for others than plain ones."""
+    if weight.ndim != 2 or not hasattr(tuner, "lora_A") or getattr(tuner, "fan_in_fan_out", False):
+        return None
+    row, column = divmod(weight.numel() // 2, weight.shape[1])
+    total = 0.0
+    for adapter in tuner.active_adapters:
+        if adapter in tuner.lora_A:
+            down, up = tuner.lora_A[adapter].weight, tuner.lora_B[adapter].weight
+            if getattr(tuner, "lora_variant", {}).get(adapter) is not None or down.is_meta or up.is_meta:
+                return None
+            total += tuner.scaling[adapter] * float((up[row].float() @ down[:, column].float()).detach())
+    return total
+
+
+def _at_hand(module: nn.Module) -> contextlib.AbstractContextManager[Any]:
+    """Fetch the weights of a module that is offloaded one by one, for a while."""
+    if not hasattr(module, "_hf_hook"):
+        return contextlib.nullcontext()
+    from accelerate.utils import align_module_device, has_offloaded_params
+
+    if not has_offloaded_params(module):
+        return contextlib.nullcontext()
+    context: contextlib.AbstractContextManager[Any] = align_module_device(module, torch.device("cpu"))
+    return context
+
+
+def _waits_on_disk(model: nn.Module) -> bool:
+    """Whether groups of layers wait on a disk: what stands in their place is never what they hold."""
+    registries = (module.__dict__.get("_diffusers_hook") for module in model.modules())
+    groups = (
+        getattr(hook, "group", None)
+        for registry in registries
+        if registry is not None
+        for hook in registry.hooks.values()
     )
+    return any(getattr(group, "offload_to_disk_path", None) for group in groups)

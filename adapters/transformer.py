@@ -100,7 +100,7 @@ class TransformerAdapter(Adapter):
         from .likeness import weights_of
 
         members = self.layout.recipe(setting, neutral)
-        kind, weights = type(self.transformer).__name__, weights_of(self.transformer)
+        kind, weights = type(self.transformer).__name__, weights_of(self.transformer, adapted=True)
         return {"transformer": kind, **blocks, "weights": weights, "members": members}
 
     def describe(self) -> dict[str, Any]:

@@ -49,8 +49,8 @@ def pipeline(tiny_folder: Callable[[str], Path], tmp_path_factory: pytest.TempPa
             calibrated(adapter, adapter.space.to_setting(vector), file)
             scales = adapter.layout.tables(vector[None])[0][0]
             adapter.close()
-            known[kind, *sees] = (adapter.pipe, file, adapter.layout.sites, scales)
-        return known[kind, *sees]
+            known[(kind, *sees)] = (adapter.pipe, file, adapter.layout.sites, scales)
+        return known[(kind, *sees)]
 
     return found
 
