@@ -18,7 +18,7 @@ from ..engine.plain import number
 from . import callers
 from .ensemble import Condition, Ensemble, OwnGuidance
 from .families import Family, as_inputs, encode_prompt, family_with
-from .layout import Sees, check_members
+from .layout import LARGEST, LONGEST_PROMPT, MOST_MEMBERS, Sees, check_members
 from .likeness import NUM_SAMPLES, warning
 from .pipelines import Hooked
 from .rows import StackedRows, site_within, transformers, unwrapped
@@ -28,10 +28,6 @@ from .sites import Site, find_sites
 if TYPE_CHECKING:
     from torch import nn
 
-
-LARGEST = 100.0  # of scales and weights, either way: far beyond what bounds allow, far from overflow
-MOST_MEMBERS = 64
-LONGEST_PROMPT = 8192  # tokens
 
 Factor = Annotated[float, Field(strict=True, ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
 

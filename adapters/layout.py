@@ -17,6 +17,9 @@ from ..engine.seams import Population
 from .sites import Granularity, Site, tie
 
 WEIGHT_BOUND = 20.0
+LARGEST = 100.0  # of scales and weights, either way: far beyond what a search gains by, far from overflow
+MOST_MEMBERS = 64
+LONGEST_PROMPT = 8192  # tokens
 GRANULARITIES: tuple[Granularity, ...] = ("block", "layer", "gate")  # from coarse to fine
 Sees = Literal["conditional", "unconditional", "all"]
 

@@ -16,12 +16,17 @@ from pydantic_core import PydanticUndefined
 
 from ..engine.hooks import Factory
 from ..engine.paths import Source
+from ..engine.schema import MOST_STEPS
 from ..engine.seams import Adapter
+from .layout import LARGEST, LONGEST_PROMPT, MOST_MEMBERS, WEIGHT_BOUND
 from .loading import Loading
 from .sites import Granularity
 
 Positive = Annotated[int, Field(ge=1)]
 Member = Literal["conditional", "unconditional"]
+Scale = Annotated[
+    float, Field(ge=-LARGEST, le=LARGEST)
+]  # what a calibration file may hold, as all that is bounded here
 
 
 class KnobOptions(Loading):
@@ -50,13 +55,13 @@ class KnobOptions(Loading):
     granularity: Granularity = "gate"
     dead: Literal["freeze", "keep"] = "freeze"
     blocks: dict[str, str] = Field(default_factory=dict)
-    low: float = -1.0
-    high: float = 2.0
-    num_inference_steps: Positive | None = None
+    low: Scale = -1.0
+    high: Scale = 2.0
+    num_inference_steps: Annotated[int, Field(ge=1, le=MOST_STEPS)] | None = None
     guidance_scale: float | None = None
     height: Positive | None = None
     width: Positive | None = None
-    max_sequence_length: Annotated[int, Field(ge=0)] | None = None
+    max_sequence_length: Annotated[int, Field(ge=1, le=LONGEST_PROMPT)] | None = None
     batch_size: Positive = 16
     release_text_encoders: bool = False
     compile: Literal["off", "regional", "full"] = "off"
@@ -73,9 +78,9 @@ class DiffusionOptions(KnobOptions):
         guidance_grid: Guidance values among which the neutral side of a comparison is chosen.
     """
 
-    members: Annotated[tuple[Member, ...], Field(min_length=1)] | None = None
+    members: Annotated[tuple[Member, ...], Field(min_length=1, max_length=MOST_MEMBERS)] | None = None
     tie_members: bool = False
-    guidance_grid: tuple[float, ...] | None = None
+    guidance_grid: tuple[Annotated[float, Field(ge=-WEIGHT_BOUND, le=WEIGHT_BOUND)], ...] | None = None
 
 
 class StockOptions(KnobOptions):

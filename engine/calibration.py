@@ -7,6 +7,7 @@ import datetime
 import json
 import math
 import os
+import stat
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
@@ -16,13 +17,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from .errors import CalibrationError
 from .knobs import digest
 from .loop import Outcome
-from .plain import LARGEST, plain
+from .plain import LARGEST, plain, short
 from .run import Run
+from .schema import MOST_STEPS
 from .statistics import Gain
 
 SCHEMA_VERSION = 1
-MOST_STEPS = 10_000
 CHECKSUM = "checksum"
+LARGEST_FILE = 64 << 20  # bytes: hundreds of members of the largest models
 
 Finite = Annotated[float, Field(strict=True, ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
 Count = Annotated[int, Field(strict=True, ge=0, le=10**15)]
@@ -181,22 +183,45 @@ def _values_of(path: str | Path) -> Any:
     """
     text = ""
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
+        text = _bytes_of(path).decode("utf-8-sig")
         values = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse_number, parse_float=_finite)
         plain(values, "it", _NotACalibrationError)
         json.dumps(values, ensure_ascii=False).encode()  # half of a surrogate pair cannot be shown to anybody
-    except OSError as error:
-        raise CalibrationError(f"cannot read the calibration {path}: {error.strerror}") from None
-    except UnicodeError:
-        raise CalibrationError(f"{path} is not a calibration: it is not JSON, which is text in UTF-8") from None
     except _NotACalibrationError as error:
         raise CalibrationError(f"{path} is not a calibration: {error}") from None
+    except UnicodeError:
+        raise CalibrationError(f"{path} is not a calibration: it is not JSON, which is text in UTF-8") from None
     except RecursionError:
         raise CalibrationError(f"{path} is not a calibration: it is nested too deep") from None
     except ValueError:
         why = "it is not JSON" if text.strip() else "it is not JSON, it is empty"
         raise CalibrationError(f"{path} is not a calibration: {why}") from None
     return values
+
+
+def _bytes_of(path: str | Path) -> bytes:
+    """A file's bytes, if it is a file and no device that never ends.
+
+    Raises:
+        CalibrationError: If it cannot be read, or is something else.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise CalibrationError(f"cannot read a calibration of {short(path)}; give the path of its file")
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise CalibrationError(f"cannot read the calibration {path}: it is a folder; name the file in it")
+        if not stat.S_ISREG(mode):
+            raise CalibrationError(f"cannot read the calibration {path}: it is a device or a pipe; copy it into a file")
+        with open(path, "rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise CalibrationError(f"cannot read the calibration {path}: {error.strerror}") from None
+    except ValueError:  # a zero byte, or half of a surrogate pair
+        raise CalibrationError(f"cannot read the calibration {short(str(path))}: no file has such a name") from None
+    if len(content) > LARGEST_FILE:
+        raise CalibrationError(f"{path} is not a calibration: it has more than {LARGEST_FILE >> 20} MiB")
+    return content
 
 
 class _NotACalibrationError(CalibrationError):

@@ -17,7 +17,8 @@ from .identity import KEYS_CHANGE_NO_NUMBER
 from .knobs import digest
 from .plain import LARGEST
 
-MOST = 1_000_000  # prompts, candidates, steps: more would fill any memory before the first image
+MOST = 1_000_000  # prompts, candidates: more would fill any memory before the first image
+MOST_STEPS = 10_000  # of denoising, as many as a calibration file may name
 MOST_IMAGES = 10**15
 LARGEST_WEIGHT = 1e30  # so that weighted scores and their squares stay finite
 LARGEST_SEED = 2**63 - 1
@@ -164,7 +165,7 @@ class BySteps(Section):
         num_validation: Validation prompts on which the neutral setting is chosen at each.
     """
 
-    steps: Annotated[tuple[Count, ...], BeforeValidator(listed)] = ()
+    steps: Annotated[tuple[Annotated[Count, Field(le=MOST_STEPS)], ...], BeforeValidator(listed)] = ()
     num_prompts: Several = 128
     num_validation: Several = 48
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import trimpot
+from applied import calibrated, made
 from trimpot.adapters import make_diffusers, make_flow_grpo, make_flux, make_qwen_image, make_sd3, make_shapes
 from trimpot.adapters.loading import Loading
 from trimpot.adapters.lora import FLOW_GRPO
@@ -145,6 +147,41 @@ def test_a_wrong_option_is_said_before_anything_is_loaded(name: str, options: di
     """Names and types are checked against the shared options."""
     with pytest.raises(ConfigError, match=message):
         plugins().make("adapters", name, options)
+
+
+NAMED = ("flux", "sd3", "qwen-image", "flow-grpo", "diffusers", "shapes")
+BEYOND: dict[str, tuple[Any, ...]] = {
+    "low": (-100.5, -1e9, float("-inf"), float("nan")),
+    "high": (100.5, 1e9, float("inf"), float("nan")),
+    "num_inference_steps": (0, 10_001),
+    "max_sequence_length": (0, 8193),
+    "members": (["conditional"] * 65,),
+    "guidance_grid": ([20.5], [3.0, -20.5], [float("nan")]),
+}
+
+
+@pytest.mark.parametrize("option", BEYOND)
+@pytest.mark.parametrize("name", NAMED)
+def test_what_no_calibration_file_may_hold_is_refused_before_the_run(name: str, option: str) -> None:
+    """A run that ended in a file which cannot be applied would be for nothing."""
+    known = plugins().options("adapters", name)
+    if not any(each.split("=")[0].split(":")[0].strip() == option for each in known):
+        return
+    model = {"model": "/nowhere"} if name == "diffusers" else {}
+    for value in BEYOND[option]:
+        with pytest.raises(ConfigError, match=f"option '{option}|{option}") as caught:
+            plugins().make("adapters", name, {**model, option: value})
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scale", [-100.0, 100.0])
+def test_the_widest_bounds_end_in_a_file_that_can_be_applied(sd3_folder: Path, tmp_path: Path, scale: float) -> None:
+    adapter = made("sd3", sd3_folder, low=-100.0, high=100.0, members=["conditional", "unconditional"])
+    setting = dict.fromkeys(adapter.space.names, scale)
+    setting |= {"member1.weight": 20.0, "member2.weight": -20.0}
+    file = calibrated(adapter, setting, tmp_path / "calibration.json")
+    adapter.close()
+    trimpot.load_calibration(adapter.pipe, file).remove()
 
 
 def test_flow_grpo_is_sd3_with_a_lora_merged(sd3_folder: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,30 @@ def test_a_file_of_bytes_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_an_absent_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match=r"cannot read the calibration .*none\.json: No such file"):
         Calibration.load(tmp_path / "none.json")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    """A pipe that nobody writes to, and devices that never end."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), Path("/dev/null")):
+        with pytest.raises(CalibrationError, match="it is a device or a pipe"):
+            Calibration.load(path)
+
+
+def test_a_file_beyond_all_sizes_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "large.json").open("wb") as file:
+        file.truncate(1 << 40)  # which takes no room: it is one hole
+    with pytest.raises(CalibrationError, match="it has more than 64 MiB"):
+        Calibration.load(tmp_path / "large.json")
+
+
+@pytest.mark.parametrize("path", [None, 3, b"x", [], "a\0b", "\ud800", ""])
+def test_a_path_that_is_none_is_one_sentence(path: Any) -> None:
+    with pytest.raises(CalibrationError, match=r"cannot read (a|the) calibration") as caught:
+        Calibration.load(path)
+    assert "\n" not in str(caught.value) and "\0" not in str(caught.value)
+    str(caught.value).encode()
 
 
 @pytest.mark.parametrize("where", ["absent/calibration.json", "file/calibration.json"])
@@ -181,7 +206,7 @@ def test_a_mark_of_byte_order_is_read_over_and_other_encodings_are_refused(
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(CalibrationError, match=r"cannot read the calibration .*: Is a directory"):
+    with pytest.raises(CalibrationError, match=r"cannot read the calibration .*: it is a folder; name the file in it"):
         Calibration.load(tmp_path)
 
 
