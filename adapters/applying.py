@@ -76,7 +76,8 @@ class AppliedCalibration:
             raise CalibrationError(f"this calibration is for a {self._recipe.transformer}, the pipeline has a {kind}")
         sites = _sites(transformers(pipe), self._recipe)
         weights = self._recipe.weights.model_dump() if self._recipe.weights else {}
-        if told := warning(pipe, transformer, calibration.backbone, weights):
+        models = {prefix: unwrapped(model) for prefix, model in transformers(pipe).items()}
+        if told := warning(pipe, models, calibration.backbone, weights):
             warnings.warn(told, Notice, stacklevel=4)  # before hooks: it may raise
         self._hooked = _hooked(pipe, sites, self._recipe, _longest(calibration))
         self.strength = strength
@@ -112,14 +113,18 @@ class AppliedCalibration:
 def load_calibration(pipe: Any, path: str | Path, strength: float = 1.0) -> AppliedCalibration:
     """Apply a calibration file to a stock diffusers pipeline.
 
-    The pipeline is then called as always, with the number of steps the calibration recommends. An ensemble's own
-    weights take the place of the pipeline's guidance, whose value no longer matters: pass `guidance_scale=1`
-    (`true_cfg_scale=1` to Qwen-Image) to save its time. A negative prompt still works in pipelines that guide in one
-    forward pass, as Stable Diffusion 3 does with a `guidance_scale` above 1; those that make two see the
-    empty one and refuse another.
+    The pipeline is then called as always, with the number of steps the calibration recommends. The weights of an
+    ensemble with an unconditional member take the place of the pipeline's guidance, whose value no longer matters:
+    pass `guidance_scale=1` (`true_cfg_scale=1` to Qwen-Image) to save its time. A negative prompt still works in
+    pipelines that guide in one forward pass, as Stable Diffusion 3 does with a `guidance_scale` above 1; those that
+    make two see the empty one and refuse another.
     Guidance that is distilled into the model, or that the adapter `diffusers` left to the pipeline, is passed as
-    ever, and so is all guidance to a calibration of one member, which scales whatever the pipeline asks for. The
-    pipeline may be moved or offloaded before or after; one that is to be compiled must be compiled afterwards.
+    ever, and so is all guidance to a calibration whose members all see the prompt, as one member does: whatever the
+    pipeline asks for is scaled and summed.
+
+    The calibration lies on the transformer, so other pipelines of the same components are calibrated too, each at its
+    own guidance, and so is a copy, which keeps it. The pipeline may be moved or offloaded and LoRAs may be loaded
+    before or after; one that is to be compiled must be compiled afterwards.
 
     Args:
         pipe: A pipeline with a transformer of the class that the calibration was made for.
@@ -128,7 +133,8 @@ def load_calibration(pipe: Any, path: str | Path, strength: float = 1.0) -> Appl
             between and beyond, from -1 to 2, interpolate.
 
     Warns:
-        Notice: If the transformer has other weights than those the calibration was made on, or another LoRA.
+        Notice: If the transformer has other weights than those the calibration was made on, or another LoRA, or if
+            that cannot be told, as where it is quantized.
 
     Returns:
         The applied calibration; `.remove()` takes it off again.

@@ -22,23 +22,27 @@ TOLERANCE = 0.02  # of a value: the precisions that a checkpoint is published in
 Sample = Sequence["float | None"]
 
 
-def weights_of(model: nn.Module, *, adapted: bool = False) -> dict[str, Any]:
-    """What tells a transformer's weights from others'.
+def weights_of(models: Mapping[str, nn.Module], *, adapted: bool = False) -> dict[str, Any]:
+    """What tells a pipeline's transformers' weights from others'.
 
     Args:
-        model: The transformer, wherever its weights are.
+        models: The transformers by what their knobs start with, wherever their weights are.
         adapted: Whether LoRAs that act beside the weights are reckoned in, as if they were merged.
 
     Returns:
         `shapes`, a digest of the names and shapes of its parameters, and `sample`, a value of each of 256 of them;
         None stands for one that cannot be read, as where it is quantized.
     """
-    named = _own_parameters(model)
-    matrices = [(path, value) for _, path, value in named if value.ndim >= 2 and value.numel()]
+    named = [
+        (prefix + name, prefix, path, value)
+        for prefix, model in models.items()
+        for name, path, value in _own_parameters(model)
+    ]
+    matrices = [(prefix, path) for _, prefix, path, value in named if value.ndim >= 2 and value.numel()]
     chosen = matrices[:: max(1, math.ceil(len(matrices) / NUM_SAMPLES))]
-    on_disk = _waits_on_disk(model)
-    sample = [None if on_disk else _value(model, path, adapted=adapted) for path, _ in chosen]
-    shapes = [[name, list(value.shape)] for name, _, value in named]
+    on_disk = any(map(_waits_on_disk, models.values()))
+    sample = [None if on_disk else _value(models[prefix], path, adapted=adapted) for prefix, path in chosen]
+    shapes = [[name, list(value.shape)] for name, *_, value in named]
     return {"shapes": hashlib.sha256(repr(shapes).encode()).hexdigest()[:16], "sample": sample}
 
 
@@ -58,12 +62,14 @@ def _is_known(sample: Sample) -> bool:
     return known > 0 and 2 * known >= len(sample)
 
 
-def warning(pipe: Any, model: nn.Module, backbone: Mapping[str, Any], weights: Mapping[str, Any]) -> str | None:
+def warning(
+    pipe: Any, models: Mapping[str, nn.Module], backbone: Mapping[str, Any], weights: Mapping[str, Any]
+) -> str | None:
     """A sentence on what of a pipeline is not, or may not be, as it was where a calibration was made.
 
     Args:
         pipe: The pipeline.
-        model: Its transformer.
+        models: Its transformers, as `weights_of` takes them.
         backbone: What the calibration says it was made on.
         weights: What `weights_of` said of its transformer; empty in older files, which are told by names alone.
 
@@ -73,14 +79,14 @@ def warning(pipe: Any, model: nn.Module, backbone: Mapping[str, Any], weights: M
     source = backbone.get("source")
     source = source if isinstance(source, Mapping) else backbone  # older files hold both in one
     made_on = source.get("id")
-    lora, active = source.get("lora"), has_lora(model)
+    lora, active = source.get("lora"), any(map(has_lora, models.values()))
     name = str(getattr(pipe, "name_or_path", None) or "")
     known = isinstance(made_on, str) and bool(name)
     elsewhere = known and PurePath(name).name != PurePath(str(made_on)).name
     told = []
     same: bool | None = None
     if weights:
-        found = weights_of(model, adapted=bool(lora))
+        found = weights_of(models, adapted=bool(lora))
         recorded: Sample = weights["sample"]
         same = same_weights(recorded, found["sample"])
         whole = _is_known(recorded) and _is_known(found["sample"])  # what is quantized may have other shapes

@@ -62,6 +62,7 @@ class TransformerAdapter(Adapter):
             sites += [site.within(prefix) for site in found]
         self.options = options
         self.transformer = models[""]
+        self._models = models
         self.layout = Layout(
             sites,
             members,
@@ -100,7 +101,7 @@ class TransformerAdapter(Adapter):
         from .likeness import weights_of
 
         members = self.layout.recipe(setting, neutral)
-        kind, weights = type(self.transformer).__name__, weights_of(self.transformer, adapted=True)
+        kind, weights = type(self.transformer).__name__, weights_of(self._models, adapted=True)
         return {"transformer": kind, **blocks, "weights": weights, "members": members}
 
     def describe(self) -> dict[str, Any]:

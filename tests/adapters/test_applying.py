@@ -17,6 +17,7 @@ from trimpot.adapters import make_diffusers
 from trimpot.adapters.checkpoints import load_pipeline
 from trimpot.adapters.pipelines import PipelineAdapter
 from trimpot.engine.bucket import Bucket
+from trimpot.engine.errors import Notice
 
 
 @pytest.mark.parametrize("case", list(CASES))
@@ -56,6 +57,11 @@ def test_a_calibration_of_two_transformers_goes_to_both(tiny_folder: Callable[[s
     for video, other, half in zip(pixels(found), expected, pixels(halved[0]), strict=True):
         assert np.abs(video - other).max() <= 1
         assert (video != half).any()
+    with torch.no_grad():
+        for value in adapter.pipe.transformer_2.parameters():
+            value.mul_(1.1)
+    with pytest.warns(Notice, match="weights are not those of"):
+        trimpot.load_calibration(adapter.pipe, file).remove()
     adapter.pipe.transformer_2 = None
     refused(adapter.pipe, file, "has no module 'transformer_2")
 

@@ -87,8 +87,8 @@ def test_it_is_applied_once_and_taken_off_as_often_as_one_likes(adapter: Pipelin
 def test_a_sample_tells_as_much_as_is_in_it() -> None:
     """Yes, no, or that it cannot be told."""
     model = torch.nn.Linear(3, 3)
-    assert weights_of(model)["sample"] == [pytest.approx(model.weight.flatten()[4].item(), rel=0.01)]
-    assert weights_of(model.to("meta"))["sample"] == [None]
+    assert weights_of({"": model})["sample"] == [pytest.approx(model.weight.flatten()[4].item(), rel=0.01)]
+    assert weights_of({"": model.to("meta")})["sample"] == [None]
     assert same_weights([1.0, 2.0], [1.0, 2.001]) is True
     assert same_weights([1.0, 2.0], [1.0, 2.1]) is False
     assert same_weights([1.0, None, None], [2.0, None, 3.0]) is False

@@ -102,6 +102,45 @@ def test_a_pipeline_goes_away_with_its_calibration(fresh: Any, kind: str, sees: 
     assert second.transformer._forward_pre_hooks
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's compiler, about itself
+@pytest.mark.parametrize("kind", ["sd3", "qwen"])
+def test_guidance_is_asked_anew_where_the_transformer_is_compiled(fresh: Any, kind: str) -> None:
+    """Hooks and all, after loading."""
+    pipe, file, *_ = fresh(kind, TWO)
+    calls = [asked(kind, 1.0), asked(kind, 3.0), asked(kind, 1.0)]
+    applied = trimpot.load_calibration(pipe, file)
+    expected = [drawn(pipe, kind, **call) for call in calls]
+    torch._dynamo.reset()
+    pipe.transformer.compile(backend="eager")
+    for call, image in zip(calls, expected, strict=True):
+        assert np.abs(drawn(pipe, kind, **call) - image).max() <= 1
+    if kind == "qwen":
+        with pytest.raises(ModelError, match="sees the empty prompt; pass no negative_prompt"):
+            drawn(pipe, kind, **asked(kind, 3.0, "a dog"))
+    torch._dynamo.reset()
+    applied.remove()
+
+
+@pytest.mark.parametrize("way", ["prompt", "embeddings"])
+def test_an_empty_negative_prompt_is_known_to_the_bit(fresh: Any, way: str) -> None:
+    """By its words, or by embeddings that are equal; one that is nearly empty is refused."""
+    pipe, file, *_ = fresh("qwen", TWO)
+    with trimpot.load_calibration(pipe, file):
+        expected = drawn(pipe, "qwen", true_cfg_scale=1.0)
+        if way == "prompt":
+            found = drawn(pipe, "qwen", true_cfg_scale=3.0, negative_prompt=[" "])
+            wrong: dict[str, Any] = {"negative_prompt": "  "}
+        else:
+            embeds, mask = pipe.encode_prompt(" ")
+            mask = torch.ones(embeds.shape[:2], dtype=torch.long) if mask is None else mask
+            given = {"negative_prompt_embeds": embeds, "negative_prompt_embeds_mask": mask}
+            found = drawn(pipe, "qwen", true_cfg_scale=3.0, **given)
+            wrong = {**given, "negative_prompt_embeds": embeds * 1.001}
+        np.testing.assert_array_equal(found, expected)
+        with pytest.raises(ModelError, match="sees the empty prompt"):
+            drawn(pipe, "qwen", true_cfg_scale=3.0, **wrong)
+
+
 @pytest.mark.parametrize("kind", ["sd3", "qwen"])
 def test_an_ensemble_that_no_pipeline_calls_is_refused(fresh: Any, kind: str) -> None:
     """Nobody could say whether its rows are guided."""
@@ -159,6 +198,27 @@ def test_members_that_all_see_the_prompt_leave_guidance_to_the_pipeline(
         assert np.abs(drawn(pipe, kind, **call) - stock).max() <= 1
     assert np.abs(found - expected).max() <= 1
     assert np.abs(found - stock).max() > 1
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("sees", [["conditional"], TWO])
+def test_a_transformer_that_is_called_past_its_hooks_is_refused(fresh: Any, sees: list[str]) -> None:
+    """As one is that was wrapped when the calibration was loaded, and is not any more."""
+    peft = pytest.importorskip("peft")
+    pipe, file, *_ = fresh("sd3", sees)
+    inner = pipe.transformer
+    pipe.transformer = peft.get_peft_model(inner, peft.LoraConfig(r=2, target_modules=["to_q"]))
+    applied = trimpot.load_calibration(pipe, file)
+    for before in (False, True):
+        if before:
+            drawn(pipe, "sd3")
+        wrapped, pipe.transformer = pipe.transformer, inner
+        with pytest.raises(ModelError, match="past its own call, so its scales are not known"):
+            drawn(pipe, "sd3")
+        pipe.transformer = wrapped
+    applied.remove()
+    pipe.transformer = inner
+    drawn(pipe, "sd3")
 
 
 def test_skipped_layers_are_left_to_the_pipeline_too(fresh: Any) -> None:
