@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import torch
@@ -30,12 +31,12 @@ class PipelineCall:
     given: Mapping[str, Any]
 
 
-@torch.compiler.disable  # compiled code has no stack to look at
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # compiled code has no stack to look at
 def pipeline_call() -> PipelineCall | None:
     """The innermost call of a diffusers pipeline that is under way in this thread, if there is one."""
     from diffusers import DiffusionPipeline
 
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
         if code.co_name == "__call__" and code.co_argcount:
@@ -44,12 +45,12 @@ def pipeline_call() -> PipelineCall | None:
             if isinstance(pipe, DiffusionPipeline):
                 names = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
                 return PipelineCall(pipe, {name: found[name] for name in names if name in found})
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return None
 
 
 def _calling() -> PipelineCall:
-    call = pipeline_call()
+    call: PipelineCall | None = pipeline_call()
     if call is None:
         raise ModelError(
             "an ensemble takes the place of a diffusers pipeline's guidance, and no such pipeline is calling its "

@@ -174,7 +174,7 @@ class Ensemble:
 
     def _is_repeated(self, kwargs: Mapping[str, Any]) -> bool:
         """Whether the pipeline asks again within a step, for guidance of its own."""
-        if not self.guides or self._own is None or self._own.moment is None or self._last is None:
+        if self._own is None or self._own.moment is None or self._last is None:
             return False
         latents, moment, *_ = self._last
         return kwargs[self.conditioning.rows[0]] is latents and self._own.moment() is moment
@@ -354,7 +354,7 @@ def _with_sample(output: Any, sample: Tensor) -> Any:
     return (sample, *output[1:]) if isinstance(output, tuple) else type(output)(sample=sample)
 
 
-@torch.compiler.disable  # it looks at every module's dictionary
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # it looks at every module's dictionary
 def _have_cache(modules: Sequence[nn.Module]) -> bool:
     """Whether a hook of diffusers keeps something of one forward pass for another, as its caches do."""
     registries = [module.__dict__["_diffusers_hook"] for module in modules if "_diffusers_hook" in module.__dict__]

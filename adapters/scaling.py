@@ -94,7 +94,7 @@ class Scaling:
                 found = self._model.get_submodule(path)
             except AttributeError:
                 raise ModelError(f"the transformer has no {path} any more, which a calibration scales") from None
-            if found is not module:
+            if found != module:  # modules are equal to themselves alone
                 self._unhook(path)
                 self._hook(path, found)
 
