@@ -96,9 +96,13 @@ def refuse_perturbed() -> None:
 
 
 def negative_is(empty: str) -> bool | None:
-    """Whether the calling pipeline's negative prompt is a given one; None where it was given as embeddings."""
+    """Whether the calling pipeline's negative prompts are a given one; None where they were given as embeddings.
+
+    Pipelines of several text encoders take one for each: `negative_prompt_2`.
+    """
     call = pipeline_call()
-    given = None if call is None else call.given.get("negative_prompt")
-    if given is None:
-        return None
-    return all(each == empty for each in ([given] if isinstance(given, str) else given))
+    prompts: list[object] = []
+    for name, given in {} if call is None else call.given.items():
+        if name.startswith("negative_prompt") and isinstance(given, (str, list, tuple)):
+            prompts += [given] if isinstance(given, str) else given
+    return all(prompt == empty for prompt in prompts) if prompts else None

@@ -8,6 +8,7 @@ skipped blocks are scaled to 0.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -102,7 +103,7 @@ class Ensemble:
         self._tables: dict[tuple[int, int, int | None, torch.device], list[list[Tensor]]] = {}
         self._passes: list[dict[str, Any]] = []
         self._last: tuple[object, object, Tensor, Tensor] | None = None
-        self._negative: Tensor | None = None
+        self._negative: list[Tensor | None] | None = None
         self._scaling = Scaling(unwrapped(model), sites)
         self._modules = list(unwrapped(model).modules())
         self._handles = [
@@ -208,12 +209,11 @@ class Ensemble:
         assert self._own is not None
         empty = self._own.is_empty()
         if empty is None:  # given as embeddings, which stay the same from step to step and are looked at once
-            name = self.conditioning.prompt[0]
-            given = kwargs[name]
-            if given is self._negative:
+            given = [kwargs.get(name) for name in self.conditioning.prompt]
+            if self._negative is not None and all(map(operator.is_, given, self._negative)):
                 return
-            wanted = self.unconditional[name].to(given)
-            empty = wanted.shape[1:] == given.shape[1:] and torch.equal(wanted.expand_as(given), given)
+            wanted = [self.unconditional.get(name) for name in self.conditioning.prompt]
+            empty = all(map(_equal, given, wanted))
             self._negative = given if empty else None
         if not empty:
             raise ModelError(
@@ -323,6 +323,14 @@ def with_norm_of(combined: Tensor, conditional: Tensor) -> Tensor:
     found = torch.norm(combined, dim=-1, keepdim=True)
     rescaled: Tensor = combined * (wanted / found.clamp_min(torch.finfo(found.dtype).tiny))
     return rescaled
+
+
+def _equal(given: Tensor | None, wanted: Tensor | None) -> bool:
+    """Whether every row is the one that is wanted; a mask that masks nothing is none."""
+    if given is None or wanted is None:
+        only = wanted if given is None else given
+        return only is None or (not only.is_floating_point() and bool(only.all()))
+    return given.shape[1:] == wanted.shape[1:] and torch.equal(wanted.to(given).expand_as(given), given)
 
 
 def _shape(value: Any) -> Any:

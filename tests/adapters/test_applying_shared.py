@@ -141,6 +141,34 @@ def test_an_empty_negative_prompt_is_known_to_the_bit(fresh: Any, way: str) -> N
             drawn(pipe, "qwen", true_cfg_scale=3.0, **wrong)
 
 
+@pytest.mark.parametrize(
+    ("given", "empty"),
+    [
+        ({"negative_prompt": ""}, True),
+        ({"negative_prompt": [""], "negative_prompt_2": ""}, True),
+        ({"negative_prompt": "a dog"}, False),
+        ({"negative_prompt": "", "negative_prompt_2": "a dog"}, False),
+        ({"negative_prompt_embeds": 1.0, "negative_pooled_prompt_embeds": 1.0}, True),
+        ({"negative_prompt_embeds": 1.001, "negative_pooled_prompt_embeds": 1.0}, False),
+        ({"negative_prompt_embeds": 1.0, "negative_pooled_prompt_embeds": 1.001}, False),
+    ],
+)
+def test_every_negative_prompt_is_looked_at(fresh: Any, given: dict[str, Any], empty: bool) -> None:
+    """Of each text encoder, in words or embeddings, which here are those of the empty prompt times a number."""
+    pipe, file, *_ = fresh("flux", TWO)
+    with torch.no_grad():
+        embeds, pooled, _ = pipe.encode_prompt("", None, max_sequence_length=16)
+    known = {"negative_prompt_embeds": embeds, "negative_pooled_prompt_embeds": pooled}
+    given = {name: known[name] * value if name in known else value for name, value in given.items()}
+    with trimpot.load_calibration(pipe, file):
+        expected = drawn(pipe, "flux")
+        if empty:
+            np.testing.assert_array_equal(drawn(pipe, "flux", true_cfg_scale=3.0, **given), expected)
+        else:
+            with pytest.raises(ModelError, match="sees the empty prompt"):
+                drawn(pipe, "flux", true_cfg_scale=3.0, **given)
+
+
 @pytest.mark.parametrize("kind", ["sd3", "qwen"])
 def test_an_ensemble_that_no_pipeline_calls_is_refused(fresh: Any, kind: str) -> None:
     """Nobody could say whether its rows are guided."""
