@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .engine.assembly import tell_metadata, told_of
+from .engine.assembly import scoring_versions, tell_metadata, told_of
 from .engine.errors import StoreError
 from .engine.evaluation import Place
 from .engine.identity import described
@@ -49,7 +49,7 @@ class Rescored:
     Attributes:
         run: The run's name.
         objective: The reward with its options, as reports name it.
-        fingerprint: Of what the reward says of itself.
+        fingerprint: Of what the reward is made of, says of itself, and goes through.
         num_scored: Evaluations scored now; the others had been before.
         num_lacking: Judged recommendations whose images were not kept.
         num_prompts: Different prompts of the validation outputs: what the intervals rest on.
@@ -120,7 +120,8 @@ def rescore(
                 )
             tell_metadata({label: reward}, prompts)
             made = told_of(made, reward, prompts)
-        fingerprint = digest([objective, described("objective", objective, reward, made)])
+        went_through = scoring_versions(plugins(), objective)
+        fingerprint = digest([objective, described("objective", objective, reward, made), went_through])
         places, kept = places_of(store, row), dict(store.kept(row.id))
         neutral = neutral_place(places)
         judged = [place for place in places if place.stage == "validation"]

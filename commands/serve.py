@@ -8,9 +8,6 @@ import typer
 
 from .app import PartOptions, app
 
-#: Packages that make outputs or search, and score nothing.
-_SCORELESS = ("cma", "diffusers", "nevergrad")
-
 
 @app.command()
 def serve(
@@ -25,9 +22,7 @@ def serve(
 
     Example:  trimpot serve pickscore --port 8200
     """
-    from importlib.metadata import version
-
-    from ..engine.assembly import versions
+    from ..engine.assembly import scoring_versions
     from ..engine.config import typed_options
     from ..engine.errors import ConfigError
     from ..engine.identity import described
@@ -38,10 +33,9 @@ def serve(
     options = typed_options("objectives", objective, option or [])
     made = plugins().make("objectives", objective, options)
     says = described("objective", None, made, plugins().made_of("objectives", objective, made, options))
-    libraries = {name: found for name, found in versions().items() if name not in _SCORELESS}
-    libraries["pillow"] = version("pillow")
     prepare = made.prepare if made.takes_metadata else None
-    scorer = Scorer(objective, made.score, {**says, "versions": libraries}, prepare, made.scores_sets)
+    says = {**says, "versions": scoring_versions(plugins(), objective)}
+    scorer = Scorer(objective, made.score, says, prepare, made.scores_sets)
     try:
         serve_scorer(scorer, host, port, token or None, batch_size)
     except RefusalError as refusal:

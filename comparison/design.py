@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError
 
+from ..engine.assembly import origins_of
 from ..engine.config import (
     Config,
     expanded,
@@ -119,15 +120,20 @@ class Design:
         """Contender and seed of every run, in the order in which they are worked on: seed by seed."""
         return [(label, seed) for seed in self.seeds for label in self.contenders]
 
-    @property
-    def identity(self) -> str:
-        """Fingerprint of everything that can change a number but the prompts, which are known once they are read."""
-        known = set(PARTS) - {"prompts"}
-        asked = [
-            [label, each.fingerprint, each.model_dump(mode="json", include=known)]
-            for label, each in sorted(self.contenders.items())
-        ]
-        return digest([asked, self.seeds])
+    def identity(self, plugins: Plugins) -> str:
+        """Fingerprint of everything that can change a number and is known before anything is loaded.
+
+        Prompts count by what they are, and are compared apart.
+
+        Args:
+            plugins: Know what the parts are made of.
+
+        Raises:
+            PluginError: If a part is unknown.
+            ConfigError: If a file that an option names cannot be read.
+        """
+        made = [(label, each.fingerprint, origins_of(each, plugins)) for label, each in sorted(self.contenders.items())]
+        return digest([made, self.seeds])
 
     def config(self, contender: str, seed: int) -> Config:
         """The configuration of one run."""

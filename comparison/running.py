@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from ..engine.assembly import assemble, versions
+from ..engine.assembly import assemble
 from ..engine.bucket import PromptSet
 from ..engine.errors import ReplayError, StoreError, TrimpotError
 from ..engine.knobs import Setting
@@ -90,7 +90,7 @@ def compare(
     with SqliteStore(folder) as store:
         comparisons = Comparisons(store)
         config = {**design.asked, "command": command}
-        name = name or comparisons.add(design.name, design.identity, config)
+        name = name or comparisons.add(design.name, design.identity(known), config)
         with store.lock(name):
             watch.comparison_started(name, design, firsts)
             starts = dict(zip(design.contenders, (run.start for run in firsts), strict=True))
@@ -121,7 +121,7 @@ def find(store: SqliteStore, design: Design, known: Plugins) -> str | None:
         prompts: PromptSet | None = known.make("prompts", part.name, part.options)
     except TrimpotError:
         prompts = None
-    for row in Comparisons(store).of(design.identity):
+    for row in Comparisons(store).of(design.identity(known)):
         recorded = _begun(store, row.id).prompts
         if prompts is None or recorded is None or recorded.fingerprint == prompts.fingerprint:
             return row.id
@@ -170,7 +170,7 @@ class _Members:
             prefix = f"{self.name}.{slug(contender)}"
             dumped = config.model_dump(mode="json")
             run_id = comparisons.begin(
-                self.name, contender, seed, prefix, run.identity, dumped, versions(), run.prompts, run.start
+                self.name, contender, seed, prefix, run.identity, dumped, run.versions, run.prompts, run.start
             )
         row = self.store.run(run_id)
         if row.outcome is not None:

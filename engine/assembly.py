@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import platform
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from .bucket import PromptSet
 from .config import Config
 from .devices import resolve
 from .errors import ConfigError, ModelError, ScoreError, TrimpotError, near_misses
+from .identity import content_of
 from .knobs import KnobSpace, Setting, Vector, digest
 from .ladder import rungs_of
 from .parts import check_parts
@@ -35,6 +38,8 @@ NUMERIC_PACKAGES = (
     *("numpy", "scipy", "pillow", "moocore"),  # scores, combinations of them, and intervals
     *("cma", "nevergrad"),  # what is asked for
 )  # not those that only move bytes: safetensors, accelerate, huggingface-hub
+SCORELESS = ("cma", "diffusers", "nevergrad")  # they make outputs or search
+MACHINE = ("machine", "gpu")  # what calculates, beside what is installed
 STATISTICS = ("edge-density", "entropy", "saturation", "dark-share", "bright-share")  # of images, always watched
 
 
@@ -122,9 +127,10 @@ def assemble(
     for label, setting in adapter.neutrals().items():
         _inside(f"the adapter's neutral setting {label!r}", setting, adapter.space)
     assert prompts is not None, "sharing, recorded or made"
-    run = Run(run_id, config, adapter, objectives, combination, prompts, versions(), optimizer, rungs, start, watched)
+    found = {**libraries(config, plugins), **versions()}
+    run = Run(run_id, config, adapter, objectives, combination, prompts, found, optimizer, rungs, start, watched)
     _try(run)
-    return replace(run, origins=_origins(run, plugins, sharing))
+    return replace(run, origins=functools.cache(functools.partial(_origins, run, plugins, sharing)))
 
 
 def _origins(run: Run, plugins: Plugins, sharing: Run | None) -> dict[str, Any]:
@@ -134,7 +140,7 @@ def _origins(run: Run, plugins: Plugins, sharing: Run | None) -> dict[str, Any]:
     search = held.wrapped if isinstance(held, HeldOptimizer) else held
     rewards = {name: (reward.name or name, reward.options) for name, reward in config.objectives.items()}
     shared = (
-        sharing.origins
+        sharing.origins()
         if sharing
         else {
             "adapter": plugins.made_of("adapters", config.adapter.name, run.adapter, config.adapter.options),
@@ -156,7 +162,7 @@ def _origins(run: Run, plugins: Plugins, sharing: Run | None) -> dict[str, Any]:
     }
 
 
-def told_of(made: Mapping[str, Any], objective: Objective, prompts: PromptSet) -> Mapping[str, Any]:
+def told_of(made: dict[str, Any], objective: Objective, prompts: PromptSet) -> dict[str, Any]:
     """What an objective is made of, with the metadata of the prompts if it takes them."""
     counts = objective.takes_metadata and prompts.metadata
     return {**made, "metadata": digest(prompts.metadata)} if counts else made
@@ -235,8 +241,8 @@ def _start(source: str, adapter: Adapter) -> Setting:
     """
     from .calibration import Calibration
 
-    path = Path(source)
-    calibration = Calibration.load(path / "calibration.json" if path.is_dir() else path)
+    path = _calibration_file(source)
+    calibration = Calibration.load(path)
     space, setting = adapter.space, dict(calibration.setting)
     if set(setting) == set(space.names):
         return setting
@@ -249,6 +255,11 @@ def _start(source: str, adapter: Adapter) -> Setting:
         f"start: {path} is a calibration of {calibration.backbone.get('id', 'another backbone')} with other knobs "
         f"(such as {differ[0]!r}); start from one of this adapter's knobs, or of a coarser granularity of them"
     )
+
+
+def _calibration_file(source: str) -> Path:
+    path = Path(source)
+    return path / "calibration.json" if path.is_dir() else path
 
 
 def _inside(name: str, setting: Setting, space: KnobSpace) -> Setting:
@@ -275,12 +286,50 @@ def _lifted(setting: Setting, granularity: str, adapter: Adapter) -> dict[str, A
     return {knob: setting[name] for name, members in tied.items() for knob in members}
 
 
+def origins_of(config: Config, plugins: Plugins) -> dict[str, Any]:
+    """What the parts of a configuration are made of, as far as that is known before they are made."""
+    adapter, combine, optimizer = config.adapter, config.combine, config.optimizer
+    return {
+        "adapter": plugins.made_of("adapters", adapter.name, None, adapter.options),
+        "objectives": {
+            name: plugins.made_of("objectives", reward.name or name, None, reward.options)
+            for name, reward in config.objectives.items()
+        },
+        "combination": plugins.made_of("combinations", combine.name, None, combine.options),
+        "optimizer": plugins.made_of("optimizers", optimizer.name, None, optimizer.options),
+        "start": content_of(_calibration_file(config.start)) if config.start else None,
+    }
+
+
+def libraries(config: Config, plugins: Plugins) -> dict[str, str]:
+    """Versions of the installed packages that somebody else's parts of a configuration go through."""
+    named = [
+        ("adapters", config.adapter.name),
+        ("combinations", config.combine.name),
+        ("optimizers", config.optimizer.name),
+        *(("objectives", reward.name or name) for name, reward in config.objectives.items()),
+    ]
+    return {name: version for part in named for name, version in plugins.libraries(*part).items()}
+
+
+def scoring_versions(plugins: Plugins, objective: str) -> dict[str, str]:
+    """Versions of what can change a score of an objective, which may be served from another machine by and by."""
+    found = {**plugins.libraries("objectives", objective), **versions()}
+    return {name: version for name, version in found.items() if name not in (*SCORELESS, *MACHINE)}
+
+
 def versions() -> dict[str, str]:
-    """Versions of Python and of every installed package that can change a number."""
-    found = {"python": platform.python_version()}
+    """Versions of Python and of every installed package that can change a number, and the machine that calculates.
+
+    The graphics processor counts where a model library has been loaded.
+    """
+    found = {"python": platform.python_version(), "machine": platform.machine()}
     for package in NUMERIC_PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:  # an optional backbone library
             continue
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
     return found

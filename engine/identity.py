@@ -8,29 +8,30 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import importlib.metadata
 import inspect
-import sys
-from collections.abc import Callable, Iterator, Mapping
+import os
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import CodeType
-from typing import Any
+from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
 
+from .code import TRIMPOT, Code, classes_of, code_of
+from .digests import content_digest
 from .errors import ConfigError
-from .knobs import digest
 from .plain import plain
 from .vetting import description_of
-from .weights import weights_digest
 
-# Options that change no number, in one list, by kind and name of the built-in part (`*` is any of the kind). Every
-# other option, and every option of a plugin of somebody else's, is part of the identity.
+# Options of built-in parts that change no number, or that the part says itself in other words; in one list, by kind and
+# name (`*` is any of the kind). Every other option is part of the identity, and so is every option of somebody else's
+# plugin, unless its class declares it likewise, in `changes_no_number`.
 CHANGES_NO_NUMBER: Mapping[tuple[str, str], Mapping[str, str]] = {
     ("adapters", "*"): {
         "outline": "an outline makes no outputs",
         "release_text_encoders": "prompts are encoded before, and stay as they were encoded",
         "offload": "weights wait elsewhere, and are calculated with where they always were",
     },
+    ("adapters", "surrogate"): {"run": "it says which evaluations it was fitted to, wherever that run lies"},
     ("objectives", "*"): {"offload": "weights wait elsewhere, and are calculated with where they always were"},
     ("objectives", "remote"): {
         "url": "a served reward says what it is, wherever it listens",
@@ -48,50 +49,71 @@ KEYS_CHANGE_NO_NUMBER: Mapping[str, str] = {
     "keep": "images are kept after they are scored",
     "workers": "jobs are cut by the configuration, whoever does them",
 }
+OWN_KEY = "made_of"  # what trimpot adds to a description
+_ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]{6,}")
 
 
-def made_of(
-    kind: str, name: str, origin: str, factory: Callable[..., Any], made: object, options: Mapping[str, Any]
-) -> Any:
+class Registered(Protocol):
+    """What is known of a factory; see `plugins.Registration`."""
+
+    @property
+    def kind(self) -> str:
+        """Of plugin, such as `objectives`."""
+
+    @property
+    def name(self) -> str:
+        """The registered name."""
+
+    @property
+    def origin(self) -> str:
+        """The distribution that registered it."""
+
+    @property
+    def factory(self) -> Callable[..., Any]:
+        """Makes the part."""
+
+    @property
+    def code(self) -> Code:
+        """Of the factory, as it was when it was registered."""
+
+
+def made_of(registered: Registered, made: object, options: Mapping[str, Any]) -> dict[str, Any]:
     """Say what a part is made of, JSON-like and the same on every machine.
 
     Args:
-        kind: Of plugin, such as `objectives`.
-        name: The registered name.
-        origin: The distribution that registered the factory.
-        factory: What made the part.
-        made: The part.
+        registered: What made it.
+        made: The part; None where it has not been made yet, and only its factory's code counts.
         options: What the factory was given; what was left out counts by its default. A file or folder counts by
             what it holds, not by where it lies.
 
     Returns:
-        `distribution`, `version`, `code` and `options`.
+        `name`, `distribution`, `version`, `code` and `options`.
+
+    Raises:
+        ConfigError: If an option cannot be written down, or a file cannot be read.
     """
-    unnumbered = set(unnumbered_options(kind, name)) if origin == "trimpot" else set()
+    kind, name, origin, factory = registered.kind, registered.name, registered.origin, registered.factory
+    code = registered.code | code_of(*classes_of(made), own=origin) if made is not None else registered.code
+    unnumbered = changing_no_number(kind, name) if origin == TRIMPOT else getattr(made, "changes_no_number", {})
+    words = {option for option, hint in _hints(factory).items() if _is_word(hint)}
+    given = {**_defaults(factory), **options}
     return {
+        "name": name,
         "distribution": origin,
         "version": _version(origin),
-        "code": code_digest(factory, made),
+        "code": code.digest,
         "options": {
-            key: _content(value, f"option {key!r} of {name!r}")
-            for key, value in {**_defaults(factory), **options}.items()
-            if key not in unnumbered
+            option: plain(value, f"option {option!r} of {name!r}")
+            if option in words
+            else _content(value, f"option {option!r} of {name!r}", bare=origin != TRIMPOT)
+            for option, value in given.items()
+            if option not in unnumbered
         },
     }
 
 
-def _defaults(factory: Callable[..., Any]) -> dict[str, Any]:
-    """The defaults of a factory's options, as far as a configuration could give them."""
-    found = {}
-    for parameter in inspect.signature(factory).parameters.values():
-        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is not parameter.empty:
-            with contextlib.suppress(ConfigError):
-                found[parameter.name] = plain(parameter.default, parameter.name)
-    return found
-
-
 def described(kind: str, name: str | None, part: Any, made: Any) -> dict[str, Any]:
-    """A part as it describes itself, with what it is made of; JSON-like.
+    """A part as it describes itself, with what it is made of under a key of its own; JSON-like.
 
     Args:
         kind: Of part, for a sentence.
@@ -101,17 +123,59 @@ def described(kind: str, name: str | None, part: Any, made: Any) -> dict[str, An
 
     Raises:
         PluginError: If it fails, or describes itself by no mapping.
-        ConfigError: If it describes itself by what JSON cannot hold.
+        ConfigError: If it describes itself by what JSON cannot hold, by what is another in every process, or under
+            trimpot's own key.
     """
-    says = description_of(part, f"the {kind} {name or type(part).__name__!r}")
-    return {**({"name": name} if name else {}), **says, **({"made_of": made} if made else {})}
+    who = f"the {kind} {name or type(part).__name__!r}"
+    says = description_of(part, who)
+    if OWN_KEY in says:
+        raise ConfigError(f"{who} has the key {OWN_KEY!r}, under which trimpot puts its code and options; rename it")
+    if found := _address(says):
+        raise ConfigError(f"{who} holds {found!r}, an address that is another in every process; say what is there")
+    return {**({"name": name} if name else {}), **says, **({OWN_KEY: made} if made else {})}
 
 
-def unnumbered_options(kind: str, name: str) -> dict[str, str]:
+def changing_no_number(kind: str, name: str) -> dict[str, str]:
     """The options of a built-in part that change no number, with the reason."""
-    return {**CHANGES_NO_NUMBER.get((kind, "*"), {}), **CHANGES_NO_NUMBER.get((kind, name), {})}
+    family = name.partition(":")[0]
+    return {**CHANGES_NO_NUMBER.get((kind, "*"), {}), **CHANGES_NO_NUMBER.get((kind, family), {})}
 
 
+def content_of(path: Path) -> Any:
+    """A file or folder as it counts: by what it holds; by its path where it is gone."""
+    return {"content": content_digest(path)} if _exists(path) else os.fspath(path)
+
+
+def _defaults(factory: Callable[..., Any]) -> dict[str, Any]:
+    """The defaults of a factory's options, as far as a configuration could give them."""
+    found = {}
+    for parameter in _parameters(factory):
+        if parameter.default is not parameter.empty and parameter.kind is not parameter.POSITIONAL_ONLY:
+            with contextlib.suppress(ConfigError):
+                found[parameter.name] = plain(parameter.default, parameter.name)
+    return found
+
+
+def _parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
+    with contextlib.suppress(TypeError, ValueError):  # what is written in C may not tell
+        return list(inspect.signature(factory).parameters.values())
+    return []
+
+
+def _hints(factory: Callable[..., Any]) -> dict[str, Any]:
+    """Option to its annotation, where that can be read."""
+    made = factory.__init__ if inspect.isclass(factory) else factory
+    with contextlib.suppress(Exception):  # a stranger's annotations may name anything
+        return get_type_hints(made, include_extras=True)
+    return {}
+
+
+def _is_word(hint: Any) -> bool:
+    """Whether an option is one of a few words, which no file can be meant by."""
+    return get_origin(hint) is Literal or any(_is_word(each) for each in get_args(hint) if each is not type(None))
+
+
+@functools.cache
 def _version(distribution: str) -> str | None:
     try:
         return importlib.metadata.version(distribution)
@@ -119,108 +183,37 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _content(value: object, name: str) -> Any:
-    """An option as it counts: a local file or folder by its content."""
-    path = value if isinstance(value, Path) else Path(value) if isinstance(value, str) and value[:1] == "/" else None
-    if path is not None and path.exists():
-        return {"content": weights_digest(path)}
+def _content(value: object, name: str, *, bare: bool) -> Any:
+    """An option as it counts: files and folders by their content.
+
+    Args:
+        value: The option.
+        name: What to call it in a sentence.
+        bare: Whether a single word may name a file or folder too; built-in parts say themselves which weights they
+            were given.
+    """
     if isinstance(value, Mapping):
-        return {str(key): _content(each, name) for key, each in value.items()}
+        return plain({key: _content(each, name, bare=bare) for key, each in value.items()}, name)
+    if isinstance(value, (list, tuple)):
+        return [_content(each, name, bare=bare) for each in value]
+    if isinstance(value, Path):
+        return content_of(value)
+    if isinstance(value, str) and value.strip("./\\~ ") and (bare or re.search(r"[/\\]|^~|\.\w+$", value)):
+        path = Path(os.path.expanduser(value))
+        return content_of(path) if _exists(path) else value
     return plain(value, name)
 
 
-def code_digest(factory: Callable[..., Any], made: object) -> str:
-    """A digest of the code that a part is made of: of its factory, its class, and the classes this is derived from.
-
-    Of a plugin's own package every module counts, and of a class of trimpot's every module of its room. Installed
-    packages that it only derives from count by their version. A class or function that has no source file, as in a
-    notebook, counts by its compiled code.
-    """
-    while isinstance(factory, functools.partial):
-        factory = factory.func
-    maker = factory if inspect.isroutine(factory) or inspect.isclass(factory) else type(factory)
-    parts: dict[str, None] = {}
-    for thing in (maker, *_classes(made)):
-        parts[_code_of(thing)] = None
-    return digest(sorted(parts))
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a text too long for a path, or with a character of code 0
+        return False
 
 
-def _classes(made: object) -> Iterator[type]:
-    for kind in type(made).__mro__:
-        if kind.__module__.partition(".")[0] not in sys.stdlib_module_names:
-            yield kind
-
-
-def _code_of(thing: Any) -> str:
-    """What the code of a class or function amounts to, in a word or two."""
-    name = getattr(thing, "__module__", None) or ""
-    module = sys.modules.get(name)
-    file = getattr(module, "__file__", None)
-    if not file or name == "__main__" or not Path(file).exists():
-        return f"compiled {_compiled(thing)}"
-    room = ".".join(name.split(".")[: 2 if name.startswith("trimpot.") else 1])
-    home = _folder(sys.modules.get(room, module))
-    if _is_installed(home) and not _is_small(home):
-        return f"{room} {[_version(each) for each in sorted(_distributions().get(room, []))]}"
-    return f"{room} {_sources(home)}"
-
-
-def _folder(module: Any) -> Path:
-    """The folder of a package, or the file of a module."""
-    file = Path(module.__file__) if getattr(module, "__file__", None) else Path(next(iter(module.__path__)))
-    return file.parent if file.name == "__init__.py" else file
-
-
-def _is_installed(file: Path) -> bool:
-    return "site-packages" in file.parts or "dist-packages" in file.parts
-
-
-@functools.cache
-def _distributions() -> Mapping[str, list[str]]:
-    return importlib.metadata.packages_distributions()
-
-
-@functools.cache
-def _is_small(home: Path) -> bool:
-    """Whether a package is small enough to be somebody's plugin rather than a library of hundreds of modules."""
-    return home.is_file() or sum(1 for _ in home.rglob("*.py")) <= 200
-
-
-def _sources(home: Path) -> str:
-    """A digest of a package's modules, or of one module's file."""
-    files = [home] if home.is_file() else sorted(home.rglob("*.py"))
-    base = home.parent if home.is_file() else home
-    return _hashed(tuple((file.relative_to(base).as_posix(), file, *_stamp(file)) for file in files))
-
-
-def _stamp(file: Path) -> tuple[int, int]:
-    status = file.stat()
-    return status.st_size, status.st_mtime_ns
-
-
-@functools.lru_cache(maxsize=64)
-def _hashed(files: tuple[tuple[str, Path, int, int], ...]) -> str:
-    """A digest of files by name and content; what they are stamped with only tells when to read them again."""
-    found = hashlib.sha256()
-    for name, file, *_ in files:
-        content = file.read_bytes()
-        found.update(f"{name}\0{len(content)}\0".encode())
-        found.update(content)
-    return found.hexdigest()[:16]
-
-
-def _compiled(thing: Any) -> str:
-    """A digest of compiled code, by what it does and not by where it stands."""
-    codes: list[str] = []
-    for value in vars(thing).values() if inspect.isclass(thing) else [thing]:
-        function = getattr(value, "__func__", getattr(value, "fget", value))
-        if isinstance(code := getattr(function, "__code__", None), CodeType):
-            codes.append(_words(code))
-        elif not callable(value) and isinstance(value, (bool, int, float, str, tuple)):
-            codes.append(repr(value))
-    return digest([thing.__qualname__, *codes])
-
-
-def _words(code: CodeType) -> str:
-    constants = [_words(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts]
-    return digest([code.co_name, code.co_code.hex(), list(code.co_names), constants])
+def _address(value: Any) -> str | None:
+    """A text inside a description that holds an address in memory."""
+    if isinstance(value, str):
+        return value if _ADDRESS.search(value) else None
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return next(filter(None, map(_address, inner)), None)

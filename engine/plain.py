@@ -104,9 +104,12 @@ def plain(value: object, name: str, error: type[TrimpotError] = ConfigError, _de
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, Mapping):
-        return {
-            _key(key, name, error): plain(each, f"{name}[{key!r}]", error, _depth + 1) for key, each in value.items()
-        }
+        keys = [_key(key, name, error) for key in value]
+        if len(set(keys)) < len(keys):
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise error(f"{name} has two keys that both read {twice!r}; give them names that differ")
+        inner = [plain(each, f"{name}[{key!r}]", error, _depth + 1) for key, each in value.items()]
+        return dict(zip(keys, inner, strict=True))
     if isinstance(value, Set):
         return sorted((plain(each, name, error, _depth + 1) for each in value), key=repr)
     if isinstance(value, (list, tuple)):

@@ -18,6 +18,7 @@ from typing import Any
 import pluggy
 
 from . import hooks
+from .code import TRIMPOT, Code, code_of
 from .errors import ConfigError, PluginError, TrimpotError, near_misses
 from .factory import Options
 from .hooks import Factory
@@ -78,6 +79,15 @@ class Registration:
     def who(self) -> str:
         """The same with where it comes from, unless that is trimpot itself."""
         return self.title if self.origin == "trimpot" else f"{self.title}{OF_PLUGIN}{self.plugin!r} ({self.origin})"
+
+    def __post_init__(self) -> None:
+        if self.origin != TRIMPOT:
+            self.code  # noqa: B018  # read as soon as it is imported: its author may edit it while it runs
+
+    @cached_property
+    def code(self) -> Code:
+        """The code of the factory; see `engine.code`."""
+        return code_of(self.factory, own=self.origin)
 
 
 @dataclass(frozen=True)
@@ -270,17 +280,20 @@ class Plugins:
             check_made(kind, made, found.who)
         return made
 
-    def made_of(self, kind: str, name: str, made: object, options: Mapping[str, Any]) -> Any:
+    def made_of(self, kind: str, name: str, made: object, options: Mapping[str, Any]) -> dict[str, Any]:
         """What a part is made of; see `engine.identity.made_of`.
 
         Args:
             kind: One of `KINDS`.
             name: The registered name.
-            made: What `make` gave.
+            made: What `make` gave, or None.
             options: What it was given.
         """
-        found = self.get(kind, name)
-        return made_of(kind, name, found.origin, found.factory, made, options)
+        return made_of(self.get(kind, name), made, options)
+
+    def libraries(self, kind: str, name: str) -> Mapping[str, str]:
+        """The installed distributions that somebody else's part goes through, with their versions."""
+        return self.get(kind, name).code.libraries
 
     def _read(self, kind: str, name: str, options: Mapping[str, Any]) -> tuple[Registration, dict[str, Any], list[str]]:
         """A registration, the options as its factory is to get them, and a sentence for every mistake in them."""

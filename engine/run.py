@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -33,8 +33,8 @@ class Run:
         rungs: The spaces that are searched, coarse to fine.
         start: Where the search begins, or None for the best neutral setting.
         watched: Objectives that are watched only, with what is watched for.
-        origins: What the parts are made of: `adapter`, `combination`, `optimizer`, and `objectives` by name; see
-            `engine.identity`.
+        origins: Tells what the parts are made of: `adapter`, `combination`, `optimizer`, and `objectives` by name;
+            see `engine.identity`. Asked when it is needed, since files are read for it.
     """
 
     id: str
@@ -48,7 +48,7 @@ class Run:
     rungs: tuple[Rung, ...]
     start: Setting | None
     watched: Mapping[str, Watch]
-    origins: Mapping[str, Any] = field(default_factory=dict)
+    origins: Callable[[], Mapping[str, Any]] = dict
 
     @cached_property
     def description(self) -> dict[str, Any]:
@@ -57,7 +57,8 @@ class Run:
         Raises:
             ConfigError: If one describes itself by what JSON cannot hold.
         """
-        made, rewards = self.origins, self.origins.get("objectives", {})
+        made = self.origins()
+        rewards = made.get("objectives", {})
         adapter, combine = self.config.adapter.name, self.config.combine.name
         return {
             "adapter": described("adapter", adapter, self.adapter, made.get("adapter")),
@@ -80,8 +81,9 @@ class Run:
     @property
     def identity(self) -> str:
         """Fingerprint of configuration, backbone, rewards, start and prompts, whatever the library versions."""
-        space, prompts, search = self.adapter.space.fingerprint, self.prompts.fingerprint, self.origins.get("optimizer")
-        return digest([self.config.fingerprint, self.description, search, space, prompts, dict(self.start or {})])
+        space, prompts, start = self.adapter.space.fingerprint, self.prompts.fingerprint, dict(self.start or {})
+        search = self.origins().get("optimizer")
+        return digest([self.config.fingerprint, self.description, search, space, prompts, start])
 
     @property
     def combines(self) -> bool:

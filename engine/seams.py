@@ -37,6 +37,8 @@ class Adapter(ABC):
             resumed run repeats the very same calls, which keeps it bit-equal even where a model's arithmetic depends
             on the size of a batch.
         mixes_buckets: Whether candidates on different buckets share a call, which `generate_each` is then given.
+        changes_no_number: Options of its factory that change no number, each with the reason, such as where files
+            are kept meanwhile; every other option belongs to its identity.
 
     Example:
         >>> class Line(Adapter):
@@ -54,6 +56,7 @@ class Adapter(ABC):
     frozen: tuple[str, ...] = ()
     outputs_per_call: int = 16
     mixes_buckets: bool = False
+    changes_no_number: Mapping[str, str] = {}
 
     def prepare(self, prompts: Sequence[str]) -> None:  # noqa: B027  # most have nothing to prepare
         """Get ready for these prompts, before the first `generate`; such as by encoding them once.
@@ -150,11 +153,14 @@ class Objective(ABC):
         waits: Whether `score` must not be called while the backbone generates, as where both need the memory of one
             GPU. Otherwise it is called in a thread of its own, while the next outputs are generated.
         scores_sets: Whether a score depends on the prompt's other outputs too, as a measure of diversity does.
+        changes_no_number: Options of its factory that change no number, each with the reason, such as where files
+            are kept meanwhile; every other option belongs to its identity.
     """
 
     calls_at_once: int = 1
     waits: bool = False
     scores_sets: bool = False
+    changes_no_number: Mapping[str, str] = {}
 
     def prepare(self, metadata: Mapping[str, Mapping[str, Any]]) -> None:  # noqa: B027  # most need nothing
         """Take note of what prompt files say of their prompts, once, before the first `score`.
@@ -195,10 +201,13 @@ class Combination(ABC):
     Attributes:
         uses: Objectives of weight 0 that it needs in the search nevertheless.
         pool_in_search_only: Whether `fitness` alone looks at the pool, so that held-out outputs need none.
+        changes_no_number: Options of its factory that change no number, each with the reason, such as where files
+            are kept meanwhile; every other option belongs to its identity.
     """
 
     uses: tuple[str, ...] = ()
     pool_in_search_only: bool = False
+    changes_no_number: Mapping[str, str] = {}
 
     def pool(self, bucket: Bucket) -> Bucket | None:
         """The outputs of the neutral model that outputs on `bucket` are judged against, or None.
@@ -252,9 +261,12 @@ class Optimizer(ABC):
     Attributes:
         group_size: Consecutive candidates that share a bucket, where the method needs several groups a
             generation; None for one group. Fitness is told less its group's mean.
+        changes_no_number: Options of its factory that change no number, each with the reason, such as where files
+            are kept meanwhile; every other option belongs to its identity.
     """
 
     group_size: int | None = None
+    changes_no_number: Mapping[str, str] = {}
 
     @abstractmethod
     def ask(self) -> Population:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
 import logging
 import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+
+from .digests import content_digest
 
 PASSED_OVER = (".md", ".png", ".jpg", ".jpeg", ".webp", ".gif", ".mp4", ".pdf", ".lock", ".pyc")  # never loaded
 
@@ -17,42 +17,16 @@ PASSED_OVER = (".md", ".png", ".jpg", ".jpeg", ".webp", ".gif", ".mp4", ".pdf", 
 def weights_digest(folder: Path) -> str:
     """A digest of a checkpoint's files: the name and every byte of each that loading may read.
 
-    A file is read once a process, and again when its size or its time of change is another.
-
     Args:
         folder: A checkpoint's folder, or one file of it.
 
     Returns:
         16 hexadecimal digits.
+
+    Raises:
+        ConfigError: If something cannot be read.
     """
-    found = hashlib.sha256()
-    if folder.is_file():
-        files = [(folder.suffix, folder)]
-    else:
-        inside = (Path(home) / name for home, _, names in os.walk(folder, followlinks=True) for name in names)
-        files = [(path.relative_to(folder).as_posix(), path) for path in inside]
-        files = [(name, path) for name, path in files if _counts(name, path)]
-    for name, path in sorted(files):
-        status = path.stat()
-        content = _file_digest(path.resolve(), status.st_size, status.st_mtime_ns, status.st_ino)
-        found.update(f"{name}\0{status.st_size}\0{content}\0".encode())
-    return found.hexdigest()[:16]
-
-
-def _counts(name: str, path: Path) -> bool:
-    """Whether loading may read a file of a checkpoint's folder."""
-    hidden = any(part.startswith(".") for part in name.split("/"))
-    return not hidden and path.suffix.lower() not in PASSED_OVER and path.is_file()
-
-
-@functools.lru_cache(maxsize=4096)
-def _file_digest(path: Path, _size: int, _changed: int, _inode: int) -> str:
-    """A digest of a file's bytes; what it is stamped with only tells when to read it again."""
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            found.update(chunk)
-    return found.hexdigest()
+    return content_digest(folder, PASSED_OVER)
 
 
 @contextlib.contextmanager

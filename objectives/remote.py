@@ -98,8 +98,7 @@ class Remote(Objective):
         weakref.finalize(self, self._client.close)
         self._metadata: Mapping[str, Mapping[str, Any]] = {}
         self._fingerprint = ""
-        self._description, self._takes_metadata, self.scores_sets = self._health()
-        self._fingerprint = str(self._description["fingerprint"])
+        self._description, self._fingerprint, self._takes_metadata, self.scores_sets = self._health()
 
     def prepare(self, metadata: Mapping[str, Mapping[str, Any]]) -> None:
         """Have the server try what prompt files say of their prompts, and send it along. See `Objective.prepare`.
@@ -132,12 +131,12 @@ class Remote(Objective):
         return np.array(scores, dtype=np.float64)
 
     def describe(self) -> Mapping[str, Any]:
-        """The server's description and fingerprint, and the metadata that it is sent. See `Objective.describe`.
+        """What the server says of itself, its fingerprint, and the metadata it is sent. See `Objective.describe`.
 
         Where it listens changes no score.
         """
         sent = {"metadata": digest(self._metadata)} if self._metadata else {}
-        return {**self._description, **sent}
+        return {"served": self._description, "fingerprint": self._fingerprint, **sent}
 
     def _score(
         self, outputs: Sequence[Output], prompts: list[str], metadata: Mapping[str, Mapping[str, Any]]
@@ -158,8 +157,8 @@ class Remote(Objective):
                 raise ScoreError(f"{self._name()} gave {shown} for prompt {prompt!r}; scores must be finite numbers")
         return [float(score) for score in scores]
 
-    def _health(self) -> tuple[dict[str, Any], bool, bool]:
-        """Who is there, whether metadata changes its scores, and whether it scores a prompt's outputs as a set."""
+    def _health(self) -> tuple[dict[str, Any], str, bool, bool]:
+        """Who is there, its fingerprint, whether metadata changes scores, whether a prompt's outputs are scored as a set."""
         answer = self._ask("GET", "/health")
         if "protocol" not in answer:
             raise ScoreError(f"{self._name()} is no reward server: its /health says nothing of a protocol")
@@ -174,8 +173,7 @@ class Remote(Objective):
         if len(fingerprint) > 100 or fingerprint != printable(fingerprint):
             raise ScoreError(f"{self._name()} is no reward server: its fingerprint is {fingerprint[:40]!r}")
         clean = _printable(plain(description, f"the description of {self._name()}", ScoreError))
-        sets = answer.get("scores_sets") is True
-        return {**clean, "fingerprint": fingerprint}, answer.get("metadata") is True, sets
+        return clean, fingerprint, answer.get("metadata") is True, answer.get("scores_sets") is True
 
     def _ask(self, method: str, path: str, body: bytes | None = None, num_scores: int = 0) -> dict[str, Any]:
         """Ask until there is an answer or patience ends."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import binascii
+import functools
 import hashlib
 import hmac
 import io
@@ -68,14 +69,14 @@ class Scorer:
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that change with name and description.
+        """Sixteen hexadecimal digits that change with name, description, and the file that scores are calculated in.
 
         Raises:
             RefusalError: If the description is not JSON-like.
         """
         try:
             text = json.dumps(
-                {"name": self.name, **self.description},
+                [{"name": self.name, **self.description}, _code_of(self.score)],
                 sort_keys=True,
                 separators=(",", ":"),
                 ensure_ascii=False,
@@ -84,6 +85,19 @@ class Scorer:
         except (TypeError, ValueError) as error:
             raise RefusalError(500, f"the description of {self.name} is not JSON-like: {error}") from None
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _code_of(score: Any) -> str | None:
+    """A digest of the source file of a function, so that an edited reward is another one; None where there is none."""
+    while isinstance(score, functools.partial):
+        score = score.func
+    function = getattr(score, "__func__", score)
+    try:
+        code = getattr(function, "__code__", None) or type(score).__call__.__code__
+        with open(code.co_filename, "rb") as file:
+            return hashlib.sha256(file.read().replace(b"\r\n", b"\n")).hexdigest()[:16]
+    except (AttributeError, OSError):
+        return None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ..engine.bucket import Bucket
-from ..engine.plain import plain
+from ..engine.identity import described
 from ..engine.proof import prove
 from ..engine.seams import Adapter, Output, Population
 
@@ -119,11 +119,28 @@ class AdapterContract:
         """Whether outputs depend on candidate and prompt alone."""
         return False
 
+    @pytest.fixture
+    def others(self) -> Sequence[Adapter]:
+        """The adapter made again with other weights, or other options that change an output: one change each."""
+        pytest.skip("no other weights or options are named")
+
     def test_its_description_is_json_like_and_names_it(self, adapter: Adapter) -> None:
-        """It has an `id`, and says the same each time: it goes into the run's fingerprint."""
-        described = json.dumps(plain(adapter.describe(), "describe()"), sort_keys=True, allow_nan=False)
-        assert described == json.dumps(plain(adapter.describe(), "describe()"), sort_keys=True)
-        assert json.loads(described)["id"]
+        """It has an `id`, and says the same in every process: it goes into the run's fingerprint."""
+        assert self._says(adapter) == self._says(adapter)
+        assert json.loads(self._says(adapter))["id"]
+
+    def test_its_description_does_not_change_with_use(self, adapter: Adapter) -> None:
+        """What it says before it has made anything, it says afterwards: a resumed run must know it again."""
+        before = self._says(adapter)
+        self._generate(adapter, self._population(adapter)[:1], self._bucket())
+        assert self._says(adapter) == before
+
+    def test_what_makes_other_outputs_describes_itself_otherwise(
+        self, adapter: Adapter, others: Sequence[Adapter]
+    ) -> None:
+        """Two that differ have two identities, or one is given the other's scores from the store."""
+        says = [self._says(each) for each in (adapter, *others)]
+        assert len(set(says)) == len(says)
 
     def test_its_export_is_json_like(self, adapter: Adapter) -> None:
         """What the calibration file says to apply can be written to it."""
@@ -152,6 +169,9 @@ class AdapterContract:
         together = [[self.as_array(each) for each in made] for made in adapter.generate_each(population, buckets)]
         for row, bucket, outputs in zip(population, buckets, together, strict=True):
             self._assert_close([outputs], self._generate(adapter, row[None], bucket))
+
+    def _says(self, adapter: Adapter) -> str:
+        return json.dumps(described("adapter", None, adapter, None), sort_keys=True, allow_nan=False)
 
     def _bucket(self, seed: int = 7) -> Bucket:
         return Bucket(tuple(self.prompts), tuple(seed + index for index in range(len(self.prompts))))

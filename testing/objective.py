@@ -10,14 +10,14 @@ import pytest
 from numpy.typing import NDArray
 
 from ..engine.errors import TrimpotError
-from ..engine.plain import plain
+from ..engine.identity import described
 from ..engine.seams import Objective, Output
 
 Examples = list[tuple[Output, str]]
 
 
 class ObjectiveContract:
-    """Inherit, and override the fixtures `objective` and `examples`; `in_batches_of` and `unscorable` where they apply.
+    """Inherit, and override the fixtures `objective` and `examples`; the others where they apply.
 
     An objective that scores sets (`Objective.scores_sets`) is held to the same, a prompt's outputs taken together.
 
@@ -44,6 +44,11 @@ class ObjectiveContract:
     def in_batches_of(self) -> Callable[[int], Objective]:
         """The objective made again with another batch size, where it has one."""
         pytest.skip("the objective has no batch size")
+
+    @pytest.fixture
+    def others(self) -> Sequence[Objective]:
+        """The objective made again with other weights, or with other options that change a score: one change each."""
+        pytest.skip("no other weights or options are named")
 
     @pytest.fixture
     def unscorable(self) -> Sequence[Output]:
@@ -100,9 +105,24 @@ class ObjectiveContract:
         assert len(str(caught.value).splitlines()) == 1
 
     def test_its_description_is_json_like(self, objective: Objective) -> None:
-        """What can change a score goes into fingerprint and calibration file, the same each time."""
-        described = json.dumps(plain(objective.describe(), "describe()"), sort_keys=True, allow_nan=False)
-        assert json.loads(described) == json.loads(json.dumps(plain(objective.describe(), "describe()")))
+        """What can change a score goes into fingerprint and calibration file, the same in every process."""
+        assert self._says(objective) == self._says(objective)
+
+    def test_its_description_does_not_change_with_use(self, objective: Objective, examples: Examples) -> None:
+        """What it says before it has scored anything, it says afterwards: a resumed run must know it again."""
+        before = self._says(objective)
+        _score(objective, examples)
+        assert self._says(objective) == before
+
+    def test_what_scores_otherwise_describes_itself_otherwise(
+        self, objective: Objective, others: Sequence[Objective]
+    ) -> None:
+        """Two that differ have two identities, or one is given the other's scores from the store."""
+        says = [self._says(each) for each in (objective, *others)]
+        assert len(set(says)) == len(says)
+
+    def _says(self, objective: Objective) -> str:
+        return json.dumps(described("objective", None, objective, None), sort_keys=True, allow_nan=False)
 
     def _close(self, first: NDArray[np.float64], second: NDArray[np.float64]) -> bool:
         return bool(np.allclose(first, second, rtol=0, atol=self.tolerance))

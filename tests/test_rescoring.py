@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from prompt_lists import write
 from trimpot import rescoring, session
+from trimpot.engine.code import Code
 from trimpot.engine.config import load_config
 from trimpot.engine.errors import ConfigError, PluginError, ScoreError, StoreError
 from trimpot.engine.evaluation import Place
@@ -228,6 +229,19 @@ def test_a_reward_with_other_options_is_another(known: Plugins, tmp_path: Path) 
     assert small.change.mean * large.change.mean < 0
     page = (tmp_path / run / "report.html").read_text(encoding="utf-8")
     assert "Scored later" in page and "jpeg-size direction=compressible" in page
+
+
+def test_an_edited_reward_and_another_library_score_anew(
+    known: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, made = begin(tmp_path), known.get("objectives", "moody")
+    before = rescore(run, "moody", {}, tmp_path)
+    assert rescore(run, "moody", {}, tmp_path).num_scored == 0
+    edited = Code(made.code.words | {"an edit"}, made.code.libraries)
+    for code in (edited, Code(made.code.words, {"a-library": "2.0"})):
+        monkeypatch.setitem(made.__dict__, "code", code)
+        again = rescore(run, "moody", {}, tmp_path)
+        assert again.num_scored == before.num_scored and again.fingerprint != before.fingerprint
 
 
 def test_an_unfinished_run_can_be_scored(known: Plugins, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from trimpot import session
 from trimpot.adapters import make_sd3
 from trimpot.engine.calibration import Calibration
 from trimpot.engine.config import load_config
+from trimpot.engine.identity import described as described_as
+from trimpot.engine.plugins import plugins
 from trimpot.storage import SqliteStore
 
 
@@ -45,6 +47,22 @@ def test_they_describe_themselves_apart(sd3_folder: Path, tunes: list[Path]) -> 
         adapter.close()
     assert "transformer" not in said[0]["source"]
     assert said[1]["source"]["transformer"] != said[2]["source"]["transformer"]
+
+
+def test_files_of_one_name_count_by_what_they_hold(sd3_folder: Path, tunes: list[Path], tmp_path: Path) -> None:
+    """Wherever they lie: a moved project has the backbone that it had."""
+    described = []
+    for place, tune in (("one", tunes[0]), ("other", tunes[1]), ("moved", tunes[0])):
+        (tmp_path / place).mkdir()
+        file = tmp_path / place / "tuned.safetensors"
+        file.write_bytes((tune / "diffusion_pytorch_model.safetensors").read_bytes())
+        options = {"model": str(sd3_folder), "transformer": str(file), "dtype": "float32", "device": "cpu"}
+        adapter = make_sd3(**options)
+        described.append(
+            described_as("adapter", "sd3", adapter, plugins().made_of("adapters", "sd3", adapter, options))
+        )
+        adapter.close()
+    assert described[0] == described[2] != described[1]
 
 
 def test_a_run_of_each_in_one_store_gives_two_results(sd3_folder: Path, tunes: list[Path], tmp_path: Path) -> None:

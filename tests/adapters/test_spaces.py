@@ -32,6 +32,10 @@ class TestSimulatedReward(AdapterContract):
     def adapter(self) -> Adapter:
         return SimulatedReward(76, "rugged", world=1)
 
+    @pytest.fixture
+    def others(self) -> list[Adapter]:
+        return [SimulatedReward(57, "rugged", world=1), SimulatedReward(76, "quiet", 1), SimulatedReward(76, "rugged")]
+
 
 class TestSphere(AdapterContract):
     """A noisy sphere."""
@@ -57,6 +61,12 @@ class TestLowEffectiveDimension(AdapterContract):
     @pytest.fixture
     def adapter(self) -> Adapter:
         return low_effective_dimension(40, 0.1, 0, 4)
+
+    @pytest.fixture
+    def others(self) -> list[Adapter]:
+        """Of these a description says the number of knobs by their space."""
+        changed = [(40, 0.2, 0, 4), (40, 0.1, 1, 4), (40, 0.1, 0, 5)]
+        return [low_effective_dimension(*each) for each in changed]
 
 
 def _bucket(size: int, seed: int = 0) -> Bucket:

@@ -9,11 +9,20 @@ from typing import Any
 import pytest
 import trimpot
 import yaml
+from closed_form import hill_plugin
 from comparing import SHARED, small
 from trimpot.comparison.design import JUDGED_BY, ComparisonConfig, check, make_design, merged, read_design
+from trimpot.engine.code import Code
 from trimpot.engine.config import load_config, protocols
 from trimpot.engine.errors import ConfigError
-from trimpot.engine.plugins import plugins
+from trimpot.engine.plugins import Plugins, plugins
+
+
+@pytest.fixture(scope="module")
+def known() -> Plugins:
+    found = Plugins()
+    found.add(hill_plugin(), name="hill-plugin", origin="tests")
+    return found
 
 
 def test_a_contender_is_an_optimizer_a_protocol_or_changes() -> None:
@@ -28,7 +37,7 @@ def test_a_contender_is_an_optimizer_a_protocol_or_changes() -> None:
     assert design.contenders["p"].bucket_size == 16
 
 
-def test_the_default_protocol_is_a_contender_s_who_names_no_other_search() -> None:
+def test_the_default_protocol_is_a_contender_s_who_names_no_other_search(known: Plugins) -> None:
     bare = {key: value for key, value in SHARED.items() if key not in ("optimizer", "bucket_size")}
     contenders = {"d": None, "c": "cma-es", "t": {"optimizer.sigma0": 0.1}, "p": "published", "b": {"bucket_size": 4}}
     design = small(config=bare, contenders=contenders, images=2000)
@@ -36,7 +45,7 @@ def test_the_default_protocol_is_a_contender_s_who_names_no_other_search() -> No
     expected |= {"p": ("published", "cma-es", 16), "b": (None, "cma-es", 4)}
     for label, config in design.contenders.items():
         assert (config.protocol, config.optimizer.name, config.bucket_size) == expected[label]
-    assert make_design(yaml.safe_load(yaml.safe_dump(dict(design.asked)))).identity == design.identity
+    assert make_design(yaml.safe_load(yaml.safe_dump(dict(design.asked)))).identity(known) == design.identity(known)
 
 
 def test_a_protocol_may_be_changed_in_turn() -> None:
@@ -73,19 +82,44 @@ def test_all_are_judged_alike_and_only_images_end_a_search() -> None:
     assert first.validation.patience > 600 and second.validation.patience == 3
 
 
-def test_what_was_asked_makes_the_same_comparison_again() -> None:
+def test_what_was_asked_makes_the_same_comparison_again(known: Plugins) -> None:
     design = small(overrides={"bucket_size": 3}, seeds=[4, 9])
     again = make_design(yaml.safe_load(yaml.safe_dump(dict(design.asked))))
-    assert again.identity == design.identity
+    assert again.identity(known) == design.identity(known)
     assert again.seeds == (4, 9)
-    assert small(seeds=[9, 4]).identity != small(seeds=[4, 9, 10]).identity
-    assert small(name="other").identity == small().identity
-    assert small(images=61).identity != small().identity
-    narrow, wide = (small(contenders={"a": {"optimizer.sigma0": s}, "r": "random"}) for s in (0.1, 0.2))
-    assert narrow.identity != wide.identity
+    assert small(name="other").identity(known) == small().identity(known)
     files = ({**SHARED, "prompts": {"name": "files", "train": f"/{at}/a.txt"}} for at in ("here", "moved"))
-    assert len({small(config=each).identity for each in files}) == 1  # files may lie elsewhere; what they say counts
-    assert small(config={**SHARED, "adapter": {"name": "hill", "x": 1}}).identity != small().identity
+    assert len({small(config=each).identity(known) for each in files}) == 1  # what they say counts
+
+
+def test_a_comparison_that_differs_in_anything_is_another(known: Plugins, tmp_path: Path) -> None:
+    """In seeds, images, any option of any part, what a file holds, or a line of a plugin's code."""
+    start = tmp_path / "best.json"
+    changes: list[dict[str, Any]] = [
+        {},
+        {"seeds": [4, 9]},
+        {"images": 61},
+        {"contenders": {"cma-es": {"optimizer.sigma0": 0.1}, "random": "random"}},
+        {"contenders": {"cma-es": {"optimizer.sigma0": 0.2}, "random": "random"}},
+        {"contenders": {"cma-es": {"start": str(start)}, "random": "random"}},
+        {"overrides": {"objectives": {"height": {"weight": 2}}}},
+        {"overrides": {"objectives": {"height": {}, "jpeg-size": {"weight": 0}}}},
+        {"overrides": {"objectives": {"height": {}, "jpeg-size": {"weight": 0, "direction": "compressible"}}}},
+        {"overrides": {"combine": {"name": "constrained", "floors": {"height": 0.0}}}},
+        {"overrides": {"combine": {"name": "constrained", "floors": {"height": 1.0}}}},
+        {"overrides": {"adapter": {"name": "sphere", "num_knobs": 5}}},
+        {"overrides": {"adapter": {"name": "sphere", "num_knobs": 6}}},
+    ]
+    designs = [small(**each).identity(known) for each in changes]
+    for content in ("one", "two"):
+        start.write_text(content)
+        designs.append(small(contenders={"cma-es": {"start": str(start)}, "random": "random"}).identity(known))
+    edited = Plugins()
+    edited.add(hill_plugin(), name="hill-plugin", origin="tests")
+    registered = edited.get("objectives", "height")
+    registered.__dict__["code"] = Code(registered.code.words | {"an edit"}, {})
+    designs.append(small().identity(edited))
+    assert len(set(designs)) == len(designs)
 
 
 def test_a_file_s_paths_are_its_own(tmp_path: Path) -> None:

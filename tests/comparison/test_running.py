@@ -163,15 +163,31 @@ def test_one_who_fails_is_reported_and_the_others_go_on(installed: Installed, tm
 
 
 def test_it_does_not_go_on_with_another_backbone(installed: Installed, tmp_path: Path) -> None:
-    class Retrained(Hill):
-        def describe(self) -> dict[str, Any]:
-            return {"id": "hill", "revision": 2}
+    """One that is known only once it is loaded, such as a branch on the hub that moved."""
 
+    class Retrained(Hill):
+        revision = 1
+
+        def describe(self) -> dict[str, Any]:
+            return {"id": "hill", "revision": self.revision}
+
+    installed.put(Retrained())
     with pytest.raises(KeyboardInterrupt):
         compare(small(), tmp_path, Told(20))
+    Retrained.revision = 2
     installed.put(Retrained())
     with pytest.raises(StoreError, match=r"run compare-hill-1\.cma-es-1 was begun with another backbone"):
         compare(small(), tmp_path, Told())
+
+
+def test_with_another_part_it_is_another_comparison(installed: Installed, tmp_path: Path) -> None:
+    """What differs in an option is told from what was compared before, and scored anew."""
+    for floor in (-9.0, -8.0, -9.0):
+        combine = {"name": "constrained", "floors": {"height": floor}}
+        with pytest.raises(KeyboardInterrupt):
+            compare(small(overrides={"combine": combine}, seeds=1), tmp_path, Told(1))
+    with SqliteStore(tmp_path) as store:
+        assert Comparisons(store).names() == ["compare-hill-1", "compare-hill-2"]
 
 
 def test_two_processes_do_not_work_on_one_comparison(installed: Installed, tmp_path: Path) -> None:

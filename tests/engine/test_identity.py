@@ -1,37 +1,33 @@
-"""Two things that differ never have one identity: every option, every key, every line of a plugin's code."""
+"""Two things that differ never have one identity: every option of every part, every key, every kind of plugin."""
 
 from __future__ import annotations
 
 import inspect
 import itertools
-import sys
-import types
+import os
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pytest
-from closed_form import SMALL, Height, Hill, MemoryStore, Notes, hill_run
+from closed_form import SMALL, Height, Hill, hill_run, prompt_set
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from trimpot.engine.assembly import libraries, origins_of, versions
+from trimpot.engine.code import Code
 from trimpot.engine.config import load_config
-from trimpot.engine.errors import ConfigError
+from trimpot.engine.errors import ConfigError, TrimpotError
 from trimpot.engine.hooks import hookimpl
-from trimpot.engine.identity import (
-    CHANGES_NO_NUMBER,
-    KEYS_CHANGE_NO_NUMBER,
-    code_digest,
-    made_of,
-    unnumbered_options,
-)
-from trimpot.engine.loop import calibrate
-from trimpot.engine.plugins import KINDS, Plugins, plugins
+from trimpot.engine.identity import CHANGES_NO_NUMBER, KEYS_CHANGE_NO_NUMBER, changing_no_number, made_of
+from trimpot.engine.plugins import KINDS, Plugins, Registration, plugins
+from trimpot.engine.run import Run
 from trimpot.engine.schema import Config
-from trimpot.engine.seams import Objective
+from trimpot.engine.seams import Adapter, Objective
 
 GIVEN_BY_THE_ENGINE = {"start", "seed"}
+KEY_OF = {"adapters": "adapter", "combinations": "combination", "optimizers": "optimizer"}
 VALUES = [
     *(1, 2, 0.25, 0.5, 57, 76, 8, 16, True, False, "one", "two", "DE", "PSO"),
     *(["conditional"], ["conditional", "conditional"], ["single_object"], ["two_object"], [2.0], [2.0, 3.0]),
@@ -81,17 +77,37 @@ def every_option() -> list[Any]:
     return found
 
 
+def of_parts(run: Run, kind: str, made: Mapping[str, Any]) -> Run:
+    """A run one of whose parts is made of something else."""
+    origins = dict(run.origins())
+    if kind == "objectives":
+        origins["objectives"] = {**origins["objectives"], "height": made}
+    else:
+        origins[KEY_OF[kind]] = made
+    return replace(run, origins=lambda: origins)
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    return hill_run()
+
+
 @pytest.mark.parametrize(("registration", "option", "annotation"), every_option())
 def test_every_option_is_part_of_the_identity_or_declared_to_change_no_number(
-    registration: Any, option: str, annotation: Any, tmp_path: Path
+    registration: Registration, option: str, annotation: Any, run: Run, tmp_path: Path
 ) -> None:
-    one, two = accepted(annotation, tmp_path)
     kind, name = registration.kind, registration.name
-    identities = [made_of(kind, name, "trimpot", registration.factory, None, {option: value}) for value in (one, two)]
-    if option in unnumbered_options(kind, name):
-        assert identities[0] == identities[1]
+    values = accepted(annotation, tmp_path)
+    made = [plugins().made_of(kind, name, None, given) for given in [{option: value} for value in values]]
+    assert (made[0] == made[1]) == (option in changing_no_number(kind, name))
+    if kind == "prompts":  # they count by the prompts they make, and have an identity only in a comparison's design
+        return
+    runs = [of_parts(run, kind, each) for each in made]
+    assert (runs[0].identity == runs[1].identity) == (option in changing_no_number(kind, name))
+    if kind == "optimizers":
+        assert runs[0].context == runs[1].context == run.context, "a score does not depend on who asked for it"
     else:
-        assert identities[0] != identities[1]
+        assert (runs[0].context == runs[1].context) == (option in changing_no_number(kind, name))
 
 
 def test_the_walk_over_options_is_long_and_the_list_of_exceptions_short() -> None:
@@ -102,6 +118,53 @@ def test_the_walk_over_options_is_long_and_the_list_of_exceptions_short() -> Non
         for option, reason in reasons.items():
             assert any(k == kind and name in ("*", n) and o == option for k, n, o in known) or option == "offload"
             assert len(reason) > 20
+
+
+def test_a_default_counts_as_if_it_were_given() -> None:
+    given = [{}, {"direction": "incompressible"}, {"direction": "compressible"}]
+    codes = [plugins().made_of("objectives", "jpeg-size", None, options) for options in given]
+    assert codes[0] == codes[1] != codes[2]
+
+
+@pytest.mark.parametrize("annotated", ["str", "Path", "list", "dict", "nothing"])
+@pytest.mark.parametrize("written", ["absolute", "relative", "a bare word", "below"])
+@pytest.mark.parametrize("what", ["file", "folder", "folder of pictures"])
+def test_a_file_or_folder_counts_by_what_it_holds(
+    annotated: str, written: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Moved elsewhere it is the same; edited in place it is another."""
+
+    def factory(*, source: Any = None) -> Objective:
+        return Height()
+
+    if annotated != "nothing":
+        factory.__annotations__["source"] = {"str": str, "Path": Path, "list": list[str], "dict": dict[str, str]}[
+            annotated
+        ]
+    found = []
+    for place, content in (("a", b"one"), ("b", b"one"), ("b", b"two")):
+        name = "below/refs" if written == "below" else "refs"
+        home = tmp_path / place
+        file = home / name if what == "file" else home / name / ("x.png" if "pictures" in what else "x.npy")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        monkeypatch.chdir(home)
+        path = str(home / name) if written == "absolute" else name
+        value = {"list": [path], "dict": {"key": path}}.get(annotated, path)
+        referring = Registration("objectives", "referring", factory, "somebody")
+        found.append(made_of(referring, Height(), {"source": value}))
+    assert found[0] == found[1] != found[2]
+    assert str(tmp_path) not in repr(found)
+
+
+def test_what_an_option_s_words_are_called_like_in_the_working_folder_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = plugins().made_of("adapters", "sd3", None, {"granularity": "block", "model": "mine"})
+    (tmp_path / "block").mkdir()
+    (tmp_path / "mine").mkdir()
+    assert plugins().made_of("adapters", "sd3", None, {"granularity": "block", "model": "mine"}) == before
 
 
 def keys(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -115,38 +178,50 @@ def keys(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, Any]]:
 
 
 CHANGES: dict[str, Any] = {
-    "adapter": "other-hill", "objectives": "other-height", "combine": "pareto", "prompts": "other-views",
-    "optimizer": "random", "protocol": None, "name": "another", "start": None, "ladder": {}, "keep": "all",
-    "group_size": 2, "by_steps.steps": [],
-    "workers": 2, "workers.processes": 2, "workers.ray": 2, "workers.mixed": True,
+    "name": "another", "start": "elsewhere/calibration.json", "ladder": "{block: 2, gate: 3}", "keep": "all",
+    "group_size": 2, "by_steps.steps": "[3]",
 }  # fmt: skip
+BY_NAME = ("adapter", "objectives", "combine", "prompts", "optimizer")  # parts, each with options of its own
 
 
-PARTS = ("adapter", "objectives", "combine", "prompts", "start", "protocol", "by_steps.steps", "ladder")  # see below
-ALONE = ("workers.address",)  # that can be given beside another key only
-
-
-@pytest.mark.parametrize("key", [key for key, _ in keys(Config) if key not in (*PARTS, *ALONE)])
-def test_every_key_of_a_configuration_is_part_of_a_run_s_identity_or_declared_to_change_no_number(key: str) -> None:
+@pytest.mark.parametrize("key", [key for key, _ in keys(Config) if key not in BY_NAME])
+def test_every_key_of_a_configuration_is_part_of_a_run_s_identity_or_declared_to_change_no_number(
+    key: str, run: Run
+) -> None:
+    """And none is part of what decides a score: another search finds the scores of the one before."""
     field = dict(keys(Config))[key]
     base = {**SMALL, "bucket_size": 4, "optimizer": {"name": "cma-es", "population_size": 8}}
     if key.startswith("adaptive_bucket."):
         base["adaptive_bucket"] = {"largest": 60}
     if key.startswith("sensitivity."):
         base["sensitivity"] = {"num_prompts": 7}
+    if key == "workers.address":
+        base["workers"] = {"ray": 2}
+    if key == "protocol":
+        base = {name: value for name, value in SMALL.items() if name in BY_NAME and name != "optimizer"}
     before = load_config(base)
-    for value in [CHANGES.get(key), *accepted(typing.Annotated[(field.annotation, *field.metadata, None)], Path())]:
-        if value is None:
+    for value in [CHANGES.get(key), *accepted(Annotated[(field.annotation, *field.metadata, None)], Path())]:
+        if value is None and key != "protocol":
             continue
-        try:
-            after = load_config(base, [f"{key}={value}"])
-        except Exception:
-            continue
+        if key == "protocol":
+            after = before.model_copy(update={"protocol": None})
+        else:
+            try:
+                after = load_config(base, [f"{key}={value}"])
+            except TrimpotError:
+                continue
         if after == before:
             continue
-        assert (after.fingerprint == before.fingerprint) == (key.partition(".")[0] in KEYS_CHANGE_NO_NUMBER)
+        one, other = replace(run, config=before), replace(run, config=after)
+        assert (one.identity == other.identity) == (key.partition(".")[0] in KEYS_CHANGE_NO_NUMBER)
+        assert one.context == other.context
         return
     pytest.fail(f"no other value of {key} was found")
+
+
+def test_a_weight_is_part_of_a_run_s_identity_and_of_what_decides_its_values(run: Run) -> None:
+    other = replace(run, config=load_config({**SMALL, "objectives": {"height": {"weight": 2.0}}}))
+    assert run.identity != other.identity and run.context != other.context
 
 
 def test_parts_prompts_and_start_are_part_of_a_run_s_identity() -> None:
@@ -160,6 +235,9 @@ def test_parts_prompts_and_start_are_part_of_a_run_s_identity() -> None:
         hill_run({"combine": "pareto"}),
         hill_run({"optimizer": {"name": "cma-es", "mirrored": True}}),
         hill_run({"ladder": {}, "by_steps": {"num_prompts": 5}}),
+        replace(base, start=base.adapter.space.to_setting(base.adapter.space.defaults)),
+        replace(base, prompts=replace(base.prompts, train=("another", *base.prompts.train))),
+        replace(base, prompts=replace(base.prompts, metadata={base.prompts.train[0]: {"tag": "one"}})),
     ]
     identities = [run.identity for run in (base, *others)]
     assert len(set(identities)) == len(identities)
@@ -168,111 +246,143 @@ def test_parts_prompts_and_start_are_part_of_a_run_s_identity() -> None:
     assert others[2].context == base.context, "scores do not depend on who searches"
 
 
-# Code
+def test_where_things_lie_is_no_part_of_a_run_s_identity(tmp_path: Path) -> None:
+    """A moved project goes on: prompt files and the start count by what they hold."""
+    configs = []
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        files = {name: tmp_path / place / f"{name}.txt" for name in ("train", "validation", "test")}
+        for name, path in files.items():
+            path.write_text(f"{name} one\n{name} two\n")
+        prompts = {"name": "files", **{name: str(path) for name, path in files.items()}}
+        configs.append(load_config({**SMALL, "prompts": prompts, "start": str(tmp_path / place / "calibration.json")}))
+    assert configs[0].fingerprint == configs[1].fingerprint
 
 
-def plugin(folder: Path, name: str, text: str) -> Any:
-    """A plugin's module, as if it had been imported from a file."""
-    (folder / f"{name}.py").write_text(text)
-    spec = importlib_spec(name, folder / f"{name}.py")
-    module = types.ModuleType(name)
-    module.__spec__, module.__file__ = spec, str(folder / f"{name}.py")
-    sys.modules[name] = module
-    exec(compile(text, module.__file__, "exec"), module.__dict__)
-    return module
+# Descriptions
 
 
-def importlib_spec(name: str, path: Path) -> Any:
-    import importlib.util
+def telling(**says: Any) -> Hill:
+    class Told(Hill):
+        def describe(self) -> dict[str, Any]:
+            return {"id": "hill", **says}
 
-    return importlib.util.spec_from_file_location(name, path)
-
-
-REWARD = """
-from trimpot import Objective
-import numpy as np
-
-class Mine(Objective):
-    def score(self, outputs, prompts):
-        return np.array([helped(each) for each in outputs])
-
-def helped(output):
-    return 100 + float(output)
-"""
-
-
-def test_a_reward_whose_code_was_edited_is_another_reward(tmp_path: Path) -> None:
-    digests = []
-    for number, text in enumerate([REWARD, REWARD.replace("100", "500"), REWARD, REWARD + "\n# a note\n"]):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        module = plugin(folder, "my_reward", text)
-        digests.append(code_digest(module.Mine, module.Mine()))
-        del sys.modules["my_reward"]
-    assert digests[0] == digests[2], "where it lies does not matter"
-    assert len(set(digests)) == 3
-
-
-@pytest.mark.parametrize("edited", ["100", "Objective)", "helped(each)"])
-def test_code_without_a_file_counts_as_it_was_compiled(edited: str) -> None:
-    made = []
-    for text in (REWARD, REWARD.replace(edited, {"100": "500", "Objective)": "Objective, object)"}.get(edited, "7.0"))):
-        space: dict[str, Any] = {"__name__": "__main__"}
-        exec(compile(text, "<notebook>", "exec"), space)
-        made.append(code_digest(space["Mine"], space["Mine"]()))
-    if edited == "helped(each)":
-        assert made[0] != made[1]
-
-
-def test_an_edited_reward_is_scored_anew_and_never_found_in_the_store(tmp_path: Path) -> None:
-    """Between two processes an author edits a line; the store must not answer for the reward that was."""
-    text = REWARD.replace("float(output)", "-np.square(output).sum()")
-    store, best = MemoryStore(), []
-    for number, edited in enumerate((text, text.replace("100", "500"), text)):
-        (folder := tmp_path / str(number)).mkdir()
-        module = plugin(folder, "my_reward", edited)
-        notes = Notes()
-        outcome = calibrate(replace(hill_run(objective=module.Mine()), id=f"run-{number}"), store, notes)
-        best.append((outcome.comparisons[0].neutral // 100, len(store.evaluations)))
-        del sys.modules["my_reward"]
-    assert [score for score, _ in best] == [best[0][0], best[0][0] + 4, best[0][0]]
-    assert best[1][1] == 2 * best[0][1] and best[2][1] == best[1][1], (
-        "the third run finds all that the first one scored"
-    )
+    return Told()
 
 
 def test_descriptions_of_any_plain_kind_are_taken() -> None:
-    class Told(Hill):
-        def describe(self) -> dict[str, Any]:
-            return {"id": "hill", "size": np.int64(3), "kinds": {"b", "a"}, "file": Path("a/b"), "most": np.inf}
-
-    described = hill_run(adapter=Told()).description["adapter"]
+    told = telling(size=np.int64(3), kinds={"b", "a"}, file=Path("a/b"), most=np.inf)
+    described = hill_run(adapter=told).description["adapter"]
     assert (described["size"], described["kinds"], described["file"]) == (3, ["a", "b"], "a/b")
     assert described["most"] == "Infinity"
+    assert described["made_of"]["distribution"] == "tests"
+
+
+@pytest.mark.parametrize(
+    ("says", "sentence"),
+    [
+        ({"made_of": "wood"}, "has the key 'made_of', under which trimpot puts its code and options; rename it"),
+        ({"model": str(object())}, "an address that is another in every process; say what is there"),
+        ({"deep": [{"in": repr(len.__self__.__class__.mro)}]}, "an address that is another in every process"),
+        ({"sizes": {1: "one", "1": "other"}}, "has two keys that both read '1'; give them names that differ"),
+        ({"model": object()}, "holds object"),
+    ],
+)
+def test_a_description_that_would_be_lost_or_never_the_same_is_refused(says: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        hill_run(adapter=telling(**says)).description  # noqa: B018
+    assert sentence in str(refused.value)
+
+
+# Whose part it is
+
+
+def registered(adapter: Any = Hill, objective: Any = Height) -> Plugins:
+    class Plugin:
+        @hookimpl
+        def register_adapters(self, register: Any) -> None:
+            register("hill", adapter)
+
+        @hookimpl
+        def register_objectives(self, register: Any) -> None:
+            register("height", objective)
+
+        @hookimpl
+        def register_prompts(self, register: Any) -> None:
+            register("views", prompt_set)
+
+    known = Plugins()
+    known.add(Plugin(), name="a plugin", origin="somebody")
+    return known
+
+
+def test_a_plugin_by_another_author_has_the_exceptions_that_it_declares_and_no_others() -> None:
+    def factory(*, offload: str = "none", url: str = "", cache: str = "") -> Objective:
+        return Height()
+
+    class Declaring(Height):
+        changes_no_number = {"cache": "files wait in it until they are asked for"}  # noqa: RUF012
+
+    mine = Registration("objectives", "mine", factory, "somebody")
+    for option, made, same in (
+        ("offload", Height(), False),
+        ("url", Height(), False),
+        ("cache", Height(), False),
+        ("url", Declaring(), False),
+        ("cache", Declaring(), True),
+    ):
+        one, two = (made_of(mine, made, {option: value}) for value in ("a", "b"))
+        assert (one == two) == same
+
+
+def test_the_same_code_from_another_distribution_is_another_part() -> None:
+    parts = [Registration("objectives", "mine", Height, origin) for origin in ("one", "two")]
+    assert made_of(parts[0], Height(), {}) != made_of(parts[1], Height(), {})
 
 
 def test_no_built_in_has_the_code_of_another_room() -> None:
     rooms = {
-        kind: {
-            made_of(kind, each.name, "trimpot", each.factory, None, {})["code"]
-            for each in plugins().registrations(kind)
-        }
+        kind: {plugins().made_of(kind, each.name, None, {})["code"] for each in plugins().registrations(kind)}
         for kind in ("adapters", "objectives", "optimizers")
     }
     for one, two in itertools.combinations(rooms.values(), 2):
         assert not one & two
 
 
-def test_a_plugin_by_another_author_has_no_option_that_changes_no_number() -> None:
-    def factory(*, offload: str = "none", url: str = "") -> Objective:
-        return Height()
+def test_what_a_plugin_goes_through_is_among_the_versions_that_decide_a_score(run: Run) -> None:
+    config, known = load_config(SMALL), registered()
+    before = libraries(config, known)
+    assert "numpy" in before, "the hill's module imports it"
+    known.get("objectives", "height").__dict__["code"] = Code(frozenset(), {"a-library": "1.2"})
+    assert libraries(config, known) == {**before, "a-library": "1.2"}
+    newer = replace(run, versions={**run.versions, "a-library": "1.3"})
+    assert newer.context != run.context and newer.identity == run.identity
 
-    class Remoteness:
-        @hookimpl
-        def register_objectives(self, register: Any) -> None:
-            register("remote-like", factory)
 
-    known = Plugins()
-    known.add(Remoteness(), name="remoteness", origin="somebody")
-    one, two = (known.made_of("objectives", "remote-like", Height(), {"url": url}) for url in ("a", "b"))
-    assert one != two
+def test_the_machine_is_among_the_versions() -> None:
+    assert versions()["machine"]
+
+
+def test_what_parts_are_made_of_is_known_before_they_are_made() -> None:
+    """A comparison is told from another by it: nothing is loaded to find what was done already."""
+
+    class Costly(Hill):
+        def __init__(self) -> None:
+            raise AssertionError("it was made")
+
+    known = registered(adapter=Costly)
+    base = origins_of(load_config(SMALL), known)
+    for changes in (
+        {"adapter": {"name": "hill", "size": 3}},
+        {"objectives": {"height": {"scale": 3}}},
+        {"optimizer": {"name": "cma-es", "sigma0": 0.3}},
+        {"combine": {"name": "winrate", "references": 3}},
+        {"start": "somewhere.json"},
+    ):
+        assert origins_of(load_config({**SMALL, **changes}), known) != base
+
+
+def test_adapters_are_named(run: Run) -> None:
+    assert isinstance(run.adapter, Adapter)
+    assert run.description["adapter"]["name"] == run.description["adapter"]["made_of"]["name"] == "hill"
+    assert os.sep not in str(run.description["adapter"]["made_of"]["options"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -71,6 +72,13 @@ class _OnTinyCheckpoints(ObjectiveContract):
     @pytest.fixture
     def in_batches_of(self, name: str, tiny: Path) -> Callable[[int], Objective]:
         return lambda size: make(name, batch_size=size, **options_of(name, tiny))
+
+    @pytest.fixture
+    def others(self, name: str, tiny: Path) -> list[Objective]:
+        changes: dict[str, Any] = {"heads": "half.pth"} if name == "lpips" else {"dtype": "bfloat16"}
+        if name == "lpips":
+            shutil.copy(tiny / "lpips" / "alex.pth", tiny / "lpips" / "half.pth")
+        return [make(name, **{**options_of(name, tiny), **changes})]
 
     @pytest.fixture
     def unscorable(self) -> Sequence[Any]:

@@ -116,7 +116,7 @@ def test_it_describes_the_reward_and_not_where_it_listens() -> None:
             described.append((server.url, Remote(server.url).describe()))
     assert described[0][0] != described[1][0] and described[0][1] == described[1][1]
     whole = {"name": "shapes", **ShapesReward().describe()}
-    assert described[0][1] == {**whole, "fingerprint": digest(whole)}
+    assert described[0][1]["served"] == whole
     assert Remote.calls_at_once > 1
 
 
@@ -167,7 +167,7 @@ def test_what_a_server_says_reaches_no_terminal_as_commands(status: str, caplog:
     good = http(json.dumps({**HEALTH, "description": {"name": ESCAPES, "parts": [{ESCAPES: 1}]}}).encode())
     with answering(lambda line: good if b"/health" in line else http(json.dumps(said).encode(), status)) as url:
         remote = Remote(url, patience=0.3)
-        assert remote.describe()["name"] == "red alert\n done", "titles and colours are gone"
+        assert remote.describe()["served"]["name"] == "red alert\n done", "titles and colours are gone"
         with pytest.raises(ScoreError) as caught:
             remote.score([1], ["a"])
     for text in (str(caught.value), caplog.text.replace("\n", ""), repr(remote.describe())):
@@ -310,7 +310,7 @@ def test_a_server_that_is_starting_is_waited_for(status: str) -> None:
     health = json.dumps({"protocol": PROTOCOL, "fingerprint": "f", "description": {}}).encode()
     answers = iter([http(b"<html>", status), http(b"", status), http(health)])
     with answering(lambda line: next(answers)) as url:
-        assert Remote(url, patience=10).describe() == {"fingerprint": "f"}
+        assert Remote(url, patience=10).describe() == {"served": {}, "fingerprint": "f"}
 
 
 @pytest.mark.parametrize("status", ["400 Bad Request", "401 No", "404 Not Found", "500 Oh", "302 Found"])
@@ -433,7 +433,7 @@ def test_a_token_comes_from_the_environment_alone(monkeypatch: pytest.MonkeyPatc
 def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     with serving() as server:
-        assert Remote(server.url, patience=0).describe()["name"] == "shapes"
+        assert Remote(server.url, patience=0).describe()["served"]["name"] == "shapes"
 
 
 def test_a_request_too_large_for_the_server_says_what_helps() -> None:

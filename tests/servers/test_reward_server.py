@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import http.client
 import io
 import json
@@ -14,13 +15,14 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from served import SHAPES, ServerProcess, python, scenes, serving
-from trimpot.engine.knobs import digest
+from trimpot.engine.identity import described
 from trimpot.engine.plugins import Plugins
 from trimpot.objectives.shapes.reward import ShapesReward
 from trimpot.servers.reward_server import PROTOCOL, SLOTS, Limits, RefusalError, RewardServer, Scorer
@@ -60,15 +62,30 @@ def server() -> Iterator[RewardServer]:
         yield made
 
 
+def test_a_reward_of_another_name_description_or_code_has_another_fingerprint(tmp_path: Path) -> None:
+    """A script that was edited serves another reward, wherever it lies."""
+    found = []
+    for number, (name, description, gain) in enumerate(
+        [("x", {}, 100), ("y", {}, 100), ("x", {"a": 1}, 100), ("x", {}, 500), ("x", {}, 100)]
+    ):
+        file = tmp_path / f"{number}.py"
+        file.write_text(f"def load():\n    def score(outputs, prompts):\n        return [{gain}]\n    return score\n")
+        space: dict[str, Any] = {}
+        exec(compile(file.read_text(), str(file), "exec"), space)
+        score = functools.partial(space["load"]()) if number == 4 else space["load"]()
+        found.append(Scorer(name, score, description).fingerprint)
+    assert found[0] == found[4] and len(set(found)) == 4
+
+
 def test_it_says_what_it_is(server: RewardServer) -> None:
-    described = {"name": "shapes", **ShapesReward().describe()}
+    says = {"name": "shapes", **ShapesReward().describe()}
     assert ask(server, "GET", "/health") == (
         200,
         {
             "protocol": PROTOCOL,
             "name": "shapes",
-            "fingerprint": digest(described),
-            "description": described,
+            "fingerprint": server.fingerprint,
+            "description": says,
             "limits": {"body_bytes": 20_000, "outputs": 4, "pixels": 5000, "values": 4 << 20},
             "metadata": False,
             "scores_sets": False,
@@ -365,8 +382,10 @@ def test_trimpot_serve_serves_an_objective_and_says_where() -> None:
     with ServerProcess(*TRIMPOT, "serve", "shapes") as server:
         assert server.line.startswith("shapes listens at http://127.0.0.1:")
         remote = Plugins().make("objectives", "remote", {"url": server.url})
-        assert set(remote.describe()) == {"name", "convention", "range", "made_of", "versions", "fingerprint"}
-        assert {"python", "numpy", "pillow"} <= set(remote.describe()["versions"])
+        assert set(remote.describe()) == {"served", "fingerprint"}
+        assert set(remote.describe()["served"]) == {"name", "convention", "range", "made_of", "versions"}
+        assert {"python", "numpy", "pillow"} <= set(remote.describe()["served"]["versions"])
+        assert described("objective", None, remote, None), "it has trimpot's own key only inside what is served"
         pictures, prompts = scenes("a red circle", "a blue star"), ["a red circle", "a red star"]
         assert np.array_equal(remote.score(pictures, prompts), ShapesReward().score(pictures, prompts))
 

@@ -96,7 +96,7 @@ def test_uv_makes_the_environment_and_serves() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (3, 64, 48, 3), dtype=np.uint8)
     with ServerProcess(str(UV), "run", "--quiet", str(SERVERS / "jpeg_size.py")) as server:
         remote = Remote(server.url, patience=5)
-        assert remote.describe()["pillow"] == "11.3.0"
+        assert remote.describe()["served"]["pillow"] == "11.3.0"
         found = remote.score(list(noise), ["any"] * 3)
         server.process.terminate()
         server.process.communicate(timeout=20)

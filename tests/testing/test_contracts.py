@@ -114,6 +114,20 @@ class _Unspeakable(_Distant):
         return {"id": "hill", "dtype": np.float32}
 
 
+class _Addressed(_Distant):
+    """It says where in memory its model lies."""
+
+    def describe(self):  # type: ignore[no-untyped-def]
+        return {"id": "hill", "model": repr(object())}
+
+
+class _Counting(_Distant):
+    """It says how often it was asked."""
+
+    def describe(self):  # type: ignore[no-untyped-def]
+        return {"id": "hill", "calls": len(self.calls)}
+
+
 @pytest.mark.parametrize(
     ("adapter", "promise"),
     [
@@ -126,6 +140,8 @@ class _Unspeakable(_Distant):
         (_Short, "test_every_candidate_gets_one_output_a_prompt"),
         (_Outside, "test_its_neutrals_are_points_of_the_space"),
         (_Unspeakable, "test_its_description_is_json_like_and_names_it"),
+        (_Addressed, "test_its_description_is_json_like_and_names_it"),
+        (_Counting, "test_its_description_does_not_change_with_use"),
     ],
 )
 def test_an_adapter_that_breaks_a_promise_is_caught(adapter: type[Adapter], promise: str) -> None:
@@ -133,6 +149,14 @@ def test_an_adapter_that_breaks_a_promise_is_caught(adapter: type[Adapter], prom
     getattr(contract, promise)(_Distant())
     with pytest.raises((AssertionError, TrimpotError)):
         getattr(contract, promise)(adapter())
+
+
+def test_adapters_that_differ_must_describe_themselves_apart() -> None:
+    contract, moved = TestHill(), _Distant()
+    moved.describe = lambda: {"id": "hill", "moved": True}  # type: ignore[method-assign]
+    contract.test_what_makes_other_outputs_describes_itself_otherwise(_Distant(), [moved])
+    with pytest.raises(AssertionError):
+        contract.test_what_makes_other_outputs_describes_itself_otherwise(_Distant(), [moved, _Distant()])
 
 
 def test_dead_knobs_that_are_known_may_be_named_and_must_be_dead() -> None:
@@ -180,6 +204,19 @@ class _First(Objective):
         return np.array(outputs) + (np.arange(len(outputs)) == 0)
 
 
+class _Worn(Objective):
+    """It says how much it has scored."""
+
+    scored = 0
+
+    def score(self, outputs: Sequence[Any], prompts: Sequence[str]) -> NDArray[np.float64]:
+        self.scored += len(outputs)
+        return np.array(outputs)
+
+    def describe(self) -> dict[str, Any]:
+        return {"scored": self.scored}
+
+
 @pytest.mark.parametrize(
     ("objective", "promise"),
     [
@@ -188,6 +225,7 @@ class _First(Objective):
         (_Moody, "test_scoring_is_deterministic"),
         (_Averaging, "test_every_output_gets_one_finite_score"),
         (_Numbed, "test_outputs_are_told_apart"),
+        (_Worn, "test_its_description_does_not_change_with_use"),
     ],
 )
 def test_an_objective_that_breaks_a_promise_is_caught(objective: type[Objective], promise: str) -> None:

@@ -1,0 +1,413 @@
+"""What code a part of a run consists of: a digest of it, and the libraries that it goes through.
+
+From the factory it is followed to all that its author wrote: every module of the package that it lies in, the files
+that these modules name, and the packages that they import, as long as those are no installed libraries. Of a library
+its version counts, which is kept apart. What has no source file, as in a notebook, counts by its compiled code, and by
+the functions, classes and values that this refers to.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import dis
+import functools
+import hashlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import CodeType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+
+from .digests import MOST_FILES, content_digest, file_digest
+from .errors import ConfigError
+from .knobs import digest
+
+TRIMPOT = __name__.partition(".")[0]
+CODE = (".py", ".pyc", ".so", ".pyd", ".dll", ".dylib")
+_DEEPEST = 50  # a function that calls a function, and so on
+_LONGEST = 10_000  # elements of a list that a notebook's function refers to
+
+
+@dataclass(frozen=True)
+class Code:
+    """What was found.
+
+    Attributes:
+        words: What counts, each word by itself; equal code has equal words on every machine.
+        libraries: Installed distributions that the code imports, with their versions.
+    """
+
+    words: frozenset[str]
+    libraries: Mapping[str, str]
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits."""
+        return digest(sorted(self.words))
+
+    def __or__(self, other: Code) -> Code:
+        return Code(self.words | other.words, {**self.libraries, **other.libraries})
+
+
+def code_of(*things: Any, own: str | None = None) -> Code:
+    """Find the code of functions and classes.
+
+    Args:
+        *things: Functions, classes, partials, callable objects.
+        own: The distribution that they belong to, which counts by its content although it is installed.
+    """
+    walk = _Walk(own)
+    for thing in things:
+        walk.thing("", thing)
+    return Code(frozenset(walk.words), walk.libraries)
+
+
+def classes_of(made: object) -> list[type]:
+    """The class of an object and those it is derived from, less Python's own."""
+    return [kind for kind in type(made).__mro__ if not _is_python_s(kind.__module__)]
+
+
+class _Walk:
+    """A walk along what code refers to."""
+
+    def __init__(self, own: str | None) -> None:
+        self.words: set[str] = set()
+        self.libraries: dict[str, str] = {}
+        self._own = own
+        self._seen: set[int] = set()
+        self._kept: list[Any] = []  # an id is only as good as its object lives
+        self._packages: set[str] = set()
+        self._files: set[str] = set()
+
+    def thing(self, label: str, thing: Any, depth: int = 0) -> None:
+        """Take in a function, class, module, object or value that stands under a name."""
+        if id(thing) in self._seen or depth > _DEEPEST:
+            return
+        if not isinstance(thing, (bool, int, float, str)):
+            self._seen.add(id(thing))
+            self._kept.append(thing)
+        if isinstance(thing, ModuleType):
+            self._module(thing.__name__)
+        elif inspect.isclass(thing):
+            self._class(label, thing, depth)
+        elif inspect.isfunction(thing):
+            self._function(label, thing, depth)
+        elif isinstance(thing, functools.partial):
+            self.thing(label, thing.func, depth + 1)
+            for key, each in [*enumerate(thing.args), *thing.keywords.items()]:
+                self.thing(f"{label}.{key}", each, depth + 1)
+        elif inspect.isbuiltin(thing):
+            self.words.add(f"{label} = {thing.__qualname__} of {thing.__module__}")
+        elif inner := _wrapped(thing):
+            for each in inner:
+                self.thing(label, each, depth + 1)
+        elif not self._value(label, thing, depth):
+            self.thing(label, type(thing), depth + 1)
+            if depth == 0:  # an object that makes parts: what it holds decides what it makes
+                for key, each in sorted(getattr(thing, "__dict__", {}).items()):
+                    self._value(f"{type(thing).__qualname__}.{key}", each, depth + 1)
+
+    def _value(self, label: str, value: Any, depth: int) -> bool:
+        """Take in a plain value; says whether it was one."""
+        with contextlib.suppress(Exception):  # a stranger's object may fail in any way when it is looked at
+            self.words.add(f"{label} = {_word(value)}")
+            return True
+        if isinstance(value, (list, tuple, set, frozenset)) and len(value) <= _LONGEST:
+            for index, each in enumerate(value):
+                self.thing(f"{label}[{index}]", each, depth + 1)
+            return True
+        if isinstance(value, dict) and len(value) <= _LONGEST:
+            for key, each in value.items():
+                self.thing(f"{label}[{key!r}]" if isinstance(key, (str, int)) else label, each, depth + 1)
+            return True
+        return False
+
+    def _class(self, label: str, kind: type, depth: int) -> None:
+        if _is_python_s(kind.__module__):
+            return
+        self.words.add(f"class {label} {kind.__qualname__} {[base.__qualname__ for base in kind.__bases__]}")
+        for base in kind.__mro__[1:]:
+            self.thing(label, base, depth + 1)
+        if self._module(kind.__module__):
+            return
+        for name, each in vars(kind).items():
+            if not name.startswith(("__", "_abc_")) or callable(getattr(each, "__func__", each)):
+                self.thing(f"{kind.__qualname__}.{name}", each, depth + 1)
+
+    def _function(self, label: str, function: Any, depth: int) -> None:
+        here = f"{label or function.__qualname__}"
+        self.words.add(f"function {label} {function.__qualname__}")
+        given = [*(function.__defaults__ or ()), *sorted((function.__kwdefaults__ or {}).items())]
+        held = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=False))
+        for name, cell in held.items():
+            with contextlib.suppress(ValueError):  # an empty cell
+                self.thing(f"{here} holds {name}", cell.cell_contents, depth + 1)
+        if self._module(function.__module__):
+            return
+        self.words.add(f"function {here} {_words(function.__code__)}")
+        for index, each in enumerate(given):
+            self.thing(f"{here} default {index}", each, depth + 1)
+        space = function.__globals__
+        for name in sorted(_names(function.__code__)):
+            if name in space:
+                self.thing(name, space[name], depth + 1)
+        for name in sorted(_imports(function.__code__)):
+            self._package(name.partition(".")[0])
+
+    def _module(self, name: str | None) -> bool:
+        """Take in the package of a module that has a source file; says whether it has one."""
+        module = sys.modules.get(name or "")
+        if module is None or name == "__main__":
+            return False
+        if module.__name__.startswith(f"{TRIMPOT}."):
+            room = ".".join(module.__name__.split(".")[:2])
+            if room != f"{TRIMPOT}.engine":
+                self.words.add(f"{room} {_room(room)}")
+            return True
+        if _is_python_s(module.__name__):
+            return True
+        top = module.__name__.partition(".")[0]
+        file = getattr(module, "__file__", None)
+        if file and not Path(file).exists():
+            return self._archived(top, Path(file))
+        if not file and not getattr(module, "__path__", None):
+            return False
+        self._package(top)
+        return True
+
+    def _archived(self, top: str, file: Path) -> bool:
+        """A module inside an archive counts by the archive."""
+        for parent in file.parents:
+            if parent.is_file():
+                self.words.add(f"{top} {file_digest(parent)}")
+                return True
+        return False
+
+    def _package(self, top: str) -> None:
+        """Take in a package or module by its top-level name: as a library, or with all that it consists of."""
+        if top in self._packages or _is_python_s(top) or top in (TRIMPOT, "__main__"):
+            return
+        self._packages.add(top)
+        homes = _homes(top)
+        owners = _installed(top, tuple(homes))
+        if self._own in [owner.name for owner in owners]:
+            owners = []
+        for owner in owners:
+            self.libraries[owner.name] = owner.version
+            if owner.read_text("direct_url.json"):  # built from somewhere, and not of an index's lasting versions
+                self.words.add(f"{top} {digest(sorted(_recorded(owner, top)))}")
+        for home in () if owners else homes:
+            self._written(top, home)
+
+    def _written(self, top: str, home: Path) -> None:
+        """What an author wrote: every module, what it imports and which files it names."""
+        files = [home] if home.is_file() else sorted(_modules(home))
+        base = home.parent if home.is_file() else home
+        self.words.add(f"{top} {_sources(tuple(files), base)}")
+        for file in files:
+            if file.suffix == ".py":
+                imports, texts = _mentioned(file, *_stamp(file))
+                for name in imports:
+                    self._package(name)
+                self._named(top, texts, {file.parent, base}, base, whole=home.is_dir())
+
+    def _named(self, top: str, texts: Iterable[str], folders: set[Path], base: Path, *, whole: bool) -> None:
+        """Files and folders beside the code that it names."""
+        root = base.resolve()
+        for path in [folder / text for folder in sorted(folders) for text in texts]:
+            with contextlib.suppress(OSError, ValueError, ConfigError):
+                if path.suffix in CODE or not path.exists() or root not in path.resolve().parents:
+                    continue
+                name = f"{top} {path.relative_to(base).as_posix()}"
+                if name not in self._files and (path.is_file() or whole):
+                    self._files.add(name)
+                    self.words.add(f"{name} {content_digest(path)}")
+
+
+@functools.cache
+def _room(name: str) -> str:
+    """A room of trimpot's own: every module of it counts, so that a developer's edit does; for users they are fixed.
+
+    What is outside of the rooms of parts, the engine above all, counts by trimpot's version.
+    """
+    home = Path(str(sys.modules[name].__file__)).parent
+    return _sources(tuple(sorted(home.rglob("*.py"))), home)
+
+
+def _is_python_s(module: str) -> bool:
+    top = module.partition(".")[0]
+    return top != "__main__" and (top in sys.stdlib_module_names or top in sys.builtin_module_names)
+
+
+def _wrapped(thing: Any) -> list[Any]:
+    """The functions inside what Python wraps around them."""
+    if isinstance(thing, property):
+        return [each for each in (thing.fget, thing.fset, thing.fdel) if each]
+    if isinstance(thing, (staticmethod, classmethod)):
+        return [thing.__func__]
+    if isinstance(thing, MethodType):
+        return [thing.__func__, type(thing.__self__)]
+    if isinstance(thing, functools.cached_property):
+        return [thing.func]
+    return [thing.__wrapped__] if isinstance(thing, functools._lru_cache_wrapper) else []
+
+
+def _words(code: CodeType) -> str:
+    """What compiled code does, and not where it stands."""
+    constants = [_words(each) if isinstance(each, CodeType) else _word(each) for each in code.co_consts]
+    table = getattr(code, "co_exceptiontable", b"")
+    shape = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags]
+    names = [list(code.co_names), list(code.co_freevars), list(code.co_varnames[: sum(shape[:3])])]
+    return digest([code.co_name, code.co_code.hex(), table.hex(), shape, names, constants])
+
+
+def _word(value: Any) -> str:
+    """A plain value in a word, the same in every process.
+
+    Raises:
+        TypeError: If it is none.
+    """
+    if hasattr(type(value), "__array__") and not isinstance(value, np.generic):
+        value = np.asarray(value)
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        content = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+        return f"array {value.dtype} {value.shape} {content}"
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or value is ... or isinstance(value, (bool, int, float, complex, str, bytes)):
+        return f"{type(value).__name__} {value!r}"
+    if isinstance(value, (frozenset, set)):
+        return f"set {sorted(_word(each) for each in value)}"
+    if isinstance(value, (list, tuple)):
+        return f"{type(value).__name__} {[_word(each) for each in value]}"
+    if isinstance(value, dict):
+        return f"dict {sorted((_word(key), _word(each)) for key, each in value.items())}"
+    raise TypeError(f"no plain value: {type(value).__name__}")
+
+
+def _inner(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            yield from _inner(each)
+
+
+def _names(code: CodeType) -> set[str]:
+    """Global names that compiled code reads."""
+    reads = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
+    return {str(op.argval) for each in _inner(code) for op in dis.get_instructions(each) if op.opname in reads}
+
+
+def _imports(code: CodeType) -> set[str]:
+    found = (op for each in _inner(code) for op in dis.get_instructions(each) if op.opname == "IMPORT_NAME")
+    return {str(op.argval) for op in found if op.argval}
+
+
+def _modules(home: Path) -> Iterator[Path]:
+    """Files of code under a package's folder; not hidden ones, nor those of an environment that lies in it."""
+    for entry in sorted(home.iterdir()):
+        if entry.name.startswith(".") or entry.name in ("__pycache__", "site-packages", "node_modules"):
+            continue
+        if entry.is_dir():
+            if not entry.is_symlink() and not (entry / "pyvenv.cfg").exists():
+                yield from _modules(entry)
+        elif entry.suffix in CODE:
+            yield entry
+
+
+def _stamp(file: Path) -> tuple[int, int, int]:
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _sources(files: tuple[Path, ...], base: Path) -> str:
+    """A digest of files of code, whatever ends their lines."""
+    if len(files) > MOST_FILES:
+        raise ConfigError(f"{base} holds more than {MOST_FILES} modules; put the plugin in a package of its own")
+    found = hashlib.sha256()
+    for file in files:
+        content = file.read_bytes()
+        content = content.replace(b"\r\n", b"\n") if file.suffix == ".py" else content
+        found.update(f"{file.relative_to(base).as_posix()}\0{len(content)}\0".encode("utf-8", "surrogateescape"))
+        found.update(content)
+    return found.hexdigest()[:16]
+
+
+@functools.lru_cache(maxsize=4096)
+def _mentioned(file: Path, *_stamp: int) -> tuple[list[str], list[str]]:
+    """Top-level names that a module imports, anywhere in it, and the texts in it that may name files."""
+    imports, texts = set(), set()
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError, RecursionError):  # a file that nobody imports, such as a template
+        return [], []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imports |= {each.name.partition(".")[0] for each in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            imports.add(node.module.partition(".")[0])
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            texts.add(node.value)
+        if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            if called in ("import_module", "__import__") and isinstance(node.args[0].value, str):
+                imports.add(node.args[0].value.partition(".")[0])
+    named = [text for text in texts if 0 < len(text) <= 200 and text.isprintable() and text.strip("./\\ ")]
+    return sorted(filter(None, imports)), sorted(named)
+
+
+def _homes(top: str) -> list[Path]:
+    """Where a top-level package or module lies: folders, or a file. Nothing is imported for this."""
+    module: Any = sys.modules.get(top)
+    file, paths = getattr(module, "__file__", None), getattr(module, "__path__", None)
+    if module is None:
+        with contextlib.suppress(Exception):  # finders of editable packages fail in many ways
+            spec = importlib.util.find_spec(top)
+            if spec is not None:
+                file, paths = spec.origin, spec.submodule_search_locations
+    found = [Path(each) for each in paths or ()] or ([Path(file)] if file else [])
+    return [path for path in dict.fromkeys(found) if path.exists()]
+
+
+def _installed(top: str, homes: tuple[Path, ...]) -> list[metadata.Distribution]:
+    """The distributions that a package was installed by, unless it lies where its author works on it."""
+    found = []
+    folders = {home.parent for home in homes if _is_library_folder(home.parent)}
+    for owner in _owners(top) if folders else ():
+        base = Path(str(owner.locate_file(""))).resolve()
+        if base in {folder.resolve() for folder in folders}:
+            found.append(owner)
+    return found
+
+
+def _is_library_folder(folder: Path) -> bool:
+    """Whether packages are installed into a folder."""
+    return bool({"site-packages", "dist-packages"} & set(folder.parts)) or any(folder.glob("*.dist-info/RECORD"))
+
+
+@functools.cache
+def _owners(top: str) -> list[metadata.Distribution]:
+    """The distributions that bring a top-level name, of which most are called like it; the long way takes a while."""
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        likely = metadata.distribution({"PIL": "pillow"}.get(top, top))
+        if any(each.parts[0] == top for each in likely.files or ()):
+            return [likely]
+    found = []
+    for name in dict.fromkeys(metadata.packages_distributions().get(top, ())):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found.append(metadata.distribution(name))
+    return found
+
+
+def _recorded(owner: metadata.Distribution, top: str) -> Iterator[str]:
+    """The files of an installed package with the digests that its installer noted."""
+    for line in (owner.read_text("RECORD") or "").splitlines():
+        if line.startswith((f"{top}/", f"{top}.")) and ",sha256=" in line:
+            yield line
