@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import copyreg
 import dis
 import functools
 import hashlib
@@ -20,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from types import CodeType, MethodType, ModuleType
+from types import CodeType, MappingProxyType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ TRIMPOT = __name__.partition(".")[0]
 CODE = (".py", ".pyc", ".so", ".pyd", ".dll", ".dylib")
 _DEEPEST = 50  # a function that calls a function, and so on
 _LONGEST = 10_000  # elements of a list that a notebook's function refers to
+_INSIDE = 2  # objects of libraries inside each other
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class _Walk:
         self._own = own
         self._seen: set[int] = set()
         self._kept: list[Any] = []  # an id is only as good as its object lives
+        self._inside = 0  # how many objects of libraries
         self._packages: set[str] = set()
         self._files: set[str] = set()
 
@@ -109,10 +112,7 @@ class _Walk:
             for each in inner:
                 self.thing(label, each, depth + 1)
         elif not self._value(label, thing, depth):
-            self.thing(label, type(thing), depth + 1)
-            if depth == 0:  # an object that makes parts: what it holds decides what it makes
-                for key, each in sorted(getattr(thing, "__dict__", {}).items()):
-                    self._value(f"{type(thing).__qualname__}.{key}", each, depth + 1)
+            self._object(label or type(thing).__qualname__, thing, depth)
 
     def _value(self, label: str, value: Any, depth: int) -> bool:
         """Take in a plain value; says whether it was one."""
@@ -121,13 +121,35 @@ class _Walk:
             return True
         if isinstance(value, (list, tuple, set, frozenset)) and len(value) <= _LONGEST:
             for index, each in enumerate(value):
-                self.thing(f"{label}[{index}]", each, depth + 1)
+                self.thing(f"{label}[{'' if isinstance(value, (set, frozenset)) else index}]", each, depth + 1)
             return True
-        if isinstance(value, dict) and len(value) <= _LONGEST:
+        if isinstance(value, (dict, MappingProxyType)) and len(value) <= _LONGEST:
             for key, each in value.items():
                 self.thing(f"{label}[{key!r}]" if isinstance(key, (str, int)) else label, each, depth + 1)
             return True
         return False
+
+    def _object(self, label: str, thing: Any, depth: int) -> None:
+        """Take in an object by its class and by what a copy of it would be made from.
+
+        Deep inside objects of libraries, as in the blocks of a pipeline's models, the class alone counts.
+        """
+        self.thing(label, type(thing), depth + 1)
+        outer = self._inside
+        self._inside = outer + 1 if self._is_library_s(type(thing)) else 0
+        if self._inside > _INSIDE:
+            self._inside = outer
+            return
+        with contextlib.suppress(Exception):  # what cannot be copied, such as an open file
+            by_class = copyreg.dispatch_table.get(type(thing))
+            made = by_class(thing) if by_class else thing.__reduce_ex__(4)
+            for each in made if isinstance(made, tuple) else [made]:
+                self.thing(label, list(each) if isinstance(each, Iterator) else each, depth + 1)
+        self._inside = outer
+
+    def _is_library_s(self, kind: type) -> bool:
+        top = kind.__module__.partition(".")[0]
+        return not _is_python_s(top) and top != "__main__" and bool(_installed(top, tuple(_homes(top))))
 
     def _class(self, label: str, kind: type, depth: int) -> None:
         if _is_python_s(kind.__module__):
@@ -149,11 +171,11 @@ class _Walk:
         for name, cell in held.items():
             with contextlib.suppress(ValueError):  # an empty cell
                 self.thing(f"{here} holds {name}", cell.cell_contents, depth + 1)
+        for index, each in enumerate(given):
+            self.thing(f"{here} default {index}", each, depth + 1)
         if self._module(function.__module__):
             return
         self.words.add(f"function {here} {_words(function.__code__)}")
-        for index, each in enumerate(given):
-            self.thing(f"{here} default {index}", each, depth + 1)
         space = function.__globals__
         for name in sorted(_names(function.__code__)):
             if name in space:
@@ -253,7 +275,7 @@ def _wrapped(thing: Any) -> list[Any]:
     if isinstance(thing, (staticmethod, classmethod)):
         return [thing.__func__]
     if isinstance(thing, MethodType):
-        return [thing.__func__, type(thing.__self__)]
+        return [thing.__func__, thing.__self__]
     if isinstance(thing, functools.cached_property):
         return [thing.func]
     return [thing.__wrapped__] if isinstance(thing, functools._lru_cache_wrapper) else []
@@ -274,9 +296,13 @@ def _word(value: Any) -> str:
     Raises:
         TypeError: If it is none.
     """
-    if hasattr(type(value), "__array__") and not isinstance(value, np.generic):
+    if hasattr(value, "detach"):  # a tensor, of any type and on any device
+        return f"tensor {value.dtype} {_word(np.asarray(value.detach().cpu().double()))}"
+    if {"__array__", "__array_interface__"} & set(dir(type(value))) and not isinstance(value, np.generic):
         value = np.asarray(value)
-    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+    if isinstance(value, np.ndarray) and value.dtype.hasobject:
+        return f"array {value.shape} {_word(value.tolist())}"
+    if isinstance(value, np.ndarray):
         content = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
         return f"array {value.dtype} {value.shape} {content}"
     if isinstance(value, np.generic):
@@ -287,7 +313,7 @@ def _word(value: Any) -> str:
         return f"set {sorted(_word(each) for each in value)}"
     if isinstance(value, (list, tuple)):
         return f"{type(value).__name__} {[_word(each) for each in value]}"
-    if isinstance(value, dict):
+    if isinstance(value, (dict, MappingProxyType)):
         return f"dict {sorted((_word(key), _word(each)) for key, each in value.items())}"
     raise TypeError(f"no plain value: {type(value).__name__}")
 

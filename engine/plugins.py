@@ -57,6 +57,7 @@ class Registration:
         factory: Makes it from keyword options.
         origin: The distribution it came from.
         plugin: The entry point of that distribution.
+        family: The registration that a method was chosen from, if one was.
     """
 
     kind: str
@@ -64,6 +65,7 @@ class Registration:
     factory: Factory
     origin: str
     plugin: str = ""
+    family: Registration | None = None
 
     @cached_property
     def options(self) -> Options:
@@ -80,14 +82,10 @@ class Registration:
         """The same with where it comes from, unless that is trimpot itself."""
         return self.title if self.origin == "trimpot" else f"{self.title}{OF_PLUGIN}{self.plugin!r} ({self.origin})"
 
-    def __post_init__(self) -> None:
-        if self.origin != TRIMPOT:
-            self.code  # noqa: B018  # read as soon as it is imported: its author may edit it while it runs
-
     @cached_property
     def code(self) -> Code:
         """The code of the factory; see `engine.code`."""
-        return code_of(self.factory, own=self.origin)
+        return self.family.code if self.family else code_of(self.factory, own=self.origin)
 
 
 @dataclass(frozen=True)
@@ -176,6 +174,8 @@ class Plugins:
             new.options  # noqa: B018  # read once, so that a factory nobody can call is said at once
         except PluginError as error:
             raise PluginError(f"it registers {new.title}, but {error}") from None
+        if new.origin != TRIMPOT:
+            new.code  # noqa: B018  # read as soon as it is imported: its author may edit it while it runs
 
     def announce(self, event: str, facts: Mapping[str, Any]) -> None:
         """Tell every plugin that watches what a run does.
@@ -221,7 +221,7 @@ class Plugins:
         found = self._registered[kind].get(family)
         if colon and found and "method" in found.options.names:
             found.options.check("method", method)
-            return replace(found, name=name, factory=_with_method(found.factory, method))
+            return replace(found, name=name, factory=_with_method(found.factory, method), family=found)
         if not colon and found:
             return found
         message = f"no {_one_of(kind)} {short(name)}; {near_misses(name, self._registered[kind])}"

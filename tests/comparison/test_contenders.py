@@ -90,7 +90,7 @@ def test_a_comparison_goes_on_as_what_it_was_begun_as(config: Any) -> None:
     """What the store keeps of it makes the same comparison again."""
     design = make_design({"config": config, "contenders": CONTENDERS, "seeds": 2, "images": 100_000})
     again = make_design(yaml.safe_load(yaml.safe_dump(dict(design.asked))))
-    assert again.identity == design.identity
+    assert again.identity(plugins()) == design.identity(plugins())
 
 
 def test_options_and_a_file_that_say_the_same_are_the_same_comparison(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_options_and_a_file_that_say_the_same_are_the_same_comparison(tmp_path: 
     typed = _asked(str(path), 2, {"images": 9000, "name": None, "contender": names, "overrides": ["bucket_size=3"]})
     overrides = {"bucket_size": 3}
     asked = {"config": str(path), "overrides": overrides, "contenders": names, "seeds": 2, "images": 9000}
-    assert typed.identity == make_design(asked).identity
+    assert typed.identity(plugins()) == make_design(asked).identity(plugins())
     assert [config.bucket_size for config in typed.contenders.values()] == [3, 3, 3, 16]
 
 

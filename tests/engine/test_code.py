@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import itertools
 import os
 import subprocess
 import sys
@@ -289,11 +290,71 @@ def test_a_notebook_s_code_is_the_same_wherever_it_stands_and_in_every_process()
         "space = {'__name__': '__main__'}; exec(compile(sys.stdin.read(), '<cell>', 'exec'), space)\n"
         "print(code_of(space['make'], *classes_of(space['Mine'].__new__(space['Mine']))).digest)\n"
     )
-    for seed in ("1", "2"):
+    holding = NOTEBOOK + HOLDING + f"HELD = [{', '.join(one for one, _ in HELD)}]\n" + "make = lambda: HELD\n"
+    for text, seed in itertools.product((NOTEBOOK, holding), ("1", "2")):
         command = [sys.executable, "-c", program]
         environment = {**os.environ, "PYTHONHASHSEED": seed}
-        done = subprocess.run(command, input=NOTEBOOK, env=environment, capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == noted(NOTEBOOK).digest
+        done = subprocess.run(command, input=text, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == noted(text).digest
+
+
+HOLDING = """
+import collections, dataclasses, datetime, decimal, enum, fractions, logging, operator, pathlib, random, re, types
+from PIL import Image
+from trimpot import Knob, KnobSpace
+
+class Level(enum.Enum):
+    LOW = 1
+    HIGH = 2
+
+@dataclasses.dataclass
+class Settings:
+    gain: float
+    def scaled(self, x): return x * self.gain
+
+class Slotted:
+    __slots__ = ("gain",)
+    def __init__(self, gain): self.gain = gain
+"""
+HELD = [
+    ("re.compile('a cat')", "re.compile('a dog')"),
+    ("decimal.Decimal('0.5')", "decimal.Decimal('0.6')"),
+    ("fractions.Fraction(1, 2)", "fractions.Fraction(1, 3)"),
+    ("datetime.date(2026, 1, 1)", "datetime.date(2026, 1, 2)"),
+    ("pathlib.Path('a')", "pathlib.Path('b')"),
+    ("range(3)", "range(4)"),
+    ("collections.deque([1])", "collections.deque([2])"),
+    ("types.SimpleNamespace(gain=1)", "types.SimpleNamespace(gain=2)"),
+    ("types.MappingProxyType({'gain': 1})", "types.MappingProxyType({'gain': 2})"),
+    ("operator.itemgetter(0)", "operator.itemgetter(1)"),
+    ("logging.getLogger('one')", "logging.getLogger('two')"),
+    ("random.Random(1)", "random.Random(2)"),
+    ("Level.LOW", "Level.HIGH"),
+    ("Settings(1.0)", "Settings(2.0)"),
+    ("Settings(Settings([Slotted(1)]))", "Settings(Settings([Slotted(2)]))"),
+    ("Settings(1.0).scaled", "Settings(2.0).scaled"),
+    ("{Settings, Slotted, Level}", "{Settings, Slotted}"),
+    ("Settings(open)", "Settings(print)"),
+    ("KnobSpace([Knob('a')])", "KnobSpace([Knob('b')])"),
+    ("Image.new('RGB', (2, 2), 'red')", "Image.new('RGB', (2, 2), 'blue')"),
+    ("np.array([None, 1])", "np.array([None, 2])"),
+    ("np.vectorize(lambda x: x + 1)", "np.vectorize(lambda x: x + 2)"),
+    ("np.random.default_rng(1)", "np.random.default_rng(2)"),
+]
+TENSORS = [
+    ("torch.ones(2)", "torch.zeros(2)"),
+    ("torch.ones(2)", "torch.ones(2, dtype=torch.float64)"),
+    ("torch.ones(2, requires_grad=True)", "torch.zeros(2, requires_grad=True)"),
+    ("torch.ones(2, dtype=torch.bfloat16)", "torch.zeros(2, dtype=torch.bfloat16)"),
+    ("torch.nn.PReLU(init=0.1)", "torch.nn.PReLU(init=0.2)"),
+]
+
+
+@pytest.mark.parametrize(("one", "two"), [*HELD, *TENSORS])
+def test_what_a_notebook_s_code_holds_counts_by_what_a_copy_would_be_made_from(one: str, two: str) -> None:
+    imported = "import torch\n" if "torch" in one else ""
+    digests = [noted(NOTEBOOK + HOLDING + f"{imported}HELD = {each}\nmake = lambda: HELD\n").digest for each in (one, two)]
+    assert digests[0] != digests[1]
 
 
 def _made(gain: float, *, scale: object = 1.0) -> float:
@@ -320,6 +381,9 @@ class Maker:
         (functools.partial(_made, 1.0, scale=1.0), functools.partial(_made, 1.0, scale=2.0)),
         (functools.partial(_made, 1.0, scale=Maker), functools.partial(_made, 1.0, scale=_made)),
         (Maker(1.0), Maker(2.0)),
+        (Maker(1.0).make, Maker(2.0).make),
+        (functools.partial(_made, 1.0, scale=Maker(1.0)), functools.partial(_made, 1.0, scale=Maker(2.0))),
+        (lambda maker=Maker(1.0): maker, lambda maker=Maker(2.0): maker),
         (Maker(np.arange(3)), Maker(np.arange(3) + 1)),  # type: ignore[arg-type]
         (lambda: 1.0, functools.partial(_made, 1.0)),
     ],

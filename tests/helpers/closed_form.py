@@ -36,6 +36,10 @@ class Hill(Adapter):
         self.outputs_per_call = outputs_per_call
         self.calls: list[int] = []
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What was asked, and how much at once, makes no other hill."""
+        return {}
+
     def generate(self, population: NDArray[np.float64], bucket: Bucket) -> Iterator[list[float]]:
         self.calls.append(len(population))
         tops = [TOP + 0.1 * np.random.default_rng(seed).standard_normal(len(TOP)) for seed in bucket.seeds]
@@ -73,15 +77,16 @@ def prompt_set() -> PromptSet:
 
 def hill_plugin(adapter: Adapter | None = None, objective: Objective | None = None) -> object:
     """A plugin that names `hill`, `height` and `views`."""
+    hill, height = adapter or Hill(), objective or Height()
 
     class Plugin:
         @hookimpl
         def register_adapters(self, register: Any) -> None:
-            register("hill", lambda: adapter or Hill())
+            register("hill", lambda: hill)
 
         @hookimpl
         def register_objectives(self, register: Any) -> None:
-            register("height", lambda: objective or Height())
+            register("height", lambda: height)
 
         @hookimpl
         def register_prompts(self, register: Any) -> None:
