@@ -195,6 +195,8 @@ def same_as_begun(row: RunRow, run: Run) -> None:
 
 
 def _difference(row: RunRow, run: Run) -> str:
+    if "machine" not in row.versions:
+        return "an earlier trimpot recorded it, which knew parts by less of their code"
     changed = [
         f"{name} {old} then, {run.versions.get(name)} now"
         for name, old in row.versions.items()

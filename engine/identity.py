@@ -21,6 +21,7 @@ from .digests import content_digest
 from .errors import ConfigError
 from .plain import plain
 from .vetting import description_of
+from .weights import weights_digest
 
 # Options of built-in parts that change no number, or that the part says itself in other words; in one list, by kind and
 # name (`*` is any of the kind). Every other option is part of the identity, and so is every option of somebody else's
@@ -105,7 +106,7 @@ def made_of(registered: Registered, made: object, options: Mapping[str, Any]) ->
         "options": {
             option: plain(value, f"option {option!r} of {name!r}")
             if option in words
-            else _content(value, f"option {option!r} of {name!r}", bare=origin != TRIMPOT)
+            else _content(value, f"option {option!r} of {name!r}", built_in=origin == TRIMPOT)
             for option, value in given.items()
             if option not in unnumbered
         },
@@ -141,9 +142,9 @@ def changing_no_number(kind: str, name: str) -> dict[str, str]:
     return {**CHANGES_NO_NUMBER.get((kind, "*"), {}), **CHANGES_NO_NUMBER.get((kind, family), {})}
 
 
-def content_of(path: Path) -> Any:
+def content_of(path: Path, digest_of: Callable[[Path], str] = content_digest) -> Any:
     """A file or folder as it counts: by what it holds; by its path where it is gone."""
-    return {"content": content_digest(path)} if _exists(path) else os.fspath(path)
+    return {"content": digest_of(path)} if _exists(path) else os.fspath(path)
 
 
 def _defaults(factory: Callable[..., Any]) -> dict[str, Any]:
@@ -183,24 +184,24 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _content(value: object, name: str, *, bare: bool) -> Any:
+def _content(value: object, name: str, *, built_in: bool) -> Any:
     """An option as it counts: files and folders by their content.
 
     Args:
         value: The option.
         name: What to call it in a sentence.
-        bare: Whether a single word may name a file or folder too; built-in parts say themselves which weights they
-            were given.
+        built_in: Whether it is a built-in part's: folders are checkpoints then, and a single word names none, since
+            such parts say themselves which weights they were given.
     """
     if isinstance(value, Mapping):
-        return plain({key: _content(each, name, bare=bare) for key, each in value.items()}, name)
+        return plain({key: _content(each, name, built_in=built_in) for key, each in value.items()}, name)
     if isinstance(value, (list, tuple)):
-        return [_content(each, name, bare=bare) for each in value]
-    if isinstance(value, Path):
-        return content_of(value)
-    if isinstance(value, str) and value.strip("./\\~ ") and (bare or re.search(r"[/\\]|^~|\.\w+$", value)):
-        path = Path(os.path.expanduser(value))
-        return content_of(path) if _exists(path) else value
+        return [_content(each, name, built_in=built_in) for each in value]
+    named = isinstance(value, str) and value.strip("./\\~ ")
+    if isinstance(value, Path) or (named and not (built_in and not re.search(r"[/\\]|^~|\.\w+$", str(value)))):
+        path = Path(os.path.expanduser(str(value)))
+        if _exists(path):
+            return content_of(path, weights_digest if built_in else content_digest)
     return plain(value, name)
 
 

@@ -104,6 +104,23 @@ def test_a_run_is_not_continued_on_another_backbone(installed: Installed, tmp_pa
     assert _shown(tmp_path)["status"] == "finished"
 
 
+def test_a_run_of_an_older_trimpot_is_shown_and_reported_and_goes_on_if_it_is_told_to(
+    installed: Installed, tmp_path: Path
+) -> None:
+    """It knew parts by less, and did not note the machine: nobody can tell whether they are the same."""
+    _interrupt(tmp_path)
+    with SqliteStore(tmp_path) as store:
+        row = store.run("hill-1")
+        older = {name: version for name, version in row.versions.items() if name != "machine"}
+        store.records.update("runs", store.records.read("runs", id="hill-1")[0], identity="x", versions=json.dumps(older))
+        session.report(store, "hill-1")
+    assert _shown(tmp_path)["status"] == "interrupted"
+    with pytest.raises(StoreError, match="an earlier trimpot recorded it, which knew parts by less of their code"):
+        session.resume(None, tmp_path)
+    session.resume(None, tmp_path, allow_drift=True)
+    assert _shown(tmp_path)["status"] == "finished"
+
+
 @pytest.mark.parametrize("sealed", [True, False])
 def test_a_record_that_was_tampered_with_stops_the_replay(installed: Installed, tmp_path: Path, sealed: bool) -> None:
     _interrupt(tmp_path)

@@ -167,6 +167,14 @@ def test_what_an_option_s_words_are_called_like_in_the_working_folder_does_not_c
     assert plugins().made_of("adapters", "sd3", None, {"granularity": "block", "model": "mine"}) == before
 
 
+def test_a_note_or_picture_beside_the_weights_of_a_built_in_part_does_not_count(tmp_path: Path) -> None:
+    found = []
+    for name in ("model.safetensors", "README.md", "sample.png", "config.json"):
+        (tmp_path / name).write_text(name)
+        found.append(plugins().made_of("adapters", "sd3", None, {"model": str(tmp_path)}))
+    assert found[0] == found[1] == found[2] != found[3]
+
+
 def keys(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, Any]]:
     for name, field in model.model_fields.items():
         inner = [kind for kind in (field.annotation, *typing.get_args(field.annotation)) if inspect.isclass(kind)]
@@ -338,6 +346,18 @@ def test_a_plugin_by_another_author_has_the_exceptions_that_it_declares_and_no_o
 def test_the_same_code_from_another_distribution_is_another_part() -> None:
     parts = [Registration("objectives", "mine", Height, origin) for origin in ("one", "two")]
     assert made_of(parts[0], Height(), {}) != made_of(parts[1], Height(), {})
+
+
+def test_a_method_of_a_family_has_its_family_s_code_and_a_name_of_its_own() -> None:
+    """The code is read once, as the plugin is imported: its author may edit it while it runs."""
+
+    def family(*, method: typing.Literal["one", "two"] = "one") -> Objective:
+        return Height()
+
+    known = registered(objective=family)
+    one, two = (known.get("objectives", f"height:{method}") for method in ("one", "two"))
+    assert one.code is two.code is known.get("objectives", "height").code
+    assert made_of(one, Height(), {}) != made_of(two, Height(), {})
 
 
 def test_no_built_in_has_the_code_of_another_room() -> None:
