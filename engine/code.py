@@ -3,7 +3,8 @@
 From the factory it is followed to all that its author wrote: every module of the package that it lies in, the files
 that these modules name, and the packages that they import, as long as those are no installed libraries. Of a library
 its version counts, which is kept apart. What has no source file, as in a notebook, counts by its compiled code, and by
-the functions, classes and values that this refers to.
+the functions, classes and values that this refers to. So does, with or without a file, what a factory holds: the
+arguments of a partial, the object of a bound method, the variables that are closed over.
 """
 
 from __future__ import annotations
@@ -296,19 +297,19 @@ def _word(value: Any) -> str:
     Raises:
         TypeError: If it is none.
     """
+    if isinstance(value, np.generic):
+        value = value.item()  # its own repr is another in another version
+    if value is None or value is ... or isinstance(value, (bool, int, float, complex, str, bytes)):
+        return f"{type(value).__name__} {value!r}"
     if hasattr(value, "detach"):  # a tensor, of any type and on any device
         return f"tensor {value.dtype} {_word(np.asarray(value.detach().cpu().double()))}"
-    if {"__array__", "__array_interface__"} & set(dir(type(value))) and not isinstance(value, np.generic):
+    if hasattr(type(value), "__array__") or hasattr(type(value), "__array_interface__"):  # a table, an image
         value = np.asarray(value)
     if isinstance(value, np.ndarray) and value.dtype.hasobject:
         return f"array {value.shape} {_word(value.tolist())}"
     if isinstance(value, np.ndarray):
         content = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
         return f"array {value.dtype} {value.shape} {content}"
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or value is ... or isinstance(value, (bool, int, float, complex, str, bytes)):
-        return f"{type(value).__name__} {value!r}"
     if isinstance(value, (frozenset, set)):
         return f"set {sorted(_word(each) for each in value)}"
     if isinstance(value, (list, tuple)):

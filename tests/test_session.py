@@ -112,7 +112,9 @@ def test_a_run_of_an_older_trimpot_is_shown_and_reported_and_goes_on_if_it_is_to
     with SqliteStore(tmp_path) as store:
         row = store.run("hill-1")
         older = {name: version for name, version in row.versions.items() if name != "machine"}
-        store.records.update("runs", store.records.read("runs", id="hill-1")[0], identity="x", versions=json.dumps(older))
+        store.records.update(
+            "runs", store.records.read("runs", id="hill-1")[0], identity="x", versions=json.dumps(older)
+        )
         session.report(store, "hill-1")
     assert _shown(tmp_path)["status"] == "interrupted"
     with pytest.raises(StoreError, match="an earlier trimpot recorded it, which knew parts by less of their code"):

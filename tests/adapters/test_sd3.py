@@ -16,6 +16,7 @@ from trimpot.adapters.diffusion import DiffusionAdapter
 from trimpot.adapters.ensemble import weighted_sum
 from trimpot.engine.bucket import Bucket
 from trimpot.engine.errors import ModelError
+from trimpot.engine.seams import Adapter
 from trimpot.testing import AdapterContract
 
 STEPS = 3
@@ -61,6 +62,17 @@ class TestSd3(AdapterContract):
     @pytest.fixture
     def adapter(self, ensemble: DiffusionAdapter) -> DiffusionAdapter:
         return ensemble
+
+    @pytest.fixture
+    def others(self, sd3_folder: Path, tmp_path: Path) -> list[Adapter]:
+        """More steps, more guidance, coarser numbers, and one bit of one file."""
+        edited = shutil.copytree(sd3_folder, tmp_path / sd3_folder.name)
+        weights = next((edited / "transformer").glob("*.safetensors"))
+        content = bytearray(weights.read_bytes())
+        content[-1] ^= 1
+        weights.write_bytes(content)
+        changed: list[dict[str, Any]] = [{"num_inference_steps": 4}, {"guidance_scale": 5.0}, {"dtype": "bfloat16"}]
+        return [make(sd3_folder, **each) for each in changed] + [make(edited)]
 
     def as_array(self, output: Any) -> NDArray[Any]:
         return np.asarray(output).astype(np.int16)

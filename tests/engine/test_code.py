@@ -352,9 +352,11 @@ TENSORS = [
 
 @pytest.mark.parametrize(("one", "two"), [*HELD, *TENSORS])
 def test_what_a_notebook_s_code_holds_counts_by_what_a_copy_would_be_made_from(one: str, two: str) -> None:
-    imported = "import torch\n" if "torch" in one else ""
-    digests = [noted(NOTEBOOK + HOLDING + f"{imported}HELD = {each}\nmake = lambda: HELD\n").digest for each in (one, two)]
-    assert digests[0] != digests[1]
+    found = []
+    for held in (one, two):
+        imported = "import torch\n" if "torch" in held else ""
+        found.append(noted(f"{NOTEBOOK}{HOLDING}{imported}HELD = {held}\nmake = lambda: HELD\n").digest)
+    assert found[0] != found[1]
 
 
 def _made(gain: float, *, scale: object = 1.0) -> float:
@@ -374,6 +376,13 @@ class Maker:
         return self.gain
 
 
+def defaulting(maker: Maker) -> Any:
+    def make(maker: Maker = maker) -> Maker:
+        return maker
+
+    return make
+
+
 @pytest.mark.parametrize(
     ("one", "two"),
     [
@@ -383,7 +392,7 @@ class Maker:
         (Maker(1.0), Maker(2.0)),
         (Maker(1.0).make, Maker(2.0).make),
         (functools.partial(_made, 1.0, scale=Maker(1.0)), functools.partial(_made, 1.0, scale=Maker(2.0))),
-        (lambda maker=Maker(1.0): maker, lambda maker=Maker(2.0): maker),
+        (defaulting(Maker(1.0)), defaulting(Maker(2.0))),
         (Maker(np.arange(3)), Maker(np.arange(3) + 1)),  # type: ignore[arg-type]
         (lambda: 1.0, functools.partial(_made, 1.0)),
     ],
