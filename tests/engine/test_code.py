@@ -333,7 +333,7 @@ HELD = [
     ("Settings(1.0)", "Settings(2.0)"),
     ("Settings(Settings([Slotted(1)]))", "Settings(Settings([Slotted(2)]))"),
     ("Settings(1.0).scaled", "Settings(2.0).scaled"),
-    ("{Settings, Slotted, Level}", "{Settings, Slotted}"),
+    ("{Settings, 'a', 'b', 'c', 'd'}", "{Settings, 'a', 'b', 'c', 'e'}"),
     ("Settings(open)", "Settings(print)"),
     ("KnobSpace([Knob('a')])", "KnobSpace([Knob('b')])"),
     ("Image.new('RGB', (2, 2), 'red')", "Image.new('RGB', (2, 2), 'blue')"),
