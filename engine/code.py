@@ -32,6 +32,7 @@ from .errors import ConfigError
 from .knobs import digest
 
 TRIMPOT = __name__.partition(".")[0]
+MAIN = ("__main__", "__mp_main__")  # a script or notebook, and what the processes that it starts call it
 CODE = (".py", ".pyc", ".so", ".pyd", ".dll", ".dylib")
 _DEEPEST = 50  # a function that calls a function, and so on
 _LONGEST = 10_000  # elements of a list that a notebook's function refers to
@@ -150,7 +151,7 @@ class _Walk:
 
     def _is_library_s(self, kind: type) -> bool:
         top = kind.__module__.partition(".")[0]
-        return not _is_python_s(top) and top != "__main__" and bool(_installed(top, tuple(_homes(top))))
+        return not _is_python_s(top) and top not in MAIN and bool(_installed(top, tuple(_homes(top))))
 
     def _class(self, label: str, kind: type, depth: int) -> None:
         if _is_python_s(kind.__module__):
@@ -187,7 +188,7 @@ class _Walk:
     def _module(self, name: str | None) -> bool:
         """Take in the package of a module that has a source file; says whether it has one."""
         module = sys.modules.get(name or "")
-        if module is None or name == "__main__":
+        if module is None or name in MAIN:
             return False
         if module.__name__.startswith(f"{TRIMPOT}."):
             room = ".".join(module.__name__.split(".")[:2])
@@ -215,7 +216,7 @@ class _Walk:
 
     def _package(self, top: str) -> None:
         """Take in a package or module by its top-level name: as a library, or with all that it consists of."""
-        if top in self._packages or _is_python_s(top) or top in (TRIMPOT, "__main__"):
+        if top in self._packages or _is_python_s(top) or top in (TRIMPOT, *MAIN):
             return
         self._packages.add(top)
         homes = _homes(top)
@@ -266,7 +267,7 @@ def _room(name: str) -> str:
 
 def _is_python_s(module: str) -> bool:
     top = module.partition(".")[0]
-    return top != "__main__" and (top in sys.stdlib_module_names or top in sys.builtin_module_names)
+    return top not in MAIN and (top in sys.stdlib_module_names or top in sys.builtin_module_names)
 
 
 def _wrapped(thing: Any) -> list[Any]:

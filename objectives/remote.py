@@ -158,7 +158,7 @@ class Remote(Objective):
         return [float(score) for score in scores]
 
     def _health(self) -> tuple[dict[str, Any], str, bool, bool]:
-        """Who is there, its fingerprint, whether metadata changes scores, whether a prompt's outputs are scored as a set."""
+        """Who is there, its fingerprint, whether metadata changes scores, and whether it scores sets."""
         answer = self._ask("GET", "/health")
         if "protocol" not in answer:
             raise ScoreError(f"{self._name()} is no reward server: its /health says nothing of a protocol")

@@ -270,8 +270,8 @@ NOTEBOOK_EDITS = [
 ]
 
 
-def noted(text: str) -> Code:
-    space: dict[str, Any] = {"__name__": "__main__"}
+def noted(text: str, name: str = "__main__") -> Code:
+    space: dict[str, Any] = {"__name__": name}
     exec(compile(text, "<notebook>", "exec", dont_inherit=True), space)
     return code_of(space["make"], *classes_of(space["Mine"].__new__(space["Mine"])))
 
@@ -284,7 +284,7 @@ def test_an_edit_in_a_notebook_gives_another_digest(old: str, new: str) -> None:
 
 def test_a_notebook_s_code_is_the_same_wherever_it_stands_and_in_every_process() -> None:
     moved = "\n\n# a note\nUNUSED = 3\n" + NOTEBOOK.replace("def deeper", "\n\ndef deeper")
-    assert noted(moved).digest == noted(NOTEBOOK).digest
+    assert noted(moved).digest == noted(NOTEBOOK).digest == noted(NOTEBOOK, "__mp_main__").digest
     program = (
         "import sys; from trimpot.engine.code import code_of, classes_of\n"
         "space = {'__name__': '__main__'}; exec(compile(sys.stdin.read(), '<cell>', 'exec'), space)\n"
