@@ -17,13 +17,14 @@ import functools
 import hashlib
 import importlib.util
 import inspect
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import CodeType, MappingProxyType, MethodType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -225,8 +226,8 @@ class _Walk:
             owners = []
         for owner in owners:
             self.libraries[owner.name] = owner.version
-            if owner.read_text("direct_url.json"):  # built from somewhere, and not of an index's lasting versions
-                self.words.add(f"{top} {digest(sorted(_recorded(owner, top)))}")
+            if owner.built:
+                self.words.add(f"{top} {owner.built}")
         for home in () if owners else homes:
             self._written(top, home)
 
@@ -245,7 +246,7 @@ class _Walk:
     def _named(self, top: str, texts: Iterable[str], folders: set[Path], base: Path, *, whole: bool) -> None:
         """Files and folders beside the code that it names."""
         root = base.resolve()
-        for path in [folder / text for folder in sorted(folders) for text in texts]:
+        for path in [path for folder in sorted(folders) for path in _perhaps(folder, texts)]:
             with contextlib.suppress(OSError, ValueError, ConfigError):
                 if path.suffix in CODE or not path.exists() or root not in path.resolve().parents:
                     continue
@@ -404,15 +405,35 @@ def _homes(top: str) -> list[Path]:
     return [path for path in dict.fromkeys(found) if path.exists()]
 
 
-def _installed(top: str, homes: tuple[Path, ...]) -> list[metadata.Distribution]:
+def _perhaps(folder: Path, texts: Iterable[str]) -> Iterator[Path]:
+    """What texts could name in a folder, by what lies there: few of a program's texts are names."""
+    there = {name.lower() for name in os.listdir(folder)}
+    for text in texts:
+        first = next((part for part in text.replace("\\", "/").split("/") if part != "."), "")
+        if first in ("", "..") or first.lower() in there:
+            yield folder / text
+
+
+class _Owner(NamedTuple):
+    """A distribution that brings a package.
+
+    Attributes:
+        name: Of the distribution.
+        version: Of it.
+        folder: Where it is installed.
+        built: A digest of the package where it was built from somewhere, and is not of an index's lasting versions.
+    """
+
+    name: str
+    version: str
+    folder: Path
+    built: str
+
+
+def _installed(top: str, homes: tuple[Path, ...]) -> list[_Owner]:
     """The distributions that a package was installed by, unless it lies where its author works on it."""
-    found = []
-    folders = {home.parent for home in homes if _is_library_folder(home.parent)}
-    for owner in _owners(top) if folders else ():
-        base = Path(str(owner.locate_file(""))).resolve()
-        if base in {folder.resolve() for folder in folders}:
-            found.append(owner)
-    return found
+    folders = {home.parent.resolve() for home in homes if _is_library_folder(home.parent)}
+    return [owner for owner in _owners(top) if owner.folder in folders] if folders else []
 
 
 def _is_library_folder(folder: Path) -> bool:
@@ -421,17 +442,22 @@ def _is_library_folder(folder: Path) -> bool:
 
 
 @functools.cache
-def _owners(top: str) -> list[metadata.Distribution]:
+def _owners(top: str) -> list[_Owner]:
     """The distributions that bring a top-level name, of which most are called like it; the long way takes a while."""
+    found = []
     with contextlib.suppress(metadata.PackageNotFoundError):
         likely = metadata.distribution({"PIL": "pillow"}.get(top, top))
         if any(each.parts[0] == top for each in likely.files or ()):
-            return [likely]
-    found = []
-    for name in dict.fromkeys(metadata.packages_distributions().get(top, ())):
+            found = [likely]
+    for name in () if found else dict.fromkeys(metadata.packages_distributions().get(top, ())):
         with contextlib.suppress(metadata.PackageNotFoundError):
             found.append(metadata.distribution(name))
-    return found
+    return [_owner(each, top) for each in found]
+
+
+def _owner(found: metadata.Distribution, top: str) -> _Owner:
+    built = digest(sorted(_recorded(found, top))) if found.read_text("direct_url.json") else ""
+    return _Owner(found.name, found.version, Path(str(found.locate_file(""))).resolve(), built)
 
 
 def _recorded(owner: metadata.Distribution, top: str) -> Iterator[str]:

@@ -62,6 +62,7 @@ def evaluate(adapter: Hill, objectives: dict[str, Height], num_groups: int) -> f
     object.__setattr__(run, "objectives", objectives)
     population = np.random.default_rng(0).uniform(0.9, 1.1, (8, 5))
     groups = [Group(population, Bucket((f"view {n}",), (n,))) for n in range(num_groups)]
+    assert run.context, "what the parts are made of has been read before the clock starts"
     begun = time.perf_counter()
     made = evaluator.evaluate_groups("validation", 0, groups)
     assert [len(group) for group, _ in made] == [8] * num_groups
