@@ -15,25 +15,23 @@ import copyreg
 import dis
 import functools
 import hashlib
-import importlib.util
 import inspect
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from types import CodeType, MappingProxyType, MethodType, ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .digests import MOST_FILES, content_digest, file_digest
 from .errors import ConfigError
+from .installed import MAIN, homes_of, installed, is_python_s
 from .knobs import digest
 
 TRIMPOT = __name__.partition(".")[0]
-MAIN = ("__main__", "__mp_main__")  # a script or notebook, and what the processes that it starts call it
 CODE = (".py", ".pyc", ".so", ".pyd", ".dll", ".dylib")
 _DEEPEST = 50  # a function that calls a function, and so on
 _LONGEST = 10_000  # elements of a list that a notebook's function refers to
@@ -76,7 +74,7 @@ def code_of(*things: Any, own: str | None = None) -> Code:
 
 def classes_of(made: object) -> list[type]:
     """The class of an object and those it is derived from, less Python's own."""
-    return [kind for kind in type(made).__mro__ if not _is_python_s(kind.__module__)]
+    return [kind for kind in type(made).__mro__ if not is_python_s(kind.__module__)]
 
 
 class _Walk:
@@ -152,10 +150,10 @@ class _Walk:
 
     def _is_library_s(self, kind: type) -> bool:
         top = kind.__module__.partition(".")[0]
-        return not _is_python_s(top) and top not in MAIN and bool(_installed(top, tuple(_homes(top))))
+        return not is_python_s(top) and top not in MAIN and bool(installed(top, tuple(homes_of(top))))
 
     def _class(self, label: str, kind: type, depth: int) -> None:
-        if _is_python_s(kind.__module__):
+        if is_python_s(kind.__module__):
             return
         self.words.add(f"class {label} {kind.__qualname__} {[base.__qualname__ for base in kind.__bases__]}")
         for base in kind.__mro__[1:]:
@@ -196,7 +194,7 @@ class _Walk:
             if room != f"{TRIMPOT}.engine":
                 self.words.add(f"{room} {_room(room)}")
             return True
-        if _is_python_s(module.__name__):
+        if is_python_s(module.__name__):
             return True
         top = module.__name__.partition(".")[0]
         file = getattr(module, "__file__", None)
@@ -217,11 +215,11 @@ class _Walk:
 
     def _package(self, top: str) -> None:
         """Take in a package or module by its top-level name: as a library, or with all that it consists of."""
-        if top in self._packages or _is_python_s(top) or top in (TRIMPOT, *MAIN):
+        if top in self._packages or is_python_s(top) or top in (TRIMPOT, *MAIN):
             return
         self._packages.add(top)
-        homes = _homes(top)
-        owners = _installed(top, tuple(homes))
+        homes = homes_of(top)
+        owners = installed(top, tuple(homes))
         if self._own in [owner.name for owner in owners]:
             owners = []
         for owner in owners:
@@ -264,11 +262,6 @@ def _room(name: str) -> str:
     """
     home = Path(str(sys.modules[name].__file__)).parent
     return _sources(tuple(sorted(home.rglob("*.py"))), home)
-
-
-def _is_python_s(module: str) -> bool:
-    top = module.partition(".")[0]
-    return top not in MAIN and (top in sys.stdlib_module_names or top in sys.builtin_module_names)
 
 
 def _wrapped(thing: Any) -> list[Any]:
@@ -392,19 +385,6 @@ def _mentioned(file: Path, *_stamp: int) -> tuple[list[str], list[str]]:
     return sorted(filter(None, imports)), sorted(named)
 
 
-def _homes(top: str) -> list[Path]:
-    """Where a top-level package or module lies: folders, or a file. Nothing is imported for this."""
-    module: Any = sys.modules.get(top)
-    file, paths = getattr(module, "__file__", None), getattr(module, "__path__", None)
-    if module is None:
-        with contextlib.suppress(Exception):  # finders of editable packages fail in many ways
-            spec = importlib.util.find_spec(top)
-            if spec is not None:
-                file, paths = spec.origin, spec.submodule_search_locations
-    found = [Path(each) for each in paths or ()] or ([Path(file)] if file else [])
-    return [path for path in dict.fromkeys(found) if path.exists()]
-
-
 def _perhaps(folder: Path, texts: Iterable[str]) -> Iterator[Path]:
     """What texts could name in a folder, by what lies there: few of a program's texts are names."""
     there = {name.lower() for name in os.listdir(folder)}
@@ -412,56 +392,3 @@ def _perhaps(folder: Path, texts: Iterable[str]) -> Iterator[Path]:
         first = next((part for part in text.replace("\\", "/").split("/") if part != "."), "")
         if first in ("", "..") or first.lower() in there:
             yield folder / text
-
-
-class _Owner(NamedTuple):
-    """A distribution that brings a package.
-
-    Attributes:
-        name: Of the distribution.
-        version: Of it.
-        folder: Where it is installed.
-        built: A digest of the package where it was built from somewhere, and is not of an index's lasting versions.
-    """
-
-    name: str
-    version: str
-    folder: Path
-    built: str
-
-
-def _installed(top: str, homes: tuple[Path, ...]) -> list[_Owner]:
-    """The distributions that a package was installed by, unless it lies where its author works on it."""
-    folders = {home.parent.resolve() for home in homes if _is_library_folder(home.parent)}
-    return [owner for owner in _owners(top) if owner.folder in folders] if folders else []
-
-
-def _is_library_folder(folder: Path) -> bool:
-    """Whether packages are installed into a folder."""
-    return bool({"site-packages", "dist-packages"} & set(folder.parts)) or any(folder.glob("*.dist-info/RECORD"))
-
-
-@functools.cache
-def _owners(top: str) -> list[_Owner]:
-    """The distributions that bring a top-level name, of which most are called like it; the long way takes a while."""
-    found = []
-    with contextlib.suppress(metadata.PackageNotFoundError):
-        likely = metadata.distribution({"PIL": "pillow"}.get(top, top))
-        if any(each.parts[0] == top for each in likely.files or ()):
-            found = [likely]
-    for name in () if found else dict.fromkeys(metadata.packages_distributions().get(top, ())):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found.append(metadata.distribution(name))
-    return [_owner(each, top) for each in found]
-
-
-def _owner(found: metadata.Distribution, top: str) -> _Owner:
-    built = digest(sorted(_recorded(found, top))) if found.read_text("direct_url.json") else ""
-    return _Owner(found.name, found.version, Path(str(found.locate_file(""))).resolve(), built)
-
-
-def _recorded(owner: metadata.Distribution, top: str) -> Iterator[str]:
-    """The files of an installed package with the digests that its installer noted."""
-    for line in (owner.read_text("RECORD") or "").splitlines():
-        if line.startswith((f"{top}/", f"{top}.")) and ",sha256=" in line:
-            yield line

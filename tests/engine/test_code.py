@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from trimpot.engine import installed
 from trimpot.engine.code import Code, classes_of, code_of
 
 REWARD = """
@@ -171,8 +172,6 @@ def distribution(site: Path, name: str, version: str, top: str, *, direct: bool 
 def test_an_installed_library_counts_by_its_version_and_the_plugin_by_its_content(
     case: str, same_code: bool, same_libraries: bool, tmp_path: Path, importable: Any
 ) -> None:
-    from trimpot.engine import code
-
     reward = REWARD.replace("from .helpers", "from shared")
     direct, found = "built" in case, []
     for number in range(2):
@@ -183,9 +182,9 @@ def test_an_installed_library_counts_by_its_version_and_the_plugin_by_its_conten
             written(site, {"mine.py": reward.replace("for each", "for some, each")})
         distribution(site, "shared", "2.0" if changed and "another version" in case else "1.0", "shared", direct=direct)
         distribution(site, "my-plugin", "0.1", "mine")
-        code._owners.cache_clear()
+        installed.owners.cache_clear()
         found.append(importable(site, own="my-plugin"))
-    code._owners.cache_clear()
+    installed.owners.cache_clear()
     assert (found[0].digest == found[1].digest) == same_code
     assert (found[0].libraries == found[1].libraries) == same_libraries
     assert found[0].libraries == {"shared": "1.0"}
