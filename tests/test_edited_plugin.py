@@ -110,7 +110,7 @@ def test_an_edit_gives_new_scores_and_its_undoing_the_old_ones(plugin: Installed
 
 
 def test_a_run_goes_on_with_an_edited_reward_only_if_it_is_told_to(plugin: Installed) -> None:
-    stopped = plugin.run("calibrate", "config.yaml", *ARGUMENTS, CALLS="3")
+    stopped = plugin.run("calibrate", "config.yaml", *ARGUMENTS, CALLS="2")
     assert stopped.returncode == 1 and "enough" in stopped.stderr
     plugin.write("100 + SHIFT", "500 + SHIFT")
     refused = plugin.run("resume")
@@ -119,7 +119,7 @@ def test_a_run_goes_on_with_an_edited_reward_only_if_it_is_told_to(plugin: Insta
     assert "code" in refused.stderr and "--allow-drift" in refused.stderr
     assert refused.stderr.count("\n") == 1
     plugin.write()
-    assert plugin.run("resume", CALLS="5").returncode == 1, "the reward that it was begun with is known again"
+    assert plugin.run("resume", CALLS="1").returncode == 1, "the reward that it was begun with is known again"
     plugin.write("100 + SHIFT", "500 + SHIFT")
     assert plugin.run("resume", "--allow-drift").returncode == 0
 
