@@ -17,11 +17,10 @@ if TYPE_CHECKING:
     from .adapters.applying import AppliedCalibration, load_calibration
     from .engine.bucket import Bucket, PromptSet
     from .engine.calibration import Calibration
-    from .engine.errors import TrimpotError
-    from .engine.hooks import hookimpl
+    from .engine.hooks import Source, hookimpl
     from .engine.knobs import Knob, KnobSpace, Setting
-    from .engine.paths import Source
     from .engine.seams import Adapter, Combination, Objective, Optimizer
+    from .ground.errors import TrimpotError
 
 __version__ = "0.1.0"
 
@@ -37,8 +36,8 @@ _HOMES = {
     "Optimizer": "engine.seams",
     "PromptSet": "engine.bucket",
     "Setting": "engine.knobs",
-    "Source": "engine.paths",
-    "TrimpotError": "engine.errors",
+    "Source": "engine.hooks",
+    "TrimpotError": "ground.errors",
     "hookimpl": "engine.hooks",
     "load_calibration": "adapters.applying",
 }

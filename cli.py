@@ -14,7 +14,7 @@ from .commands import backup, calibrate, compare, parts, plan, rescore, runs, se
 from .commands.app import app
 from .commands.output import Enduring
 from .commands.usage import unknown_option, wrong_dash
-from .engine.errors import PluginError, TrimpotError, near_misses, printable
+from .ground.errors import PluginError, TrimpotError, near_misses, printable
 
 __all__ = ["app", "backup", "calibrate", "compare", "main", "parts", "plan", "rescore", "runs", "serve"]
 
@@ -67,7 +67,7 @@ def _run() -> str | int | None:
 
 def _add_commands() -> None:
     """Let plugins add commands, beside those that there are."""
-    from .engine.plugins import plugins
+    from .setup.plugins import plugins
 
     own = _names(app)
     plugins().add_commands(app)

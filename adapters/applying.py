@@ -13,8 +13,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..engine.calibration import Calibration, Finite
-from ..engine.errors import CalibrationError, ConfigError, ModelError, Notice, near_misses
-from ..engine.plain import number
+from ..ground.errors import CalibrationError, ConfigError, ModelError, Notice, near_misses
+from ..ground.plain import number
 from . import callers
 from .ensemble import Condition, Ensemble, OwnGuidance
 from .families import Family, as_inputs, encode_prompt, family_with

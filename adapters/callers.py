@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ..engine.errors import ModelError
+from ..ground.errors import ModelError
 
 
 @dataclass(frozen=True)

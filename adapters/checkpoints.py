@@ -8,8 +8,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ..engine.errors import ModelError
-from ..engine.weights import quiet_import, weights_digest
+from ..ground.errors import ModelError
+from ..ground.weights import quiet_import, weights_digest
 from .components import component_class, has_variant, load_component, near, silent
 from .inspection import QUANTIZED, dtype_of, inspect, pictures_taken
 from .loading import Dtype, Loading, check_loading, execution_device, place, quantization_config, set_decoding

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from ..engine.errors import ModelError
+from ..ground.errors import ModelError
 from .loading import Offload
 from .sites import find_blocks
 

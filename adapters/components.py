@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..engine.errors import ModelError, near_misses
+from ..ground.errors import ModelError, near_misses
 from .sources import PICKLES, cannot_load
 
 # Keys of good checkpoints that nothing uses: buffers that libraries make anew since, and the other parts of the model

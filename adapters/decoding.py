@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..engine.errors import ModelError
 from ..engine.outputs import NotFinite
 from ..engine.seams import Output
+from ..ground.errors import ModelError
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..engine.errors import ModelError
 from ..engine.seams import Output
+from ..ground.errors import ModelError
 from .ensemble import Ensemble
 from .families import Embeddings, Family, as_inputs, encode_prompt, family_of
 from .layout import check_members

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from ..engine.errors import ModelError
+from ..ground.errors import ModelError
 from .rows import unwrapped
 from .scaling import Scaling
 from .sites import Site

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from ..engine.errors import ModelError
 from ..engine.seams import Adapter
+from ..ground.errors import ModelError
 from .checkpoints import SETTINGS_FILE, load_pipeline, own_settings, shipped
 from .loading import Loading
 from .options import DiffusionOptions, KnobOptions, StockOptions, takes

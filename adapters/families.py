@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..engine.errors import ModelError
+from ..ground.errors import ModelError
 from .ensemble import Condition, Conditioning
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import inspect as signatures
 from collections.abc import Mapping
 from typing import Any
 
-from ..engine.errors import ModelError
+from ..ground.errors import ModelError
 from .loading import Dtype, Loading
 from .sites import SECOND
 

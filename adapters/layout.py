@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.errors import ModelError
 from ..engine.knobs import Knob, KnobSpace, Setting
 from ..engine.seams import Population
+from ..ground.errors import ModelError
 from .sites import Granularity, Site, tie
 
 WEIGHT_BOUND = 20.0

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..engine.errors import ModelError
+from ..ground.errors import ModelError
 from .scaling import check_item
 from .sites import Site
 from .sources import first_line

@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from ..engine.devices import narrow, resolve
-from ..engine.errors import ModelError
-from ..engine.paths import Source
+from ..engine.hooks import Source
+from ..ground.devices import narrow, resolve
+from ..ground.errors import ModelError
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Offload = Literal["none", "model", "sequential", "group"]

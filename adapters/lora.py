@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..engine.errors import ModelError
+from ..ground.errors import ModelError
 from .lora_files import FLOW_GRPO, Pair, find_lora, read_lora
 
 __all__ = ["FLOW_GRPO", "merge_lora"]

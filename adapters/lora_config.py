@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..engine.errors import ModelError
+from ..ground.errors import ModelError
 
 _MERGED = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern")  # what the product depends on
 _HARMLESS = (  # what says where a LoRA came from, or matters only to training

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..engine.errors import ModelError, near_misses
+from ..ground.errors import ModelError, near_misses
 from .components import silent
 from .lora_config import checked_config, scaling
 from .sources import (

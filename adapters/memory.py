@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..engine.devices import first_sentence, free_memory, shortage
-from ..engine.errors import ModelError
+from ..ground.devices import first_sentence, free_memory, shortage
+from ..ground.errors import ModelError
 from .loading import Loading, Offload, conflict
 
 _LESS_THAN: dict[Offload, tuple[Offload, ...]] = {  # what holds still less on the device

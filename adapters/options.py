@@ -14,8 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 from pydantic import BaseModel, Field
 from pydantic_core import PydanticUndefined
 
-from ..engine.hooks import Factory
-from ..engine.paths import Source
+from ..engine.hooks import Factory, Source
 from ..engine.schema import MOST_STEPS
 from ..engine.seams import Adapter
 from .layout import LARGEST, LONGEST_PROMPT, MOST_MEMBERS, WEIGHT_BOUND

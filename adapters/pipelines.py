@@ -11,11 +11,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ..engine.batches import Batches
 from ..engine.bucket import Bucket
-from ..engine.devices import free_memory
-from ..engine.errors import ModelError
 from ..engine.seams import Output, Population
+from ..ground.batches import Batches
+from ..ground.devices import free_memory
+from ..ground.errors import ModelError
 from .compiling import compile_transformer
 from .decoding import Decoding
 from .memory import no_room

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..engine.errors import ModelError
+from ..ground.errors import ModelError
 
 _FOREIGN = "foreign"  # the form of a result that holds something else than tensors
 _PLAIN = (str, int, float, bool, type(None), torch.device, torch.dtype)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..engine.errors import ModelError
-from ..engine.weights import quiet_import
+from ..ground.errors import ModelError
+from ..ground.weights import quiet_import
 from .sites import SECOND
 from .sources import first_line, hub_sentence, located_checkpoint
 

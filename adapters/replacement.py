@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..engine.errors import ModelError
+from ..ground.errors import ModelError
 from .components import has_variant, load_component, refuse_pickles
 from .loading import Loading, quantization_config
 from .single_files import load_single_file

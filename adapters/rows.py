@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..engine.errors import ModelError
+from ..ground.errors import ModelError
 from .scaling import Scaling
 from .sites import SECOND, Site, site_at
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..engine.errors import ModelError
+from ..ground.errors import ModelError
 from .sites import Site
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from ..engine.errors import ModelError
+from ..ground.errors import ModelError
 from .components import check_keys, load_component, silent
 from .sources import cannot_load
 

@@ -4,7 +4,7 @@
 sound; a model that carries video and sound side by side has one stream of each. `joint` is text and image in one
 sequence.
 
-`python -m trimpot.testing.transformers` checks every line on a tiny real model and prints what it found.
+`python -m trimpot.proofs.transformers` checks every line on a tiny real model and prints what it found.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from ..engine.errors import ConfigError, ModelError, near_misses
+from ..ground.errors import ConfigError, ModelError, near_misses
 from .site_table import BLOCKS, NOT_COVERED
 
 if TYPE_CHECKING:

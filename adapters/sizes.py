@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..engine.errors import ModelError
+from ..ground.errors import ModelError
 
 
 def check_size(pipe: Any, height: int | None, width: int | None) -> None:

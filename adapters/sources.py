@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from ..engine.errors import ModelError
-from ..engine.weights import weights_digest
+from ..ground.errors import ModelError
+from ..ground.weights import weights_digest
 
 LICENCE = "https://huggingface.co/"
 INDEX_FILE = "model_index.json"

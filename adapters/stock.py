@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..engine.errors import ModelError, near_misses
 from ..engine.seams import Output
+from ..ground.errors import ModelError, near_misses
 from .memory import told
 from .options import StockOptions
 from .pipelines import PipelineAdapter

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..engine.bucket import Bucket
-from ..engine.errors import ModelError
 from ..engine.seams import Adapter, Output, Population
+from ..ground.errors import ModelError
 from .layout import Layout, Sees
 from .options import DiffusionOptions, KnobOptions
 from .sites import Site, find_sites

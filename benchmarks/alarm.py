@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 from trimpot.engine.alarm import LARGE, RISE, Watch, standardised
-from trimpot.engine.assembly import STATISTICS
-from trimpot.engine.config import load_config
 from trimpot.engine.hooks import hookimpl
-from trimpot.engine.plugins import plugins
 from trimpot.engine.seams import Objective
 from trimpot.engine.statistics import is_better
 from trimpot.reports.watched import alarms_of, checks_of, neutral_of, places_of
-from trimpot.session import resume, start
+from trimpot.runs.session import resume, start
+from trimpot.setup.assembly import STATISTICS
+from trimpot.setup.config import load_config
+from trimpot.setup.plugins import plugins
 from trimpot.storage import SqliteStore
 
 SMALL = [

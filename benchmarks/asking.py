@@ -15,11 +15,11 @@ import time
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
-from trimpot.engine.assembly import assemble
 from trimpot.engine.bucket import draw_bucket
-from trimpot.engine.config import load_config, protocols
 from trimpot.engine.knobs import Knob, KnobSpace
-from trimpot.engine.plugins import plugins
+from trimpot.setup.assembly import assemble
+from trimpot.setup.config import load_config, protocols
+from trimpot.setup.plugins import plugins
 
 SEARCHERS = {
     **{name: [f"protocol={name}"] for name in protocols()},

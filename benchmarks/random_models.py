@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from trimpot.adapters.families import FLUX, QWEN_IMAGE, SD3
 from trimpot.adapters.published import CHECKPOINTS
-from trimpot.engine.weights import quiet_import
+from trimpot.ground.weights import quiet_import
 
 with quiet_import():
     import diffusers

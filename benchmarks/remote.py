@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from trimpot.engine.plugins import Plugins
+from trimpot.setup.plugins import Plugins
 
 SIZE = 512
 

@@ -33,9 +33,9 @@ from trimpot.adapters.spaces import make_numbers
 from trimpot.adapters.spaces.simulated import VARIANTS, SimulatedReward
 from trimpot.engine.bucket import draw_bucket
 from trimpot.engine.bucket_sizing import BucketSizer
-from trimpot.engine.config import load_config, protocols
-from trimpot.engine.plugins import plugins
 from trimpot.engine.schema import AdaptiveBucket
+from trimpot.setup.config import load_config, protocols
+from trimpot.setup.plugins import plugins
 
 PUBLISHED_IMAGES = {57: 51_200, 76: 104_960, 114: 276_480, 216: 729_600, 482: 221_760}
 

@@ -12,8 +12,8 @@ import argparse
 import statistics
 from pathlib import Path
 
-from trimpot.engine.config import load_config
-from trimpot.session import resume, start, summary
+from trimpot.runs.session import resume, start, summary
+from trimpot.setup.config import load_config
 from trimpot.storage import SqliteStore
 
 

@@ -28,15 +28,15 @@ from typing import Any
 import numpy as np
 import torch
 from searches import images_spent, images_to, in_processes, quartiles
-from trimpot.engine.assembly import assemble
 from trimpot.engine.bucket import Bucket
-from trimpot.engine.config import DEFAULT_PROTOCOL, Config, load_config, protocols
 from trimpot.engine.evaluation import Place
 from trimpot.engine.knobs import Setting
-from trimpot.engine.plugins import plugins
 from trimpot.engine.run import Run
 from trimpot.engine.scoring import score_outputs
-from trimpot.session import work
+from trimpot.runs.session import work
+from trimpot.setup.assembly import assemble
+from trimpot.setup.config import DEFAULT_PROTOCOL, Config, load_config, protocols
+from trimpot.setup.plugins import plugins
 from trimpot.storage import SqliteStore
 
 METHODS = {

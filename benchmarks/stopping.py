@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 from searches import images_spent
-from trimpot.engine.assembly import assemble
-from trimpot.engine.config import DEFAULT_PROTOCOL, load_config
 from trimpot.engine.loop import calibrate
-from trimpot.engine.plugins import plugins
 from trimpot.engine.stopping import plateau
 from trimpot.engine.watcher import Watcher
+from trimpot.setup.assembly import assemble
+from trimpot.setup.config import DEFAULT_PROTOCOL, load_config
+from trimpot.setup.plugins import plugins
 from trimpot.storage import SqliteStore
 
 PATIENCES = (3, 4, 6, 8, 12)

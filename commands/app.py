@@ -35,7 +35,7 @@ def _options(
 
 def print_json(value: object) -> None:
     """Print for programs: infinite numbers as strings, which JSON lacks, and nothing that a terminal acts on."""
-    from ..engine.plain import plain
+    from ..ground.plain import plain
 
     text = json.dumps(plain(value, "what is printed"), indent=2, ensure_ascii=False, allow_nan=False)
     typer.echo(

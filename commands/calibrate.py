@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from ..engine.errors import TrimpotError
+from ..ground.errors import TrimpotError
 from .app import FOLDER, JsonOption, StoreOption, app, print_json
 from .runs import short, summary_of
 from .signals import status_of, stopping_cleanly
@@ -28,8 +28,8 @@ def calibrate(
 
     Example:  trimpot calibrate shapes generations=40 optimizer.sigma0=0.2
     """
-    from ..engine.config import load_config
-    from ..session import start
+    from ..runs.session import start
+    from ..setup.config import load_config
 
     checked = load_config(config, overrides or [])
     _work(lambda watchers: start(checked, store, watchers), store, as_json)
@@ -51,7 +51,7 @@ def resume(
 
     Example:  trimpot resume shapes-1
     """
-    from ..session import resume as go_on
+    from ..runs.session import resume as go_on
 
     _work(lambda watchers: go_on(run, store, watchers, overrides or [], allow_drift), store, as_json)
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..engine.errors import ConfigError, TrimpotError
+from ..ground.errors import ConfigError, TrimpotError
 from .app import FOLDER, JsonOption, StoreOption, app, print_json
 from .signals import status_of, stopping_cleanly
 
@@ -109,7 +109,7 @@ def _design(source: str, seeds: int, given: dict[str, Any]) -> Design:
 
 def _asked(source: str, seeds: int, given: dict[str, Any]) -> Design:
     from ..comparison.design import make_design
-    from ..engine.config import read_values
+    from ..setup.config import read_values
 
     if given["images"] is None:
         raise ConfigError("say how many images every search may take: --images 4000")
@@ -145,7 +145,7 @@ def _known(store: Path) -> dict[str, Any]:
 
 def _existing(design: Design, store: Path) -> str:
     from ..comparison.running import find
-    from ..engine.plugins import plugins
+    from ..setup.plugins import plugins
     from ..storage import SqliteStore
 
     with SqliteStore(store, create=False) as opened:
@@ -157,8 +157,8 @@ def _existing(design: Design, store: Path) -> str:
 
 def _write_missing_reports(opened: SqliteStore, comparison: str) -> None:
     """Reports of runs that had finished before they were asked for; such have no pictures."""
-    from ..session import Files as RunFiles
-    from ..session import report
+    from ..runs.session import Files as RunFiles
+    from ..runs.session import report
     from ..storage import Comparisons
 
     for run in Comparisons(opened).members(comparison).values():

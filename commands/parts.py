@@ -26,8 +26,8 @@ def knobs(
     """
     from dataclasses import asdict
 
-    from ..engine.config import typed_options
-    from ..engine.plugins import plugins
+    from ..setup.config import typed_options
+    from ..setup.plugins import plugins
 
     options = typed_options("adapters", adapter, option or [])
     if granularity is not None:
@@ -91,7 +91,7 @@ def sites(
 
     Example:  trimpot sites FluxTransformer2DModel QwenImageTransformer2DModel
     """
-    from ..testing.transformers.__main__ import main
+    from ..proofs.transformers.__main__ import main
 
     raise typer.Exit(main(classes or []))
 
@@ -104,8 +104,8 @@ def list_plugins(as_json: JsonOption = False) -> None:
     """
     import inspect
 
-    from ..engine.config import presets, protocols
-    from ..engine.plugins import KINDS, plugins
+    from ..setup.config import presets, protocols
+    from ..setup.plugins import KINDS, plugins
 
     known = plugins()
     found = [

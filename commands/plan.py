@@ -25,9 +25,9 @@ def plan(
 
     Example:  trimpot plan shapes generations=40
     """
-    from ..engine.config import load_config
-    from ..forecast import forecast
     from ..reports.console import duration
+    from ..runs.forecast import forecast
+    from ..setup.config import load_config
 
     found = forecast(load_config(config, overrides or []), rate)
     found["gpu_hours"] = found["seconds"] * devices / 3600

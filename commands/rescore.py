@@ -31,10 +31,10 @@ def rescore(
 
     from rich.progress import Progress
 
-    from ..engine.config import typed_options
     from ..reports.facts import decimals_for
     from ..reports.words import caution, gain_text, taken_on
-    from ..rescoring import rescore as score_kept
+    from ..runs.rescoring import rescore as score_kept
+    from ..setup.config import typed_options
 
     console = Console(stderr=as_json, highlight=False)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:

@@ -22,13 +22,13 @@ def serve(
 
     Example:  trimpot serve pickscore --port 8200
     """
-    from ..engine.assembly import scoring_versions
-    from ..engine.config import typed_options
-    from ..engine.errors import ConfigError
     from ..engine.identity import described
-    from ..engine.plugins import plugins
+    from ..ground.errors import ConfigError
     from ..servers.reward_server import RefusalError, Scorer
     from ..servers.reward_server import serve as serve_scorer
+    from ..setup.assembly import scoring_versions
+    from ..setup.config import typed_options
+    from ..setup.plugins import plugins
 
     options = typed_options("objectives", objective, option or [])
     made = plugins().make("objectives", objective, options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..engine.errors import near_misses
+from ..ground.errors import near_misses
 
 DASHES = "‐‑‒–—―−"  # noqa: RUF001  # what word processors make of hyphens
 _MEANT = {"-g": "adapter.granularity", "--granularity": "adapter.granularity"}  # options of `trimpot knobs`

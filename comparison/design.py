@@ -14,8 +14,11 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from ..engine.assembly import origins_of
-from ..engine.config import (
+from ..engine.knobs import digest
+from ..engine.schema import Count, Images, Name, Section, Seed
+from ..ground.errors import ConfigError, TrimpotError
+from ..setup.assembly import origins_of
+from ..setup.config import (
     Config,
     expanded,
     lines_in,
@@ -28,12 +31,9 @@ from ..engine.config import (
     search_keys,
     with_protocol,
 )
-from ..engine.errors import ConfigError, TrimpotError
-from ..engine.knobs import digest
-from ..engine.mistakes import listed, sentences_of
-from ..engine.parts import PARTS, anchored_at, parts_of
-from ..engine.plugins import Plugins
-from ..engine.schema import Count, Images, Name, Section, Seed
+from ..setup.mistakes import listed, sentences_of
+from ..setup.parts import PARTS, anchored_at, parts_of
+from ..setup.plugins import Plugins
 
 JUDGED_BY = (
     "adapter",

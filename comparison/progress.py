@@ -10,12 +10,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
 
 from ..engine.evaluation import Evaluation, Place
-from ..engine.plan import planned_work
 from ..engine.run import Run
 from ..engine.watcher import Watcher
 from ..reports.console import SECONDS_BETWEEN_LINES, duration
+from ..setup.plan import planned_work
+from ..surrogate.adapter import belief
 from .design import Design
-from .surrogate import belief
 
 
 class ComparisonProgress:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.config import Config, load_config
 from ..engine.evaluation import Evaluation
 from ..engine.search import SEARCH_STAGES
 from ..engine.statistics import sums_by_prompt
+from ..setup.config import Config, load_config
 from ..storage import ComparisonRow, Comparisons, RunRow, SqliteStore
 from ..storage.comparisons import Step
 from .design import Design, make_design

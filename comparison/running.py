@@ -11,14 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from ..engine.assembly import assemble
 from ..engine.bucket import PromptSet
-from ..engine.errors import ReplayError, StoreError, TrimpotError
 from ..engine.knobs import Setting
-from ..engine.plugins import Plugins, plugins
 from ..engine.run import Run
 from ..engine.watcher import Watcher
-from ..session import same_as_begun, work
+from ..ground.errors import ReplayError, StoreError, TrimpotError
+from ..runs.session import same_as_begun, work
+from ..setup.assembly import assemble
+from ..setup.plugins import Plugins, plugins
 from ..storage import Comparisons, SqliteStore
 from ..storage.database import FILE_NAME
 from .design import Design, check, said_by, slug

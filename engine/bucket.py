@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ConfigError
+from ..ground.errors import ConfigError
 from .knobs import digest
 
 

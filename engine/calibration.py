@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .errors import CalibrationError
+from ..ground.errors import CalibrationError
+from ..ground.plain import LARGEST, plain, short
 from .knobs import digest
 from .loop import Outcome
-from .plain import LARGEST, plain, short
 from .run import Run
 from .schema import MOST_STEPS
 from .statistics import Gain

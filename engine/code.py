@@ -26,8 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from .digests import MOST_FILES, content_digest, file_digest
-from .errors import ConfigError
+from ..ground.digests import MOST_FILES, content_digest, file_digest
+from ..ground.errors import ConfigError
 from .installed import MAIN, homes_of, installed, is_python_s
 from .knobs import digest
 

@@ -10,8 +10,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from ..ground.errors import Notice, ReplayError
 from .bucket import Bucket
-from .errors import Notice, ReplayError
 from .evaluation import COMBINED, POOL, Evaluation, Place, evaluation_key
 from .jobs import Group, Job, Piece, Scored, cut
 from .knobs import Setting, Vector

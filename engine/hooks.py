@@ -12,7 +12,7 @@ typed keyword arguments: a configuration's keys are checked against them, so a f
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pluggy
 
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from .evaluation import Evaluation, Place
     from .run import Run
 
+
+class OfTheHubOrHere:
+    """Marks a `Source` among annotations."""
+
+
+#: An option that is a file or folder if there is one, or if it is written as one; otherwise an id on the hub.
+Source = Annotated[str, OfTheHubOrHere()]
 Factory = Callable[..., Any]
 Register = Callable[[str, Factory], None]
 

@@ -16,12 +16,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
 
+from ..ground.digests import content_digest
+from ..ground.errors import ConfigError
+from ..ground.plain import plain
+from ..ground.weights import weights_digest
 from .code import TRIMPOT, Code, classes_of, code_of
-from .digests import content_digest
-from .errors import ConfigError
-from .plain import plain
 from .vetting import description_of
-from .weights import weights_digest
 
 # Options of built-in parts that change no number, or that the part says itself in other words; in one list, by kind and
 # name (`*` is any of the kind). Every other option is part of the identity, and so is every option of somebody else's

@@ -16,8 +16,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ConfigError, near_misses
-from .plain import LARGEST, number
+from ..ground.errors import ConfigError, near_misses
+from ..ground.plain import LARGEST, number
 
 SMALLEST_SPREAD = 1e-30
 

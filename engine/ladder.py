@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ConfigError, ModelError
+from ..ground.errors import ConfigError, ModelError
 from .knobs import Knob, KnobSpace, Vector
 from .seams import Adapter, Population
 

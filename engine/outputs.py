@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..ground.errors import ModelError
 from .bucket import Bucket
-from .errors import ModelError
 from .evaluation import POOL, Place
 from .seams import Adapter, Output
 

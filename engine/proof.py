@@ -8,8 +8,8 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
+from ..ground.errors import ModelError
 from .bucket import Bucket
-from .errors import ModelError
 from .outputs import NotFinite, as_array
 from .seams import Adapter, Output, Population
 

@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from ..ground.plain import LARGEST
 from .evaluation import COMBINED
 from .identity import KEYS_CHANGE_NO_NUMBER
 from .knobs import digest
-from .plain import LARGEST
 
 MOST = 1_000_000  # prompts, candidates: more would fill any memory before the first image
 MOST_STEPS = 10_000  # of denoising, as many as a calibration file may name
@@ -266,7 +266,7 @@ class Config(Section):
         combine: How the objectives become one number: `weighted`, `winrate`, `pareto`, `constrained`.
         prompts: Where prompts come from; `files` takes `train`, `validation` and `test` paths.
         protocol: A named set of search keys (`trimpot plugins` lists them): keys in the file go before it, and it
-            goes before those of the file when given on the command line. `engine.config.DEFAULT_PROTOCOL` where
+            goes before those of the file when given on the command line. `setup.config.DEFAULT_PROTOCOL` where
             neither it nor any key that one stands for is given.
         optimizer: The searcher and its options.
         generations: The most generations to search.

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..ground.errors import ScoreError, TrimpotError
+from ..ground.plain import LARGEST, real_numbers
 from .bucket import Bucket
-from .errors import ScoreError, TrimpotError
 from .evaluation import Evaluation, Place
-from .plain import LARGEST, real_numbers
 from .seams import Combination, Objective, Output
 from .vetting import who_made
 

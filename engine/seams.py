@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..ground.errors import ModelError
 from .bucket import Bucket
-from .errors import ModelError
 from .knobs import KnobSpace, Setting, Vector
 
 if TYPE_CHECKING:

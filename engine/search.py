@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..ground.errors import ConfigError
 from .bucket_sizing import BucketSizer
-from .errors import ConfigError
 from .evaluation import POOL, Evaluation, Place
 from .evaluator import Evaluator
 from .jobs import Group

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from ..ground.errors import PluginError, TrimpotError
+from ..ground.plain import number, plain, real_numbers, short
 from .bucket import PromptSet
-from .errors import PluginError, TrimpotError
 from .knobs import KnobSpace, Vector
-from .plain import number, plain, real_numbers, short
 from .seams import Adapter, Combination, Objective, Optimizer, Population
 
 SEAMS: dict[str, type] = {

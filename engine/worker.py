@@ -10,12 +10,12 @@ from typing import SupportsIndex
 
 import numpy as np
 
+from ..ground.errors import ModelError, TrimpotError
+from ..ground.plain import short
 from .bucket import Bucket
-from .errors import ModelError, TrimpotError
 from .jobs import Job, Scored
 from .knobs import Vector
 from .outputs import checked, not_finite, shown
-from .plain import short
 from .proof import prove
 from .scoring import score_outputs
 from .seams import Adapter, Objective, Output

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from ..engine.bucket import PromptSet
-from ..engine.hooks import Factory, Register, hookimpl
-from ..engine.paths import Source
+from ..engine.hooks import Factory, Register, Source, hookimpl
 from ..engine.seams import Objective
 from .hosting import Host, hosted
 from .statistics import STATISTICS

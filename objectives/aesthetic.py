@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.errors import ScoreError
 from ..engine.seams import Objective, Output
-from ..engine.weights import weights_digest
+from ..ground.errors import ScoreError
+from ..ground.weights import weights_digest
 from .clip import PROCESSED, Clip
 from .hosting import Host, awake
 from .images import rgb

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from pydantic import Field, FiniteFloat
 
 from ..engine.bucket import Bucket
-from ..engine.errors import ConfigError, near_misses
 from ..engine.evaluation import Evaluation, weighted_sum
 from ..engine.hooks import Register, hookimpl
 from ..engine.seams import Combination
+from ..ground.errors import ConfigError, near_misses
 
 Scores = Mapping[str, NDArray[np.float64]]
 Values = NDArray[np.float64]

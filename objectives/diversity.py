@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.errors import ScoreError
 from ..engine.seams import Objective, Output
+from ..ground.errors import ScoreError
 from .clip import PROCESSED, unit
 from .hosting import Host, awake
 from .images import rgb

@@ -16,12 +16,12 @@ from typing import Any, Literal, Protocol, TypeVar, cast, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
-from ..engine.batches import Batches
-from ..engine.devices import first_sentence, free_memory, resolve, shortage
-from ..engine.errors import ScoreError
 from ..engine.hooks import Factory
 from ..engine.seams import Objective
-from ..engine.weights import quiet_import
+from ..ground.batches import Batches
+from ..ground.devices import first_sentence, free_memory, resolve, shortage
+from ..ground.errors import ScoreError
+from ..ground.weights import quiet_import
 from .pretrained import Dtype, Weights, transformers
 
 Quantization = Literal["bitsandbytes-8bit", "bitsandbytes-4bit", "torchao-int8", "torchao-float8"]

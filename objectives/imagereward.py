@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.errors import ScoreError
 from ..engine.seams import Objective, Output
+from ..ground.errors import ScoreError
 from .hosting import Host, awake
 from .images import Truncation, rgb
 from .pixels import clip_pixels

@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..engine.errors import ScoreError
 from ..engine.seams import Output
+from ..ground.errors import ScoreError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..engine.errors import ScoreError
+from ..ground.errors import ScoreError
 from .hosting import Host
 from .pixels import normalized, to_tensor
 from .pretrained import Weights

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.errors import ScoreError
 from ..engine.seams import Objective, Output
+from ..ground.errors import ScoreError
 from .clip import PROCESSED, Clip, unit
 from .hosting import Host, awake
 from .images import rgb

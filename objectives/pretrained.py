@@ -10,8 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from ..engine.errors import ScoreError
-from ..engine.weights import quiet_import, weights_digest
+from ..ground.errors import ScoreError
+from ..ground.weights import quiet_import, weights_digest
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 

@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ..engine.errors import ConfigError, Notice, ScoreError, printable
 from ..engine.hooks import Register, hookimpl
 from ..engine.knobs import digest
-from ..engine.plain import number, plain
 from ..engine.seams import Objective, Output
+from ..ground.errors import ConfigError, Notice, ScoreError, printable
+from ..ground.plain import number, plain
 from .wire import request
 
 if TYPE_CHECKING:

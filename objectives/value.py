@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.errors import ScoreError
 from ..engine.seams import Objective, Output
+from ..ground.errors import ScoreError
 
 
 class Value(Objective):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..engine.errors import ScoreError
+from ..ground.errors import ScoreError
 
 if TYPE_CHECKING:
     from PIL import Image

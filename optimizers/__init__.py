@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from ..engine.errors import ConfigError
 from ..engine.hooks import Register, hookimpl
 from ..engine.knobs import KnobSpace, Vector
 from ..engine.seams import Optimizer
+from ..ground.errors import ConfigError
 
 MOST = 100_000  # candidates a generation
 PopulationSize = Annotated[int, Field(ge=2, le=MOST)]

@@ -35,9 +35,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.errors import ConfigError
 from ..engine.knobs import KnobSpace, Vector
 from ..engine.seams import Optimizer, Population
+from ..ground.errors import ConfigError
 
 FADING = 0.8  # exponent of c(t) and r(t)
 FIRST_DROP = 1.5  # r_0, in units of r_end

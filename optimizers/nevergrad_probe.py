@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.errors import ConfigError
 from ..engine.knobs import Knob, KnobSpace
 from ..engine.seams import Population
+from ..ground.errors import ConfigError
 from .nevergrad_search import GlobalState, Nevergrad, registry
 
 NUM_GENERATIONS = 6

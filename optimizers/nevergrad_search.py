@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.errors import ConfigError, near_misses
 from ..engine.knobs import KnobSpace, Vector
 from ..engine.seams import Optimizer, Population
+from ..ground.errors import ConfigError, near_misses
 from .population import default_population_size
 from .quiet import quietly
 

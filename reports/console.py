@@ -13,9 +13,9 @@ from rich.table import Table
 
 from ..engine.alarm import Alarm
 from ..engine.evaluation import Evaluation, Place
-from ..engine.plan import planned_work
 from ..engine.run import Run
 from ..engine.watcher import Watcher
+from ..setup.plan import planned_work
 from .words import caution, taken_on
 
 SECONDS_BETWEEN_LINES = 10.0

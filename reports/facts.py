@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..engine.alarm import Alarm, Watch
-from ..engine.errors import TrimpotError
 from ..engine.evaluation import COMBINED, Evaluation, Place
 from ..engine.knobs import Setting
 from ..engine.noise import Noise, estimate_noise
+from ..ground.errors import TrimpotError
 from .tags import movements_by_tag
 from .watched import (
     Moved,
@@ -225,7 +225,7 @@ def _checks(
 
 def _refused(row: RunRow, places: Mapping[Place, Evaluation]) -> set[int]:
     """Checks that the run's combination does not let be chosen; none where the combination cannot be had."""
-    from ..engine.plugins import plugins
+    from ..setup.plugins import plugins
 
     neutral, config = neutral_of(places), row.config
     if row.outcome:

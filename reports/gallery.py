@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..engine.bucket import Bucket
-from ..engine.errors import StoreError
 from ..engine.knobs import Setting, digest
 from ..engine.seams import Adapter, Output
+from ..ground.errors import StoreError
 
 if TYPE_CHECKING:
     from ..engine.loop import Outcome

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..engine.errors import StoreError
+from ..ground.errors import StoreError
 from .database import FILE_NAME
 from .images import IMAGES
 from .records import TALLIED

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..engine.bucket import PromptSet
-from ..engine.errors import StoreError, near_misses
 from ..engine.knobs import Setting
+from ..ground.errors import StoreError, near_misses
 from .records import Row
 from .runs import dump, now
 from .sentences import decoding

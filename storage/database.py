@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock
 from sqlite_utils import Database
 
-from ..engine.errors import StoreError
+from ..ground.errors import StoreError
 from .migrations import migrations
 from .records import Records
 from .sentences import PATIENCE, sentences

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..engine.errors import StoreError
+from ..ground.errors import StoreError
 from .sentences import sentences
 
 if TYPE_CHECKING:

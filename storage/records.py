@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..engine.errors import StoreError
+from ..ground.errors import StoreError
 from .sentences import damaged, sentences
 
 Row = dict[str, Any]

@@ -14,8 +14,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..engine.bucket import PromptSet
-from ..engine.errors import StoreError, near_misses
 from ..engine.knobs import Setting
+from ..ground.errors import StoreError, near_misses
 from .database import StoreFile
 from .images import IMAGES
 from .names import free_name

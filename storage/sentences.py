@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..engine.errors import StoreError
+from ..ground.errors import StoreError
 
 PATIENCE = 30  # seconds that are waited for another program that holds the database
 _HINTS = {

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ..engine.errors import TrimpotError
 from ..engine.identity import described
 from ..engine.seams import Objective, Output
+from ..ground.errors import TrimpotError
 
 Examples = list[tuple[Output, str]]
 

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ..engine.bucket import Bucket
-from ..engine.errors import StoreError
 from ..engine.evaluation import Evaluation, Place
 from ..engine.seams import Store
+from ..ground.errors import StoreError
 
 _floats = st.floats(allow_nan=False, allow_infinity=False)
 _numbers = itertools.count()

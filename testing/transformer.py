@@ -5,7 +5,7 @@
 
 Each check raises an AssertionError that names what went wrong. They are functions and no test class, so that a table
 can run them as well as a test suite. Take an instance whose parameters are large enough to be felt: freshly
-initialised transformers hardly react to their gates (`trimpot.testing.transformers.shake`).
+initialised transformers hardly react to their gates (`trimpot.proofs.transformers.shake`).
 """
 
 from __future__ import annotations

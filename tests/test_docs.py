@@ -10,9 +10,9 @@ import yaml
 from pydantic import BaseModel
 from trimpot.cli import app
 from trimpot.engine import alarm, hooks
-from trimpot.engine.config import Config, load_config
-from trimpot.engine.plugins import plugins
 from trimpot.engine.schema import AdaptiveBucket, Sensitivity
+from trimpot.setup.config import Config, load_config
+from trimpot.setup.plugins import plugins
 
 ROOT = Path(__file__).parents[1]
 

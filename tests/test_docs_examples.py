@@ -10,9 +10,9 @@ import pytest
 import yaml
 from trimpot.comparison.design import check as assess
 from trimpot.comparison.design import read_design
-from trimpot.engine.config import Config, load_config
-from trimpot.engine.plugins import plugins
 from trimpot.engine.seams import Adapter
+from trimpot.setup.config import Config, load_config
+from trimpot.setup.plugins import plugins
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from pydantic import BaseModel
-from trimpot.engine.assembly import assemble
-from trimpot.engine.config import Config, load_config
-from trimpot.engine.errors import TrimpotError
 from trimpot.engine.knobs import Knob, KnobSpace
-from trimpot.engine.plugins import KINDS, plugins
 from trimpot.engine.schema import AdaptiveBucket, Section, Sensitivity
 from trimpot.engine.vetting import HeldOptimizer
+from trimpot.ground.errors import TrimpotError
+from trimpot.setup.assembly import assemble
+from trimpot.setup.config import Config, load_config
+from trimpot.setup.plugins import KINDS, plugins
 
 VALUES: dict[str, Any] = {
     "nan": math.nan,

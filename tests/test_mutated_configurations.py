@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from mutated_configurations import WHOLE, mutated_configurations
-from trimpot.engine.assembly import assemble
-from trimpot.engine.config import load_config
-from trimpot.engine.errors import TrimpotError
-from trimpot.engine.plugins import plugins
+from trimpot.ground.errors import TrimpotError
+from trimpot.setup.assembly import assemble
+from trimpot.setup.config import load_config
+from trimpot.setup.plugins import plugins
 
 
 def outcome(path: Path, content: bytes, typed: list[str]) -> str:

@@ -26,13 +26,13 @@ from safetensors.torch import save
 from served import serving
 from trimpot import load_calibration
 from trimpot.adapters.lora import merge_lora
-from trimpot.engine.assembly import assemble
 from trimpot.engine.calibration import Calibration
-from trimpot.engine.config import load_config
-from trimpot.engine.errors import CalibrationError, ModelError, StoreError, TrimpotError
 from trimpot.engine.loop import calibrate
-from trimpot.engine.plugins import plugins
+from trimpot.ground.errors import CalibrationError, ModelError, StoreError, TrimpotError
 from trimpot.servers.reward_server import Scorer
+from trimpot.setup.assembly import assemble
+from trimpot.setup.config import load_config
+from trimpot.setup.plugins import plugins
 from trimpot.storage import SqliteStore
 from trimpot.storage.database import FILE_NAME
 

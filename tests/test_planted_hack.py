@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from closed_form import Notes
 from trimpot.engine.alarm import Alarm
-from trimpot.engine.config import load_config
 from trimpot.engine.run import Run
-from trimpot.session import start
+from trimpot.runs.session import start
+from trimpot.setup.config import load_config
 
 SMALL = [
     "objectives={dark-share: {}, shapes: {weight: 0}}",

@@ -11,7 +11,7 @@ import pytest
 import trimpot.cli
 from plugin_mistakes import MISTAKES
 from plugin_sources import KINDS, WHOLE, factory, registering
-from trimpot.engine.plugins import plugins
+from trimpot.setup.plugins import plugins
 
 SMALL = ["generations=2", "bucket_size=2", "validation.num_prompts=4", "test.num_prompts=4"]
 USUAL = {"adapter": "sphere", "objectives": "value", "prompts": "numbers", "optimizer": "random", "combine": "weighted"}

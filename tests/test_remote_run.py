@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from served import ServerProcess, python
-from trimpot import session
-from trimpot.engine.config import load_config
+from trimpot.runs import session
+from trimpot.setup.config import load_config
 from trimpot.storage import SqliteStore
 
 SMALL = {

@@ -15,21 +15,21 @@ from closed_form import Notes
 from numpy.typing import NDArray
 from PIL import Image
 from prompt_lists import write
-from trimpot import rescoring, session
 from trimpot.engine.code import Code
-from trimpot.engine.config import load_config
-from trimpot.engine.errors import ConfigError, PluginError, ScoreError, StoreError
 from trimpot.engine.evaluation import Place
 from trimpot.engine.hooks import hookimpl
-from trimpot.engine.plugins import Plugins
 from trimpot.engine.seams import Objective
 from trimpot.engine.statistics import paired_gain
+from trimpot.ground.errors import ConfigError, PluginError, ScoreError, StoreError
 from trimpot.objectives.jpeg import JpegSize
 from trimpot.objectives.statistics import STATISTICS
 from trimpot.reports import write_report
 from trimpot.reports.facts import gather
-from trimpot.rescoring import rescore
-from trimpot.session import Files
+from trimpot.runs import rescoring, session
+from trimpot.runs.rescoring import rescore
+from trimpot.runs.session import Files
+from trimpot.setup.config import load_config
+from trimpot.setup.plugins import Plugins
 from trimpot.storage import SqliteStore
 from typer.testing import CliRunner
 

@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from sessions import CONFIG, Installed
 from sessions import interrupt as _interrupt
 from sessions import show as _shown
-from trimpot import session
-from trimpot.engine.config import load_config
-from trimpot.engine.errors import (
+from trimpot.ground.errors import (
     ConfigError,
     Notice,
     ReplayError,
     ScoreError,
     StoreError,
 )
+from trimpot.runs import session
+from trimpot.setup.config import load_config
 from trimpot.storage import SqliteStore
 
 

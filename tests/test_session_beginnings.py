@@ -12,20 +12,20 @@ from typing import Any
 import pytest
 from closed_form import SMALL, Hill, Notes, hill_plugin
 from sessions import CONFIG, Installed, interrupt, show
-from trimpot import session
-from trimpot.engine import assembly
 from trimpot.engine.bucket import PromptSet
-from trimpot.engine.config import Config, load_config
-from trimpot.engine.errors import (
+from trimpot.engine.hooks import hookimpl
+from trimpot.engine.seams import Adapter
+from trimpot.ground.errors import (
     ConfigError,
     ModelError,
     Notice,
     StoreError,
     TrimpotError,
 )
-from trimpot.engine.hooks import hookimpl
-from trimpot.engine.plugins import Plugins
-from trimpot.engine.seams import Adapter
+from trimpot.runs import session
+from trimpot.setup import assembly
+from trimpot.setup.config import Config, load_config
+from trimpot.setup.plugins import Plugins
 from trimpot.storage import SqliteStore
 
 

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from closed_form import hill_plugin
 from sessions import CONFIG, Installed, show
-from trimpot import reports, session
-from trimpot.engine.errors import (
+from trimpot import reports
+from trimpot.ground.errors import (
     CalibrationError,
     ScoreError,
     StoreError,
 )
-from trimpot.engine.plugins import Plugins
+from trimpot.runs import session
+from trimpot.setup.plugins import Plugins
 from trimpot.storage import SqliteStore
 
 HELPERS = str(Path(__file__).parent / "helpers")
@@ -29,8 +30,8 @@ from pathlib import Path
 from closed_form import SMALL, hill_plugin
 from trimpot import reports, session
 from trimpot.engine.calibration import Calibration
-from trimpot.engine.config import load_config
-from trimpot.engine.plugins import Plugins
+from trimpot.setup.config import load_config
+from trimpot.setup.plugins import Plugins
 from trimpot.storage import SqliteStore
 
 known = Plugins()

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..engine.alarm import Watch
-from ..engine.assembly import assemble
 from ..engine.bucket import PromptSet
-from ..engine.config import load_config
 from ..engine.jobs import Job, Scored
 from ..engine.knobs import KnobSpace, Setting, digest
-from ..engine.plugins import Plugins, plugins
 from ..engine.worker import Worker
+from ..setup.assembly import assemble
+from ..setup.config import load_config
+from ..setup.plugins import Plugins, plugins
 from .seats import Hello
 
 Keep = Callable[[Sequence[Any]], Sequence[str]]

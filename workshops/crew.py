@@ -12,9 +12,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from ..engine.errors import ModelError, TrimpotError
 from ..engine.jobs import Job
 from ..engine.workshop import Result
+from ..ground.errors import ModelError, TrimpotError
 from .seats import Hello, Seat, SeatLostError
 
 _log = logging.getLogger("trimpot")

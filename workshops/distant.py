@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from ..engine.alarm import Watch
 from ..engine.bucket import Bucket, PromptSet
-from ..engine.config import Config
 from ..engine.knobs import Setting
 from ..engine.seams import Adapter, Objective, Output, Population
+from ..setup.config import Config
 from .bench import Outline
 from .crew import Crew
 from .seats import Hello
@@ -113,7 +113,7 @@ class DistantObjective(Objective):
 
 @dataclass(frozen=True)
 class DistantParts:
-    """The parts of a run that a crew holds; see `engine.assembly.Parts`."""
+    """The parts of a run that a crew holds; see `setup.assembly.Parts`."""
 
     config: Config
     adapter: Adapter

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from ..engine.bucket import PromptSet
-from ..engine.config import Config
-from ..engine.devices import present
-from ..engine.errors import ConfigError
 from ..engine.knobs import Setting
-from ..engine.plugins import Plugins, plugins
 from ..engine.workshop import Workshop
+from ..ground.devices import present
+from ..ground.errors import ConfigError
+from ..setup.config import Config
+from ..setup.plugins import Plugins, plugins
 from .bench import Keep, Recipe
 from .crew import Crew
 from .distant import DistantParts, parts_of

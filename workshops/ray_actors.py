@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from ..engine.errors import ConfigError
+from ..ground.errors import ConfigError
 from .seats import Hello, Make, Seat, SeatLostError, answer
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..engine.errors import ModelError, TrimpotError
+from ..ground.errors import ModelError, TrimpotError
 
 
 class SeatLostError(Exception):

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...engine.bucket import Bucket
-from ...engine.errors import ModelError
 from ...engine.knobs import Knob, KnobSpace, Vector
 from ...engine.seams import Adapter, Population
+from ...ground.errors import ModelError
 from .fields import Field, stream
 
 Array = NDArray[np.float64]

@@ -8,10 +8,9 @@ from typing import Literal
 from pydantic import PositiveInt
 
 from ...engine.bucket import PromptSet
-from ...engine.errors import ConfigError
-from ...engine.hooks import Register, hookimpl
-from ...engine.paths import Source
+from ...engine.hooks import Register, Source, hookimpl
 from ...engine.seams import Objective
+from ...ground.errors import ConfigError
 from ..hosting import Host, hosted
 from ..pretrained import Weights
 

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...engine.errors import ScoreError
 from ...engine.knobs import digest
+from ...ground.errors import ScoreError
 from ..hosting import Host
 from ..pretrained import Weights, transformers, versions
 

@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ...engine.errors import ConfigError, ScoreError
 from ...engine.knobs import digest
 from ...engine.seams import Objective, Output
+from ...ground.errors import ConfigError, ScoreError
 from ..hosting import Host, awake
 from ..images import rgb
 from ..pretrained import Weights, versions

@@ -8,7 +8,7 @@ from typing import get_args
 import numpy as np
 
 from ...engine.bucket import PromptSet
-from ...engine.errors import ConfigError
+from ...ground.errors import ConfigError
 from .geneval_scenes import Tag, benchmark, draw, parse, phrase
 
 _PATIENCE = 2000

@@ -21,8 +21,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from ...engine.errors import ConfigError, ScoreError, near_misses
-from ...engine.prompt_reading import read_listing
+from ...ground.errors import ConfigError, ScoreError, near_misses
+from ...ground.listings import read_listing
 
 Tag = Literal["single_object", "two_object", "counting", "colors", "position", "color_attr"]
 

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...engine.errors import ScoreError
 from ...engine.seams import Objective, Output
+from ...ground.errors import ScoreError
 from ..hosting import Host, awake
 from ..images import rgb
 from ..pretrained import Weights

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...engine.errors import ConfigError, PluginError, ScoreError
 from ...engine.seams import Objective, Output
+from ...ground.errors import ConfigError, PluginError, ScoreError
 from ..images import rgb
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ...engine.errors import ScoreError
 from ...engine.seams import Objective, Output
+from ...ground.errors import ScoreError
 from ..hosting import awake
 from ..images import rgb
 from .chat import Chat

@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ...engine.errors import ScoreError
 from ...engine.seams import Objective, Output
+from ...ground.errors import ScoreError
 from ..hosting import awake
 from ..images import rgb
 from .chat import Chat

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...engine.errors import ConfigError, ScoreError
 from ...engine.seams import Objective, Output
+from ...ground.errors import ConfigError, ScoreError
 from ..hosting import awake
 from ..images import rgb
 from .chat import Chat

@@ -17,7 +17,7 @@ from trimpot.adapters import make_diffusers
 from trimpot.adapters.checkpoints import load_pipeline
 from trimpot.adapters.pipelines import PipelineAdapter
 from trimpot.engine.bucket import Bucket
-from trimpot.engine.errors import Notice
+from trimpot.ground.errors import Notice
 
 
 @pytest.mark.parametrize("case", list(CASES))

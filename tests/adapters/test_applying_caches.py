@@ -13,7 +13,7 @@ import trimpot
 from applied import by_hand, calibrated, made
 from generated import candidates
 from pipeline_classes import drawn
-from trimpot.engine.errors import ModelError
+from trimpot.ground.errors import ModelError
 
 ATTENTION = {
     "spatial_attention_block_skip_range": 2,

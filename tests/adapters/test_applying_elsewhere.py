@@ -16,7 +16,7 @@ import trimpot
 from applied import calibrated, made, refused
 from trimpot.adapters.likeness import same_weights, weights_of
 from trimpot.adapters.pipelines import PipelineAdapter
-from trimpot.engine.errors import CalibrationError, Notice
+from trimpot.ground.errors import CalibrationError, Notice
 
 
 @pytest.fixture

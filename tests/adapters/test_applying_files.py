@@ -13,7 +13,7 @@ from applied import calibrated, made, refused
 from generated import candidates
 from mutated import mutations
 from trimpot.adapters.pipelines import PipelineAdapter
-from trimpot.engine.errors import CalibrationError
+from trimpot.ground.errors import CalibrationError
 
 CALL: dict[str, Any] = {"height": 16, "width": 16, "max_sequence_length": 4, "num_inference_steps": 1}
 
@@ -122,7 +122,7 @@ def holds(adapter: PipelineAdapter, file: Path, content: bytes) -> bool:
     return applied
 
 
-@pytest.mark.filterwarnings("ignore::trimpot.engine.errors.Notice")  # a backbone whose description was changed
+@pytest.mark.filterwarnings("ignore::trimpot.ground.errors.Notice")  # a backbone whose description was changed
 def test_a_damaged_file_is_applied_or_refused(adapter: PipelineAdapter, file: Path) -> None:
     """A few hundred mutations of a file, each told in one sentence or applied."""
     applied = [holds(adapter, file, content) for content in mutations(file.read_text(), 250)]

@@ -13,7 +13,7 @@ import trimpot
 from applied import by_hand, calibrated, made
 from generated import candidates, pixels
 from torch import Tensor
-from trimpot.engine.errors import ModelError
+from trimpot.ground.errors import ModelError
 
 SIZE: dict[str, Any] = {"num_inference_steps": 3, "height": 16, "width": 16}
 SD3 = {**SIZE, "max_sequence_length": 4}

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from trimpot.adapters.scaling import ITEMS, SCALES, Scaling
 from trimpot.adapters.sites import find_sites
+from trimpot.proofs.transformers import EXAMPLES
 from trimpot.testing.transformer import output
-from trimpot.testing.transformers import EXAMPLES
 
 # Classes that scale the output of linear layers themselves; of the others, a LoRA replaces no module that is hooked.
 LINEAR = ("MiniMaxMusic3RVQDepthDecoder", "MiniMaxMusic3Transformer1DModel", "PRXTransformer2DModel")

@@ -13,7 +13,7 @@ import trimpot
 from applied import by_hand, calibrated, made
 from generated import candidates
 from pipeline_classes import NAMES, TABLE, UNCALLED, built, drawn
-from trimpot.engine.errors import CalibrationError, ModelError
+from trimpot.ground.errors import CalibrationError, ModelError
 
 
 @pytest.fixture(scope="module")

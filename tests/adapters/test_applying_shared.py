@@ -17,7 +17,7 @@ import trimpot
 from applied import by_hand, calibrated, made
 from generated import candidates
 from pipeline_classes import NAMES, TABLE, UNCALLED, built, drawn
-from trimpot.engine.errors import ModelError
+from trimpot.ground.errors import ModelError
 
 GUIDANCE = {"sd3": "guidance_scale", "flux": "true_cfg_scale", "qwen": "true_cfg_scale"}
 NEUTRAL = {"sd3": 3.0, "qwen": 4.0}

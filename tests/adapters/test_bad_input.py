@@ -13,7 +13,7 @@ from trimpot.adapters import make_diffusers, make_sd3
 from trimpot.adapters.diffusion import DiffusionAdapter
 from trimpot.cli import main
 from trimpot.engine.bucket import Bucket
-from trimpot.engine.errors import ModelError
+from trimpot.ground.errors import ModelError
 
 REAL = ("outline=false", "device=cpu", "dtype=float32")
 PIXART = ("height=16", "width=16", "max_sequence_length=8", "pipeline_options={use_resolution_binning: false}")

@@ -17,7 +17,7 @@ from trimpot.adapters.checkpoints import Loading, load_pipeline
 from trimpot.adapters.loading import place, set_decoding
 from trimpot.adapters.scaling import Scaling
 from trimpot.adapters.sites import find_sites
-from trimpot.engine.errors import ModelError
+from trimpot.ground.errors import ModelError
 
 NO_GPU = not torch.cuda.is_available()
 

@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from trimpot.adapters.checkpoints import Loading, load_pipeline
 from trimpot.adapters.components import check_keys
 from trimpot.adapters.inspection import inspect as inspect_pipeline
-from trimpot.engine.errors import ModelError
-from trimpot.engine.weights import quiet_import
+from trimpot.ground.errors import ModelError
+from trimpot.ground.weights import quiet_import
 
 Folders = Callable[[str], Path]
 Weights = dict[str, torch.Tensor]

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from trimpot.adapters.site_table import BLOCKS, NOT_COVERED
 from trimpot.adapters.sites import find_blocks, find_sites, parse_line
+from trimpot.proofs.transformers import EXAMPLES, VARIANTS, Example, transformer_classes
+from trimpot.proofs.transformers.table import Row, mechanism, row, summary
 from trimpot.testing import transformer as contract
-from trimpot.testing.transformers import EXAMPLES, VARIANTS, Example, transformer_classes
-from trimpot.testing.transformers.table import Row, mechanism, row, summary
 
 ALL = {**EXAMPLES, **VARIANTS}
 

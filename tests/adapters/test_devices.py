@@ -21,11 +21,11 @@ from trimpot.adapters.loading import Loading, Offload, conflict
 from trimpot.adapters.memory import advice
 from trimpot.adapters.options import StockOptions
 from trimpot.adapters.pipelines import PipelineAdapter
-from trimpot.engine.assembly import assemble
 from trimpot.engine.bucket import Bucket
-from trimpot.engine.config import Config
-from trimpot.engine.errors import ConfigError, ModelError
-from trimpot.engine.plugins import plugins
+from trimpot.ground.errors import ConfigError, ModelError
+from trimpot.setup.assembly import assemble
+from trimpot.setup.config import Config
+from trimpot.setup.plugins import plugins
 
 BUCKET = Bucket(("a cat", "two dogs"), (11, 12))
 NAMED: dict[str, tuple[Any, str]] = {

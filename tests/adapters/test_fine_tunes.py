@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from trimpot import session
 from trimpot.adapters import make_sd3
 from trimpot.engine.calibration import Calibration
-from trimpot.engine.config import load_config
 from trimpot.engine.identity import described as described_as
-from trimpot.engine.plugins import plugins
+from trimpot.runs import session
+from trimpot.setup.config import load_config
+from trimpot.setup.plugins import plugins
 from trimpot.storage import SqliteStore
 
 

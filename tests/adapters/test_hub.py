@@ -16,7 +16,7 @@ import torch
 from hub import COMMIT, cached
 from safetensors.torch import load_file, save_file
 from trimpot.adapters.checkpoints import Loading, load_pipeline
-from trimpot.engine.errors import ModelError
+from trimpot.ground.errors import ModelError
 
 
 def is_one_sentence(error: pytest.ExceptionInfo[ModelError]) -> bool:

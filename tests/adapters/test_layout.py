@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trimpot.adapters.layout import GRANULARITIES, Layout, neutral_weights
 from trimpot.adapters.sites import Site
-from trimpot.engine.errors import ConfigError, ModelError
+from trimpot.ground.errors import ConfigError, ModelError
 
 SITES = [
     Site(f"double.{block:02d}", branch, stream, f"blocks.{block}.{branch}.{stream}")

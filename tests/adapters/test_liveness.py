@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from trimpot.adapters.liveness import dead_sites
 from trimpot.adapters.sites import find_sites
-from trimpot.testing.transformers import EXAMPLES, VARIANTS, Example
+from trimpot.proofs.transformers import EXAMPLES, VARIANTS, Example
 
 LINES = {"TwoStreamBlock": "block: attn.image=image attn.text=text"}
 

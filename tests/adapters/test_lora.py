@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from trimpot.adapters.checkpoints import Loading, load_pipeline
 from trimpot.adapters.lora import FLOW_GRPO, merge_lora
-from trimpot.engine.errors import ModelError
+from trimpot.ground.errors import ModelError
 
 peft = pytest.importorskip("peft")
 

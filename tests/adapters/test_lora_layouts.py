@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from trimpot.adapters.checkpoints import Loading, load_pipeline
 from trimpot.adapters.lora import merge_lora
 from trimpot.adapters.lora_files import read_lora
-from trimpot.engine.errors import ModelError
+from trimpot.ground.errors import ModelError
 
 Folders = Callable[[str], Path]
 Layers = dict[str, tuple[Tensor, Tensor]]  # a layer's name in a file to its A and B

@@ -22,14 +22,14 @@ from stock_cases import CASES
 from torch import nn
 from trimpot.adapters import make_diffusers
 from trimpot.adapters.decoding import Decoding, _another
-from trimpot.engine.assembly import assemble
 from trimpot.engine.bucket import Bucket
-from trimpot.engine.config import load_config
-from trimpot.engine.errors import ModelError, Notice
 from trimpot.engine.evaluation import POOL, STAGES, Place
 from trimpot.engine.loop import calibrate
 from trimpot.engine.outputs import MAY_FAIL, NotFinite, checked, shown
 from trimpot.engine.run import Run
+from trimpot.ground.errors import ModelError, Notice
+from trimpot.setup.assembly import assemble
+from trimpot.setup.config import load_config
 
 LARGEST = float(np.finfo(np.float32).max)
 PLACES = [*STAGES, *(stage + POOL for stage in STAGES)]

@@ -16,9 +16,9 @@ from trimpot.adapters.loading import Loading
 from trimpot.adapters.lora import FLOW_GRPO
 from trimpot.adapters.published import CHECKPOINTS
 from trimpot.engine.bucket import Bucket
-from trimpot.engine.errors import ConfigError, ModelError
-from trimpot.engine.plugins import plugins
 from trimpot.engine.seams import Adapter
+from trimpot.ground.errors import ConfigError, ModelError
+from trimpot.setup.plugins import plugins
 
 CONDITIONAL = {"members": ["conditional"]}
 KEPT = {"dead": "keep"}

@@ -11,7 +11,7 @@ import torch
 from trimpot.adapters import make_diffusers
 from trimpot.adapters.prompt_cache import PromptCache
 from trimpot.adapters.stock import StockAdapter
-from trimpot.engine.errors import ModelError
+from trimpot.ground.errors import ModelError
 
 TWO = ["a", "b"]
 

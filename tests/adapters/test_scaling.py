@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from trimpot.adapters.scaling import Scaling
 from trimpot.adapters.sites import Site, find_sites
-from trimpot.engine.errors import ModelError
+from trimpot.ground.errors import ModelError
 
 NUM_ROWS = 4
 

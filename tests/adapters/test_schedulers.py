@@ -22,8 +22,8 @@ from trimpot.adapters import diffusion, make_sd3, stock
 from trimpot.adapters.row_noise import row_noise
 from trimpot.engine import proof
 from trimpot.engine.bucket import Bucket
-from trimpot.engine.errors import ModelError
 from trimpot.engine.loop import calibrate
+from trimpot.ground.errors import ModelError
 
 STOCHASTIC = ("FlowMatchEulerDiscreteScheduler", {"stochastic_sampling": True})
 

@@ -15,8 +15,8 @@ from trimpot.adapters import make_sd3
 from trimpot.adapters.diffusion import DiffusionAdapter
 from trimpot.adapters.ensemble import weighted_sum
 from trimpot.engine.bucket import Bucket
-from trimpot.engine.errors import ModelError
 from trimpot.engine.seams import Adapter
+from trimpot.ground.errors import ModelError
 from trimpot.testing import AdapterContract
 
 STEPS = 3

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from trimpot.adapters.checkpoints import Loading, load_pipeline
-from trimpot.engine.errors import ModelError
+from trimpot.ground.errors import ModelError
 
 Folders = Callable[[str], Path]
 State = dict[str, Tensor]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from trimpot.adapters.sites import find_sites, parse_line, site_at, tie
-from trimpot.engine.errors import ConfigError, ModelError
+from trimpot.ground.errors import ConfigError, ModelError
 
 
 def on_meta(kind: str, **config: Any) -> torch.nn.Module:

@@ -15,8 +15,8 @@ from trimpot.adapters.factories import make_diffusers, make_flux, make_qwen_imag
 from trimpot.adapters.sizes import check_made
 from trimpot.adapters.stock import needed_beside_prompt, takes_objects
 from trimpot.engine.bucket import Bucket
-from trimpot.engine.errors import ModelError
-from trimpot.engine.weights import quiet_import
+from trimpot.ground.errors import ModelError
+from trimpot.ground.weights import quiet_import
 
 Folders = Callable[[str], Path]
 

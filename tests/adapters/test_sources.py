@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from trimpot.adapters.checkpoints import Loading, load_pipeline
 from trimpot.adapters.lora import merge_lora
 from trimpot.adapters.sources import OnHub, located
-from trimpot.engine.errors import ModelError
+from trimpot.ground.errors import ModelError
 
 Folders = Callable[[str], Path]
 

@@ -11,13 +11,13 @@ from closed_form import MemoryStore, Notes
 from trimpot.adapters.spaces.closed_forms import ClosedForm, ellipsoid, low_effective_dimension, sphere
 from trimpot.adapters.spaces.fields import Field, stream
 from trimpot.adapters.spaces.simulated import GAINS, VARIANTS, SimulatedReward
-from trimpot.engine.assembly import assemble
 from trimpot.engine.bucket import Bucket, draw_bucket
-from trimpot.engine.config import load_config
-from trimpot.engine.errors import ConfigError, ModelError
 from trimpot.engine.loop import calibrate
-from trimpot.engine.plugins import Plugins
 from trimpot.engine.seams import Adapter
+from trimpot.ground.errors import ConfigError, ModelError
+from trimpot.setup.assembly import assemble
+from trimpot.setup.config import load_config
+from trimpot.setup.plugins import Plugins
 from trimpot.testing import AdapterContract
 
 NUMBERS = Plugins().make("prompts", "numbers", {})

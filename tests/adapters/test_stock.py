@@ -17,7 +17,7 @@ from trimpot.adapters import make_diffusers
 from trimpot.adapters.rows import StackedRows, transformers
 from trimpot.adapters.stock import StockAdapter
 from trimpot.engine.bucket import Bucket
-from trimpot.engine.errors import ModelError
+from trimpot.ground.errors import ModelError
 from trimpot.testing import AdapterContract
 
 STEPS = 2

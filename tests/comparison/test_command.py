@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from trimpot.cli import app
-from trimpot.engine.errors import TrimpotError
+from trimpot.ground.errors import TrimpotError
 from trimpot.storage import Comparisons, SqliteStore
 from typer.testing import CliRunner
 

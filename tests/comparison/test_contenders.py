@@ -10,10 +10,10 @@ import yaml
 from trimpot.commands.compare import _asked
 from trimpot.comparison.design import check, make_design
 from trimpot.comparison.running import _assembled, _Begun
-from trimpot.engine.config import load_config, protocols
-from trimpot.engine.errors import ConfigError
-from trimpot.engine.plugins import plugins
 from trimpot.engine.search import group_size
+from trimpot.ground.errors import ConfigError
+from trimpot.setup.config import load_config, protocols
+from trimpot.setup.plugins import plugins
 
 DEFAULT = {"adapter": "sphere", "objectives": "value", "prompts": "numbers"}
 OPTIMIZERS = ("cma-es", "grouped", "random", "nevergrad:DE", "nevergrad:PSO", "nevergrad:TwoPointsDE", "nevergrad:CMA")

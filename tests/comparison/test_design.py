@@ -13,9 +13,9 @@ from closed_form import hill_plugin
 from comparing import SHARED, small
 from trimpot.comparison.design import JUDGED_BY, ComparisonConfig, check, make_design, merged, read_design
 from trimpot.engine.code import Code
-from trimpot.engine.config import load_config, protocols
-from trimpot.engine.errors import ConfigError
-from trimpot.engine.plugins import Plugins, plugins
+from trimpot.ground.errors import ConfigError
+from trimpot.setup.config import load_config, protocols
+from trimpot.setup.plugins import Plugins, plugins
 
 
 @pytest.fixture(scope="module")

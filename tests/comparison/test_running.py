@@ -11,9 +11,9 @@ from closed_form import Hill
 from comparing import SHARED, Installed, Told, small
 from trimpot.comparison.results import gather
 from trimpot.comparison.running import compare
-from trimpot.engine.config import load_config
-from trimpot.engine.errors import ConfigError, PluginError, StoreError
-from trimpot.session import Files, resume, start
+from trimpot.ground.errors import ConfigError, PluginError, StoreError
+from trimpot.runs.session import Files, resume, start
+from trimpot.setup.config import load_config
 from trimpot.storage import Comparisons, SqliteStore
 
 
@@ -123,8 +123,8 @@ def test_a_larger_comparison_takes_over_what_a_smaller_one_finished(installed: I
 def test_a_plain_run_of_the_same_is_taken_over_too(
     installed: Installed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trimpot import session
     from trimpot.comparison import running
+    from trimpot.runs import session
 
     monkeypatch.setattr(session, "plugins", running.plugins)
     start(small().config("random", 1), tmp_path)
@@ -134,8 +134,8 @@ def test_a_plain_run_of_the_same_is_taken_over_too(
 
 
 def test_its_runs_are_ordinary_runs(installed: Installed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trimpot import session
     from trimpot.comparison import running
+    from trimpot.runs import session
 
     compare(small(), tmp_path / "undisturbed", Told())
     with pytest.raises(KeyboardInterrupt):

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from trimpot import session
 from trimpot.adapters.spaces import make_ellipsoid
-from trimpot.comparison.fitting import fit, table_of
-from trimpot.comparison.surrogate import Surrogate, belief, make_surrogate
 from trimpot.engine.bucket import Bucket, draw_bucket
-from trimpot.engine.config import load_config
-from trimpot.engine.errors import ModelError, StoreError
 from trimpot.engine.evaluation import Evaluation
-from trimpot.engine.plugins import plugins
+from trimpot.ground.errors import ModelError, StoreError
+from trimpot.runs import session
+from trimpot.setup.config import load_config
+from trimpot.setup.plugins import plugins
 from trimpot.storage import SqliteStore
+from trimpot.surrogate.adapter import Surrogate, belief, make_surrogate
+from trimpot.surrogate.fitting import fit, table_of
 
 SPACE = {"name": "ellipsoid", "num_knobs": 8, "condition": 20.0, "noise": 0.3}
 CONFIG = {

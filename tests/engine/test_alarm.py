@@ -9,11 +9,11 @@ import pytest
 from canvas import HACK, canvas_run
 from closed_form import Height, Hill, MemoryStore, Notes, hill_run
 from trimpot.engine.alarm import LARGE, Alarm, Watch, alarms, raised, standardised
-from trimpot.engine.assembly import STATISTICS
 from trimpot.engine.bucket import Bucket
 from trimpot.engine.evaluation import Evaluation
 from trimpot.engine.loop import calibrate
 from trimpot.engine.run import Run
+from trimpot.setup.assembly import STATISTICS
 
 NUMBER = 100
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from trimpot.engine.batches import Batches
-from trimpot.engine.errors import ScoreError, TrimpotError
+from trimpot.ground.batches import Batches
+from trimpot.ground.errors import ScoreError, TrimpotError
 
 
 @given(st.integers(1, 60), st.integers(1, 20))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from trimpot.engine.bucket import Bucket, PromptSet, draw_bucket
-from trimpot.engine.errors import ConfigError
+from trimpot.ground.errors import ConfigError
 
 keys = st.lists(st.integers(0, 2**32), min_size=1, max_size=3)
 POOL = tuple(f"prompt {number}" for number in range(10))

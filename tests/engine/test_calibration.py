@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from closed_form import MemoryStore, Notes, hill_run
 from trimpot.engine.calibration import SCHEMA_VERSION, Calibration, GainRecord, calibration_of
-from trimpot.engine.errors import CalibrationError
 from trimpot.engine.loop import calibrate
 from trimpot.engine.statistics import Gain
+from trimpot.ground.errors import CalibrationError
 
 
 @pytest.fixture(scope="module")

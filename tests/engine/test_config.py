@@ -10,10 +10,10 @@ import pytest
 import trimpot
 from closed_form import SMALL as ON_THE_HILL
 from closed_form import hill_run
-from trimpot.engine.assembly import assemble
-from trimpot.engine.config import Config, load_config, parse_options, presets, protocols
-from trimpot.engine.errors import ConfigError, ModelError, PluginError, TrimpotError
-from trimpot.engine.plugins import plugins
+from trimpot.ground.errors import ConfigError, ModelError, PluginError, TrimpotError
+from trimpot.setup.assembly import assemble
+from trimpot.setup.config import Config, load_config, parse_options, presets, protocols
+from trimpot.setup.plugins import plugins
 
 SMALL = {**ON_THE_HILL, "adapter": "sphere", "objectives": "value", "prompts": "numbers"}
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 from accelerator import accelerator
-from trimpot.engine.devices import is_out_of_memory, narrow, present, resolve, shortage
-from trimpot.engine.errors import ConfigError, ModelError, ScoreError
+from trimpot.ground.devices import is_out_of_memory, narrow, present, resolve, shortage
+from trimpot.ground.errors import ConfigError, ModelError, ScoreError
 
 ABSENT = ["gpu", "GPU", "CPU", "cuda", "cuda:7", "cuda:-1", "cuda:256", "mps", "xpu", "meta", "cpu:1", "hip", "", "0"]
 ABSENT += ["cuda:1:2", " cpu", "vulkan", "cuda:99999999999999999999"]

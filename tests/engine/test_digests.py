@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trimpot.engine import digests
-from trimpot.engine.digests import content_digest, file_digest
-from trimpot.engine.errors import ConfigError
-from trimpot.engine.weights import weights_digest
+from trimpot.ground import digests
+from trimpot.ground.digests import content_digest, file_digest
+from trimpot.ground.errors import ConfigError
+from trimpot.ground.weights import weights_digest
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from trimpot.commands.app import print_json
-from trimpot.engine import errors
-from trimpot.engine.errors import TrimpotError, printable
+from trimpot.ground import errors
+from trimpot.ground.errors import TrimpotError, printable
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ import pytest
 from closed_form import Height, Hill, MemoryStore, Notes, hill_run
 from numpy.typing import NDArray
 from trimpot.engine.bucket import Bucket
-from trimpot.engine.errors import ModelError, ReplayError, ScoreError, TrimpotError
 from trimpot.engine.evaluator import Evaluator
 from trimpot.engine.loop import calibrate
 from trimpot.engine.seams import Objective
+from trimpot.ground.errors import ModelError, ReplayError, ScoreError, TrimpotError
 
 POPULATION = np.linspace(0.5, 1.5, 20).reshape(4, 5)
 

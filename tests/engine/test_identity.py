@@ -15,16 +15,16 @@ import numpy as np
 import pytest
 from closed_form import SMALL, Height, Hill, hill_run, prompt_set
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from trimpot.engine.assembly import libraries, origins_of, versions
 from trimpot.engine.code import Code
-from trimpot.engine.config import load_config
-from trimpot.engine.errors import ConfigError, TrimpotError
 from trimpot.engine.hooks import hookimpl
 from trimpot.engine.identity import CHANGES_NO_NUMBER, KEYS_CHANGE_NO_NUMBER, changing_no_number, made_of
-from trimpot.engine.plugins import KINDS, Plugins, Registration, plugins
 from trimpot.engine.run import Run
 from trimpot.engine.schema import Config
 from trimpot.engine.seams import Adapter, Objective
+from trimpot.ground.errors import ConfigError, TrimpotError
+from trimpot.setup.assembly import libraries, origins_of, versions
+from trimpot.setup.config import load_config
+from trimpot.setup.plugins import KINDS, Plugins, Registration, plugins
 
 GIVEN_BY_THE_ENGINE = {"start", "seed"}
 KEY_OF = {"adapters": "adapter", "combinations": "combination", "optimizers": "optimizer"}

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trimpot.engine.errors import ConfigError
 from trimpot.engine.knobs import Knob, KnobSpace, digest
+from trimpot.ground.errors import ConfigError
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 names = st.lists(st.text(min_size=1, max_size=12), min_size=1, max_size=8, unique=True)

@@ -11,12 +11,12 @@ import pytest
 from closed_form import SMALL, hill_plugin
 from numpy.typing import NDArray
 from prompt_lists import write
-from trimpot.engine.assembly import assemble
-from trimpot.engine.config import load_config
-from trimpot.engine.errors import ScoreError
 from trimpot.engine.hooks import hookimpl
-from trimpot.engine.plugins import Plugins
 from trimpot.engine.seams import Objective
+from trimpot.ground.errors import ScoreError
+from trimpot.setup.assembly import assemble
+from trimpot.setup.config import load_config
+from trimpot.setup.plugins import Plugins
 
 ABOUT = {f"view {number}": {"worth": number} for number in range(30)}
 

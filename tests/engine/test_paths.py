@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 from trimpot.comparison.design import read_design
-from trimpot.engine.config import load_config, read_values, typed_options
-from trimpot.engine.errors import ConfigError
-from trimpot.engine.parts import PARTS, parts_of
-from trimpot.engine.paths import anchored_options
-from trimpot.engine.plugins import plugins
+from trimpot.ground.errors import ConfigError
+from trimpot.setup.config import load_config, read_values, typed_options
+from trimpot.setup.parts import PARTS, parts_of
+from trimpot.setup.paths import anchored_options
+from trimpot.setup.plugins import plugins
 
 PLACES = {kind: (place,) for place, kind in PARTS.items()} | {"objectives": ("objectives", "it")}
 BASE: dict[str, Any] = {"adapter": "sphere", "objectives": "value", "prompts": "numbers"}
@@ -136,7 +136,7 @@ def test_a_comparison_s_paths_are_its_own(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_options_of_options_are_anchored_too(tmp_path: Path) -> None:
     """Lists and mappings of paths, as a plugin may have them."""
-    from trimpot.engine.factory import Options
+    from trimpot.setup.factory import Options
 
     def mine(*, files: list[Path], named: dict[str, Path] | None = None, words: list[str] | None = None) -> None: ...
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trimpot.engine.errors import CalibrationError, ScoreError, TrimpotError
-from trimpot.engine.plain import number, plain, real_numbers
+from trimpot.ground.errors import CalibrationError, ScoreError, TrimpotError
+from trimpot.ground.plain import number, plain, real_numbers
 
 LEAVES = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.builds(Path, st.just("a/b")),

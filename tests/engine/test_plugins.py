@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 from closed_form import Hill, MemoryStore, Notes, hill_plugin, hill_run
-from trimpot.engine.errors import ConfigError, PluginError
 from trimpot.engine.hooks import hookimpl
 from trimpot.engine.loop import calibrate
-from trimpot.engine.plugins import KINDS, Plugins
+from trimpot.ground.errors import ConfigError, PluginError
 from trimpot.objectives.combining import Weighted
-from trimpot.session import Announcer
+from trimpot.runs.session import Announcer
+from trimpot.setup.plugins import KINDS, Plugins
 
 
 def _plugin(**factories: Any) -> object:

@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from prompt_lists import ROWS, WRITERS, accident, told, write
 from trimpot.engine.bucket import PromptSet
-from trimpot.engine.errors import ConfigError
-from trimpot.engine.plugins import Plugins
-from trimpot.engine.prompt_files import prompt_files
-from trimpot.engine.prompt_reading import KNOWN, LONGEST, read_listing
+from trimpot.ground.errors import ConfigError
+from trimpot.ground.listings import KNOWN, LONGEST, read_listing
+from trimpot.setup.plugins import Plugins
+from trimpot.setup.prompt_files import prompt_files
 
 
 @pytest.fixture

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from trimpot.engine.bucket_sizing import BucketSizer
 from trimpot.engine.calibration import calibration_of
-from trimpot.engine.errors import ConfigError, ScoreError
 from trimpot.engine.ladder import rungs_of
 from trimpot.engine.loop import calibrate
 from trimpot.engine.noise import estimate_noise, f_ratio
-from trimpot.engine.plan import plan
 from trimpot.engine.schema import Budget
 from trimpot.engine.stopping import exhausted, plateau
+from trimpot.ground.errors import ConfigError, ScoreError
+from trimpot.setup.plan import plan
 
 FIXED = {"name": "cma-es", "population_size": 6}
 

@@ -12,11 +12,11 @@ import pytest
 from closed_form import Height, Hill, MemoryStore, Notes, hill_run
 from numpy.typing import NDArray
 from trimpot.engine.bucket import Bucket
-from trimpot.engine.errors import ModelError
 from trimpot.engine.evaluator import Evaluator
 from trimpot.engine.jobs import Group
 from trimpot.engine.worker import Worker
 from trimpot.engine.workshop import Here
+from trimpot.ground.errors import ModelError
 
 
 class Sleeper(Hill):

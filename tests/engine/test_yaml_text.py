@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from trimpot.engine.errors import ConfigError
-from trimpot.engine.yaml_text import lines_of, read_yaml
+from trimpot.ground.errors import ConfigError
+from trimpot.setup.yaml_text import lines_of, read_yaml
 
 
 def aliases(first: str, again: str, depth: int = 12) -> str:

@@ -15,7 +15,7 @@ from trimpot.adapters import make_diffusers, make_flux, make_qwen_image, make_sd
 from trimpot.adapters.pipelines import PipelineAdapter
 from trimpot.engine.bucket import Bucket
 from trimpot.engine.calibration import CHECKSUM, Calibration, GainRecord, Provenance
-from trimpot.engine.errors import CalibrationError
+from trimpot.ground.errors import CalibrationError
 
 STEPS = 3
 BUCKET = Bucket(("a cat", "two dogs"), (21, 22))

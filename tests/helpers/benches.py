@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 from trimpot.engine.bucket import Bucket
-from trimpot.engine.errors import ModelError
 from trimpot.engine.evaluation import Place
 from trimpot.engine.jobs import Job, Piece, Scored
+from trimpot.ground.errors import ModelError
 from trimpot.workshops.seats import Hello
 
 

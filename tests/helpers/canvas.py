@@ -10,14 +10,14 @@ import numpy as np
 from closed_form import SMALL, hill_plugin
 from numpy.typing import NDArray
 from PIL import Image
-from trimpot.engine.assembly import assemble
 from trimpot.engine.bucket import Bucket
-from trimpot.engine.config import load_config
 from trimpot.engine.hooks import hookimpl
 from trimpot.engine.knobs import Knob, KnobSpace
-from trimpot.engine.plugins import Plugins
 from trimpot.engine.run import Run
 from trimpot.engine.seams import Adapter, Objective
+from trimpot.setup.assembly import assemble
+from trimpot.setup.config import load_config
+from trimpot.setup.plugins import Plugins
 
 HACK = {"darkness": {}, "likeness": {"weight": 0}}
 

@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from trimpot.engine.assembly import assemble
 from trimpot.engine.bucket import Bucket, PromptSet
-from trimpot.engine.config import load_config
-from trimpot.engine.errors import ModelError, StoreError
 from trimpot.engine.evaluation import Evaluation, Place
 from trimpot.engine.hooks import hookimpl
 from trimpot.engine.knobs import Knob, KnobSpace, digest
-from trimpot.engine.plugins import Plugins
 from trimpot.engine.run import Run
 from trimpot.engine.seams import Adapter, Objective
 from trimpot.engine.watcher import Watcher
+from trimpot.ground.errors import ModelError, StoreError
+from trimpot.setup.assembly import assemble
+from trimpot.setup.config import load_config
+from trimpot.setup.plugins import Plugins
 
 TOP = np.array([1.3, 0.7, 1.2, 0.9, 1.1])
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from trimpot.comparison import running
 from trimpot.comparison.design import Design, make_design
 from trimpot.engine.hooks import hookimpl
-from trimpot.engine.plugins import Plugins
 from trimpot.engine.run import Run
 from trimpot.optimizers import make_random_search
+from trimpot.setup.plugins import Plugins
 
 SHARED = {
     "adapter": "hill",

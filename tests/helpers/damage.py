@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from trimpot.engine.errors import StoreError
+from trimpot.ground.errors import StoreError
 from trimpot.storage import Comparisons, SqliteStore
 from trimpot.storage.database import FILE_NAME
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trimpot.engine.errors import Notice, TrimpotError
-from trimpot.engine.prompt_files import prompt_files
-from trimpot.engine.prompt_reading import LONGEST
+from trimpot.ground.errors import Notice, TrimpotError
+from trimpot.ground.listings import LONGEST
+from trimpot.setup.prompt_files import prompt_files
 
 ROWS = [("a cat, sitting", {"kind": "animals"}), ("a dog", {"kind": "animals"}), ("a hut", {"kind": "houses"})]
 Rows = Sequence[tuple[str, Mapping[str, Any]]]

@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from trimpot.adapters.row_noise import row_noise
 from trimpot.engine.bucket import Bucket
-from trimpot.engine.errors import ModelError
 from trimpot.engine.knobs import Knob, KnobSpace
 from trimpot.engine.proof import prove
 from trimpot.engine.seams import Adapter
+from trimpot.ground.errors import ModelError
 
 PROVED = "proved: it draws no noise"
 DREW = "proved: it draws the rows' own noise"

@@ -13,8 +13,8 @@ from stock_cases import CASES
 from trimpot.adapters import make_diffusers, make_flux, make_qwen_image, make_sd3
 from trimpot.adapters.pipelines import PipelineAdapter
 from trimpot.engine.bucket import Bucket
-from trimpot.engine.errors import ModelError
 from trimpot.engine.proof import prove
+from trimpot.ground.errors import ModelError
 
 STEPS = 3
 BUCKET = Bucket(("a cat", "two dogs"), (11, 12))

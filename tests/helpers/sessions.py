@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from closed_form import SMALL, Notes, hill_plugin
-from trimpot import session
-from trimpot.engine.config import load_config
-from trimpot.engine.plugins import Plugins
 from trimpot.engine.seams import Adapter, Objective
+from trimpot.runs import session
+from trimpot.setup.config import load_config
+from trimpot.setup.plugins import Plugins
 from trimpot.storage import SqliteStore
 
 CONFIG = load_config(SMALL)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from trimpot.testing.rewards import (
+from trimpot.proofs.rewards import (
     _chats,
     attending,
     geneval,
@@ -16,8 +16,8 @@ from trimpot.testing.rewards import (
     unifiedreward,
     vqascore,
 )
-from trimpot.testing.rewards._tiny import save_clip, save_reader, tensors
-from trimpot.testing.rewards.clip import clip_config, open_clip_state
+from trimpot.proofs.rewards._tiny import save_clip, save_reader, tensors
+from trimpot.proofs.rewards.clip import clip_config, open_clip_state
 
 
 @dataclass(frozen=True)

@@ -15,19 +15,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
-from trimpot.engine.assembly import assemble
 from trimpot.engine.bucket import Bucket
-from trimpot.engine.config import load_config
-from trimpot.engine.errors import ConfigError, TrimpotError
 from trimpot.engine.evaluation import COMBINED, Evaluation
 from trimpot.engine.hooks import hookimpl
 from trimpot.engine.loop import calibrate
-from trimpot.engine.plan import plan
-from trimpot.engine.plugins import Plugins
 from trimpot.engine.run import Run
 from trimpot.engine.seams import Adapter, Combination, Objective
+from trimpot.ground.errors import ConfigError, TrimpotError
 from trimpot.objectives.combining import Constrained, Pareto, Weighted, WinRate, crowding_distance, pareto_fitness
 from trimpot.objectives.combining import win_rate as rate
+from trimpot.setup.assembly import assemble
+from trimpot.setup.config import load_config
+from trimpot.setup.plan import plan
+from trimpot.setup.plugins import Plugins
 from trimpot.testing import CombinationContract
 
 WEIGHTS = CombinationContract.weights

@@ -12,11 +12,11 @@ import pytest
 import torch
 from accelerator import accelerator, where
 from tiny_rewards import CASES, NEEDS_NO_MODEL, Case, save_all
-from trimpot.engine.errors import ConfigError, ScoreError
-from trimpot.engine.plugins import plugins
 from trimpot.engine.seams import Objective
+from trimpot.ground.errors import ConfigError, ScoreError
 from trimpot.objectives.hosting import Host, Hosting
-from trimpot.testing.rewards import _chats
+from trimpot.proofs.rewards import _chats
+from trimpot.setup.plugins import plugins
 
 OPTIONS = set(Hosting.model_fields)
 

@@ -7,9 +7,9 @@ import warnings
 import numpy as np
 import pytest
 from PIL import Image
-from trimpot.engine.errors import ScoreError
+from trimpot.ground.errors import ScoreError
 from trimpot.objectives.images import PromptTruncated, Truncation, rgb
-from trimpot.testing.rewards._tiny import byte_tokenizer
+from trimpot.proofs.rewards._tiny import byte_tokenizer
 
 
 def test_what_is_transparent_lies_on_white() -> None:

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from trimpot.engine.errors import ConfigError, ScoreError
-from trimpot.engine.plugins import Plugins
 from trimpot.engine.seams import Objective
+from trimpot.ground.errors import ConfigError, ScoreError
 from trimpot.objectives.judges.unifiedreward import QUESTIONS, parse
+from trimpot.proofs.rewards import _chats, hpsv3, unifiedreward, vqascore
+from trimpot.setup.plugins import Plugins
 from trimpot.testing import ObjectiveContract
-from trimpot.testing.rewards import _chats, hpsv3, unifiedreward, vqascore
 
 Example = tuple[Any, str]
 TINY = {"dtype": "float32", "device": "cpu", "batch_size": 2}

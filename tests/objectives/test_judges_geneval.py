@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trimpot.engine.errors import ConfigError, ScoreError
-from trimpot.engine.plugins import Plugins
 from trimpot.engine.seams import Objective
+from trimpot.ground.errors import ConfigError, ScoreError
 from trimpot.objectives.judges.geneval_scenes import (
     NAMES,
     Scene,
@@ -29,8 +28,9 @@ from trimpot.objectives.judges.geneval_scenes import (
     scene_of,
 )
 from trimpot.objectives.judges.geneval_verdict import Found, relations, verdict
+from trimpot.proofs.rewards import _chats, _tiny, geneval
+from trimpot.setup.plugins import Plugins
 from trimpot.testing import ObjectiveContract
-from trimpot.testing.rewards import _chats, _tiny, geneval
 
 Example = tuple[Any, str]
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from trimpot.engine.errors import ConfigError, PluginError, ScoreError
-from trimpot.engine.plugins import Plugins
 from trimpot.engine.seams import Objective
+from trimpot.ground.errors import ConfigError, PluginError, ScoreError
+from trimpot.proofs.rewards.ocr import written
+from trimpot.setup.plugins import Plugins
 from trimpot.testing import ObjectiveContract
-from trimpot.testing.rewards.ocr import written
 
 
 def make(**options: Any) -> Any:

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from trimpot.engine.plugins import Plugins
 from trimpot.engine.seams import Objective
 from trimpot.objectives.shapes.drawing import draw, to_bytes
 from trimpot.objectives.shapes.scenes import parse
+from trimpot.setup.plugins import Plugins
 from trimpot.testing import ObjectiveContract
 
 

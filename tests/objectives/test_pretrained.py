@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
-from trimpot.engine.errors import ScoreError
-from trimpot.engine.weights import weights_digest
+from trimpot.ground.errors import ScoreError
+from trimpot.ground.weights import weights_digest
 from trimpot.objectives.pretrained import Weights, part, renamed
-from trimpot.testing.rewards._tiny import save_clip
+from trimpot.proofs.rewards._tiny import save_clip
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from trimpot.engine.plugins import plugins
-from trimpot.testing.rewards import Proof, proofs
-from trimpot.testing.rewards.__main__ import main
+from trimpot.proofs.rewards import Proof, proofs
+from trimpot.proofs.rewards.__main__ import main
+from trimpot.setup.plugins import plugins
 
 # What is tested elsewhere: the checker of the embedded world, and rewards that are somebody else's number.
 ELSEWHERE = {"shapes", "remote", "value"}
@@ -29,7 +29,7 @@ def test_the_table_says_what_differs(monkeypatch: pytest.MonkeyPatch, capsys: py
     wrong = Proof("wrong", "a paper", "by hand", lambda folder: 0.5, 1e-6)
     undefined = Proof("undefined", "a paper", "by hand", lambda folder: float("nan"), 1e-6)
     for some, code in (((right,), 0), ((right, wrong), 1), ((undefined,), 1)):
-        monkeypatch.setattr("trimpot.testing.rewards.__main__.proofs", lambda some=some: list(some))
+        monkeypatch.setattr("trimpot.proofs.rewards.__main__.proofs", lambda some=some: list(some))
         assert main() == code
     rows = capsys.readouterr().out.splitlines()
     assert [row.split()[-1] for row in rows] == [

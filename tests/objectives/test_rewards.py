@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from trimpot.engine.errors import ConfigError, ScoreError
-from trimpot.engine.plugins import plugins
 from trimpot.engine.seams import Objective
+from trimpot.ground.errors import ConfigError, ScoreError
 from trimpot.objectives.hosting import Host
 from trimpot.objectives.images import PromptTruncated
 from trimpot.objectives.statistics import STATISTICS
+from trimpot.proofs.rewards import attending, sets_and_signals
+from trimpot.proofs.rewards._tiny import PROMPTS, clip_state, pictures, save, save_clip, save_reader, tensors
+from trimpot.proofs.rewards.clip import clip_config, open_clip_state
+from trimpot.setup.plugins import plugins
 from trimpot.testing import ObjectiveContract
-from trimpot.testing.rewards import attending, sets_and_signals
-from trimpot.testing.rewards._tiny import PROMPTS, clip_state, pictures, save, save_clip, save_reader, tensors
-from trimpot.testing.rewards.clip import clip_config, open_clip_state
 
 UNSCORABLE = ["a sound", None, np.zeros((8, 8, 3), dtype=np.uint8), [Image.new("RGB", (8, 8))] * 2]
 

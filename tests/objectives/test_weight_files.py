@@ -16,9 +16,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from tiny_rewards import CASES, Case, save_all
-from trimpot.engine.errors import ScoreError
-from trimpot.engine.plugins import plugins
-from trimpot.testing.rewards._chats import pictures
+from trimpot.ground.errors import ScoreError
+from trimpot.proofs.rewards._chats import pictures
+from trimpot.setup.plugins import plugins
 
 PICKLES = {".bin", ".pt", ".pth"}
 #: Rewards whose weights are published only in PyTorch's own format, and the options that name the files.

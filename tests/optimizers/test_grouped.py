@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 import pytest
-from trimpot.engine.errors import ConfigError
 from trimpot.engine.knobs import Knob, KnobSpace, Vector
-from trimpot.engine.plugins import Plugins
 from trimpot.engine.seams import Optimizer, Population
+from trimpot.ground.errors import ConfigError
 from trimpot.optimizers.grouped import GroupedSearch
+from trimpot.setup.plugins import Plugins
 from trimpot.testing import OptimizerContract
 
 SPACE = KnobSpace([Knob(f"knob.{index}", low=-9, high=9, default=0, spread=1 + index / 4) for index in range(6)])

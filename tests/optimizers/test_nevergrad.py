@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from trimpot.engine.errors import ConfigError, TrimpotError
 from trimpot.engine.knobs import Knob, KnobSpace, Vector
-from trimpot.engine.plugins import Plugins
 from trimpot.engine.seams import Optimizer
+from trimpot.ground.errors import ConfigError, TrimpotError
 from trimpot.optimizers import nevergrad_probe
 from trimpot.optimizers.nevergrad_probe import listing, probe
 from trimpot.optimizers.nevergrad_search import Nevergrad, registry
+from trimpot.setup.plugins import Plugins
 from trimpot.testing import OptimizerContract
 
 SPACE = KnobSpace([Knob(f"knob.{index}", low=-1, high=2, spread=1 + index / 4) for index in range(6)])

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
-from trimpot.engine.errors import ConfigError
 from trimpot.engine.knobs import Knob, KnobSpace, Vector
-from trimpot.engine.plugins import Plugins
 from trimpot.engine.seams import Optimizer
+from trimpot.ground.errors import ConfigError
 from trimpot.optimizers.cma_es import CmaEs, cma
 from trimpot.optimizers.population import default_population_size
 from trimpot.optimizers.random_search import RandomSearch
+from trimpot.setup.plugins import Plugins
 from trimpot.testing import OptimizerContract
 
 SPACE = KnobSpace([Knob(f"knob.{index}", low=-1, high=2, spread=1 + index / 4) for index in range(6)])

@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from trimpot.engine.bucket import Bucket
-from trimpot.engine.errors import StoreError
 from trimpot.engine.knobs import Knob, KnobSpace
 from trimpot.engine.seams import Adapter
+from trimpot.ground.errors import StoreError
 from trimpot.reports import write_images
 from trimpot.reports.gallery import read_pictures
 

@@ -16,17 +16,17 @@ import pytest
 from closed_form import SMALL, Height, Hill, Notes, hill_plugin
 from numpy.typing import NDArray
 from PIL import Image
-from trimpot import session
 from trimpot.engine.bucket import Bucket, PromptSet
-from trimpot.engine.config import load_config
 from trimpot.engine.hooks import hookimpl
-from trimpot.engine.plugins import Plugins
 from trimpot.engine.seams import Adapter
 from trimpot.reports import page, skeleton
 from trimpot.reports.facts import Facts, gather
 from trimpot.reports.sections import _image
 from trimpot.reports.words import gain_text, headline, outcomes_by_prompt, verdict
-from trimpot.session import Files
+from trimpot.runs import session
+from trimpot.runs.session import Files
+from trimpot.setup.config import load_config
+from trimpot.setup.plugins import Plugins
 from trimpot.storage import SqliteStore
 
 HOSTILE = "<script>alert('prompt')</script><img src=x onerror=alert(1)> & co"

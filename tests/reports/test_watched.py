@@ -14,17 +14,17 @@ import pytest
 from canvas import HACK, canvas_config, canvas_plugins
 from closed_form import Notes
 from rich.console import Console
-from trimpot import session
 from trimpot.engine.alarm import Alarm
-from trimpot.engine.assembly import STATISTICS
-from trimpot.engine.config import load_config
 from trimpot.engine.evaluation import Place
 from trimpot.engine.statistics import paired_gain
 from trimpot.reports import page
 from trimpot.reports.console import ProgressWatcher, print_alarms
 from trimpot.reports.facts import Facts, gather
 from trimpot.reports.words import gain_text
-from trimpot.session import Files
+from trimpot.runs import session
+from trimpot.runs.session import Files
+from trimpot.setup.assembly import STATISTICS
+from trimpot.setup.config import load_config
 from trimpot.storage import SqliteStore
 
 

@@ -16,13 +16,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from served import SHAPES, answering, http, python, scenes, serving
-from trimpot.engine.errors import ConfigError, Notice, ScoreError
 from trimpot.engine.knobs import digest
-from trimpot.engine.plugins import Plugins
 from trimpot.engine.seams import Objective
+from trimpot.ground.errors import ConfigError, Notice, ScoreError
 from trimpot.objectives.remote import Remote
 from trimpot.objectives.shapes.reward import ShapesReward
 from trimpot.servers.reward_server import PROTOCOL, Limits, Scorer
+from trimpot.setup.plugins import Plugins
 from trimpot.testing import ObjectiveContract
 
 HEALTH = {"protocol": PROTOCOL, "name": "x", "fingerprint": "f", "description": {"name": "x"}}

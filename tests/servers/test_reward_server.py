@@ -23,9 +23,9 @@ import pytest
 from PIL import Image
 from served import SHAPES, ServerProcess, python, scenes, serving
 from trimpot.engine.identity import described
-from trimpot.engine.plugins import Plugins
 from trimpot.objectives.shapes.reward import ShapesReward
 from trimpot.servers.reward_server import PROTOCOL, SLOTS, Limits, RefusalError, RewardServer, Scorer
+from trimpot.setup.plugins import Plugins
 
 JSON = {"Content-Type": "application/json"}
 
@@ -395,8 +395,8 @@ def test_trimpot_serve_hands_metadata_to_an_objective_that_takes_it(
     takes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from trimpot.commands.serve import serve
-    from trimpot.engine import plugins
     from trimpot.servers import reward_server
+    from trimpot.setup import plugins
 
     class Told(ShapesReward):
         def prepare(self, metadata: Any) -> None:

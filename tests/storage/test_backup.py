@@ -12,8 +12,8 @@ import pytest
 from closed_form import Notes, hill_run
 from damage import flip, told
 from PIL import Image
-from trimpot.engine.errors import StoreError
 from trimpot.engine.loop import calibrate
+from trimpot.ground.errors import StoreError
 from trimpot.storage import SqliteStore
 from trimpot.storage.backup import back_up
 from trimpot.storage.database import FILE_NAME

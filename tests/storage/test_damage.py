@@ -19,11 +19,12 @@ import pytest
 from closed_form import SMALL, Notes, hill_plugin, hill_run, prompt_set
 from damage import flip, mutate, put, told
 from PIL import Image
-from trimpot import cli, session
-from trimpot.engine.config import load_config
-from trimpot.engine.errors import StoreError, TrimpotError
+from trimpot import cli
 from trimpot.engine.loop import calibrate
-from trimpot.engine.plugins import Plugins
+from trimpot.ground.errors import StoreError, TrimpotError
+from trimpot.runs import session
+from trimpot.setup.config import load_config
+from trimpot.setup.plugins import Plugins
 from trimpot.storage import Comparisons, SqliteStore
 from trimpot.storage.database import FILE_NAME
 from trimpot.storage.records import KEYS

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from trimpot.engine.errors import StoreError
+from trimpot.ground.errors import StoreError
 from trimpot.storage import Comparisons, SqliteStore
 from trimpot.storage.database import FILE_NAME
 from trimpot.storage.names import RESERVED, free_name

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from closed_form import Notes, hill_run
 from damage import told
-from trimpot.engine.errors import StoreError
 from trimpot.engine.loop import calibrate
+from trimpot.ground.errors import StoreError
 from trimpot.storage import Comparisons, SqliteStore
 from trimpot.storage.database import FILE_NAME
 from unwritable import unwritable

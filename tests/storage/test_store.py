@@ -16,10 +16,10 @@ from types import SimpleNamespace
 import pytest
 from closed_form import Hill, Notes, hill_run
 from trimpot.engine.bucket import Bucket
-from trimpot.engine.errors import StoreError
 from trimpot.engine.evaluation import Evaluation, Place
 from trimpot.engine.loop import calibrate
 from trimpot.engine.seams import Store
+from trimpot.ground.errors import StoreError
 from trimpot.storage import Comparisons, SqliteStore, database, runs
 from trimpot.storage.database import FILE_NAME
 from trimpot.testing import StoreContract
@@ -297,7 +297,7 @@ def test_a_full_disk_is_said_at_the_write_that_failed_and_loses_nothing(tmp_path
         said, complaint = process.communicate()
     assert process.returncode == 1
     last = complaint.strip().splitlines()[-1]
-    assert last.startswith("trimpot.engine.errors.StoreError: cannot write ")
+    assert last.startswith("trimpot.ground.errors.StoreError: cannot write ")
     with SqliteStore(tmp_path, create=False) as store:
         assert len(list(store.evaluations("writer-1"))) == len(said.splitlines()) - 1 > 5
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from trimpot.engine.bucket import Bucket
-from trimpot.engine.errors import TrimpotError
+from trimpot.ground.errors import TrimpotError
 from trimpot.objectives.combining import Constrained, Pareto, Weighted, WinRate
 from trimpot.testing import CombinationContract
 

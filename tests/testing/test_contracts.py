@@ -12,9 +12,9 @@ import pytest
 from closed_form import Height, Hill, MemoryStore
 from numpy.typing import NDArray
 from trimpot.engine.bucket import Bucket
-from trimpot.engine.errors import TrimpotError
 from trimpot.engine.knobs import KnobSpace, Vector
 from trimpot.engine.seams import Adapter, Objective, Optimizer, Store
+from trimpot.ground.errors import TrimpotError
 from trimpot.optimizers.random_search import RandomSearch
 from trimpot.testing import AdapterContract, ObjectiveContract, OptimizerContract, StoreContract
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from trimpot.engine.errors import ScoreError
 from trimpot.engine.seams import Objective
+from trimpot.ground.errors import ScoreError
 from trimpot.testing import ObjectiveContract
 
 SPREAD = [(0.5, "a"), (-1.0, "b"), (2.0, "a"), (4.0, "b"), (3.0, "a")]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from benches import Bench, job
-from trimpot.engine.errors import ModelError
+from trimpot.ground.errors import ModelError
 from trimpot.workshops.crew import Crew
 from trimpot.workshops.processes import ProcessSeat
 

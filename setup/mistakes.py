@@ -8,8 +8,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from .errors import near_misses
-from .plain import short
+from ..ground.errors import near_misses
+from ..ground.plain import short
 
 MOST_TOLD = 20
 

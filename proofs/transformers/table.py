@@ -14,7 +14,7 @@ from torch import nn
 
 from ...adapters.site_table import NOT_COVERED
 from ...adapters.sites import SiteLine, find_blocks, find_sites, tie
-from .. import transformer as contract
+from ...testing import transformer as contract
 from . import EXAMPLES
 from .example import Example, transformer_classes
 

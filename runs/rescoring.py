@@ -1,6 +1,6 @@
 """Scoring the images that a run kept with a reward that it did not have.
 
-from trimpot.rescoring import rescore
+from trimpot.runs.rescoring import rescore
 rescored = rescore("shapes-1", "jpeg-size", {}, Path("trimpot-runs"))
 """
 
@@ -12,17 +12,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .engine.assembly import scoring_versions, tell_metadata, told_of
-from .engine.errors import StoreError
-from .engine.evaluation import Place
-from .engine.identity import described
-from .engine.knobs import digest
-from .engine.plugins import plugins
-from .engine.scoring import score_outputs
-from .reports.facts import gather
-from .reports.watched import Moved, moved, neutral_place, places_of
+from ..engine.evaluation import Place
+from ..engine.identity import described
+from ..engine.knobs import digest
+from ..engine.scoring import score_outputs
+from ..ground.errors import StoreError
+from ..reports.facts import gather
+from ..reports.watched import Moved, moved, neutral_place, places_of
+from ..setup.assembly import scoring_versions, tell_metadata, told_of
+from ..setup.plugins import plugins
+from ..storage import SqliteStore
 from .session import prompts_of
-from .storage import SqliteStore
 
 Progress = Callable[[int, int], None]
 

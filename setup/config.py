@@ -17,14 +17,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from .errors import ConfigError, near_misses
+from ..engine.schema import Config
+from ..ground.errors import ConfigError, near_misses
+from ..ground.plain import plain, short
 from .mistakes import listed, sentences_of
 from .overrides import apply, parse_options, read_overrides
 from .parts import PARTS, anchored_at, mistakes_of, parts_of
 from .paths import anchored_options
-from .plain import plain, short
 from .plugins import plugins
-from .schema import Config
 from .yaml_text import lines_of, read_yaml
 
 DEFAULT_PROTOCOL = "grouped-cma"  # among those that save most images wherever it was measured: docs/search.md

@@ -11,22 +11,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .alarm import Watch
-from .bucket import PromptSet
+from ..engine.alarm import Watch
+from ..engine.bucket import PromptSet
+from ..engine.identity import content_of
+from ..engine.knobs import KnobSpace, Setting, Vector, digest
+from ..engine.ladder import rungs_of
+from ..engine.run import Run
+from ..engine.seams import Adapter, Objective, Optimizer
+from ..engine.search import group_size
+from ..engine.vetting import HeldOptimizer
+from ..ground.devices import resolve
+from ..ground.errors import ConfigError, ModelError, ScoreError, TrimpotError, near_misses
+from ..ground.plain import number
 from .config import Config
-from .devices import resolve
-from .errors import ConfigError, ModelError, ScoreError, TrimpotError, near_misses
-from .identity import content_of
-from .knobs import KnobSpace, Setting, Vector, digest
-from .ladder import rungs_of
 from .parts import check_parts
-from .plain import number
 from .plan import check_budget
 from .plugins import Plugins
-from .run import Run
-from .seams import Adapter, Objective, Optimizer
-from .search import group_size
-from .vetting import HeldOptimizer
 
 NUMERIC_PACKAGES = (
     "trimpot",
@@ -239,7 +239,7 @@ def _start(source: str, adapter: Adapter) -> Setting:
     Raises:
         ConfigError: If it is of another space.
     """
-    from .calibration import Calibration
+    from ..engine.calibration import Calibration
 
     path = _calibration_file(source)
     calibration = Calibration.load(path)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from ...engine.plugins import plugins
+from ...setup.plugins import plugins
 
 Array = NDArray[np.float64]
 PROMPTS = ("a red circle", "two blue squares on a table", "fog", "a green triangle", "an owl")

@@ -14,9 +14,9 @@ from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
-from .errors import ConfigError, PluginError, near_misses
+from ..ground.errors import ConfigError, PluginError, near_misses
+from ..ground.plain import LARGEST, short
 from .mistakes import sentences_of
-from .plain import LARGEST, short
 
 MOST_WHOLE = 2**63 - 1
 GIVEN = {"combinations": (1, ()), "optimizers": (1, ("start", "seed"))}  # how many by position, which by name

@@ -1,6 +1,6 @@
 """Proofs that the rewards compute what they say, on tiny checkpoints of the real architectures.
 
-    python -m trimpot.testing.rewards
+    python -m trimpot.proofs.rewards
 
 No published weights are needed: each proof builds a small checkpoint in code, saves it in the published layout,
 loads it through the objective's own loading code, and computes the same scores by an independent route.

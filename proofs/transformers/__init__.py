@@ -4,7 +4,7 @@
     model = example.build()
     output = model(**example.arguments(rows=2))
 
-`python -m trimpot.testing.transformers` runs the contract of `trimpot.testing.transformer` on all of them.
+`python -m trimpot.proofs.transformers` runs the contract of `trimpot.testing.transformer` on all of them.
 """
 
 from dataclasses import replace

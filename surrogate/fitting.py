@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from ..engine.errors import ModelError
 from ..engine.evaluation import Evaluation
 from ..engine.knobs import KnobSpace, Vector
+from ..ground.errors import ModelError
 
 Array = NDArray[np.float64]
 MOST_ROWS = 800

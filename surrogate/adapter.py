@@ -81,7 +81,7 @@ class Surrogate(Adapter):
 
 def make_surrogate(*, run: Path, noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0) -> Adapter:
     """A model fitted to a finished run, given by its folder; scores settings in no time, with the run's noise."""
-    from ..engine.errors import ModelError
+    from ..ground.errors import ModelError
     from ..storage import SqliteStore
     from .fitting import fit, table_of
 
@@ -124,8 +124,8 @@ def belief(description: Mapping[str, Any]) -> str:
 
 def _evaluations(store: SqliteStore, row: RunRow) -> Iterator[Any]:
     """Everything scored at the calibrated number of steps, save the test."""
-    from ..engine.config import load_config
     from ..engine.evaluation import POOL
+    from ..setup.config import load_config
 
     weights = load_config(row.config).weights
     steps = row.outcome["comparisons"][0]["num_steps"] if row.outcome else None
@@ -136,8 +136,8 @@ def _evaluations(store: SqliteStore, row: RunRow) -> Iterator[Any]:
 
 def _space(row: RunRow) -> KnobSpace:
     """The run's knobs, from its backbone's configuration alone where that is enough."""
-    from ..engine.errors import ModelError
-    from ..engine.plugins import plugins
+    from ..ground.errors import ModelError
+    from ..setup.plugins import plugins
 
     known, part = plugins(), row.config["adapter"]
     options = {key: value for key, value in part.items() if key != "name"}

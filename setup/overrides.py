@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import ConfigError
-from .plain import short
+from ..ground.errors import ConfigError
+from ..ground.plain import short
 from .yaml_text import read_yaml
 
 EXAMPLE = "such as optimizer.sigma0=0.1"

@@ -1,4 +1,4 @@
-"""`python -m trimpot.testing.transformers [CLASS ...]`: check every transformer class and print the table.
+"""`python -m trimpot.proofs.transformers [CLASS ...]`: check every transformer class and print the table.
 
 Takes a minute or two. Ends with status 1 if a check does not hold.
 """
@@ -9,7 +9,7 @@ import sys
 
 from rich.console import Console
 
-from ...engine.errors import ModelError, TrimpotError, near_misses
+from ...ground.errors import ModelError, TrimpotError, near_misses
 from .example import transformer_classes
 from .table import Row, as_table, rows, summary
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from .engine.assembly import assemble
-from .engine.config import Config
-from .engine.evaluation import Place
-from .engine.outputs import checked
-from .engine.plan import plan
-from .engine.plugins import plugins
-from .engine.run import Run
-from .engine.scoring import score_outputs
+from ..engine.evaluation import Place
+from ..engine.outputs import checked
+from ..engine.run import Run
+from ..engine.scoring import score_outputs
+from ..setup.assembly import assemble
+from ..setup.config import Config
+from ..setup.plan import plan
+from ..setup.plugins import plugins
 
 
 def forecast(config: Config, rate: float | None = None) -> dict[str, Any]:

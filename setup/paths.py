@@ -8,18 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Any, get_args
 
-from .errors import ConfigError
+from ..engine.hooks import OfTheHubOrHere
+from ..ground.errors import ConfigError
+from ..ground.plain import short
 from .factory import Option
-from .plain import short
-
-
-class _OfTheHubOrHere:
-    """Marks a `Source` among annotations."""
-
-
-Source = Annotated[str, _OfTheHubOrHere()]
 
 
 def anchored_options(
@@ -68,7 +62,7 @@ def _kind_of(annotation: Any) -> tuple[bool, bool]:
     """Whether it is always a path, and whether it is one if it is there."""
     inner = [_kind_of(each) for each in get_args(annotation)]
     always = isinstance(annotation, type) and issubclass(annotation, Path)
-    return always or any(a for a, _ in inner), isinstance(annotation, _OfTheHubOrHere) or any(h for _, h in inner)
+    return always or any(a for a, _ in inner), isinstance(annotation, OfTheHubOrHere) or any(h for _, h in inner)
 
 
 def _anchored(value: Any, folder: Path, always: bool, name: str) -> Any:

@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
-from .errors import ConfigError
+from ..ground.errors import ConfigError
+from ..ground.plain import DEEPEST, short
 from .mistakes import listed
-from .plain import DEEPEST, short
 
 LONGEST = 1_000_000  # characters: a configuration has some hundred
 MOST_VALUES = 20_000  # with everything that aliases repeat

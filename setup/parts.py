@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .errors import ConfigError, TrimpotError
+from ..engine.schema import Config
+from ..ground.errors import ConfigError, TrimpotError
 from .factory import Option
 from .mistakes import at_line, listed
 from .paths import anchored, anchored_options
 from .plugins import Plugins, plugins
-from .schema import Config
 
 PARTS = {"adapter": "adapters", "combine": "combinations", "optimizer": "optimizers", "prompts": "prompts"}
 Place = tuple[str, ...]

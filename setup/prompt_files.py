@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .bucket import PromptSet
-from .errors import ConfigError, Notice, near_misses
-from .hooks import Register, hookimpl
-from .plain import plain
-from .prompt_reading import Listing, Row, read_listing
+from ..engine.bucket import PromptSet
+from ..engine.hooks import Register, hookimpl
+from ..ground.errors import ConfigError, Notice, near_misses
+from ..ground.listings import Listing, Row, read_listing
+from ..ground.plain import plain
 
 
 def prompt_files(

@@ -17,20 +17,20 @@ from typing import Any
 
 import pluggy
 
-from . import hooks
-from .code import TRIMPOT, Code, code_of
-from .errors import ConfigError, PluginError, TrimpotError, near_misses
+from ..engine import hooks
+from ..engine.code import TRIMPOT, Code, code_of
+from ..engine.hooks import Factory
+from ..engine.identity import made_of
+from ..engine.vetting import OF_PLUGIN, blamed, check_made, told
+from ..ground.errors import ConfigError, PluginError, TrimpotError, near_misses
+from ..ground.plain import short
 from .factory import Options
-from .hooks import Factory
-from .identity import made_of
 from .mistakes import listed
-from .plain import short
-from .vetting import OF_PLUGIN, blamed, check_made, told
 
 GROUP = "trimpot"
 KINDS = ("adapters", "objectives", "combinations", "optimizers", "prompts")
 BUILT_IN = (
-    "trimpot.engine.prompt_files",
+    "trimpot.setup.prompt_files",
     "trimpot.adapters",
     "trimpot.adapters.spaces",
     "trimpot.objectives",
@@ -38,7 +38,7 @@ BUILT_IN = (
     "trimpot.objectives.judges",
     "trimpot.objectives.remote",
     "trimpot.optimizers",
-    "trimpot.comparison.surrogate",
+    "trimpot.surrogate.adapter",
 )
 _NAME = re.compile(r"\w[\w.+-]*")
 _FILES = {  # what to write where a file or folder was given for a name

@@ -1,6 +1,6 @@
 """Starting, resuming and finishing runs: where the rooms are wired together.
 
-from trimpot.session import start
+from trimpot.runs.session import start
 finished = start(load_config("shapes"), Path("trimpot-runs"))
 """
 
@@ -14,18 +14,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .engine.alarm import Alarm
-from .engine.assembly import assemble
-from .engine.bucket import PromptSet
-from .engine.calibration import calibration_of
-from .engine.config import Config, load_config
-from .engine.errors import Notice, StoreError, TrimpotError
-from .engine.evaluation import Evaluation, Place
-from .engine.loop import calibrate
-from .engine.plugins import Plugins, plugins
-from .engine.run import Run
-from .engine.watcher import Watcher
-from .storage import RunRow, SqliteStore
+from ..engine.alarm import Alarm
+from ..engine.bucket import PromptSet
+from ..engine.calibration import calibration_of
+from ..engine.evaluation import Evaluation, Place
+from ..engine.loop import calibrate
+from ..engine.run import Run
+from ..engine.watcher import Watcher
+from ..ground.errors import Notice, StoreError, TrimpotError
+from ..setup.assembly import assemble
+from ..setup.config import Config, load_config
+from ..setup.plugins import Plugins, plugins
+from ..storage import RunRow, SqliteStore
 
 DEFAULT_FOLDER = Path("trimpot-runs")
 
@@ -164,7 +164,7 @@ def report(store: SqliteStore, run_id: str) -> Files:
         StoreError: If there is no such run, or the note cannot be written.
         CalibrationError: If the report cannot be written; a finished run is then `unreported`.
     """
-    from .reports import write_report
+    from ..reports import write_report
 
     files = Files.of(store.run_folder(run_id))
     write_report(store, run_id, files)
@@ -220,7 +220,7 @@ def work(
     Raises:
         TrimpotError: If it stops; what was recorded can be resumed.
     """
-    from .reports import write_images
+    from ..reports import write_images
 
     files = Files.of(store.run_folder(run.id))
     with store.working_on(run.id):
@@ -267,7 +267,7 @@ def tags_of(run: Run) -> dict[str, dict[str, str]]:
 
 def summary(store: SqliteStore, row: RunRow) -> dict[str, Any]:
     """What `trimpot show --json` says of a run."""
-    from .reports.watched import alarms_of
+    from ..reports.watched import alarms_of
 
     files = Files.of(store.folder / row.id)
     comparisons = row.outcome["comparisons"] if row.outcome else []

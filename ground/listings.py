@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .errors import ConfigError, near_misses
-from .prompt_formats import Record, contents, decoded, json_records, line_records, parquet_records, table_records
+from .formats import Record, contents, decoded, json_records, line_records, parquet_records, table_records
 
 KNOWN = ("prompt", "prompts", "caption", "captions", "text", "texts")
 LONGEST = 20_000  # characters; what is longer is no prompt, but a file that was taken for another kind

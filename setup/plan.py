@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from .bucket import Bucket
-from .errors import ConfigError
-from .ladder import Rung
-from .run import Run
-from .search import group_size
+from ..engine.bucket import Bucket
+from ..engine.ladder import Rung
+from ..engine.run import Run
+from ..engine.search import group_size
+from ..ground.errors import ConfigError
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Proofs of the built-in parts: every transformer class, every reward, each by an independent route."""
