@@ -12,7 +12,8 @@ import argparse
 import statistics
 from pathlib import Path
 
-from trimpot.runs.session import resume, start, summary
+from trimpot.runs.results import summary
+from trimpot.runs.session import resume, start
 from trimpot.setup.config import load_config
 from trimpot.storage import SqliteStore
 

@@ -33,7 +33,7 @@ from trimpot.engine.evaluation import Place
 from trimpot.engine.knobs import Setting
 from trimpot.engine.run import Run
 from trimpot.engine.scoring import score_outputs
-from trimpot.runs.session import work
+from trimpot.runs.work import work
 from trimpot.setup.assembly import assemble
 from trimpot.setup.config import DEFAULT_PROTOCOL, Config, load_config, protocols
 from trimpot.setup.plugins import plugins

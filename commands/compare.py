@@ -157,8 +157,8 @@ def _existing(design: Design, store: Path) -> str:
 
 def _write_missing_reports(opened: SqliteStore, comparison: str) -> None:
     """Reports of runs that had finished before they were asked for; such have no pictures."""
-    from ..runs.session import Files as RunFiles
-    from ..runs.session import report
+    from ..runs.results import Files as RunFiles
+    from ..runs.results import report
     from ..storage import Comparisons
 
     for run in Comparisons(opened).members(comparison).values():

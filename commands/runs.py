@@ -20,7 +20,7 @@ def runs(store: StoreOption = FOLDER, as_json: JsonOption = False) -> None:
 
     Example:  trimpot runs
     """
-    from ..runs.session import summary
+    from ..runs.results import summary
     from ..storage import SqliteStore
 
     found = []
@@ -104,8 +104,8 @@ def report(
     from dataclasses import replace
 
     from ..reports import write_report
-    from ..runs.session import Files
-    from ..runs.session import report as write_own
+    from ..runs.results import Files
+    from ..runs.results import report as write_own
     from ..storage import SqliteStore
 
     with SqliteStore(store, create=False) as opened:
@@ -123,7 +123,7 @@ def report(
 
 def summary_of(store: Path, run_id: str) -> dict[str, Any]:
     """What the store says of a run."""
-    from ..runs.session import summary
+    from ..runs.results import summary
     from ..storage import SqliteStore
 
     with SqliteStore(store, create=False) as opened:

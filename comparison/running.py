@@ -16,7 +16,8 @@ from ..engine.knobs import Setting
 from ..engine.run import Run
 from ..engine.watcher import Watcher
 from ..ground.errors import ReplayError, StoreError, TrimpotError
-from ..runs.session import same_as_begun, work
+from ..runs.session import same_as_begun
+from ..runs.work import work
 from ..setup.assembly import assemble
 from ..setup.plugins import Plugins, plugins
 from ..storage import Comparisons, SqliteStore

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -122,7 +123,7 @@ def _remember(key: str, size: int, found: str) -> None:
     if size < LARGE:
         return
     entry = _entry(key)
-    partial = entry.with_name(f"{entry.name}.{os.getpid()}")
+    partial = entry.with_name(f"{entry.name}.{os.getpid()}-{threading.get_ident()}")
     with contextlib.suppress(OSError):
         entry.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(f"{found} {_check(key, found)}\n", encoding="ascii")

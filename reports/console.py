@@ -137,7 +137,7 @@ def print_result(console: Console, summary: Mapping[str, Any]) -> None:
 
     Args:
         console: Where to write.
-        summary: Of `session.summary`.
+        summary: Of `runs.results.summary`.
     """
     comparisons = summary["outcome"]["comparisons"]
     gain = summary["gain"]
@@ -174,7 +174,7 @@ def print_alarms(console: Console, summary: Mapping[str, Any]) -> None:
 
     Args:
         console: Where to write.
-        summary: Of `session.summary`.
+        summary: Of `runs.results.summary`.
     """
     for alarm in summary["alarms"]:
         console.print(f"[bold red]ALARM:[/] {escape(alarm['text'])}")

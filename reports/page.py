@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class RunFiles(Protocol):
-    """Where a run's results lie; `session.Files` is one."""
+    """Where a run's results lie; `runs.results.Files` is one."""
 
     @property
     def calibration(self) -> Path:

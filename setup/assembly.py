@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..engine.alarm import Watch
 from ..engine.bucket import PromptSet
@@ -43,13 +43,44 @@ MACHINE = ("machine", "gpu")  # what calculates, beside what is installed
 STATISTICS = ("edge-density", "entropy", "saturation", "dark-share", "bright-share")  # of images, always watched
 
 
+class Parts(Protocol):
+    """The parts of a run that another can share."""
+
+    @property
+    def config(self) -> Config:
+        """Names them."""
+
+    @property
+    def adapter(self) -> Adapter:
+        """The backbone."""
+
+    @property
+    def objectives(self) -> Mapping[str, Objective]:
+        """The rewards by name, watched ones too."""
+
+    @property
+    def prompts(self) -> PromptSet:
+        """The three pools."""
+
+    @property
+    def watched(self) -> Mapping[str, Watch]:
+        """Objectives that are watched only, with what is watched for."""
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Package name to version, for everything that can change a number."""
+
+    def origins(self) -> Mapping[str, Any]:
+        """What the parts are made of; see `engine.identity`."""
+
+
 def assemble(
     run_id: str,
     config: Config,
     plugins: Plugins,
     *,
     outline: bool = False,
-    sharing: Run | None = None,
+    sharing: Parts | None = None,
     prompts: PromptSet | None = None,
     start: Setting | None = None,
 ) -> Run:
@@ -61,7 +92,7 @@ def assemble(
         plugins: Where parts are found by name.
         outline: Make rewards not at all and the backbone from its configuration alone, where it can be: enough
             to plan a run, not to do it.
-        sharing: A run whose backbone, rewards and prompts are used instead of made again; they must be those that
+        sharing: A run, or a crew, whose backbone, rewards and prompts are used instead of made again; those that
             `config` names.
         prompts: Those that the run was begun with, where they were recorded; no file is read then.
         start: The setting that its search began from, likewise.
@@ -127,13 +158,13 @@ def assemble(
     for label, setting in adapter.neutrals().items():
         _inside(f"the adapter's neutral setting {label!r}", setting, adapter.space)
     assert prompts is not None, "sharing, recorded or made"
-    found = {**libraries(config, plugins), **versions()}
+    found = sharing.versions if sharing else {**libraries(config, plugins), **versions()}
     run = Run(run_id, config, adapter, objectives, combination, prompts, found, optimizer, rungs, start, watched)
     _try(run)
     return replace(run, origins=functools.cache(functools.partial(_origins, run, plugins, sharing)))
 
 
-def _origins(run: Run, plugins: Plugins, sharing: Run | None) -> dict[str, Any]:
+def _origins(run: Run, plugins: Plugins, sharing: Parts | None) -> dict[str, Any]:
     """What the parts of a run are made of; see `engine.identity`."""
     config, rung = run.config, run.rungs[0]
     held = run.optimizer(rung.space, rung.lower(run.adapter.space.defaults))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,7 @@ def write_image(folder: Path, image: Any) -> str:
     path = folder / name
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(f".{os.getpid()}.part")
+        draft = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.part")
         draft.write_bytes(buffer.getvalue())
         draft.replace(path)
     return name

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from served import ServerProcess, python
 from trimpot.runs import session
+from trimpot.runs.results import summary
 from trimpot.setup.config import load_config
 from trimpot.storage import SqliteStore
 
@@ -46,7 +47,7 @@ def run(folder: Path, url: str, *watchers: Any) -> dict[str, Any]:
     objectives = {"shapes": {}, "weight": {"name": "remote", "weight": 0.05, "url": url, "patience": 60}}
     name = session.start(load_config({**SMALL, "objectives": objectives}), folder, watchers)
     with SqliteStore(folder, create=False) as store:
-        return session.summary(store, store.run(name))
+        return summary(store, store.run(name))
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ from trimpot.reports import write_report
 from trimpot.reports.facts import gather
 from trimpot.runs import rescoring, session
 from trimpot.runs.rescoring import rescore
-from trimpot.runs.session import Files
+from trimpot.runs.results import Files
 from trimpot.setup.config import load_config
 from trimpot.setup.plugins import Plugins
 from trimpot.storage import SqliteStore

@@ -22,6 +22,7 @@ from trimpot.ground.errors import (
     StoreError,
 )
 from trimpot.runs import session
+from trimpot.runs.results import report
 from trimpot.setup.config import load_config
 from trimpot.storage import SqliteStore
 
@@ -115,7 +116,7 @@ def test_a_run_of_an_older_trimpot_is_shown_and_reported_and_goes_on_if_it_is_to
         store.records.update(
             "runs", store.records.read("runs", id="hill-1")[0], identity="x", versions=json.dumps(older)
         )
-        session.report(store, "hill-1")
+        report(store, "hill-1")
     assert _shown(tmp_path)["status"] == "interrupted"
     with pytest.raises(StoreError, match="an earlier trimpot recorded it, which knew parts by less of their code"):
         session.resume(None, tmp_path)

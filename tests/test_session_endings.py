@@ -19,6 +19,7 @@ from trimpot.ground.errors import (
     StoreError,
 )
 from trimpot.runs import session
+from trimpot.runs.work import work
 from trimpot.setup.plugins import Plugins
 from trimpot.storage import SqliteStore
 
@@ -28,7 +29,8 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from closed_form import SMALL, hill_plugin
-from trimpot import reports, session
+from trimpot import reports
+from trimpot.runs import session
 from trimpot.engine.calibration import Calibration
 from trimpot.setup.config import load_config
 from trimpot.setup.plugins import Plugins
@@ -121,7 +123,7 @@ def test_a_run_that_no_report_was_wanted_of_is_finished_without(installed: Insta
     with SqliteStore(tmp_path) as store:
         run = session.assemble("", CONFIG, session.plugins())
         name = store.add_run("hill", run.identity, CONFIG.model_dump(mode="json"), run.versions)
-        session.work(replace(run, id=name), store, session.plugins(), illustrated=False)
+        work(replace(run, id=name), store, session.plugins(), illustrated=False)
     assert (show(tmp_path)["status"], show(tmp_path)["report"]) == ("finished", None)
     with pytest.raises(StoreError, match="has finished"):
         session.resume(None, tmp_path)
@@ -155,7 +157,7 @@ def test_what_stopped_a_run_decides_whether_it_failed(
     def stop(*_: Any) -> None:
         raise problem
 
-    monkeypatch.setattr(session, "calibrate", stop)
+    monkeypatch.setattr("trimpot.runs.work.calibrate", stop)
     with pytest.raises(type(problem)):
         session.start(CONFIG, tmp_path)
     shown = show(tmp_path)
@@ -165,10 +167,10 @@ def test_what_stopped_a_run_decides_whether_it_failed(
 def test_the_reason_survives_a_store_that_cannot_note_it(
     installed: Installed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(run: Any, store: SqliteStore, watch: Any) -> None:
+    def stop(run: Any, store: SqliteStore, *_: Any) -> None:
         store._db.conn.execute("PRAGMA query_only=ON")
         raise ScoreError("the reason")
 
-    monkeypatch.setattr(session, "calibrate", stop)
+    monkeypatch.setattr("trimpot.runs.work.calibrate", stop)
     with pytest.raises(ScoreError, match="the reason"):
         session.start(CONFIG, tmp_path)

@@ -13,6 +13,7 @@ from ..engine.workshop import Workshop
 from ..ground.devices import present
 from ..ground.errors import ConfigError
 from ..setup.config import Config
+from ..setup.parts import check_parts
 from ..setup.plugins import Plugins, plugins
 from .bench import Keep, Recipe
 from .crew import Crew
@@ -54,6 +55,7 @@ def hired(
     if workers.alone or (workers.processes == "auto" and workers.ray is None and _num_gpus(config) <= 1):
         yield Hired()
         return
+    check_parts(config, known())
     if prompts is None:
         prompts = known().make("prompts", config.prompts.name, config.prompts.options)
     recipe = Recipe(config.model_dump(mode="json"), prompts, start, keeper, known)

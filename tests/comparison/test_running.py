@@ -12,7 +12,8 @@ from comparing import SHARED, Installed, Told, small
 from trimpot.comparison.results import gather
 from trimpot.comparison.running import compare
 from trimpot.ground.errors import ConfigError, PluginError, StoreError
-from trimpot.runs.session import Files, resume, start
+from trimpot.runs.results import Files
+from trimpot.runs.session import resume, start
 from trimpot.setup.config import load_config
 from trimpot.storage import Comparisons, SqliteStore
 

@@ -13,7 +13,7 @@ from trimpot.engine.hooks import hookimpl
 from trimpot.engine.loop import calibrate
 from trimpot.ground.errors import ConfigError, PluginError
 from trimpot.objectives.combining import Weighted
-from trimpot.runs.session import Announcer
+from trimpot.runs.work import Announcer
 from trimpot.setup.plugins import KINDS, Plugins
 
 

@@ -9,6 +9,7 @@ import pytest
 from closed_form import SMALL, Notes, hill_plugin
 from trimpot.engine.seams import Adapter, Objective
 from trimpot.runs import session
+from trimpot.runs.results import summary
 from trimpot.setup.config import load_config
 from trimpot.setup.plugins import Plugins
 from trimpot.storage import SqliteStore
@@ -32,7 +33,7 @@ class Installed:
 def show(folder: Path, run: str = "hill-1") -> dict[str, Any]:
     """What `trimpot show` says of a run."""
     with SqliteStore(folder, create=False) as store:
-        return session.summary(store, store.run(run))
+        return summary(store, store.run(run))
 
 
 def interrupt(folder: Path, patience: int = 9) -> None:

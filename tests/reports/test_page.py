@@ -24,7 +24,7 @@ from trimpot.reports.facts import Facts, gather
 from trimpot.reports.sections import _image
 from trimpot.reports.words import gain_text, headline, outcomes_by_prompt, verdict
 from trimpot.runs import session
-from trimpot.runs.session import Files
+from trimpot.runs.results import Files
 from trimpot.setup.config import load_config
 from trimpot.setup.plugins import Plugins
 from trimpot.storage import SqliteStore

@@ -8,7 +8,7 @@ from trimpot.engine.bucket import Bucket
 from trimpot.engine.evaluation import Evaluation
 from trimpot.engine.statistics import paired_gain
 from trimpot.reports.tags import movements_by_tag
-from trimpot.runs.session import tags_of
+from trimpot.runs.work import tags_of
 
 
 def test_every_kind_of_prompt_is_compared_on_its_own_outputs() -> None:

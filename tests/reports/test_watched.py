@@ -22,7 +22,7 @@ from trimpot.reports.console import ProgressWatcher, print_alarms
 from trimpot.reports.facts import Facts, gather
 from trimpot.reports.words import gain_text
 from trimpot.runs import session
-from trimpot.runs.session import Files
+from trimpot.runs.results import Files, summary
 from trimpot.setup.assembly import STATISTICS
 from trimpot.setup.config import load_config
 from trimpot.storage import SqliteStore
@@ -103,7 +103,7 @@ def test_an_unfinished_run_shows_its_alarms_too(begin: Any, tmp_path: Path) -> N
     assert not facts.finished and list(facts.alarms) == heard != []
     assert "ALARM" in text and "likeness (alarm)" in rows(text, "watched")
     with SqliteStore(tmp_path, create=False) as store:
-        shown = session.summary(store, store.run("hill-1"))
+        shown = summary(store, store.run("hill-1"))
     assert [alarm["text"] for alarm in shown["alarms"]] == [str(alarm) for alarm in heard]
     console = Console(file=io.StringIO(), width=400)
     print_alarms(console, shown)

@@ -23,6 +23,7 @@ from trimpot import cli
 from trimpot.engine.loop import calibrate
 from trimpot.ground.errors import StoreError, TrimpotError
 from trimpot.runs import session
+from trimpot.runs.results import summary
 from trimpot.setup.config import load_config
 from trimpot.setup.plugins import Plugins
 from trimpot.storage import Comparisons, SqliteStore
@@ -128,7 +129,7 @@ def test_a_flipped_store_resumes_to_the_same_digest_or_is_refused(
 
 def _shown(folder: Path) -> dict[str, Any]:
     with SqliteStore(folder, create=False) as store:
-        found = session.summary(store, store.run("hill-1"))
+        found = summary(store, store.run("hill-1"))
         changing = ("created", "seconds", "engine_share", "calibration", "report")
         return {key: value for key, value in found.items() if key not in changing}
 

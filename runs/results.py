@@ -1,0 +1,74 @@
+"""What a run leaves behind: where its files lie, its report, and what is told of it in short."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..storage import RunRow, SqliteStore
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where a run's results lie.
+
+    Attributes:
+        calibration: The artifact.
+        report: The self-contained page.
+        images: Before-and-after pictures.
+    """
+
+    calibration: Path
+    report: Path
+    images: Path
+
+    @classmethod
+    def of(cls, folder: Path) -> Files:
+        """The files of a run's folder."""
+        return cls(folder / "calibration.json", folder / "report.html", folder / "images")
+
+
+def report(store: SqliteStore, run_id: str) -> Files:
+    """Write a run's report, and note that it is written.
+
+    Raises:
+        StoreError: If there is no such run, or the note cannot be written.
+        CalibrationError: If the report cannot be written; a finished run is then `unreported`.
+    """
+    from ..reports import write_report
+
+    files = Files.of(store.run_folder(run_id))
+    write_report(store, run_id, files)
+    if store.run(run_id).unreported:
+        store.update_run(run_id, unreported=None, error=None)
+    return files
+
+
+def summary(store: SqliteStore, row: RunRow) -> dict[str, Any]:
+    """What `trimpot show --json` says of a run."""
+    from ..reports.watched import alarms_of
+
+    files = Files.of(store.folder / row.id)
+    comparisons = row.outcome["comparisons"] if row.outcome else []
+    totals = store.totals(row.id)
+    spent = totals.pop("generate_seconds") + totals.pop("score_seconds")
+    return {
+        "run": row.id,
+        "status": row.status,
+        "created": row.created,
+        **totals,
+        "seconds": row.seconds,
+        "engine_share": max(0.0, 1 - spent / row.seconds) if row.outcome and row.seconds else None,
+        "gain": comparisons[0]["gain"] if comparisons else None,
+        "stop_reason": row.stop_reason,
+        "error": row.error,
+        "alarms": [{**asdict(alarm), "text": str(alarm)} for alarm in alarms_of(store, row)],
+        "calibration": str(files.calibration) if os.path.exists(files.calibration) else None,
+        "report": str(files.report) if os.path.exists(files.report) else None,
+        "outcome": row.outcome,
+        "config": row.config,
+        "versions": row.versions,
+        "continued": row.continued,
+    }

@@ -1,0 +1,129 @@
+"""Working on a run until it has finished, failed or is interrupted."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from dataclasses import asdict
+from typing import Any
+
+from ..engine.alarm import Alarm
+from ..engine.calibration import calibration_of
+from ..engine.evaluation import Evaluation, Place
+from ..engine.loop import calibrate
+from ..engine.run import Run
+from ..engine.watcher import Watcher
+from ..engine.workshop import Workshop
+from ..ground.errors import Notice, StoreError, TrimpotError
+from ..setup.plugins import Plugins
+from ..storage import SqliteStore
+from .results import Files, report
+
+
+def work(
+    run: Run,
+    store: SqliteStore,
+    known: Plugins,
+    watchers: tuple[Watcher, ...] = (),
+    *,
+    illustrated: bool = True,
+    workshop: Workshop | None = None,
+) -> None:
+    """Work on a run until it has finished, failed or is interrupted; whichever it is, the store says so.
+
+    Args:
+        run: What is to be done, under its name in the store.
+        store: Where it is kept.
+        known: Told of everything recorded.
+        watchers: Told too.
+        illustrated: Whether to make the before-and-after pictures and the report.
+        workshop: Does the work; None for the run's own parts in this process.
+
+    Raises:
+        TrimpotError: If it stops; what was recorded can be resumed.
+    """
+    from ..reports import write_images
+
+    files = Files.of(store.run_folder(run.id))
+    with store.working_on(run.id):
+        store.update_run(run.id, error=None)
+        store.note_versions(run.id, run.versions)
+        try:
+            watch = Announcer(known, watchers)
+            watch.run_started(run, sum(evaluation.work for _, evaluation in store.evaluations(run.id)))
+            outcome = calibrate(run, store, watch, workshop)
+            if illustrated:
+                write_images(run.adapter, outcome, run.test_bucket, files.images)
+            totals = store.totals(run.id)
+            calibration_of(run, outcome, totals).save(files.calibration)
+            found = {**asdict(outcome), "tags": tags_of(run)}
+            store.update_run(
+                run.id, outcome=found, stop_reason=outcome.stop_reason, unreported=1 if illustrated else None
+            )
+            if illustrated:
+                report(store, run.id)
+        except Exception as problem:
+            said = str(problem) if isinstance(problem, TrimpotError) else f"{type(problem).__name__}: {problem}"
+            _note(store, run.id, " ".join(said.split()))
+            raise
+        except BaseException:  # Ctrl-C, or another wish to end: not a failure
+            _note(store, run.id, None)
+            raise
+    store.settle()
+
+
+def _note(store: SqliteStore, run_id: str, error: str | None) -> None:
+    """Record why a run stopped, and how long it took; if that cannot be, the reason itself is more important."""
+    with contextlib.suppress(StoreError):
+        store.update_run(run_id, error=error)
+
+
+def tags_of(run: Run) -> dict[str, dict[str, str]]:
+    """Objective to test prompt to the kind of prompt it is, where the objective knows kinds."""
+    found = {
+        name: {prompt: tag for prompt in run.test_bucket.prompts if (tag := objective.tag(prompt)) is not None}
+        for name, objective in run.objectives.items()
+    }
+    return {name: tags for name, tags in found.items() if tags}
+
+
+class Announcer(Watcher):
+    """Tells watchers and plugins what a run does.
+
+    A plugin that fails is told no more, as is a watcher that cannot write; the run goes on.
+    """
+
+    def __init__(self, known: Plugins, watchers: tuple[Watcher, ...] = ()) -> None:
+        self._known = known
+        self._watchers = watchers
+
+    def run_started(self, run: Run, work_done: int) -> None:
+        """See `Watcher.run_started`."""
+        self._tell("run_started", run=run, work_done=work_done)
+
+    def stage_started(self, run: Run, stage: str) -> None:
+        """See `Watcher.stage_started`."""
+        self._tell("stage_started", run=run, stage=stage)
+
+    def evaluation_recorded(self, run: Run, place: Place, evaluation: Evaluation) -> None:
+        """See `Watcher.evaluation_recorded`."""
+        self._tell("evaluation_recorded", run=run, place=place, evaluation=evaluation)
+
+    def generation_told(self, run: Run, generation: int, evaluations: Any, sigma: float | None) -> None:
+        """See `Watcher.generation_told`."""
+        self._tell("generation_told", run=run, generation=generation, evaluations=evaluations, sigma=sigma)
+
+    def alarm_raised(self, run: Run, alarm: Alarm) -> None:
+        """See `Watcher.alarm_raised`."""
+        self._tell("alarm_raised", run=run, alarm=alarm)
+
+    def _tell(self, event: str, **facts: Any) -> None:
+        for watcher in self._watchers:
+            try:
+                getattr(watcher, event)(**facts)
+            except (OSError, SystemExit) as error:  # what it writes to is full or has gone; rich exits then
+                self._watchers = tuple(other for other in self._watchers if other is not watcher)
+                warnings.warn(
+                    f"{type(watcher).__name__} cannot write and is told no more: {error}", Notice, stacklevel=2
+                )
+        self._known.announce(event, facts)
