@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -91,6 +92,10 @@ class RunBench:
         versions = self.run.versions
         parts = digest([self.run.description, self.run.adapter.space.fingerprint, self.run.config.weights])
         return Hello(parts, versions.get("gpu") or versions.get("machine", "a CPU"), versions)
+
+    def pid(self) -> int:
+        """Of the process."""
+        return os.getpid()
 
     def outline(self) -> Outline:
         """What the driver must know."""

@@ -191,7 +191,8 @@ class Crew:
                 break
             except SeatLostError as loss:
                 seat.kill()
-                _log.warning("%s %s as it started", seat.name, loss)
+                if not self._closed:
+                    _log.warning("%s %s as it started", seat.name, loss)
                 problem = ModelError(f"{seat.name} could not be started {MOST_STARTS} times: it {loss}")
             if self._wait(self._rest * 2**attempt):
                 break

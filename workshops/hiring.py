@@ -80,9 +80,14 @@ def _process_seats(recipe: Recipe, config: Config) -> list[Seat]:
     asked, there = config.workers.processes, _num_gpus(config)
     if there == 0:
         assert asked != "auto", "looked at before"
+        most = max(8, 2 * _num_cores())
+        if asked > most:
+            raise ConfigError(
+                f"workers: {asked} is more than this machine's {_num_cores()} cores can feed, and it has no GPU; "
+                f"ask for {most} at most"
+            )
         threads = max(1, _num_cores() // asked)
-        environment = {"OMP_NUM_THREADS": str(threads)}
-        return [ProcessSeat(f"worker {n}", recipe, environment, threads) for n in range(1, asked + 1)]
+        return [ProcessSeat(f"worker {n}", recipe, threads=threads) for n in range(1, asked + 1)]
     number = there if asked == "auto" else asked
     if number > there:
         raise ConfigError(

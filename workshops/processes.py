@@ -128,6 +128,8 @@ class _Making:
 
 
 def _use_threads(number: int) -> None:
-    import torch
+    """Of libraries that are loaded already, and of those that will be."""
+    from threadpoolctl import threadpool_limits
 
-    torch.set_num_threads(number)
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(number)))
+    threadpool_limits(number)
