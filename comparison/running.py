@@ -15,13 +15,16 @@ from ..engine.bucket import PromptSet
 from ..engine.knobs import Setting
 from ..engine.run import Run
 from ..engine.watcher import Watcher
+from ..engine.workshop import Workshop
 from ..ground.errors import ReplayError, StoreError, TrimpotError
 from ..runs.session import same_as_begun
 from ..runs.work import work
-from ..setup.assembly import assemble
+from ..setup.assembly import Parts, assemble
 from ..setup.plugins import Plugins, plugins
 from ..storage import Comparisons, SqliteStore
 from ..storage.database import FILE_NAME
+from ..storage.images import IMAGES, Keeper
+from ..workshops import hired
 from .design import Design, check, said_by, slug
 
 
@@ -87,15 +90,18 @@ def compare(
             if name and not _unfinished(store, name, design):
                 return Worked(name)
             begun = _begun(store, name) if name else begun
-    firsts = _assembled(design, known, begun)
-    with SqliteStore(folder) as store:
-        comparisons = Comparisons(store)
-        config = {**design.asked, "command": command}
-        name = name or comparisons.add(design.name, design.identity(known), config)
-        with store.lock(name):
-            watch.comparison_started(name, design, firsts)
-            starts = dict(zip(design.contenders, (run.start for run in firsts), strict=True))
-            return _all(_Members(design, name, store, known, firsts[0], starts, illustrated), watch)
+    label, first = next(iter(design.contenders.items()))
+    with hired(first, Keeper(folder / IMAGES), prompts=begun.prompts, start=begun.starts.get(label)) as crew:
+        firsts = _assembled(design, known, begun, crew.parts)
+        with SqliteStore(folder) as store:
+            comparisons = Comparisons(store)
+            config = {**design.asked, "command": command}
+            name = name or comparisons.add(design.name, design.identity(known), config)
+            with store.lock(name):
+                watch.comparison_started(name, design, firsts)
+                starts = dict(zip(design.contenders, (run.start for run in firsts), strict=True))
+                members = _Members(design, name, store, known, firsts[0], starts, illustrated, crew.workshop)
+                return _all(members, watch)
 
 
 class _Begun(NamedTuple):
@@ -129,11 +135,11 @@ def find(store: SqliteStore, design: Design, known: Plugins) -> str | None:
     return None
 
 
-def _assembled(design: Design, known: Plugins, begun: _Begun) -> list[Run]:
+def _assembled(design: Design, known: Plugins, begun: _Begun, parts: Parts | None = None) -> list[Run]:
     """A run of every contender, sharing what can be shared; so that nothing begins that cannot be done."""
     runs: list[Run] = []
     for label, config in design.contenders.items():
-        sharing, start = runs[0] if runs else None, begun.starts.get(label)
+        sharing, start = runs[0] if runs else parts, begun.starts.get(label)
         with said_by(label):
             run = assemble("", config, known, sharing=sharing, prompts=begun.prompts, start=start)
         runs.append(run)
@@ -156,6 +162,7 @@ class _Members:
     sharing: Run
     starts: Mapping[str, Setting | None]
     illustrated: bool
+    workshop: Workshop | None
 
     def work_on(self, contender: str, seed: int, watcher: Watcher) -> None:
         """Do one run, unless it is done."""
@@ -178,7 +185,14 @@ class _Members:
             return
         same_as_begun(row, run)
         try:
-            work(replace(run, id=run_id), self.store, self.known, (watcher,), illustrated=self.illustrated)
+            work(
+                replace(run, id=run_id),
+                self.store,
+                self.known,
+                (watcher,),
+                illustrated=self.illustrated,
+                workshop=self.workshop,
+            )
         except TrimpotError:
             raise
         except Exception as error:  # somebody else's optimizer may fail in any way

@@ -17,6 +17,7 @@ from ..engine.bucket import PromptSet
 from ..engine.knobs import Setting
 from ..ground.errors import StoreError, near_misses
 from .database import StoreFile
+from .filesystems import warn_of_network
 from .images import IMAGES
 from .names import free_name
 from .records import Row
@@ -252,6 +253,7 @@ class Runs(StoreFile):
             StoreError: If another process holds it.
         """
         self.refuse_read_only()
+        warn_of_network(self.folder)
         lock = FileLock(self._lock_path(run_id))
         with sentences(f"cannot lock run {run_id}"):
             try:

@@ -13,6 +13,10 @@ from typing import Any
 
 import psutil
 import pytest
+from comparing import Told
+from trimpot.comparison.design import make_design
+from trimpot.comparison.results import gather
+from trimpot.comparison.running import compare
 from trimpot.engine.watcher import Watcher
 from trimpot.ground.errors import ConfigError, ModelError
 from trimpot.runs.results import summary
@@ -120,3 +124,15 @@ def test_workers_killed_at_twenty_moments_change_no_number(tmp_path: Path) -> No
 @pytest.mark.parametrize("workers", ["workers=2", "workers=3", pytest.param("workers.ray=2", marks=needs_ray)])
 def test_any_number_of_workers_comes_to_the_same_on_the_shipped_model(workers: str, tmp_path: Path) -> None:
     assert digest(tmp_path / "alone", "shapes", *SHAPES) == digest(tmp_path / "crew", "shapes", *SHAPES, workers)
+
+
+def test_a_comparison_is_the_same_with_a_crew(tmp_path: Path) -> None:
+    def gains(folder: Path, **workers: int) -> dict[str, list[float]]:
+        contenders = {"cma-es": {"optimizer": "cma-es"}, "random": {"optimizer": "random"}}
+        design = make_design({"config": {**SPHERE, **workers}, "contenders": contenders, "seeds": 1, "images": 96})
+        name = compare(design, folder, Told()).comparison
+        with SqliteStore(folder) as store:
+            results = gather(store, name)
+            return {label: results.gains(label).tolist() for label in contenders}
+
+    assert gains(tmp_path / "crew", workers=2) == gains(tmp_path / "alone")
