@@ -30,7 +30,7 @@ def warn_of_network(folder: Path) -> None:
     kind = network_file_system(folder)
     if kind is not None:
         warnings.warn(
-            f"{folder} lies on a network file system ({kind}), where SQLite's locks cannot be relied on: let one machine "
+            f"{folder} is on a network file system ({kind}), where SQLite's locks cannot be relied on; let one machine "
             f"write it, and keep a copy with `trimpot backup`; a disk of this machine is safer",
             Notice,
             stacklevel=2,

@@ -28,7 +28,7 @@ def test_the_nearest_mount_decides(kind: str, network: bool, tmp_path: Path, mon
 def test_a_store_on_one_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psutil, "disk_partitions", lambda all: [Mount(str(tmp_path), "nfs4")])
     with SqliteStore(tmp_path) as store:
-        with pytest.warns(Notice, match=r"lies on a network file system \(nfs4\).*`trimpot backup`"), store.lock("a-1"):
+        with pytest.warns(Notice, match=r"is on a network file system \(nfs4\).*`trimpot backup`"), store.lock("a-1"):
             pass
         with warnings.catch_warnings():
             warnings.simplefilter("error")
