@@ -1,21 +1,28 @@
-"""A short run of the shapes preset, killed with SIGKILL at random moments and resumed: every digest must be equal.
+"""Runs killed with SIGKILL at random moments and resumed: every digest must be equal.
 
-    python benchmarks/kills.py [--kills 20] [--seed 0]
+    python benchmarks/kills.py shapes [--kills 20] [--seed 0] [--workers 2]
+    python benchmarks/kills.py fast [--kills 200] [--seed 0]
 
-Each killed run has a store of its own, so nothing is found that another run left.
+`shapes` is a short run of the shipped model, each from the command line; with `--workers` it is the driver of so many
+processes that is killed. `fast` is a closed-form backbone under five searches, each killed run a process of its own,
+forked once everything is imported. Every run has a store of its own, so nothing is found that another run left.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import os
 import random
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 SHORT = [
     "generations=4",
@@ -26,6 +33,21 @@ SHORT = [
     "test.num_prompts=16",
     "by_steps.steps=[]",
 ]
+SEARCHES: dict[str, dict[str, Any]] = {
+    "the default": {},
+    "cma-es": {"optimizer": "cma-es", "bucket_size": 4},
+    "random": {"optimizer": "random", "bucket_size": 4},
+    "nevergrad DE": {"optimizer": {"name": "nevergrad:DE", "population_size": 12}, "bucket_size": 4},
+    "nevergrad PSO": {"optimizer": {"name": "nevergrad:PSO", "population_size": 12}, "bucket_size": 4},
+}
+FAST = {
+    "adapter": {"name": "sphere", "num_knobs": 57},
+    "objectives": "value",
+    "prompts": "numbers",
+    "generations": 12,
+    "validation": {"num_prompts": 16, "every": 3},
+    "test": {"num_prompts": 16},
+}
 
 
 def trimpot(*arguments: str) -> subprocess.Popen[bytes]:
@@ -42,38 +64,107 @@ def digest_of(store: str, run: str) -> str:
     return str(found["digest"])
 
 
+def shapes(folder: Path, kills: int, moments: random.Random, workers: int) -> int:
+    """How many of so many killed runs of the shipped model came to the digest of one that nobody killed."""
+    begin = ["calibrate", "shapes", *SHORT]
+    store = str(folder / "undisturbed")
+    begun = time.monotonic()
+    trimpot(*begin, "--store", store).communicate()
+    length = time.monotonic() - begun
+    expected = digest_of(store, "shapes-1")
+    print(f"undisturbed: {length:.1f} s, digest {expected}", flush=True)
+    begin += [f"workers={workers}"] if workers > 1 else []
+    equal = 0
+    for number in range(kills):
+        store = str(folder / str(number))
+        process = trimpot(*begin, "--store", store)
+        moment = moments.uniform(0, length)
+        try:
+            process.wait(timeout=moment)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+        process.communicate()
+        resumed = trimpot("resume", "--store", store)
+        if resumed.wait() != 0:  # killed before the run had begun: there is nothing to resume
+            trimpot(*begin, "--store", store).communicate()
+        resumed.communicate()
+        found = digest_of(store, "shapes-1")
+        equal += found == expected
+        print(f"killed after {moment:5.1f} s: digest {found}", flush=True)
+    return equal
+
+
+def fast(folder: Path, kills: int, moments: random.Random) -> int:
+    """The same on the closed form, under each search in turn."""
+    from trimpot.ground.errors import StoreError
+    from trimpot.runs.results import summary
+    from trimpot.runs.session import resume, start
+    from trimpot.setup.config import load_config
+    from trimpot.storage import SqliteStore
+
+    def told(store: Path) -> str:
+        with SqliteStore(store, create=False) as opened:
+            [row] = opened.runs()
+            assert row.status == "finished", row.status
+            return str(summary(opened, row)["digest"])
+
+    def begin_or_go_on(store: Path, config: Any) -> None:
+        try:
+            with SqliteStore(store, create=False) as opened:
+                rows = opened.runs()
+        except StoreError:  # killed before there was one
+            rows = []
+        if not rows:
+            start(config, store)
+        elif rows[0].status != "finished":
+            resume(None, store)
+
+    known: dict[str, tuple[str, float]] = {}
+    equal, landed = 0, 0
+    for number, name in zip(range(kills), itertools.cycle(SEARCHES), strict=False):
+        config = load_config({**FAST, **SEARCHES[name]})
+        if name not in known:
+            begun = time.monotonic()
+            _forked(lambda config=config, name=name: start(config, folder / name), None)
+            known[name] = told(folder / name), time.monotonic() - begun
+            print(f"{name}: undisturbed {known[name][1]:.1f} s, digest {known[name][0]}", flush=True)
+        store, (expected, length) = folder / str(number), known[name]
+        landed += _forked(lambda config=config, store=store: start(config, store), moments.uniform(0, length))
+        _forked(lambda config=config, store=store: begin_or_go_on(store, config), None)
+        equal += told(store) == expected
+    print(f"{landed} of the kills came before the run had ended")
+    return equal
+
+
+def _forked(work: Callable[[], object], seconds: float | None) -> bool:
+    """Do work in a process of its own; kill it after so many seconds, and say whether it was."""
+    child = os.fork()
+    if not child:
+        work()
+        os._exit(0)
+    if seconds is None:
+        assert os.waitpid(child, 0)[1] == 0, "it failed"
+        return False
+    time.sleep(seconds)
+    os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[1] != 0
+
+
 def main() -> None:
-    """Measure an undisturbed run, then kill and resume."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=20)
+    """Kill and resume."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=["shapes", "fast"], default="shapes")
+    parser.add_argument("--kills", type=int, default=None)
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    moments = random.Random(options.seed)
+    parser.add_argument("--workers", type=int, default=1)
+    given = parser.parse_args()
+    moments, kills = random.Random(given.seed), given.kills or {"shapes": 20, "fast": 200}[given.what]
     with tempfile.TemporaryDirectory() as folder:
-        store = str(Path(folder) / "undisturbed")
-        begun = time.monotonic()
-        trimpot("calibrate", "shapes", *SHORT, "--store", store).communicate()
-        length = time.monotonic() - begun
-        expected = digest_of(store, "shapes-1")
-        print(f"undisturbed: {length:.1f} s, digest {expected}", flush=True)
-        equal = 0
-        for number in range(options.kills):
-            store = str(Path(folder) / str(number))
-            process = trimpot("calibrate", "shapes", *SHORT, "--store", store)
-            moment = moments.uniform(0, length)
-            try:
-                process.wait(timeout=moment)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-            process.communicate()
-            resumed = trimpot("resume", "--store", store)
-            if resumed.wait() != 0:  # killed before the run had begun: there is nothing to resume
-                trimpot("calibrate", "shapes", *SHORT, "--store", store).communicate()
-            resumed.communicate()
-            found = digest_of(store, "shapes-1")
-            equal += found == expected
-            print(f"killed after {moment:5.1f} s: digest {found}", flush=True)
-    print(f"{equal} of {options.kills} digests equal")
+        if given.what == "fast":
+            equal = fast(Path(folder), kills, moments)
+        else:
+            equal = shapes(Path(folder), kills, moments, given.workers)
+    print(f"{equal} of {kills} digests equal")
 
 
 if __name__ == "__main__":
