@@ -108,6 +108,15 @@ class PipelineAdapter(TransformerAdapter):
             self._hooked.set(None, None)
         return [[next(outputs) for _ in bucket.prompts] for bucket in buckets]
 
+    @property
+    def largest_batch(self) -> int | None:
+        """See `Adapter.largest_batch`."""
+        return self._batches.size
+
+    @largest_batch.setter
+    def largest_batch(self, size: int | None) -> None:
+        self._batches.size = size or self.options.batch_size
+
     def describe(self) -> dict[str, Any]:
         """Everything that can change an output. See `Adapter.describe`."""
         return {

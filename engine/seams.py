@@ -36,6 +36,8 @@ class Adapter(ABC):
             next begins, so this is also what an interruption can cost, and what is handed to a worker at a time. A
             resumed run repeats the very same calls, which keeps it bit-equal even where a model's arithmetic depends
             on the size of a batch.
+        largest_batch: The most outputs at once for which memory has sufficed so far; None where nothing is halved. May
+            be set to less, so that workers that share a run agree.
         mixes_buckets: Whether candidates on different buckets share a call, which `generate_each` is then given.
         changes_no_number: Options of its factory that change no number, each with the reason, such as where files
             are kept meanwhile; every other option belongs to its identity.
@@ -55,6 +57,7 @@ class Adapter(ABC):
     makes: Literal["image", "video"] | None = None
     frozen: tuple[str, ...] = ()
     outputs_per_call: int = 16
+    largest_batch: int | None = None
     mixes_buckets: bool = False
     changes_no_number: Mapping[str, str] = {}
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from ..engine.alarm import Watch
 from ..engine.bucket import PromptSet
-from ..engine.jobs import Job, Scored
+from ..engine.jobs import Job
 from ..engine.knobs import KnobSpace, Setting, digest
 from ..engine.worker import Worker
 from ..setup.assembly import assemble
 from ..setup.config import load_config
 from ..setup.plugins import Plugins, plugins
-from .seats import Hello
+from .seats import Done, Hello
 
 Keep = Callable[[Sequence[Any]], Sequence[str]]
 
@@ -112,9 +112,12 @@ class RunBench:
             self.run.origins(),
         )
 
-    def do(self, job: Job) -> list[Scored]:
-        """See `Worker.do`."""
-        return self._worker.do(job)
+    def do(self, job: Job, largest_batch: int | None) -> Done:
+        """Do a job in batches for which the memory of every worker suffices. See `Worker.do`."""
+        adapter = self.run.adapter
+        if largest_batch is not None and adapter.largest_batch is not None:
+            adapter.largest_batch = min(adapter.largest_batch, largest_batch)
+        return Done(self._worker.do(job), adapter.largest_batch)
 
     def adapter(self, num_steps: int | None, method: str, *args: Any) -> Any:
         """Ask the adapter; outputs that it generates are listed."""

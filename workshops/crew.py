@@ -15,7 +15,7 @@ from typing import Any
 from ..engine.jobs import Job
 from ..engine.workshop import Result
 from ..ground.errors import ModelError, TrimpotError
-from .seats import Hello, Seat, SeatLostError
+from .seats import Done, Hello, Seat, SeatLostError
 
 _log = logging.getLogger("trimpot")
 
@@ -69,6 +69,7 @@ class Crew:
         self._problem: TrimpotError | None = None
         self._paces: deque[float] = deque(maxlen=101)  # seconds an output
         self._hello: Hello | None = None
+        self._largest_batch: int | None = None  # a batch that one worker had to halve is halved by all
 
     @property
     def width(self) -> int:
@@ -88,11 +89,13 @@ class Crew:
 
     def submit(self, job: Job) -> Future[Result]:
         """Put a job into the queue. See `Workshop.submit`."""
-        return self.call("do", job)
+        return self._queued(_Task("do", (job,), Future()))
 
     def call(self, method: str, *args: Any) -> Future[Any]:
         """Have any worker answer."""
-        task = _Task(method, args, Future())
+        return self._queued(_Task(method, args, Future()))
+
+    def _queued(self, task: _Task) -> Future[Any]:
         with self._changed:
             if self._problem is not None:
                 task.future.set_exception(self._problem)
@@ -144,7 +147,8 @@ class Crew:
         """Have a task answered; whether the worker has lived through it."""
         begun = time.monotonic()
         try:
-            result = seat.call(task.method, *task.args, seconds=self._deadline(task))
+            agreed = (self._largest_batch,) if task.size else ()
+            result = seat.call(task.method, *task.args, *agreed, seconds=self._deadline(task))
         except TrimpotError as error:
             task.future.set_exception(error)
             return True
@@ -153,9 +157,12 @@ class Crew:
             if not self._closed:
                 self._lost(seat, task, loss)
             return False
-        if task.size:
+        if isinstance(result, Done):
             with self._changed:
                 self._paces.append((time.monotonic() - begun) / task.size)
+                known = [each for each in (self._largest_batch, result.largest_batch) if each is not None]
+                self._largest_batch = min(known, default=None)
+            result = result.scored
         task.future.set_result(result)
         return True
 

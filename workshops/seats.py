@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from ..engine.jobs import Scored
 from ..ground.errors import ModelError, TrimpotError
 
 
@@ -34,6 +35,13 @@ class Hello:
     parts: str
     hardware: str
     versions: Mapping[str, str]
+
+
+class Done(NamedTuple):
+    """What a worker answers to a job: the scores of its pieces, and the largest batch for which its memory suffices."""
+
+    scored: Sequence[Scored]
+    largest_batch: int | None = None
 
 
 class Seat(ABC):

@@ -15,7 +15,7 @@ from trimpot.engine.bucket import Bucket
 from trimpot.engine.evaluation import Place
 from trimpot.engine.jobs import Job, Piece, Scored
 from trimpot.ground.errors import ModelError
-from trimpot.workshops.seats import Hello
+from trimpot.workshops.seats import Done, Hello
 
 
 def job(position: int, num_outputs: int = 1) -> Job:
@@ -36,6 +36,7 @@ class Bench:
         parts: What it says of itself, as `hardware` is.
         refuses: The sentence with which it cannot be made.
         dies_at_start: How many workers die of making it.
+        batch: The largest for which its memory suffices.
     """
 
     folder: Path
@@ -46,6 +47,7 @@ class Bench:
     hardware: str = "device"
     refuses: str = ""
     dies_at_start: int = 0
+    batch: int = 16
 
     def __call__(self) -> Bench:
         if self.refuses:
@@ -57,7 +59,7 @@ class Bench:
     def hello(self) -> Hello:
         return Hello(self.parts, self.hardware, {"numpy": np.__version__})
 
-    def do(self, asked: Job) -> list[Scored]:
+    def do(self, asked: Job, largest_batch: int | None) -> Done:
         position = asked.pieces[0].place.position
         count = self._count(f"job-{position}")
         if count <= self.deadly.get(position, 0):
@@ -69,7 +71,9 @@ class Bench:
         if position == 667:
             raise ZeroDivisionError("nobody foresaw this")
         time.sleep(self.seconds)
-        return [Scored({"height": (float(position),)}, (), 0.0, 0.0)]
+        halved = self.batch if largest_batch is None else min(self.batch, largest_batch)
+        (self.folder / f"batch-{position}").write_text(str(halved))
+        return Done([Scored({"height": (float(position),)}, (), 0.0, 0.0)], halved)
 
     def whoami(self) -> tuple[int, Any]:
         return os.getpid(), os.environ.get("TRIMPOT_TEST")

@@ -131,3 +131,10 @@ def test_closing_ends_every_worker_and_cancels_what_waits(tmp_path: Path) -> Non
         time.sleep(0.02)
     else:
         pytest.fail("the worker lives on")
+
+
+def test_a_batch_that_one_worker_had_to_halve_is_halved_by_all(tmp_path: Path) -> None:
+    with crew_of(Bench(tmp_path, batch=8), Bench(tmp_path, seconds=0.05)) as crew:
+        scores(crew, range(40))
+        scores(crew, range(40, 60))
+    assert {int((tmp_path / f"batch-{n}").read_text()) for n in range(40, 60)} == {8}
