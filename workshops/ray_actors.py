@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+import socket
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -93,6 +94,8 @@ def ray_seats(make: Make, number: Literal["auto"] | int, address: str | None) ->
     ray = _ray()
     begun = not ray.is_initialized()
     if begun:
+        if address:
+            _refuse_silence(address)
         try:
             alone = {} if address else {"include_dashboard": False}
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **alone)
@@ -110,6 +113,23 @@ def ray_seats(make: Make, number: Literal["auto"] | int, address: str | None) ->
     finally:
         if begun:
             ray.shutdown()
+
+
+def _refuse_silence(address: str) -> None:
+    """Ask a cluster's port whether anybody is there; Ray itself waits for minutes.
+
+    Raises:
+        ConfigError: If nobody is.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdecimal():  # a word of Ray's own, such as auto
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"the Ray cluster at {address!r} does not answer ({error}); start it, or correct it"
+        ) from None
 
 
 def _ray() -> Any:
