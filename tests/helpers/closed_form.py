@@ -1,4 +1,8 @@
-"""A backbone whose best setting and true gain are known, a store in memory, and a watcher that takes notes."""
+"""Two backbones whose best setting and true gain are known, a store in memory, and a watcher that takes notes.
+
+The knobs of `Hill` are alike and it has no denoising steps, so that little needs to be said of it; every knob of
+`Ridge` has bounds, a default and a spread of its own, and what is best there depends on the number of steps.
+"""
 
 from __future__ import annotations
 
@@ -54,6 +58,62 @@ class Hill(Adapter):
 
     def describe(self) -> dict[str, Any]:
         return {"id": "hill"}
+
+
+class Ridge(Adapter):
+    """An output is minus the squared distance to a top that the seed moves a little, in spreads, less `HAZE` / steps.
+
+    Its guidance is best at 2 + 8 / steps, and its neutral settings differ in nothing else. What a setting gains over
+    another is on average over seeds what `ridge_score` says of both.
+    """
+
+    space = KnobSpace(
+        [
+            Knob("one.attn", low=-1.0, high=2.0, default=1.0, spread=1.0),
+            Knob("one.mlp", low=0.5, high=4.0, default=1.5, spread=0.5),
+            Knob("two.attn", low=-20.0, high=1.25, default=0.0, spread=5.0),
+            Knob("two.mlp", low=-2.0, high=2.5, default=-0.5, spread=0.75),
+            Knob("guidance", low=1.0, high=12.0, default=3.0, spread=2.0),
+        ]
+    )
+    num_steps = 8
+
+    def __init__(self, outputs_per_call: int = 5, num_steps: int = 8) -> None:
+        self.outputs_per_call, self.num_steps = outputs_per_call, num_steps
+
+    def generate(self, population: NDArray[np.float64], bucket: Bucket) -> Iterator[list[float]]:
+        for vector in population:
+            yield [ridge_score(vector, self.num_steps, seed) for seed in bucket.seeds]
+
+    def neutrals(self) -> dict[str, dict[str, float]]:
+        flat = self.space.to_setting(self.space.defaults)
+        tried = (3.0, 4.0, 6.0, 10.0 if self.num_steps < 8 else 1.5)
+        return {f"guidance {value:g}": {**flat, "guidance": value} for value in tried}
+
+    def with_steps(self, num_steps: int) -> Ridge:
+        return Ridge(self.outputs_per_call, num_steps)
+
+    def tied(self, granularity: str) -> dict[str, list[str]]:
+        if granularity == "block":
+            return {name: [f"{name}.attn", f"{name}.mlp"] for name in ("one", "two")} | {"guidance": ["guidance"]}
+        if granularity == "own":
+            return {name: [name] for name in self.space.names}
+        raise ModelError(f"the ridge knows no granularity {granularity!r}")
+
+    def describe(self) -> dict[str, Any]:
+        return {"id": "ridge", "num_steps": self.num_steps}
+
+
+HAZE = 6.0
+
+
+def ridge_score(vector: NDArray[np.float64], num_steps: int, seed: int | None = None) -> float:
+    """What an output of the ridge is worth; without a seed, what a setting is worth on average, but for a constant."""
+    best = np.array([1.4, 1.3, -1.5, 0.25, 2 + 8 / num_steps])
+    away = (vector - best) / Ridge.space.spreads
+    if seed is not None:
+        away = away - 0.1 * np.random.default_rng(seed).standard_normal(len(away))
+    return -float(np.square(away).sum()) - HAZE / num_steps
 
 
 class Height(Objective):
