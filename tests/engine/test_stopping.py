@@ -162,6 +162,8 @@ def test_failures_in_a_row_are_counted_from_the_last_gain() -> None:
     assert plateau(checks[:1] + [base] * 2, prompts, 3, 0.1) == ""
     assert plateau([*checks, base + 2], prompts, 1, 0.1) == ""
     assert plateau([base], prompts, 1, 0.1) == ""
+    recovered = [base, base + 1, base + 0.2, base + 0.9]  # better than the last, not than the best
+    assert plateau(recovered, prompts, 2, 0.1) == "no further gain beyond noise in 2 checks"
 
 
 def test_a_gain_at_the_level_of_the_test_is_a_gain_and_below_it_none() -> None:
@@ -171,6 +173,15 @@ def test_a_gain_at_the_level_of_the_test_is_a_gain_and_below_it_none() -> None:
     values, prompts = [np.zeros(40), difference], [str(index) for index in range(40)]
     assert plateau(values, prompts, 1, 0.1) == ""
     assert plateau(values, prompts, 1, 0.01) == "no gain beyond noise in 1 checks"
+
+
+@pytest.mark.parametrize(("significance", "said"), [(0.4, "no further gain beyond"), (1e-9, "no gain beyond noise in 3")])
+def test_a_run_s_own_level_decides_what_a_check_shows(significance: float, said: str) -> None:
+    """The hill is climbed in both."""
+    validation = {"num_prompts": 4, "every": 1, "patience": 3, "significance": significance}
+    outcome = calibrate(hill_run({"generations": 30, "validation": validation}), MemoryStore(), Notes())
+    assert outcome.chosen.generation > 0
+    assert outcome.stop_reason.startswith(said)
 
 
 def test_a_search_ends_with_its_last_generation_and_says_so() -> None:
