@@ -131,6 +131,20 @@ def test_a_planted_hack_is_heard_at_once_and_by_what_it_does() -> None:
     assert ear.heard[first - 1] == f"validation {ear.alarms[0].generation}.0" != "validation 20.0"
 
 
+def test_a_run_raises_an_alarm_once_though_what_it_heard_goes_on() -> None:
+    ear = Ear()
+    run = canvas_run(HACK)
+    outcome = calibrate(run, MemoryStore(), ear)
+    judged = {e.place: e.evaluation for e in ear.evaluations if e.place.stage in ("baseline", "validation")}
+    [neutral] = [evaluation for place, evaluation in judged.items() if place.stage == "baseline"]
+    checks = {place.generation: evaluation for place, evaluation in judged.items() if place.stage == "validation"}
+    would = [alarm for generation, made in checks.items() for alarm in alarms(neutral, made, run.watched, generation)]
+    heard = [alarm.objective for alarm in outcome.alarms]
+    assert len(heard) == len(set(heard)) < len(would)
+    assert outcome.alarms == tuple(raised(neutral, checks, run.watched)) == tuple(ear.alarms)
+    assert set(heard) == {alarm.objective for alarm in would}
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_an_honest_run_is_not_flagged(seed: int) -> None:
     outcome = calibrate(canvas_run("likeness", seed), MemoryStore(), Notes())

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
 import pytest
-from closed_form import Height, Hill, MemoryStore, Notes, hill_run
+from closed_form import Height, Hill, MemoryStore, Notes, Ridge, hill_run
 from numpy.typing import NDArray
 from trimpot.engine.bucket import Bucket
+from trimpot.engine.evaluation import Place
 from trimpot.engine.evaluator import Evaluator
-from trimpot.engine.jobs import Group
+from trimpot.engine.jobs import Group, Job
+from trimpot.engine.loop import calibrate
 from trimpot.engine.worker import Worker
-from trimpot.engine.workshop import Here
+from trimpot.engine.workshop import Here, Result
 from trimpot.ground.errors import ModelError
 
 
@@ -73,6 +77,94 @@ def test_a_generation_takes_as_long_as_its_slower_half() -> None:
     """The default protocol's groups: scoring of one goes on while the next is generated."""
     seconds = evaluate(Sleeper(0.04), {"height": Judge(0.04)}, num_groups=8)
     assert seconds < 1.6 * 8 * 0.04  # one after the other they take 2.0 of it
+
+
+def test_one_job_is_scored_while_the_next_is_generated() -> None:
+    """Without a clock: scoring ends only once the next call of the backbone has begun."""
+    begun, scored, ahead = 0, 0, threading.Condition()
+    alone: list[int] = []
+
+    class Counting(Hill):
+        def generate(self, population: NDArray[np.float64], bucket: Bucket) -> Iterator[list[float]]:
+            nonlocal begun
+            with ahead:
+                begun += 1
+                ahead.notify_all()
+            return super().generate(population, bucket)
+
+    class Waiting(Height):
+        def score(self, outputs: Sequence[Any], prompts: Sequence[str]) -> NDArray[np.float64]:
+            nonlocal scored
+            scored += 1
+            with ahead:
+                if scored < 6 and not ahead.wait_for(lambda: begun > scored, timeout=2):
+                    alone.append(scored)
+            return super().score(outputs, prompts)
+
+    evaluate(Counting(8), {"height": Waiting()}, num_groups=6)
+    assert (scored, alone) == (6, [])
+
+
+class Later(Future[Result]):
+    """Work that is done when somebody waits for it."""
+
+    def __init__(self, work: Callable[[], Result]) -> None:
+        super().__init__()
+        self._work = work
+
+    def result(self, timeout: float | None = None) -> Result:
+        if not self.done():
+            self.set_result(self._work())
+        return super().result(timeout)
+
+
+class Lazy:
+    """A workshop where nothing is done before somebody waits; it notes how much was handed over by then."""
+
+    width = 1
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._handed: Counter[Place] = Counter()
+        self.by_then: dict[tuple[str, int], int] = {}
+
+    def submit(self, job: Job) -> Future[Result]:
+        where = job.pieces[0].place._replace(position=0)
+        self._handed[where] += 1
+
+        def work() -> Result:
+            self.by_then.setdefault((where.stage, where.generation), self._handed[where])
+            return self._worker.do(job)
+
+        return Later(work)
+
+    def close(self) -> None:
+        """There is nothing to stop."""
+
+
+def test_a_generation_is_handed_over_before_any_of_it_is_waited_for() -> None:
+    """All groups of a generation, all neutral settings, both sides of a comparison, and all parts of a long bucket."""
+    config = {
+        "optimizer": {"name": "cma-es", "population_size": 6},
+        "group_size": 2,
+        "bucket_size": 2,
+        "validation": {"num_prompts": 12, "every": 2},
+        "by_steps": {"steps": 4, "num_validation": 5},
+    }
+    run, store, plain = hill_run(config, adapter=Ridge(5)), MemoryStore(), MemoryStore()
+    lazy = Lazy(Worker(run.adapter, run.objectives))
+    assert calibrate(run, store, Notes(), lazy) == calibrate(hill_run(config, adapter=Ridge(5)), plain, Notes())
+    assert store.digest(run.id) == plain.digest(run.id)
+    assert lazy.by_then == {
+        ("baseline", 0): 4 * 3,  # 12 prompts are three jobs
+        ("reference", 0): 1,
+        **{("search", generation): 3 for generation in range(3)},
+        ("validation", 2): 3,
+        ("validation", 3): 3,
+        ("test", 0): 2,
+        ("baseline", 1): 4,
+        ("test", 1): 2,
+    }
 
 
 def test_a_local_reward_is_never_called_twice_at_once_beside_one_that_is() -> None:
