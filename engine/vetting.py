@@ -138,7 +138,7 @@ def _check_adapter(adapter: Adapter, who: str) -> None:
 
 
 class HeldOptimizer(Optimizer):
-    """An optimizer whose every answer is looked at before it is used.
+    """An optimizer whose every answer is looked at before it is used, and which is told what it asked, once.
 
     Args:
         optimizer: Who is asked.
@@ -147,11 +147,13 @@ class HeldOptimizer(Optimizer):
 
     Raises:
         PluginError: Here and from every method, if it fails or answers what no search can use.
+        ValueError: From `tell`, if it is not told what it asked last, once, with a finite number for each candidate.
     """
 
     def __init__(self, optimizer: Optimizer, space: KnobSpace, who: str) -> None:
         self.wrapped, self._who = optimizer, who
         self._low, self._high = space.bounds
+        self._asked: Population | None = None
         size: object = optimizer.group_size
         if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
             raise PluginError(f"{who} has group_size {short(size)}; set it to a whole number from 1 on, or None")
@@ -169,10 +171,22 @@ class HeldOptimizer(Optimizer):
         population: Population = asked.astype(np.float64, copy=False)
         for row in population:
             self._check_point(row, "asked for")
+        self._asked = population.copy()
         return population
 
     def tell(self, population: Population, fitness: Vector) -> None:
-        """See `Optimizer.tell`."""
+        """See `Optimizer.tell`. What is refused changes nothing."""
+        if self._asked is None:
+            raise ValueError(f"{self._who} was told without being asked; call ask() before every tell()")
+        if not np.array_equal(population, self._asked):
+            raise ValueError(f"{self._who} was told another population than it asked for; tell what ask() gave last")
+        if np.shape(fitness) != (len(population),):
+            raise ValueError(
+                f"{len(population)} candidates need as many fitness values, not an array of shape {np.shape(fitness)}"
+            )
+        if not np.isfinite(fitness).all():
+            raise ValueError(f"{self._who} was told fitness that is not finite; give every candidate a number")
+        self._asked = None
         with blamed(self._who):
             self.wrapped.tell(population, fitness)
 

@@ -10,6 +10,7 @@ import pytest
 
 from ..engine.knobs import Knob, KnobSpace, Vector
 from ..engine.seams import Optimizer, Population
+from ..engine.vetting import HeldOptimizer
 
 SPACE = KnobSpace([Knob(f"knob.{index}", spread=1 + index / 10) for index in range(8)])
 
@@ -117,6 +118,32 @@ class OptimizerContract:
         population = optimizer.ask()
         with pytest.raises(ValueError, match=rf"{len(population)}.*{len(population) - 1}"):
             optimizer.tell(population, np.zeros(len(population) - 1))
+
+    def test_it_is_told_what_it_asked_and_once(self) -> None:
+        """To tell without asking, twice, or another population is an error in a run, and the search goes on as it was.
+
+        A run holds every optimizer to this (`HeldOptimizer`), so that none has to look by itself.
+        """
+        held = HeldOptimizer(self._fresh(seed=3), SPACE, "the optimizer")
+        populations = []
+        for _ in range(5):
+            with pytest.raises(ValueError, match="told without being asked"):
+                held.tell(np.zeros((4, len(SPACE))), np.zeros(4))
+            populations.append(population := held.ask())
+            fitness = _hill(population)
+            for other in (population[::-1], population[:-1], population + 1e-9, population[:, :-1]):
+                with pytest.raises(ValueError, match="told another population than it asked for"):
+                    held.tell(other, fitness[: len(other)])
+            for wrong in (fitness[:-1], np.append(fitness, 0.0), fitness[:, None]):
+                with pytest.raises(ValueError, match=f"{len(population)} candidates need as many"):
+                    held.tell(population, wrong)
+            for lost in (np.nan, np.inf):
+                with pytest.raises(ValueError, match="not finite"):
+                    held.tell(population, np.append(fitness[:-1], lost))
+            held.tell(population.copy(), fitness)
+            with pytest.raises(ValueError, match="told without being asked"):
+                held.tell(population, fitness)
+        assert np.array_equal(np.stack(populations), self._history(self._fresh(seed=3)))
 
     def test_there_is_no_reason_to_stop_before_the_first_generation(self) -> None:
         """A fresh search is worth beginning."""
