@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from trimpot.engine.bucket import Bucket
 from trimpot.engine.knobs import KnobSpace, Vector
 from trimpot.engine.seams import Adapter, Objective, Optimizer, Store
-from trimpot.ground.errors import TrimpotError
+from trimpot.ground.errors import PluginError, TrimpotError
 from trimpot.optimizers.random_search import RandomSearch
 from trimpot.testing import AdapterContract, ObjectiveContract, OptimizerContract, StoreContract
 
@@ -256,6 +256,20 @@ class _Trusting(RandomSearch):
         super().tell(population[: len(fitness)], fitness)
 
 
+class _Possessive(RandomSearch):
+    """Knows a population only by the very array that it gave."""
+
+    _given: NDArray[np.float64] | None = None
+
+    def ask(self) -> NDArray[np.float64]:
+        self._given = super().ask()
+        return self._given
+
+    def tell(self, population: NDArray[np.float64], fitness: Vector) -> None:
+        assert population is self._given
+        super().tell(population, fitness)
+
+
 class _Lent(RandomSearch):
     """Lends out its own array."""
 
@@ -290,6 +304,7 @@ class _Absolute(RandomSearch):
         (_Clocked, "test_global_random_state_is_neither_read_nor_written"),
         (_Unbounded, "test_populations_have_the_right_shape_and_lie_inside_the_bounds"),
         (_Trusting, "test_as_many_fitness_values_as_candidates_are_required"),
+        (_Possessive, "test_it_is_told_what_it_asked_and_once"),
         (_Lent, "test_recommending_changes_nothing"),
         (RandomSearch, "test_it_climbs_a_noisy_hill"),
     ],
@@ -299,7 +314,7 @@ def test_an_optimizer_that_breaks_a_promise_is_caught(optimizer: type[RandomSear
         def make(self, space: KnobSpace, start: Vector, seed: int) -> Optimizer:
             return optimizer(space, start=start, seed=seed)
 
-    with pytest.raises((AssertionError, pytest.fail.Exception)):
+    with pytest.raises((AssertionError, PluginError, pytest.fail.Exception)):
         getattr(Contract(), promise)()
 
 
