@@ -1,4 +1,4 @@
-"""The honest side: at every number of steps, against the neutral setting that is best there, on the prompts asked for."""
+"""The honest side: at every number of steps, against the neutral setting that is best there."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 import pytest
-from closed_form import TOP, Height, Hill, MemoryStore, Notes, hill_run, true_gain
+from closed_form import TOP, Height, Hill, MemoryStore, Notes, Ridge, hill_run, true_gain
 from trimpot.engine.loop import calibrate
 
 LONG = {
@@ -100,6 +100,26 @@ def test_interrupted_at_any_evaluation_a_run_resumes_to_the_same_end(together: i
         assert safe >= moment if together > 1 else safe == moment
         after = Notes()
         assert calibrate(hill_run(adapter=Hill(5 * together)), store, after) == expected
+        assert store.digest("hill-1") == undisturbed.digest("hill-1")
+        assert len(after.evaluations) == total - safe
+
+
+def test_a_run_with_steps_rungs_and_unlike_knobs_resumes_to_the_same_end() -> None:
+    config = {
+        "ladder": {"block": 2, "own": 2},
+        "sensitivity": {"num_prompts": 2},
+        "by_steps": {"steps": [4, 16], "num_prompts": 3, "num_validation": 2},
+    }
+    undisturbed, notes = MemoryStore(), Notes()
+    expected = calibrate(hill_run(config, adapter=Ridge()), undisturbed, notes)
+    total = len(notes.evaluations)
+    assert [each.num_steps for each in expected.comparisons] == [8, 4, 16]
+    for moment in range(1, total + 1, 6):
+        store, after = MemoryStore(), Notes()
+        with pytest.raises(KeyboardInterrupt):
+            calibrate(hill_run(config, adapter=Ridge()), store, Notes(patience=moment))
+        safe = len(store.keys)
+        assert calibrate(hill_run(config, adapter=Ridge()), store, after) == expected
         assert store.digest("hill-1") == undisturbed.digest("hill-1")
         assert len(after.evaluations) == total - safe
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from closed_form import Height, Hill, MemoryStore
+from closed_form import Height, Hill, MemoryStore, Ridge
 from numpy.typing import NDArray
 from trimpot.engine.bucket import Bucket
 from trimpot.engine.knobs import KnobSpace, Vector
@@ -37,6 +37,24 @@ class TestHill(AdapterContract):
     @pytest.fixture
     def adapter(self) -> Adapter:
         return _Distant()
+
+
+class _DistantRidge(Ridge):
+    """The ridge, which looks different from every prompt."""
+
+    def generate(self, population: NDArray[np.float64], bucket: Bucket) -> Iterator[list[float]]:
+        for outputs in super().generate(population, bucket):
+            yield [output - len(prompt) for output, prompt in zip(outputs, bucket.prompts, strict=True)]
+
+
+class TestRidge(AdapterContract):
+    """The tests' backbone of unlike knobs keeps the contract."""
+
+    prompts = TestHill.prompts
+
+    @pytest.fixture
+    def adapter(self) -> Adapter:
+        return _DistantRidge()
 
 
 class TestHeight(ObjectiveContract):
