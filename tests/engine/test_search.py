@@ -47,16 +47,29 @@ class Told:
 # Groups
 
 
-def test_groups_have_buckets_of_their_own_and_are_told_less_their_means(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("size", [2, 3])
+def test_groups_have_buckets_of_their_own_and_are_told_less_their_means(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told, notes = Told(monkeypatch), Notes()
-    calibrate(hill_run({"optimizer": FIXED, "group_size": 2, "bucket_size": 1}), MemoryStore(), notes)
+    calibrate(hill_run({"optimizer": FIXED, "group_size": size, "bucket_size": 1}), MemoryStore(), notes)
     first = [each for each in notes.evaluations if each.place[:2] == ("search", 0)]
     assert [each.place.position for each in first] == list(range(6))
-    groups = [first[0:2], first[2:4], first[4:6]]
-    assert all(one.evaluation.bucket == other.evaluation.bucket for one, other in groups)
-    assert len({group[0].evaluation.bucket.fingerprint for group in groups}) == 3
+    groups = [first[begin : begin + size] for begin in range(0, 6, size)]
+    assert all(len({each.evaluation.bucket.fingerprint for each in group}) == 1 for group in groups)
+    assert len({group[0].evaluation.bucket.fingerprint for group in groups}) == len(groups)
     raw = np.array([[each.evaluation.fitness for each in group] for group in groups])
-    np.testing.assert_array_equal(told.fitness[0].reshape(3, 2), raw - raw.mean(axis=1, keepdims=True))
+    np.testing.assert_array_equal(told.fitness[0].reshape(raw.shape), raw - raw.mean(axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("config", [{}, {"group_size": 6}])
+def test_a_population_on_one_bucket_is_told_its_fitness_as_it_is(
+    config: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, notes = Told(monkeypatch), Notes()
+    calibrate(hill_run({"optimizer": FIXED, **config}), MemoryStore(), notes)
+    first = [each.evaluation.fitness for each in notes.evaluations if each.place[:2] == ("search", 0)]
+    assert told.fitness[0].tolist() == first
 
 
 def test_a_population_that_cannot_be_split_is_refused_before_the_run_begins() -> None:

@@ -75,7 +75,7 @@ def evaluate(adapter: Hill, objectives: dict[str, Height], num_groups: int) -> f
 
 def test_a_generation_takes_as_long_as_its_slower_half() -> None:
     """The default protocol's groups: scoring of one goes on while the next is generated."""
-    seconds = evaluate(Sleeper(0.04), {"height": Judge(0.04)}, num_groups=8)
+    seconds = min(evaluate(Sleeper(0.04), {"height": Judge(0.04)}, num_groups=8) for _ in range(3))
     assert seconds < 1.6 * 8 * 0.04  # one after the other they take 2.0 of it
 
 
