@@ -74,6 +74,15 @@ def test_with_few_prompts_the_interval_is_student_s_of_their_means(count: int) -
     assert (gain.num_prompts, gain.num_images) == (count, 4 * count)
 
 
+def test_from_twenty_prompts_on_prompts_are_resampled() -> None:
+    """Student's interval is the same however a lopsided sample is turned round; one by resampling is not."""
+    for count, resampled in ((19, False), (20, True)):
+        difference = np.random.default_rng(0).exponential(size=count)
+        gain = paired_gain(difference, np.zeros(count), names(count, count))
+        below, above = gain.mean - gain.low, gain.high - gain.mean
+        assert (above > 1.1 * below) is resampled
+
+
 def test_with_many_prompts_it_is_the_accelerated_bootstrap_of_whole_prompts() -> None:
     """Against scipy's own with its own random numbers, for skewed prompts of unlike size and at the widened level."""
     generator = np.random.default_rng(0)
