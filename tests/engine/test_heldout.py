@@ -114,3 +114,17 @@ def test_all_are_validated_and_tested_on_the_same_prompts_and_fewer_at_other_ste
             assert bucket == (run.test_bucket if own else run.test_bucket.head(7 * repeats))
     assert len(run.validation_bucket) == 9 * repeats and run.validation_bucket.num_prompts == 9
     assert len(run.test_bucket) == 11 * repeats and run.test_bucket.num_prompts == 11
+
+
+def test_each_stage_draws_by_a_seed_of_its_own() -> None:
+    """So that runs with other seeds are judged on the same prompts, and either held-out bucket can be drawn again."""
+
+    def drawn(config: dict[str, Any]) -> tuple[Bucket, Bucket, Bucket]:
+        run = hill_run({**CONFIG, **config}, adapter=Ridge())
+        return run.bucket(0), run.validation_bucket, run.test_bucket
+
+    first = drawn({})
+    others = ({"seed": 5}, {"validation": {"num_prompts": 9, "seed": 5}}, {"test": {"num_prompts": 11, "seed": 5}})
+    for place, config in enumerate(others):
+        same = [one == other for one, other in zip(first, drawn(config), strict=True)]
+        assert same == [index != place for index in range(3)]

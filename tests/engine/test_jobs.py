@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trimpot.engine.bucket import Bucket
 from trimpot.engine.evaluation import Place
-from trimpot.engine.jobs import Piece, cut
+from trimpot.engine.jobs import Job, Piece, cut
 
 
 def candidates(sizes: list[int], num_buckets: int = 0) -> list[Piece]:
@@ -59,3 +59,9 @@ def test_a_long_bucket_is_shared_out_evenly() -> None:
 
 def test_a_bucket_that_is_scored_as_a_set_stays_together() -> None:
     assert [len(job[0].bucket) for [job] in cut(candidates([100, 3]), 16, across=True, whole=True)] == [100, 3]
+
+
+def test_a_job_is_named_by_its_first_candidate_and_prompt() -> None:
+    pieces = tuple(candidates([2, 2]))
+    for job in (Job(pieces[:1], None, ("height",)), Job(pieces, 8, ("height",))):
+        assert str(job) == "search generation 0, candidate 0, on prompts such as '0.0'"
