@@ -43,7 +43,9 @@ def made(run: Run) -> tuple[Counter[str], Counter[int | None], int]:
         size, at = len(each.evaluation.bucket), each.evaluation.num_steps
         steps[at] += size
         stages[each.place.stage] += size if at == 8 else 0
-    return stages, steps, sum(at * size for at, size in steps.items() if at)
+    work = sum(at * size for at, size in steps.items() if at)
+    assert work == sum(each.evaluation.work for each in notes.evaluations)
+    return stages, steps, work
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -94,3 +96,20 @@ def test_a_budget_is_spent_to_the_last_image_that_fits_a_generation(case: str, i
     assert outcome.num_generations == generations
     assert outcome.stop_reason == f"the budget of {before + images} images is spent"
     assert outcome.checks[-1].generation == generations
+
+
+@pytest.mark.parametrize(("images", "generations"), [(98, 4), (97, 3), (56, 3), (55, 2)])
+def test_a_bucket_that_grows_is_counted_as_it_will_be(images: int, generations: int) -> None:
+    """Six candidates on 2, 3, 4 and 7 prompts, after a reference on 2."""
+    config = {
+        "generations": 9,
+        "optimizer": FIXED,
+        "bucket_size": 2,
+        "adaptive_bucket": {"low": 1e9, "high": 1e9, "rate": 0.5},
+        "budget": {"images": images},
+    }
+    calibrate(hill_run(config, adapter=Ridge()), MemoryStore(), notes := Notes())
+    searched = [each for each in notes.evaluations if each.place.stage == "search"]
+    sizes = [len(each.evaluation.bucket) for each in searched if each.place.position == 0]
+    assert sizes == [2, 3, 4, 7][:generations]
+    assert 2 + 6 * sum(sizes) <= images
