@@ -147,3 +147,14 @@ def test_options_of_options_are_anchored_too(tmp_path: Path) -> None:
         "named": {"c": str(tmp_path / "d")},
         "words": ["./e"],
     }
+
+
+@pytest.mark.parametrize("value", ["x" * 5000, "org/na\0me"])
+def test_what_no_file_can_be_called_is_taken_for_a_name_on_the_hub(value: str, tmp_path: Path) -> None:
+    """It is refused by whoever looks for it there."""
+    options = {(kind, each.name): each.options for kind in PLACES for each in plugins().registrations(kind)}
+    asked = [(kind, name, option) for kind, name, option, always in PATHS if not always]
+    assert len(asked) >= 10
+    for kind, name, option in asked:
+        [found] = [each for each in options[kind, name] if each.name == option]
+        assert anchored_options({option: value}, [found], tmp_path) == {option: value}

@@ -127,6 +127,14 @@ def test_swapping_the_sides_turns_the_gain_round() -> None:
     assert gain.low == pytest.approx(-loss.high, abs=0.02)
 
 
+def test_an_even_sample_of_whole_scores_has_an_even_interval() -> None:
+    """As many prompts better as worse and most alike: many resamples have a mean of exactly 0, half of them below."""
+    difference = np.repeat([-1.0, 0.0, 1.0], [5, 20, 5])
+    gain = paired_gain(difference, np.zeros(30), names(30, 30))
+    assert gain.mean == 0
+    assert gain.low == pytest.approx(-gain.high, abs=0.02) != 0
+
+
 @pytest.mark.parametrize("count", [2, 16, 40])
 @pytest.mark.parametrize("difference", [0.0, 0.2, 1e-12, 1e9])
 def test_equal_differences_have_a_point_for_an_interval_whatever_their_rounding(count: int, difference: float) -> None:
