@@ -7,10 +7,10 @@ import pytest
 from closed_form import MemoryStore, Notes, Ridge, hill_run, ridge_score
 from hypothesis import given
 from hypothesis import strategies as st
-from trimpot.engine.errors import ConfigError
 from trimpot.engine.knobs import Knob
 from trimpot.engine.ladder import rungs_of
 from trimpot.engine.loop import calibrate
+from trimpot.ground.errors import ConfigError
 
 BLOCKS, OWN = rungs_of(Ridge(), {"block": 3, "own": 5}, 99)
 LOW, HIGH = Ridge.space.bounds

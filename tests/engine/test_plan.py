@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from closed_form import MemoryStore, Notes, Ridge, hill_run
-from trimpot.engine.errors import ConfigError
 from trimpot.engine.loop import calibrate
-from trimpot.engine.plan import plan, planned_work
 from trimpot.engine.run import Run
+from trimpot.ground.errors import ConfigError
+from trimpot.setup.plan import plan, planned_work
 
 FIXED = {"name": "cma-es", "population_size": 6}
 FULL = {

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from closed_form import Ridge
 from numpy.typing import NDArray
-from trimpot.engine.errors import PluginError
 from trimpot.engine.seams import Optimizer
 from trimpot.engine.vetting import HeldOptimizer
+from trimpot.ground.errors import PluginError
 
 SPACE = Ridge.space
 LOW, HIGH = SPACE.bounds
