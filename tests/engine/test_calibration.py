@@ -296,3 +296,11 @@ def test_a_checksum_that_is_none_is_another(calibration: Calibration, tmp_path: 
     path.write_text(json.dumps({**json.loads(path.read_text()), "checksum": wrong}))
     with pytest.raises(CalibrationError, match="its checksum is another"):
         Calibration.load(path)
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.25, -3.0])
+def test_a_gain_that_is_the_same_on_every_prompt_has_a_point_for_an_interval(mean: float) -> None:
+    """As that of a neutral setting which nothing beat."""
+    assert GainRecord.of(Gain(mean, mean, mean, 5, 5)).holds()
+    assert not GainRecord.of(Gain(mean + 0.5, mean, mean, 5, 5)).holds()
+    assert not GainRecord.of(Gain(mean, mean + 0.1, mean - 0.1, 5, 5)).holds()
