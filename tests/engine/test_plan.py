@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from closed_form import MemoryStore, Notes, Ridge, hill_run
+from trimpot.engine.evaluation import POOL
 from trimpot.engine.loop import calibrate
 from trimpot.engine.run import Run
 from trimpot.ground.errors import ConfigError
@@ -31,6 +32,7 @@ CASES: dict[str, dict[str, Any]] = {
     "checks by images": {"validation": {"num_prompts": 9, "every_images": 36}},
     "a budget that fits": {"budget": {"images": 3 + 4 * 18}},
     "groups": {"group_size": 2},
+    "judged against a pool": {"combine": {"name": "winrate", "references": 2}},
 }
 
 
@@ -42,7 +44,7 @@ def made(run: Run) -> tuple[Counter[str], Counter[int | None], int]:
     for each in notes.evaluations:
         size, at = len(each.evaluation.bucket), each.evaluation.num_steps
         steps[at] += size
-        stages[each.place.stage] += size if at == 8 else 0
+        stages["pools" if each.place.stage.endswith(POOL) else each.place.stage] += size if at == 8 else 0
     work = sum(at * size for at, size in steps.items() if at)
     assert work == sum(each.evaluation.work for each in notes.evaluations)
     return stages, steps, work
