@@ -92,3 +92,8 @@ def test_fingerprints_change_with_everything_about_a_knob() -> None:
     ]
     assert len({KnobSpace(knobs).fingerprint for knobs in spaces}) == len(spaces)
     assert KnobSpace(spaces[0]).fingerprint == KnobSpace(list(spaces[0])).fingerprint
+
+
+def test_a_knob_of_which_only_the_name_is_said_is_a_scale() -> None:
+    """Neutral at 1, from the opposite sign to twice, and sampled as widely as its own unit."""
+    assert Knob("scale") == Knob("scale", low=-1.0, high=2.0, default=1.0, spread=1.0)
