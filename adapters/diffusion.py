@@ -7,6 +7,7 @@ pass of it an ensemble, with a candidate's scales in every row.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,8 +15,9 @@ from torch import Tensor
 
 from ..engine.seams import Output
 from ..ground.errors import ModelError
+from .encodings import PROBE, Encodings, identity_of
 from .ensemble import Ensemble
-from .families import Embeddings, Family, as_inputs, encode_prompt, family_of
+from .families import Embeddings, Family, as_inputs, encode_prompt, family_of, text_encoders_are_gone
 from .layout import check_members
 from .memory import told
 from .options import DiffusionOptions
@@ -43,23 +45,43 @@ class DiffusionAdapter(PipelineAdapter):
     def __init__(self, pipe: Any, source: Mapping[str, Any], options: DiffusionOptions) -> None:
         self.family = family_of(pipe)
         check_size(pipe, options.height, options.width)
-        self._embeddings: dict[str, Embeddings] = {}
+        self._encodings = Encodings()
         super().__init__(pipe.transformer, source, options, **_layout(self.family, options, pipe.transformer))
         members = [member for member in self.layout.members if member != "all"]
         ensemble = Ensemble(pipe.transformer, self.layout.sites, members, self.family.conditioning)
         self._ensemble = ensemble
         self._attach(pipe, ensemble)
 
-    def prepare(self, prompts: Sequence[str]) -> None:
-        """Encode prompts, once for the life of the adapter. See `Adapter.prepare`.
+    def keep_in(self, folder: Path) -> None:
+        """Keep embeddings in a file of this folder. See `Adapter.keep_in`."""
+        if not text_encoders_are_gone(self.pipe):
+            self._encodings.keep_in(folder, self._encoding_identity)
 
-        Embeddings are kept in main memory: a few mebibytes a prompt, moved to the device with each batch. If it
-        was asked for, the text encoders are dropped afterwards.
+    def _encoding_identity(self) -> dict[str, Any]:
+        length, probe = self.options.max_sequence_length, Encodings()
+        with told("encode a prompt", self.options):
+            probe.get(PROBE, lambda: encode_prompt(self.pipe, self.family, PROBE, length))
+        return identity_of(self.pipe, self._source, {"max_sequence_length": length}, probe.checksum())
+
+    def prepare(self, prompts: Sequence[str]) -> None:
+        """Encode what every batch needs. See `Adapter.prepare`.
+
+        Prompts are encoded when outputs of them are first made: a few mebibytes each, moved to the device with each
+        batch. If the text encoders are to be dropped, all are encoded now.
         """
-        for prompt in dict.fromkeys((*prompts, self.family.empty)):
-            self._encoded(prompt)
+        self._encode(())
         if self.options.release_text_encoders:
+            for prompt in dict.fromkeys(prompts):
+                self._encoded(prompt)
+            self._encodings.join()
             self._release_text_encoders()
+
+    def _encode(self, prompts: Sequence[str]) -> None:
+        """See `PipelineAdapter._encode`."""
+        empty = [self.family.empty] if "unconditional" in self.layout.members else []
+        for prompt in (*prompts, *empty):
+            if not self._encodings.has(prompt):
+                self._encoded(prompt)
 
     def _call(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Output]:
         """One call of the stock pipeline. The hooks are set for its rows."""
@@ -67,7 +89,8 @@ class DiffusionAdapter(PipelineAdapter):
         if "unconditional" in self.layout.members:
             empty = as_inputs(self.family, self._encoded(self.family.empty))
             self._ensemble.unconditional = {name: value.to(device) for name, value in empty.items()}
-        embeddings = stacked([self._encoded(prompt) for prompt in prompts])
+        encoded = {prompt: self._encoded(prompt) for prompt in dict.fromkeys(prompts)}
+        embeddings = stacked([encoded[prompt] for prompt in prompts])
         rows = {name: value.to(device) for name, value in embeddings.items()}
         distilled = {self.family.distilled: self.options.guidance_scale} if self.family.distilled else {}
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -103,11 +126,13 @@ class DiffusionAdapter(PipelineAdapter):
 
     def _encoded(self, prompt: str) -> Embeddings:
         """A prompt's embeddings, encoded once."""
-        if prompt not in self._embeddings:
-            length = self.options.max_sequence_length
+
+        def encode() -> Embeddings:
             with told("encode a prompt", self.options):
-                self._embeddings[prompt] = encode_prompt(self.pipe, self.family, prompt, length)
-        return self._embeddings[prompt]
+                return encode_prompt(self.pipe, self.family, prompt, self.options.max_sequence_length)
+
+        embeddings: Embeddings = self._encodings.get(prompt, encode)
+        return embeddings
 
     def describe(self) -> dict[str, Any]:
         """Everything that can change an output. See `Adapter.describe`."""

@@ -243,11 +243,16 @@ def encode_prompt(pipe: Any, family: Family, prompt: str, max_sequence_length: i
         with torch.no_grad():
             rows = family.encode(pipe, prompt, max_sequence_length)
     except Exception as error:  # tokenizers and text encoders fail in many classes
-        encoders = [name for name in pipe.components if name.startswith("text_encoder")]
-        gone = all(getattr(pipe, name) is None for name in encoders)
+        gone = text_encoders_are_gone(pipe)
         why = "its text encoders have been dropped" if gone else f"{type(error).__name__}: {error}"
         raise ModelError(f"the pipeline cannot encode the prompt {prompt!r}: {why}") from error
     return {name: value.cpu() for name, value in rows.items()}
+
+
+def text_encoders_are_gone(pipe: Any) -> bool:
+    """Whether a pipeline's text encoders have all been dropped."""
+    encoders = [name for name in pipe.components if name.startswith("text_encoder")]
+    return bool(encoders) and all(getattr(pipe, name) is None for name in encoders)
 
 
 def as_inputs(family: Family, rows: Embeddings) -> dict[str, Tensor]:

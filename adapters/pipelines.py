@@ -69,6 +69,10 @@ class PipelineAdapter(TransformerAdapter):
         free_memory()
 
     @abstractmethod
+    def _encode(self, prompts: Sequence[str]) -> None:
+        """Encode those of these prompts that are not encoded yet, and what every batch needs beside them."""
+
+    @abstractmethod
     def _call(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Output]:
         """One call of the stock pipeline, an output a row."""
 
@@ -93,6 +97,8 @@ class PipelineAdapter(TransformerAdapter):
             for candidate, bucket in enumerate(buckets)
             for prompt, seed in zip(bucket.prompts, bucket.seeds, strict=True)
         ]
+
+        self._encode(list(dict.fromkeys(prompt for _, prompt, _ in rows)))  # while no batch takes up memory
 
         def work(batch: Sequence[tuple[int, str, int]]) -> list[Output]:
             candidates, prompts, seeds = map(list, zip(*batch, strict=True))

@@ -19,16 +19,19 @@ import torch
 from torch import Tensor
 
 from ..ground.errors import ModelError
+from .encodings import Encodings, each
+from .families import text_encoders_are_gone
 
 _FOREIGN = "foreign"  # the form of a result that holds something else than tensors
 _PLAIN = (str, int, float, bool, type(None), torch.device, torch.dtype)
 
 
 class PromptCache:
-    """What a pipeline's `encode_prompt` made of each prompt, in main memory.
+    """What a pipeline's `encode_prompt` made of each prompt.
 
     Attributes:
         keeps: Whether what it makes can be kept; None before it was asked.
+        encodings: What it made.
     """
 
     def __init__(self, pipe: Any) -> None:
@@ -36,7 +39,8 @@ class PromptCache:
         self._encode: Callable[..., Any] | None = getattr(pipe, "encode_prompt", None)
         self.keeps: bool | None = None if self._encode else False
         self._verdicts: list[bool] = []
-        self._known: dict[tuple[Any, ...], Any] = {}
+        self._forms: dict[str, set[Any]] = {}
+        self.encodings = Encodings()
 
     @property
     def joins(self) -> bool:
@@ -60,11 +64,17 @@ class PromptCache:
             del self._pipe.encode_prompt  # the method of its class shows again
 
     def of_one_form(self) -> bool:
-        """Whether all that is known differs in numbers only, and so can be joined in any order."""
-        forms: dict[Any, set[Any]] = {}
-        for (_, *asked), made in self._known.items():
-            forms.setdefault(tuple(asked), set()).add(_form(made))
-        return all(len(each) == 1 for each in forms.values())
+        """Whether all that was asked for differs in numbers only, and so can be joined in any order."""
+        return all(len(forms) == 1 for forms in self._forms.values())
+
+    def probe(self, look: Callable[[], object]) -> str:
+        """A digest of what is made, anew, of the prompts that `look` gives to the pipeline."""
+        known, self.encodings = self.encodings, Encodings()
+        try:
+            look()
+            return self.encodings.checksum()
+        finally:
+            self.encodings = known
 
     def _remembered(self, *args: Any, **kwargs: Any) -> Any:
         """`encode_prompt` as the pipeline sees it."""
@@ -115,16 +125,20 @@ class PromptCache:
 
     def _one(self, prompt: str, asked: dict[str, Any]) -> Any:
         """What is made of a prompt by itself, encoded once."""
-        key = (prompt, *sorted((name, repr(value)) for name, value in asked.items()))
-        if key not in self._known:
+        how = repr(sorted((name, repr(value)) for name, value in asked.items() if name != "device"))  # cuda is cuda:0
+
+        def encode() -> Any:
             made = self._encoded(prompt=[prompt], **asked)
             if _form(made) is _FOREIGN:
                 self.keeps = False
                 raise _Apart
             self.keeps = True
-            self._known[key] = _each(made, lambda tensor: tensor.to("cpu", copy=True))
+            return made
+
+        made = self.encodings.get(repr((prompt, how)), encode)
+        self._forms.setdefault(how, set()).add(_form(made))
         device = asked.get("device") or self._pipe._execution_device
-        return _each(self._known[key], lambda tensor: tensor.to(device))
+        return each(made, lambda tensor: tensor.to(device))
 
     def _encoded(self, *args: Any, **kwargs: Any) -> Any:
         """What the pipeline itself makes.
@@ -133,8 +147,7 @@ class PromptCache:
             ModelError: If its text encoders have been dropped.
         """
         assert self._encode is not None
-        encoders = [name for name in self._pipe.components if name.startswith("text_encoder")]
-        if encoders and all(getattr(self._pipe, name) is None for name in encoders):
+        if text_encoders_are_gone(self._pipe):
             prompt = inspect.signature(self._encode).bind(*args, **kwargs).arguments.get("prompt")
             raise ModelError(f"the pipeline cannot encode the prompt {prompt!r}: its text encoders have been dropped")
         return self._encode(*args, **kwargs)
@@ -208,10 +221,3 @@ def _rows_differ(alone: Any, together: Any, number: int) -> bool:
     if isinstance(alone, tuple) and isinstance(together, tuple):
         return any(_rows_differ(one, other, number) for one, other in zip(alone, together, strict=False))
     return False
-
-
-def _each(made: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A result with every tensor changed."""
-    if isinstance(made, Tensor):
-        return change(made)
-    return type(made)(_each(part, change) for part in made) if isinstance(made, tuple | list) else made

@@ -9,12 +9,15 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..engine.seams import Output
 from ..ground.errors import ModelError, near_misses
+from .encodings import PROBE, identity_of
+from .families import text_encoders_are_gone
 from .memory import told
 from .options import StockOptions
 from .pipelines import PipelineAdapter
@@ -27,7 +30,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 NEEDED = ("prompt", "generator", "output_type", "num_inference_steps")
-PROBE = "a cat"
 SET_HERE = (*NEEDED, "num_images_per_prompt", "num_videos_per_prompt")
 
 
@@ -54,6 +56,7 @@ class StockAdapter(PipelineAdapter):
         self.pipe = pipe
         self._arguments = call_arguments(pipe, options)
         self._prompts = PromptCache(pipe)
+        self._met: set[str] = set()
         takes = inspect.signature(type(pipe).__call__).parameters
         steps = options.num_inference_steps or takes["num_inference_steps"].default
         self.options = options = options.model_copy(update={"num_inference_steps": steps})
@@ -66,20 +69,27 @@ class StockAdapter(PipelineAdapter):
         self.makes = "video" if {"num_frames", "video_length"} & set(takes) else "image"
         self._attach(pipe, StackedRows(models, self.layout.sites))
 
-    def prepare(self, prompts: Sequence[str]) -> None:
-        """Encode prompts, once for the life of the adapter. See `Adapter.prepare`.
+    def keep_in(self, folder: Path) -> None:
+        """Keep what prompts are encoded to in a file of this folder. See `Adapter.keep_in`."""
+        if self._prompts.keeps and not text_encoders_are_gone(self.pipe):
+            self._prompts.encodings.keep_in(folder, self._encoding_identity)
 
-        What the pipeline makes of them is kept in main memory, where it is of a kind that can be. If it was asked
-        for, the text encoders are dropped afterwards.
+    def _encoding_identity(self) -> dict[str, Any]:
+        probe = self._prompts.probe(lambda: self._look([PROBE]))
+        return identity_of(self.pipe, self._source, self._arguments, probe)
+
+    def prepare(self, prompts: Sequence[str]) -> None:
+        """Encode prompts if the text encoders are to be dropped, and drop them. See `Adapter.prepare`.
+
+        Otherwise they are encoded when outputs of them are first made. What the pipeline makes of them is kept, if
+        it is of a kind that can be.
 
         Raises:
             ModelError: If text encoders are to be dropped that the pipeline would still need.
         """
-        known, size, wanted = self._prompts, self.options.batch_size, list(dict.fromkeys(prompts))
-        kept = known.keeps is not False and (known.joins or size == 1)
-        for begin in range(0, len(wanted) if kept else 0, size):
-            self._look(wanted[begin : begin + size])
+        known, size = self._prompts, self.options.batch_size
         if self.options.release_text_encoders:
+            self._encode(list(dict.fromkeys(prompts)))
             kind = f"a {type(self.pipe).__name__}"
             if not known.keeps:
                 raise ModelError(
@@ -91,7 +101,19 @@ class StockAdapter(PipelineAdapter):
                     f"{kind} encodes these prompts to what cannot be joined in a batch, so it needs its text encoders; "
                     "set batch_size: 1, or leave out release_text_encoders"
                 )
+            known.encodings.join()
             self._release_text_encoders()
+
+    def _encode(self, prompts: Sequence[str]) -> None:
+        """See `PipelineAdapter._encode`; the pipeline is called up to its transformer."""
+        known, size = self._prompts, self.options.batch_size
+        wanted = [prompt for prompt in prompts if prompt not in self._met]
+        if known.keeps is False or not (known.joins or size == 1):
+            return
+        for begin in range(0, len(wanted), size):
+            batch = wanted[begin : begin + size]
+            self._look(batch)
+            self._met.update(batch)
 
     def _look(self, prompts: list[str], *, checking: bool = False) -> dict[str, Any]:
         """What the transformer is first given for prompts, which are encoded on the way."""

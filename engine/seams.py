@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -62,9 +63,21 @@ class Adapter(ABC):
     changes_no_number: Mapping[str, str] = {}
 
     def prepare(self, prompts: Sequence[str]) -> None:  # noqa: B027  # most have nothing to prepare
-        """Get ready for these prompts, before the first `generate`; such as by encoding them once.
+        """Get ready for these prompts, before the first `generate`.
 
-        Others may still be asked for.
+        Others may still be asked for, and many of these may never be: what can wait until it is needed, such as
+        encoding a prompt, better waits.
+        """
+
+    def keep_in(self, folder: Path) -> None:  # noqa: B027  # most have nothing to keep
+        """Keep below this folder, from now on, what is made of prompts once; called before `prepare`, if at all.
+
+        Later runs and other processes of this machine are given the same folder, at the same time too. Whoever keeps
+        something there sees to it that outputs are the same to the bit with it and without, that what another backbone
+        left there is never used, and that the folder can be deleted between runs. Without one, keep it in memory.
+
+        Args:
+            folder: It may not be there yet.
         """
 
     @abstractmethod

@@ -45,18 +45,18 @@ def forecast(config: Config, rate: float | None = None) -> dict[str, Any]:
 
 
 def _measure(run: Run) -> tuple[float, int]:
-    """Images a second on two images, after one to warm up; and the most memory that took."""
+    """Images a second on two images, made once before to warm up; and the most memory that took."""
     run.adapter.prepare(run.test_bucket.head(2).prompts)
     neutral = run.adapter.space.defaults[None]
     seconds = 0.0
-    for size in (1, 2):
-        bucket = run.test_bucket.head(size)
+    bucket = run.test_bucket.head(2)
+    for _ in range(2):
         begun = time.perf_counter()
         [made] = run.adapter.generate(np.array(neutral), bucket)
         place = Place("test", 0, 0)
         score_outputs(run.objectives, checked(run.adapter, made, bucket, place), bucket, place)
         seconds = time.perf_counter() - begun
-    return size / seconds, _peak_memory()
+    return len(bucket) / seconds, _peak_memory()
 
 
 def _peak_memory() -> int:

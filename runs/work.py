@@ -19,6 +19,8 @@ from ..setup.plugins import Plugins
 from ..storage import SqliteStore
 from .results import Files, report
 
+ENCODED = "encoded-prompts"  # the folder beside the database, for whatever adapters keep
+
 
 def work(
     run: Run,
@@ -51,6 +53,7 @@ def work(
         try:
             watch = Announcer(known, watchers)
             watch.run_started(run, sum(evaluation.work for _, evaluation in store.evaluations(run.id)))
+            run.adapter.keep_in(store.folder / ENCODED)
             outcome = calibrate(run, store, watch, workshop)
             if illustrated:
                 write_images(run.adapter, outcome, run.test_bucket, files.images)

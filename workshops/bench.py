@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..engine.alarm import Watch
@@ -30,6 +31,7 @@ class Recipe:
         start: Where its search begins, if a file says so.
         keeper: Writes images to files; see `Store.keeper`.
         known: Gives the plugins by which parts are found.
+        folder: What the adapter may keep things in; see `Adapter.keep_in`.
     """
 
     config: Mapping[str, Any]
@@ -37,6 +39,7 @@ class Recipe:
     start: Setting | None
     keeper: Keep
     known: Callable[[], Plugins] = plugins
+    folder: Path | None = None
 
     def __call__(self) -> RunBench:
         """Make the parts.
@@ -85,6 +88,8 @@ class RunBench:
         self.run = assemble("", load_config(recipe.config), recipe.known(), prompts=recipe.prompts, start=recipe.start)
         proof = self.run.bucket(0, size=2)
         self._worker = Worker(self.run.adapter, self.run.objectives, recipe.keeper, proof)
+        if recipe.folder:
+            self.run.adapter.keep_in(recipe.folder)
         self.run.adapter.prepare(self.run.prompts.all)
 
     def hello(self) -> Hello:

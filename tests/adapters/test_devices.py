@@ -292,9 +292,9 @@ def test_no_room_for_prompts_and_outputs_is_one_sentence_with_what_helps(name: s
 
     handle = adapter.pipe.text_encoder.register_forward_pre_hook(full)
     with pytest.raises(ModelError, match="not enough memory to encode"):
-        adapter.prepare(("a horse",))
+        adapter.generate(candidates(adapter, 1), Bucket(("a horse",), (1,)))
     handle.remove()
-    adapter.prepare(BUCKET.prompts)
+    adapter.generate(candidates(adapter, 1), BUCKET)
     adapter.transformer.register_forward_pre_hook(full)
     with pytest.raises(ModelError, match=r"for one output at a time; choose .*vae_tiling.*CUDNN_STATUS_ALLOC_FAILED"):
         adapter.generate(candidates(adapter, 2), BUCKET)
