@@ -6,6 +6,7 @@ one it is tied into, so lifting changes no output and everything recorded is a p
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from ..ground.errors import ConfigError, ModelError
 from .knobs import Knob, KnobSpace, Vector
 from .seams import Adapter, Population
+from .vetting import who_made
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ def rungs_of(adapter: Adapter, ladder: Mapping[str, int], generations: int) -> t
             tied = adapter.tied(granularity)
         except ModelError as error:
             raise ConfigError(f"ladder: {error}") from None
+        _refuse_untied(adapter, granularity, tied)
         rungs.append(tie_knobs(adapter.space, tied, length))
     for (coarse_name, coarse), (fine_name, fine) in zip(
         zip(ladder, rungs, strict=True), list(zip(ladder, rungs, strict=True))[1:], strict=False
@@ -84,6 +87,17 @@ def rungs_of(adapter: Adapter, ladder: Mapping[str, int], generations: int) -> t
             f"{len(adapter.space)}; end it at the adapter's own granularity, or give the adapter this one"
         )
     return tuple(rungs)
+
+
+def _refuse_untied(adapter: Adapter, granularity: str, tied: Mapping[str, Sequence[str]]) -> None:
+    """Refuse ties that do not hold every knob once: an adapter may be anybody's."""
+    counts = Counter(name for members in tied.values() for name in members)
+    strange = sorted(set(counts) ^ set(adapter.space.names)) or [name for name, count in counts.items() if count > 1]
+    if strange or not all(tied.values()):
+        raise ModelError(
+            f"{who_made(adapter, 'the adapter')} ties {strange[0] if strange else 'nothing'} wrongly at granularity "
+            f"{granularity!r}; let tied() name every knob exactly once, and no knob without members"
+        )
 
 
 def tie_knobs(space: KnobSpace, tied: Mapping[str, Sequence[str]], generations: int) -> Rung:
@@ -109,5 +123,4 @@ def tie_knobs(space: KnobSpace, tied: Mapping[str, Sequence[str]], generations: 
                 spread=float(np.mean([part.spread for part in parts])),
             )
         )
-    assert parents.min() >= 0, f"{space.names[int(parents.argmin())]} is tied into no knob"
     return Rung(KnobSpace(knobs), parents, generations)

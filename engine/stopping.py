@@ -32,8 +32,8 @@ def plateau(values: Sequence[NDArray[np.float64]], prompts: Sequence[str], patie
     if failed < patience:
         return ""
     if best == 0:
-        return f"no gain beyond noise in {failed} checks"
-    return f"no further gain beyond noise in {failed} checks"
+        return f"no gain beyond noise in {failed} check{'s' * (failed > 1)}"
+    return f"no further gain beyond noise in {failed} check{'s' * (failed > 1)}"
 
 
 def exhausted(budget: Budget, images: int, next_images: int, seconds: float) -> str:

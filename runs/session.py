@@ -24,7 +24,7 @@ from ..storage import RunRow, SqliteStore
 from ..storage.images import IMAGES, Keeper
 from ..workshops import hired
 from .results import Files, report
-from .work import work
+from .work import ENCODED, work
 
 DEFAULT_FOLDER = Path("trimpot-runs")
 
@@ -44,7 +44,7 @@ def start(config: Config, folder: Path = DEFAULT_FOLDER, watchers: tuple[Watcher
         TrimpotError: If it cannot be begun, or stops; what was recorded can be resumed.
     """
     known = plugins()
-    with hired(config, Keeper(folder / IMAGES)) as crew:
+    with hired(config, Keeper(folder / IMAGES), folder=folder / ENCODED) as crew:
         run = assemble("", config, known, sharing=crew.parts)
         with SqliteStore(folder) as store:
             prefix = config.name or config.adapter.name
@@ -93,7 +93,7 @@ def resume(
         store.refuse_read_only()
         config = load_config(row.config, overrides)
         prompts, start = begun_with(row, store, known, config)
-        with hired(config, store.keeper, prompts=prompts, start=start) as crew:
+        with hired(config, store.keeper, prompts=prompts, start=start, folder=folder / ENCODED) as crew:
             run = assemble(row.id, config, known, sharing=crew.parts, prompts=prompts, start=start)
             if not allow_drift:
                 same_as_begun(row, run)

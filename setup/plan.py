@@ -60,6 +60,7 @@ def plan(run: Run) -> Plan:
     others = config.by_steps
     elsewhere = num_neutrals * min(others.num_validation, config.validation.num_prompts)
     elsewhere += 2 * min(others.num_prompts, config.test.num_prompts)
+    elsewhere *= repeats
     return Plan(
         population_size,
         generations,
@@ -113,7 +114,9 @@ def _held_out_pools(run: Run, checks: int) -> int:
         return 0
     others, validation, test = run.config.by_steps, run.validation_bucket, run.test_bucket
     judged = (1 + checks) * _pool_size(run, validation) + _pool_size(run, test)
-    elsewhere = _pool_size(run, validation.head(others.num_validation)) + _pool_size(run, test.head(others.num_prompts))
+    repeats = run.config.seeds_per_prompt
+    elsewhere = _pool_size(run, validation.head(others.num_validation * repeats))
+    elsewhere += _pool_size(run, test.head(others.num_prompts * repeats))
     return judged + elsewhere * len(run.other_steps)
 
 

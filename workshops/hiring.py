@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from ..engine.bucket import PromptSet
@@ -37,6 +38,7 @@ def hired(
     prompts: PromptSet | None = None,
     start: Setting | None = None,
     known: Callable[[], Plugins] = plugins,
+    folder: Path | None = None,
 ) -> Iterator[Hired]:
     """Have the workers that a configuration asks for, until the end of the block.
 
@@ -46,6 +48,7 @@ def hired(
         prompts: Those that the run was begun with, where they were recorded.
         start: The setting that its search began from, likewise.
         known: Gives the plugins by which parts are found, in every process.
+        folder: What adapters may keep things in; see `Adapter.keep_in`.
 
     Raises:
         ConfigError: If there are not so many devices, or no such cluster.
@@ -58,7 +61,7 @@ def hired(
     check_parts(config, known())
     if prompts is None:
         prompts = known().make("prompts", config.prompts.name, config.prompts.options)
-    recipe = Recipe(config.model_dump(mode="json"), prompts, start, keeper, known)
+    recipe = Recipe(config.model_dump(mode="json"), prompts, start, keeper, known, folder)
     with contextlib.ExitStack() as stack:
         seats = _ray_seats(recipe, config, stack) if workers.ray is not None else _process_seats(recipe, config)
         crew = Crew(seats, mixed=workers.mixed)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from closed_form import MemoryStore, Notes, Ridge, hill_run, ridge_score
+from closed_form import Hill, MemoryStore, Notes, Ridge, hill_run, ridge_score
 from hypothesis import given
 from hypothesis import strategies as st
 from trimpot.engine.knobs import Knob
 from trimpot.engine.ladder import rungs_of
 from trimpot.engine.loop import calibrate
-from trimpot.ground.errors import ConfigError
+from trimpot.ground.errors import ConfigError, ModelError
 
 BLOCKS, OWN = rungs_of(Ridge(), {"block": 3, "own": 5}, 99)
 LOW, HIGH = Ridge.space.bounds
@@ -127,3 +127,23 @@ def test_a_ladder_finds_the_ridge_s_top() -> None:
 def test_a_ladder_that_cannot_be_climbed_is_refused(ladder: dict[str, int], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         hill_run({"ladder": ladder}, adapter=Ridge())
+
+
+@pytest.mark.parametrize(
+    "ties",
+    [
+        {"a": ["knob.0", "knob.1"], "b": ["knob.2", "knob.3"]},
+        {"a": ["knob.0", "knob.1", "knob.2", "knob.3", "knob.4", "knob.0"]},
+        {"a": ["knob.0", "knob.1", "knob.2", "knob.3", "knob.4", "knob.5"]},
+        {"a": ["knob.0", "knob.1", "knob.2", "knob.3", "knob.4"], "b": []},
+    ],
+)
+def test_an_adapter_that_ties_wrongly_is_one_sentence(ties: dict[str, list[str]]) -> None:
+    class Careless(Hill):
+        def tied(self, granularity: str) -> dict[str, list[str]]:
+            return ties if granularity == "pairs" else super().tied(granularity)
+
+    with pytest.raises(
+        ModelError, match=r"adapter 'hill' .* ties .* wrongly at granularity 'pairs'; let tied\(\) name every"
+    ):
+        hill_run({"ladder": {"pairs": 1, "own": 1}}, adapter=Careless())

@@ -26,6 +26,8 @@ CASES: dict[str, dict[str, Any]] = {
     "steps without an end": {"by_steps": {"steps": [2, 4]}},  # 48 and 128 prompts, where there are 9 and 11
     "one other step": {"by_steps": {"steps": 16, "num_prompts": 2, "num_validation": 3}},
     "its own steps only": {"by_steps": {"steps": [8]}},
+    "seeds": {"bucket_size": 6, "seeds_per_prompt": 3},
+    "seeds and a pool": {"combine": {"name": "winrate", "references": 2}, "bucket_size": 6, "seeds_per_prompt": 3},
     "a ladder": {"ladder": {"block": 1, "own": 4}},  # checks after 1, 2, 4 and 5 generations
     "sensitivity": {"sensitivity": {"num_prompts": 2}},
     "a ladder and sensitivity": {"ladder": {"block": 3, "own": 3}, "sensitivity": {"num_prompts": 2}},

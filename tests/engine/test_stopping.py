@@ -130,7 +130,7 @@ def test_every_rung_has_a_patience_of_its_own(patience: int) -> None:
     outcome = calibrate(hill_run(config, objective=Blind()), MemoryStore(), Notes())
     assert outcome.num_generations == 3 * patience
     assert [check.generation for check in outcome.checks] == list(range(3 * patience + 1))
-    assert outcome.stop_reason == f"no gain beyond noise in {patience} checks"
+    assert outcome.stop_reason == f"no gain beyond noise in {patience} check{'s' * (patience > 1)}"
 
 
 def test_what_a_rung_gains_over_the_one_before_counts_as_a_gain_of_its_own() -> None:
@@ -172,7 +172,7 @@ def test_a_gain_at_the_level_of_the_test_is_a_gain_and_below_it_none() -> None:
     difference += 0.25 - difference.mean()  # p about 0.06
     values, prompts = [np.zeros(40), difference], [str(index) for index in range(40)]
     assert plateau(values, prompts, 1, 0.1) == ""
-    assert plateau(values, prompts, 1, 0.01) == "no gain beyond noise in 1 checks"
+    assert plateau(values, prompts, 1, 0.01) == "no gain beyond noise in 1 check"
 
 
 @pytest.mark.parametrize(("significance", "said"), [(0.4, "no further gain"), (1e-9, "no gain beyond noise in 3")])
