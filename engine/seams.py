@@ -171,6 +171,13 @@ class Objective(ABC):
         scores_sets: Whether a score depends on the prompt's other outputs too, as a measure of diversity does.
         changes_no_number: Options of its factory that change no number, each with the reason, such as where files
             are kept meanwhile; every other option belongs to its identity.
+
+    Example:
+        >>> class Level(Objective):
+        ...     def score(self, outputs, prompts):
+        ...         return np.array([-abs(output) for output in outputs])
+        ...     def describe(self):
+        ...         return {"version": 1}
     """
 
     calls_at_once: int = 1
@@ -219,6 +226,11 @@ class Combination(ABC):
         pool_in_search_only: Whether `fitness` alone looks at the pool, so that held-out outputs need none.
         changes_no_number: Options of its factory that change no number, each with the reason, such as where files
             are kept meanwhile; every other option belongs to its identity.
+
+    Example:
+        >>> class Worst(Combination):
+        ...     def values(self, scores, bucket, pool):
+        ...         return np.min(np.stack(list(scores.values())), axis=0)
     """
 
     uses: tuple[str, ...] = ()
@@ -279,6 +291,20 @@ class Optimizer(ABC):
             generation; None for one group. Fitness is told less its group's mean.
         changes_no_number: Options of its factory that change no number, each with the reason, such as where files
             are kept meanwhile; every other option belongs to its identity.
+
+    Example:
+        >>> class Wander(Optimizer):
+        ...     def __init__(self, space, *, start, seed):
+        ...         self.space, self.best, self.worth = space, start, -np.inf
+        ...         self.random = np.random.default_rng(seed)
+        ...     def ask(self):
+        ...         steps = 0.1 * self.space.spreads * self.random.standard_normal((4, len(self.space)))
+        ...         return np.clip(self.best + steps, *self.space.bounds)
+        ...     def tell(self, population, fitness):
+        ...         if fitness.max() > self.worth:
+        ...             self.best, self.worth = population[fitness.argmax()], fitness.max()
+        ...     def recommend(self):
+        ...         return self.best
     """
 
     group_size: int | None = None
@@ -312,7 +338,29 @@ class Optimizer(ABC):
 
 
 class Store(Protocol):
-    """Where every evaluation is kept. `storage.SqliteStore` is the one that ships."""
+    """Where every evaluation is kept. `storage.SqliteStore` is the one that ships.
+
+    Example:
+        >>> class InMemory:
+        ...     def __init__(self):
+        ...         self.keys, self.evaluations, self.files = {}, {}, {}
+        ...     def recorded(self, run, stage, generation):
+        ...         where = (run, stage, generation)
+        ...         keys = {place: key for (of, place), key in self.keys.items() if (of, *place[:2]) == where}
+        ...         return {place.position: self.evaluations[key] for place, key in sorted(keys.items())}
+        ...     def find(self, key):
+        ...         return self.evaluations.get(key)
+        ...     def record(self, run, made):
+        ...         for place, key, evaluation in made:
+        ...             self.keys[run, place] = key
+        ...             self.evaluations.setdefault(key, evaluation)
+        ...     def keeper(self, outputs):
+        ...         return [str(output) for output in outputs]
+        ...     def record_outputs(self, key, files):
+        ...         self.files[key] = files
+        ...     def record_generation(self, run, generation, sigma):
+        ...         pass
+    """
 
     def recorded(self, run: str, stage: str, generation: int) -> Mapping[int, Evaluation]:
         """Evaluations recorded at a stage and generation of a run, by position."""

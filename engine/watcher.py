@@ -10,7 +10,15 @@ from .run import Run
 
 
 class Watcher:
-    """Watches a run go by. The hooks of the same names in `engine.hooks` are called with the same arguments."""
+    """Follows a run. Each method does nothing until it is overridden; hooks in `engine.hooks` have the same names.
+
+    Example:
+        >>> class Log(Watcher):
+        ...     def __init__(self):
+        ...         self.lines = []
+        ...     def generation_told(self, run, generation, evaluations, sigma):
+        ...         self.lines.append(f"generation {generation}: best {max(each.fitness for each in evaluations):.3f}")
+    """
 
     def run_started(self, run: Run, work_done: int) -> None:
         """Work on a run begins; `work_done` denoising steps of it are recorded already."""

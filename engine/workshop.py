@@ -20,6 +20,21 @@ class Workshop(Protocol):
 
     Attributes:
         width: How many jobs are generated at once.
+
+    Example:
+        >>> class OneByOne:
+        ...     width = 1
+        ...     def __init__(self, worker):
+        ...         self.worker = worker
+        ...     def submit(self, job):
+        ...         future = Future()
+        ...         try:
+        ...             future.set_result(self.worker.do(job))
+        ...         except Exception as error:
+        ...             future.set_exception(error)
+        ...         return future
+        ...     def close(self):
+        ...         pass
     """
 
     @property
