@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
 
 from ..ground.errors import Notice, ReplayError
@@ -32,9 +33,15 @@ class _Wanted:
     vector: Vector
     setting: Setting
     bucket: Bucket
-    key: str
+    context: str
+    num_steps: int | None
     pool: _Wanted | None
     evaluation: Evaluation | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """What it is found by in the store; not needed, and slow to make, where it stands at its place."""
+        return evaluation_key(self.context, self.setting, self.bucket, self.num_steps)
 
 
 class Evaluator:
@@ -144,12 +151,11 @@ class Evaluator:
             wanted.append([])
             for vector in group.population:
                 place, setting = Place(stage, generation, position), run.adapter.space.to_setting(vector)
-                key = evaluation_key(context, setting, group.bucket, steps)
                 found = done.get(position)
                 if found is not None:
                     _check_replay(run, place, setting, group.bucket, found)
                     found = replace(found, weights=run.config.weights)
-                wanted[-1].append(_Wanted(place, vector, setting, group.bucket, key, pool, found))
+                wanted[-1].append(_Wanted(place, vector, setting, group.bucket, context, steps, pool, found))
                 position += 1
         return wanted
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
@@ -155,5 +155,18 @@ def digest(value: object) -> str:
     Floats are written with the shortest digits that read back to the same float64, so equal digests mean
     bit-equal numbers.
     """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
+
+
+def digest_of_many(values: Iterable[object]) -> str:
+    """The digest of a list of JSON-like values that are seen one by one, as there may be many."""
+    hashed, before = hashlib.sha256(), "["
+    for value in values:
+        hashed.update((before + canonical(value)).encode())
+        before = ","
+    hashed.update(b"[]" if before == "[" else b"]")
+    return hashed.hexdigest()[:16]
+
+
+#: A JSON-like value as text, in one way only.
+canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,10 +26,10 @@ class Moved(NamedTuple):
     change: Gain
 
 
-def places_of(store: SqliteStore, row: RunRow) -> dict[Place, Evaluation]:
-    """Every evaluation of a run; the store keeps scores, what they weigh belongs to the run."""
+def places_of(store: SqliteStore, row: RunRow, stages: Collection[str] | None = None) -> dict[Place, Evaluation]:
+    """The evaluations of a run, of some stages or all; the store keeps scores, what they weigh belongs to the run."""
     weights = {name: reward["weight"] for name, reward in row.config["objectives"].items() if reward["weight"]}
-    return {place: replace(evaluation, weights=weights) for place, evaluation in store.evaluations(row.id)}
+    return {place: replace(evaluation, weights=weights) for place, evaluation in store.evaluations(row.id, stages)}
 
 
 def neutral_place(places: Places) -> Place | None:
@@ -75,7 +75,7 @@ def alarms_in(places: Places, watched: Mapping[str, Watch]) -> list[Alarm]:
 
 def alarms_of(store: SqliteStore, row: RunRow) -> list[Alarm]:
     """The alarms of a run, finished or not."""
-    places = places_of(store, row)
+    places = places_of(store, row, ("baseline", "reference", "validation"))
     return alarms_in(places, watched_in(places, row.config["objectives"]))
 
 

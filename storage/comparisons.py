@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..engine.bucket import PromptSet
 from ..engine.knobs import Setting
@@ -13,7 +13,7 @@ from ..ground.errors import StoreError, near_misses
 from .records import Row
 from .runs import dump, now
 from .sentences import decoding
-from .store import SqliteStore
+from .store import SqliteStore, Step
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,6 @@ class ComparisonRow:
     created: str
     identity: str
     config: dict[str, Any]
-
-
-class Step(NamedTuple):
-    """A recorded evaluation of a run: stage, generation, fingerprint of its bucket, and how many outputs it has."""
-
-    stage: str
-    generation: int
-    bucket: str
-    num_images: int
 
 
 class Comparisons:
@@ -131,10 +122,7 @@ class Comparisons:
 
     def steps(self, run: str) -> list[Step]:
         """Everything recorded of a run, in the order in which it was recorded."""
-        return [
-            Step(place.stage, place.generation, evaluation.bucket.fingerprint, evaluation.num_images)
-            for place, _, _, evaluation in self._store.history(run)
-        ]
+        return self._store.steps(run)
 
     def _insert_member(self, name: str, contender: str, seed: int, run: str) -> None:
         row = {"comparison": name, "contender": contender, "seed": seed, "run": run}

@@ -3,7 +3,8 @@
 runs          one row a run: configuration, versions, identity, outcome, what it was begun with
 prompts       the prompts of runs, by fingerprint, so that no file is needed to go on
 buckets       prompts and seeds, by fingerprint
-evaluations   one row for a setting on a bucket: the score of every output by every objective
+names         what the numbers of evaluations are called: knobs and objectives, by fingerprint
+evaluations   one row for a setting on a bucket: the score of every output by every objective; see `packed`
 candidates    where in a run an evaluation stands; two runs may share an evaluation
 generations   the optimizer's step size after each generation
 outputs       which image files an evaluation's outputs are kept in, by content
@@ -17,6 +18,7 @@ Every row has a checksum. A step that fills a column of rows that are there must
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -24,7 +26,9 @@ from pathlib import Path
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
+from ..engine.errors import StoreError
 from ..engine.knobs import digest
+from .packed import Names, pack_scores, pack_setting
 from .records import KEYS, Records
 from .sentences import decoding
 
@@ -114,7 +118,7 @@ def m003_comparisons(db: Database) -> None:
 @migrations()
 def m004_checksums_and_prompts(db: Database) -> None:
     """A checksum for every row, what a run was begun with, and whether its report is still to be written."""
-    path = Path(next(row["file"] for row in db.query("PRAGMA database_list") if row["name"] == "main"))
+    path = _path(db)
     for row in db.query("SELECT * FROM buckets"):  # the one kind of row whose name tells whether it is whole
         with decoding(path, f"buckets {row['id']!r}"):
             if digest([json.loads(row["prompts"]), json.loads(row["seeds"])]) != row["id"]:
@@ -137,6 +141,43 @@ def m004_checksums_and_prompts(db: Database) -> None:
         pk=("counted", "owner"),
         not_null={"number", "sum"},
     )
-    for table in KEYS:
+    tables = [table for table in KEYS if table != "names"]  # which came later
+    for table in tables:
         db.execute(f"ALTER TABLE {table} ADD COLUMN checksum TEXT")
-    Records(db.conn, path).seal()
+    Records(db.conn, path).seal(tables)
+
+
+@migrations()
+def m005_packed_numbers(db: Database) -> None:
+    """Settings and scores as bytes, how many images an evaluation has, and what a finished run amounts to.
+
+    An evaluation that is damaged stays as it is, and is refused when it is read.
+    """
+    db.table("names").create({"id": str, "names": str, "checksum": str}, pk="id", not_null={"names"})
+    for column, kind in (("knobs", "TEXT"), ("objectives", "TEXT"), ("num_images", "INTEGER")):
+        db.execute(f"ALTER TABLE evaluations ADD COLUMN {column} {kind}")
+    db.execute("ALTER TABLE runs ADD COLUMN totals TEXT")
+    records = Records(db.conn, _path(db))
+    names = Names(records)
+    sizes: dict[str, int] = {}
+    for (key,) in db.execute("SELECT key FROM evaluations").fetchall():
+        with contextlib.suppress(StoreError, ValueError, TypeError, AttributeError):
+            row = records.named("that is asked for", "evaluations", key=key)
+            setting, scores = json.loads(row["setting"]), json.loads(row["scores"])
+            if row["bucket"] not in sizes:
+                bucket = records.named(f"evaluations {key!r}", "buckets", id=row["bucket"])
+                sizes[row["bucket"]] = len(json.loads(bucket["seeds"]))
+            num_images = sizes[row["bucket"]]
+            records.update(
+                "evaluations",
+                row,
+                setting=pack_setting(setting),
+                scores=pack_scores(scores, num_images),
+                knobs=names.keep(setting),
+                objectives=names.keep(scores),
+                num_images=num_images,
+            )
+
+
+def _path(db: Database) -> Path:
+    return Path(next(row["file"] for row in db.query("PRAGMA database_list") if row["name"] == "main"))

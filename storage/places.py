@@ -38,8 +38,7 @@ class Places:
     def insert(self, run: str, rows: Iterable[Row]) -> None:
         """Write candidates; call it in a transaction. If that fails, the tally is another and all is read anew."""
         before, rows = self._records.tally("candidates", run), list(rows)
-        for row in rows:
-            self._records.insert("candidates", row)
+        self._records.insert_all("candidates", rows)
         if (run, before) == (self._run, self._tally):
             self._add(rows)
             self._tally = self._records.tally("candidates", run)

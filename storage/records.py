@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ KEYS = {
     "comparisons": ("id",),
     "prompts": ("id",),
     "buckets": ("id",),
+    "names": ("id",),
     "evaluations": ("key",),
     "outputs": ("evaluation", "position"),
     "rescores": ("evaluation", "objective", "fingerprint"),
@@ -48,6 +49,8 @@ KEYS = {
     "tallies": ("counted", "owner"),
 }
 _RANGE = 2**64
+_AT_ONCE = 500  # rows looked up by one query
+_encoded = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Records:
@@ -108,6 +111,26 @@ class Records:
         if row.get("checksum") != checksum(table, row):
             raise damaged(self._path, name_of(table, row), "its checksum is another")
 
+    def by_key(self, table: str, keys: Sequence[str]) -> dict[str, Row]:
+        """The rows that have these keys, of a table with a key of one column; keys of no row are left out.
+
+        Raises:
+            StoreError: If one is damaged, or the file cannot be read.
+        """
+        [column] = KEYS[table]
+        found: dict[str, Row] = {}
+        for first in range(0, len(keys), _AT_ONCE):
+            asked = keys[first : first + _AT_ONCE]
+            query = f"SELECT * FROM {table} WHERE {column} IN ({', '.join('?' * len(asked))})"
+            with sentences(f"cannot read {self._path}"):
+                cursor = self._connection.execute(query, asked)
+                names = [name for name, *_ in cursor.description]
+                rows = [dict(zip(names, values, strict=True)) for values in cursor]
+            for row in rows:  # under its own key, should a damaged index lead to a row that was not asked for
+                self._check(table, row)
+                found[row[column]] = row
+        return found
+
     def one(self, table: str, **equals: str | int) -> Row | None:
         """The row with this key, or None."""
         return next(iter(self.read(table, **equals)), None)
@@ -156,16 +179,26 @@ class Records:
         Returns:
             Whether it was written.
         """
-        full = {**row, "checksum": checksum(table, row)}
-        columns, marks = ", ".join(full), ", ".join("?" * len(full))
-        verb = "INSERT OR IGNORE" if ignore else "INSERT"
-        query = f"{verb} INTO {table} ({columns}) VALUES ({marks})"
-        if self._connection.execute(query, list(full.values())).rowcount != 1:
+        written = self._write(table, row, "INSERT OR IGNORE" if ignore else "INSERT")
+        if written is None:
             return False
-        self._count(table, row, 1, int(full["checksum"], 16))
+        self._count(table, row, 1, int(written, 16))
         for owned in OWNERS.get(table, ()):
             self.insert("tallies", {"counted": owned, "owner": row["id"], "number": 0, "sum": f"{0:016x}"})
         return True
+
+    def insert_all(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write rows of one owner; call it in a transaction."""
+        sums = [int(self._write(table, row, "INSERT") or "0", 16) for row in rows]
+        if rows:
+            self._count(table, rows[0], len(rows), sum(sums))
+
+    def _write(self, table: str, row: Mapping[str, Any], verb: str) -> str | None:
+        """Write a row, and give back its checksum; None if it was not written."""
+        full = {**row, "checksum": checksum(table, row)}
+        query = f"{verb} INTO {table} ({', '.join(full)}) VALUES ({', '.join('?' * len(full))})"
+        written = self._connection.execute(query, list(full.values())).rowcount == 1
+        return str(full["checksum"]) if written else None
 
     def update(self, table: str, row: Mapping[str, Any], **columns: Any) -> None:
         """Change columns of a row that has been read; call it in the same transaction."""
@@ -180,9 +213,9 @@ class Records:
         )
         self._count(table, changed, 0, int(changed["checksum"], 16) - int(row["checksum"], 16))
 
-    def seal(self) -> None:
+    def seal(self, tables: Iterable[str]) -> None:
         """Give every row of a database that has none yet its checksum, and write the tallies."""
-        for table in KEYS:
+        for table in tables:
             sums: dict[str, list[str]] = {}
             for (rowid,) in self._connection.execute(f"SELECT rowid FROM {table}").fetchall():
                 cursor = self._connection.execute(f"SELECT * FROM {table} WHERE rowid = ?", [rowid])
@@ -219,8 +252,7 @@ def checksum(table: str, row: Mapping[str, Any]) -> str:
     """A digest of a row's columns, 16 hexadecimal digits; columns without a value do not count."""
     columns = sorted((column, _canonical(value)) for column, value in row.items() if column != "checksum")
     filled = [[column, value] for column, value in columns if value is not None]
-    text = json.dumps([table, filled], separators=(",", ":"))
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(_encoded([table, filled]).encode(), digest_size=8).hexdigest()
 
 
 def name_of(table: str, row: Mapping[str, Any]) -> str:

@@ -1,25 +1,28 @@
 """The SQLite store: evaluations, and what is known of them.
 
-One writer, write-ahead log, a commit for each call of the backbone. Numbers are kept as JSON with the shortest digits
-that read back to the same float64, so what is found equals what was recorded, bit for bit.
+One writer, write-ahead log, a commit for each call of the backbone. Settings and scores are kept as the bytes of their
+float64 (see `packed`), other numbers with the shortest digits that read back to the same, so what is found equals what
+was recorded, bit for bit.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..engine.bucket import Bucket
 from ..engine.evaluation import POOL, STAGES, Evaluation, Place
-from ..engine.knobs import digest
+from ..engine.knobs import digest_of_many
 from .images import IMAGES, Keeper, read_image
+from .packed import Names, pack_scores, pack_setting, unpack_scores, unpack_setting
 from .places import Places
 from .records import Row, name_of
 from .runs import Runs, dump, now
 from .sentences import damaged, decoding
 
+_AT_ONCE = 500  # evaluations read at a time
 _ORDER = {name: number for number, name in enumerate(name for stage in STAGES for name in (stage + POOL, stage))}
 
 
@@ -30,6 +33,15 @@ class Recorded(NamedTuple):
     number: int
     fresh: bool
     evaluation: Evaluation
+
+
+class Step(NamedTuple):
+    """An evaluation of a run without its numbers: stage, generation, fingerprint of its bucket, how many outputs."""
+
+    stage: str
+    generation: int
+    bucket: str
+    num_images: int
 
 
 class SqliteStore(Runs):
@@ -46,6 +58,7 @@ class SqliteStore(Runs):
     def __init__(self, folder: Path, *, create: bool = True) -> None:
         super().__init__(folder, create=create)
         self._places = Places(self.records)
+        self._names = Names(self.records)
 
     def __enter__(self) -> SqliteStore:
         return self
@@ -68,26 +81,31 @@ class SqliteStore(Runs):
         with self._transaction():
             number, _ = self.records.tally("candidates", run)
             rows: list[Row] = []
+            for bucket in {evaluation.bucket.fingerprint: evaluation.bucket for _, _, evaluation in made}.values():
+                row = {"id": bucket.fingerprint, "prompts": dump(bucket.prompts), "seeds": dump(bucket.seeds)}
+                self.records.insert("buckets", row, ignore=True)
+            lists = {tuple(names) for _, _, each in made for names in (each.setting, each.scores)}
+            named = {names: self._names.keep(names) for names in sorted(lists)}
             for place, key, evaluation in made:
                 row = {"run": run, **place._asdict(), "number": number + len(rows), "evaluation": key}
-                rows.append({**row, "fresh": int(self._insert(key, evaluation))})
+                rows.append({**row, "fresh": int(self._insert(key, evaluation, named))})
             self._places.insert(run, rows)
             if run in self._clocks:
                 self._update_run(run)
 
-    def _insert(self, key: str, evaluation: Evaluation) -> bool:
-        """Keep an evaluation and its bucket; whether it was not there yet."""
-        bucket = evaluation.bucket
-        row = {"id": bucket.fingerprint, "prompts": dump(bucket.prompts), "seeds": dump(bucket.seeds)}
-        self.records.insert("buckets", row, ignore=True)
+    def _insert(self, key: str, evaluation: Evaluation, named: Mapping[tuple[str, ...], str]) -> bool:
+        """Keep an evaluation; whether it was not there yet."""
         return self.records.insert(
             "evaluations",
             {
                 "key": key,
-                "setting": dump(evaluation.setting),
-                "bucket": bucket.fingerprint,
+                "knobs": named[tuple(evaluation.setting)],
+                "setting": pack_setting(evaluation.setting),
+                "bucket": evaluation.bucket.fingerprint,
+                "num_images": evaluation.num_images,
                 "num_steps": evaluation.num_steps,
-                "scores": dump(evaluation.scores),
+                "objectives": named[tuple(evaluation.scores)],
+                "scores": pack_scores(evaluation.scores, evaluation.num_images),
                 "generate_seconds": evaluation.generate_seconds,
                 "score_seconds": evaluation.score_seconds,
                 "recorded": now(),
@@ -165,56 +183,110 @@ class SqliteStore(Runs):
         rows = sorted(self.records.whole("candidates", run), key=lambda row: int(row["number"]))
         return list(self._evaluated(rows))
 
-    def evaluations(self, run: str) -> Iterator[tuple[Place, Evaluation]]:
+    def evaluations(self, run: str, stages: Collection[str] | None = None) -> Iterator[tuple[Place, Evaluation]]:
         """Every evaluation of a run with its place, in the order of stages, generations and positions.
+
+        Args:
+            run: The run.
+            stages: Those wanted; None for all.
 
         Raises:
             StoreError: If any of them is damaged or lost.
         """
-        for each in self._evaluated(sorted(self.records.whole("candidates", run), key=_order)):
+        for each in self._evaluated(self._candidates(run, stages)):
             yield each.place, each.evaluation
 
+    def work(self, run: str) -> int:
+        """Denoising steps taken for everything recorded of a run, summed over its images; see `Evaluation.work`."""
+        return sum(row["num_images"] * (row["num_steps"] or 1) for _, row in self._rows(self._candidates(run)))
+
+    def steps(self, run: str) -> list[Step]:
+        """Everything recorded of a run, without its numbers, in the order in which it was recorded.
+
+        Raises:
+            StoreError: If any of it is damaged or lost.
+        """
+        rows = sorted(self.records.whole("candidates", run), key=lambda row: int(row["number"]))
+        return [
+            Step(row["stage"], row["generation"], found["bucket"], found["num_images"])
+            for row, found in self._rows(rows)
+        ]
+
     def totals(self, run: str) -> dict[str, Any]:
-        """What a run amounts to.
+        """What a run amounts to. Whoever holds the run keeps it, so that it is not counted again until it grows.
 
         Returns:
             `digest` of all settings and scores in order, `num_evaluations`, `num_images`, and the seconds
             spent generating and scoring what this run did not find in the store.
         """
-        entries = []
+        tally = list(self.records.tally("candidates", run))
+        known = self.records.named("that is asked for", "runs", id=run)["totals"]
+        if known is not None:
+            found: dict[str, Any] = json.loads(known)
+            if found.pop("of") == tally:
+                return found
+        found = self._counted(run)
+        if run in self._clocks:
+            self.update_run(run, totals={"of": tally, **found})
+        return found
+
+    def _counted(self, run: str) -> dict[str, Any]:
         num_images, generate_seconds, score_seconds = 0, 0.0, 0.0
-        for place, _, fresh, evaluation in self._evaluated(sorted(self.records.whole("candidates", run), key=_order)):
-            num_images += evaluation.num_images
-            generate_seconds += fresh * evaluation.generate_seconds
-            score_seconds += fresh * evaluation.score_seconds
-            entries.append([*place, sorted(evaluation.setting.items()), evaluation.bucket.fingerprint,
-                            {name: list(scores) for name, scores in evaluation.scores.items()}])  # fmt: skip
+
+        def entries() -> Iterator[list[Any]]:
+            nonlocal num_images, generate_seconds, score_seconds
+            for place, _, fresh, evaluation in self._evaluated(candidates):
+                num_images += evaluation.num_images
+                generate_seconds += fresh * evaluation.generate_seconds
+                score_seconds += fresh * evaluation.score_seconds
+                yield [*place, sorted(evaluation.setting.items()), evaluation.bucket.fingerprint, evaluation.scores]
+
+        candidates = self._candidates(run)
         return {
-            "digest": digest(entries),
-            "num_evaluations": len(entries),
+            "digest": digest_of_many(entries()),
+            "num_evaluations": len(candidates),
             "num_images": num_images,
             "generate_seconds": generate_seconds,
             "score_seconds": score_seconds,
         }
 
+    def _candidates(self, run: str, stages: Collection[str] | None = None) -> list[Row]:
+        """Where a run's evaluations stand, in the order of stages, generations and positions."""
+        rows = self.records.whole("candidates", run)
+        return sorted((row for row in rows if stages is None or row["stage"] in stages), key=_order)
+
+    def _rows(self, candidates: Sequence[Row]) -> Iterator[tuple[Row, Row]]:
+        """Candidates, each with the record of its evaluation."""
+        for first in range(0, len(candidates), _AT_ONCE):
+            several = candidates[first : first + _AT_ONCE]
+            found = self.records.by_key("evaluations", [row["evaluation"] for row in several])
+            for row in several:
+                evaluation = found.get(row["evaluation"])
+                if evaluation is None:
+                    gone = f"{name_of('evaluations', {'key': row['evaluation']})}, which it names, is gone"
+                    raise damaged(self.path, name_of("candidates", row), gone)
+                if evaluation["num_images"] is None:
+                    raise damaged(self.path, name_of("evaluations", evaluation), "it could not be brought up to date")
+                yield row, evaluation
+
     def _evaluated(self, candidates: Sequence[Row]) -> Iterator[Recorded]:
         """The evaluations that candidates name."""
         buckets: dict[str, Bucket] = {}
-        for row in candidates:
-            evaluation = self.records.named(name_of("candidates", row), "evaluations", key=row["evaluation"])
+        for row, evaluation in self._rows(candidates):
             yield Recorded(_place(row), row["number"], bool(row["fresh"]), self._evaluation(evaluation, buckets))
 
     def _evaluation(self, row: Row, buckets: dict[str, Bucket]) -> Evaluation:
         """Rebuild an evaluation; weights belong to the run and are set by whoever asks."""
-        with decoding(self.path, name_of("evaluations", row)):
+        name = name_of("evaluations", row)
+        with decoding(self.path, name):
             bucket = buckets.get(row["bucket"])
             if bucket is None:
-                found = self.records.named(name_of("evaluations", row), "buckets", id=row["bucket"])
+                found = self.records.named(name, "buckets", id=row["bucket"])
                 bucket = Bucket(tuple(json.loads(found["prompts"])), tuple(json.loads(found["seeds"])))
                 buckets[row["bucket"]] = bucket
-            scores = {name: tuple(values) for name, values in json.loads(row["scores"]).items()}
+            scores = unpack_scores(self._names.of(name, row["objectives"]), row["scores"], len(bucket))
             return Evaluation(
-                setting=json.loads(row["setting"]),
+                setting=unpack_setting(self._names.of(name, row["knobs"]), row["setting"]),
                 bucket=bucket,
                 num_steps=row["num_steps"],
                 scores=scores,

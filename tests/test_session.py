@@ -130,7 +130,7 @@ def test_a_record_that_was_tampered_with_stops_the_replay(installed: Installed, 
     with SqliteStore(tmp_path) as store:
         [row] = store.records.read("candidates", stage="search", position=4)
         [record] = store.records.read("evaluations", key=row["evaluation"])
-        setting = json.dumps(dict.fromkeys(Hill.space.names, 1.25))
+        setting = pack_setting(dict.fromkeys(Hill.space.names, 1.25))
         if sealed:
             store.records.update("evaluations", record, setting=setting)
         else:

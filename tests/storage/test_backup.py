@@ -81,7 +81,7 @@ def test_nothing_is_overwritten(folder: Path, tmp_path: Path, there: str) -> Non
 
 def test_a_damaged_store_is_not_backed_up_as_if_it_were_sound(folder: Path, tmp_path: Path) -> None:
     with closing(sqlite3.connect(folder / FILE_NAME)) as connection, connection:
-        connection.execute("UPDATE evaluations SET scores = replace(scores, '1', '2')")
+        connection.execute("UPDATE evaluations SET scores = zeroblob(length(scores))")
     with SqliteStore(folder) as store, pytest.raises(StoreError, match="the record evaluations"):
         back_up(store, tmp_path / "backup")
     assert not (tmp_path / "backup").exists()
