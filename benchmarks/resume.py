@@ -41,20 +41,30 @@ class Stopped(Watcher):
 class Clock(Watcher):
     """Notes when the test begins."""
 
-    replayed = 0.0
+    replayed = (0.0, 0.0)
 
     def stage_started(self, run: Run, stage: str) -> None:
         """See `Watcher.stage_started`."""
-        if stage == "test" and not self.replayed:
-            self.replayed = time.perf_counter()
+        if stage == "test" and not self.replayed[0]:
+            self.replayed = _now()
 
 
 @contextlib.contextmanager
 def said(what: str) -> Iterator[None]:
     """Print how long something took."""
-    begun = time.perf_counter()
+    begun = _now()
     yield
-    print(f"{what:<44}{time.perf_counter() - begun:8.2f} s", flush=True)
+    _print(what, begun, _now())
+
+
+def _now() -> tuple[float, float]:
+    """Wall and CPU time in seconds."""
+    return time.perf_counter(), time.process_time()
+
+
+def _print(what: str, begun: tuple[float, float], ended: tuple[float, float]) -> None:
+    wall, cpu = (end - begin for begin, end in zip(begun, ended, strict=True))
+    print(f"{what:<44}{wall:8.2f} s{cpu:8.2f} s of CPU time", flush=True)
 
 
 def long_run(folder: Path, generations: int, knobs: int) -> None:
@@ -66,7 +76,7 @@ def long_run(folder: Path, generations: int, knobs: int) -> None:
         "optimizer": {"name": "cma-es", "population_size": 20},
         "generations": generations,
         "bucket_size": len(BUCKET),
-        "validation": {"num_prompts": 64, "every": 10, "patience": 10_000},
+        "validation": {"num_prompts": 64, "every": 4, "patience": 10_000},
         "test": {"num_prompts": 256},
     }
     with said("recorded, up to the test"), contextlib.suppress(KeyboardInterrupt):
@@ -75,10 +85,10 @@ def long_run(folder: Path, generations: int, knobs: int) -> None:
         [row] = store.runs()
         with said("show, unfinished"):
             before = summary(store, row)
-    clock, begun = Clock(), time.perf_counter()
+    clock, begun = Clock(), _now()
     resume(row.id, folder, (clock,))
-    print(f"{'resumed: all generations replayed':<44}{clock.replayed - begun:8.2f} s")
-    print(f"{'resumed: then the test, totals and the report':<44}{time.perf_counter() - clock.replayed:8.2f} s")
+    _print("resumed: all generations replayed", begun, clock.replayed)
+    _print("resumed: the test, totals and the report", clock.replayed, _now())
     with SqliteStore(folder, create=False) as store:
         row = store.run(row.id)
         with said("show, finished"):
@@ -88,7 +98,9 @@ def long_run(folder: Path, generations: int, knobs: int) -> None:
         size = store.path.stat().st_size
     assert after["num_evaluations"] == before["num_evaluations"] + 2
     each = size / after["num_evaluations"]
-    print(f"{after['num_evaluations']:,} evaluations, {scores:,} scores: {size / 2**20:.1f} MiB, {each:,.0f} bytes each")
+    print(
+        f"{after['num_evaluations']:,} evaluations, {scores:,} scores: {size / 2**20:.1f} MiB, {each:,.0f} bytes each"
+    )
 
 
 def beside_optuna(folder: Path, knobs: int, trials: int) -> None:
@@ -116,9 +128,7 @@ def beside_optuna(folder: Path, knobs: int, trials: int) -> None:
     for setting, each in zip(settings, scores, strict=True):
         attributes, fitness = {"scores": each}, float(np.mean(each))
         study.add_trial(
-            optuna.trial.create_trial(
-                params=setting, distributions=distributions, user_attrs=attributes, value=fitness
-            )
+            optuna.trial.create_trial(params=setting, distributions=distributions, user_attrs=attributes, value=fitness)
         )
     written = time.perf_counter()
     loaded = optuna.load_study(study_name=study.study_name, storage=url)
@@ -132,7 +142,9 @@ def beside_optuna(folder: Path, knobs: int, trials: int) -> None:
         assert [each.setting for _, each in store.evaluations("ours-1")] == settings
     ours = values / run, values / (time.perf_counter() - begun)
     for what, mine, other in zip(("written", "read"), ours, theirs, strict=True):
-        print(f"values {what} a second: {mine:,.0f} here, {other:,.0f} by Optuna {optuna.__version__}: x {mine / other:.1f}")
+        print(
+            f"values {what} a second: {mine:,.0f} here, {other:,.0f} by Optuna {optuna.__version__}: x {mine / other:.1f}"
+        )
 
 
 def _recorded(folder: Path, settings: list[Setting], scores: list[list[float]]) -> float:

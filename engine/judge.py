@@ -9,7 +9,7 @@ from .evaluation import Evaluation
 from .evaluator import Evaluator
 from .heldout import Baseline
 from .knobs import Setting, Vector
-from .stopping import plateau
+from .stopping import Plateau
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,9 @@ class Judge:
         self._evaluator = evaluator
         self._neutral = neutral
         self._values = [neutral.values]
+        self._plateau: Plateau
+        self._since = -1  # the first check that the plateau has seen, and the next that it has not
+        self._seen = 0
 
     @property
     def latest(self) -> int:
@@ -76,6 +79,11 @@ class Judge:
 
     def plateau(self, since: int) -> str:
         """The reason to stop if checks from index `since` on have stopped getting better, else an empty string."""
-        validation = self._evaluator.run.config.validation
-        prompts = self._evaluator.run.validation_bucket.prompts
-        return plateau(self._values[since:], prompts, validation.patience, validation.significance)
+        if since != self._since:
+            validation, prompts = self._evaluator.run.config.validation, self._evaluator.run.validation_bucket.prompts
+            self._since, self._seen = since, since
+            self._plateau = Plateau(prompts, validation.patience, validation.significance)
+        for values in self._values[self._seen :]:  # each is tested once, however many checks there are
+            self._plateau.add(values)
+        self._seen = len(self._values)
+        return self._plateau.reason

@@ -141,7 +141,7 @@ class KnobSpace(Sequence[Knob]):
         """
         if np.shape(vector) != (len(self),):
             raise ConfigError(f"a vector of shape {np.shape(vector)} is no point of a space of {len(self)} knobs")
-        return dict(zip(self.names, (float(value) for value in vector), strict=True))
+        return dict(zip(self.names, np.asarray(vector, dtype=np.float64).tolist(), strict=True))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +11,50 @@ from .schema import Budget
 from .statistics import is_better
 
 
-def plateau(values: Sequence[NDArray[np.float64]], prompts: Sequence[str], patience: int, significance: float) -> str:
-    """The reason to stop if recommendations have stopped getting better, else an empty string.
+class Plateau:
+    """Whether recommendations have stopped getting better.
 
     A recommendation counts as better only if a one-sided paired test on the same prompts and seeds says so against
     the last that did; slow progress therefore adds up until it shows, and luck does not.
+
+    Args:
+        prompts: The prompt of each image.
+        patience: How many in a row may fail.
+        significance: Level of the test.
+    """
+
+    def __init__(self, prompts: Sequence[str], patience: int, significance: float) -> None:
+        self._prompts = prompts
+        self._patience = patience
+        self._significance = significance
+        self._best: NDArray[np.float64] | None = None
+        self._gained = False
+        self._failed = 0
+
+    def add(self, values: NDArray[np.float64]) -> None:
+        """Take note of the next recommendation that was judged, or of the starting point before the first.
+
+        Args:
+            values: Shape (num_images,).
+        """
+        if self._best is None:
+            self._best = values
+        elif is_better(values, self._best, self._prompts, self._significance):
+            self._best, self._gained, self._failed = values, True, 0
+        else:
+            self._failed += 1
+
+    @property
+    def reason(self) -> str:
+        """The reason to stop, or an empty string."""
+        if self._failed < self._patience:
+            return ""
+        checks = "1 check" if self._failed == 1 else f"{self._failed} checks"
+        return f"no {'further ' if self._gained else ''}gain beyond noise in {checks}"
+
+
+def plateau(values: Iterable[NDArray[np.float64]], prompts: Sequence[str], patience: int, significance: float) -> str:
+    """The reason to stop if recommendations have stopped getting better, else an empty string; see `Plateau`.
 
     Args:
         values: Of every recommendation judged so far, in order, the starting point first: each of shape
@@ -24,16 +63,10 @@ def plateau(values: Sequence[NDArray[np.float64]], prompts: Sequence[str], patie
         patience: How many in a row may fail.
         significance: Level of the test.
     """
-    best = 0
-    for index in range(1, len(values)):
-        if is_better(values[index], values[best], prompts, significance):
-            best = index
-    failed = len(values) - 1 - best
-    if failed < patience:
-        return ""
-    if best == 0:
-        return f"no gain beyond noise in {failed} check{'s' * (failed > 1)}"
-    return f"no further gain beyond noise in {failed} check{'s' * (failed > 1)}"
+    found = Plateau(prompts, patience, significance)
+    for each in values:
+        found.add(each)
+    return found.reason
 
 
 def exhausted(budget: Budget, images: int, next_images: int, seconds: float) -> str:

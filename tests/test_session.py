@@ -25,6 +25,7 @@ from trimpot.runs import session
 from trimpot.runs.results import report
 from trimpot.setup.config import load_config
 from trimpot.storage import SqliteStore
+from trimpot.storage.packed import pack_setting
 
 
 def test_a_finished_run_shows_everything_that_is_promised(installed: Installed, tmp_path: Path) -> None:

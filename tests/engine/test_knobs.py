@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trimpot.engine.knobs import Knob, KnobSpace, digest
+from trimpot.engine.knobs import Knob, KnobSpace, digest, digest_of_many
 from trimpot.ground.errors import ConfigError
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -33,6 +33,11 @@ def test_digests_tell_numbers_apart_bit_by_bit(values: list[float]) -> None:
     assert digest(values) == digest(json.loads(json.dumps(values)))
     if values:
         assert digest([*values[:-1], math.nextafter(values[-1], 0.5)]) != digest(values) or values[-1] == 0.5
+
+
+@given(st.lists(st.lists(finite, max_size=3) | st.text() | st.none(), max_size=4))
+def test_a_digest_of_many_is_that_of_their_list(values: list[object]) -> None:
+    assert digest_of_many(iter(values)) == digest(values)
 
 
 def test_a_digest_refuses_what_is_no_number() -> None:

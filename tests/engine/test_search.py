@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,12 @@ from closed_form import TOP, Height, Hill, MemoryStore, Notes, hill_run, true_ga
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from trimpot.engine import stopping
 from trimpot.engine.bucket_sizing import BucketSizer
 from trimpot.engine.calibration import calibration_of
+from trimpot.engine.evaluator import Evaluator
+from trimpot.engine.heldout import best_neutral
+from trimpot.engine.judge import Judge
 from trimpot.engine.ladder import rungs_of
 from trimpot.engine.loop import calibrate
 from trimpot.engine.noise import estimate_noise, f_ratio
@@ -229,6 +234,30 @@ def test_a_plateau_is_seen_through_luck_and_slow_progress_adds_up() -> None:
     assert not any(plateau(slow[:stop], prompts, 6, 0.1) for stop in range(1, 31))
     risen = [*slow[:10], *(slow[9] - 1e-3 * step for step in range(1, 7))]
     assert plateau(risen, prompts, 6, 0.1).startswith("no further gain beyond noise in ")
+
+
+def test_a_judge_sees_a_plateau_from_any_check_on_and_tests_each_check_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tests, tested = Counter[int](), stopping.is_better
+    monkeypatch.setattr(
+        stopping, "is_better", lambda values, *rest: tests.update([id(values)]) or tested(values, *rest)
+    )
+    run = hill_run({"validation": {"num_prompts": 20, "patience": 3}})
+    evaluator = Evaluator(run, MemoryStore(), Notes())
+    baseline, neutral = best_neutral(evaluator)
+    generator, judge = np.random.default_rng(0), Judge(evaluator, baseline, neutral)
+    prompts, significance = run.validation_bucket.prompts, run.config.validation.significance
+    said = []
+    for distances in (0.5 * 0.7 ** np.arange(12), 0.1 + 0.05 * np.arange(12), np.full(12, 0.2)):  # rungs of a ladder
+        since = judge.latest
+        tests.clear()
+        for distance in distances:
+            judge.check(judge.latest + 1, np.clip(TOP + distance * generator.normal(size=len(TOP)), -1, 2))
+            said.append(judge.plateau(since))
+            before = tests.copy()
+            assert said[-1] == plateau(judge._values[since:], prompts, 3, significance)
+            tests = before
+        assert set(tests.values()) == {1}
+    assert {reason.partition(" gain")[0] for reason in said} == {"", "no", "no further"}
 
 
 @pytest.mark.parametrize(
