@@ -198,7 +198,8 @@ class SqliteStore(Runs):
 
     def work(self, run: str) -> int:
         """Denoising steps taken for everything recorded of a run, summed over its images; see `Evaluation.work`."""
-        return sum(row["num_images"] * (row["num_steps"] or 1) for _, row in self._rows(self._candidates(run)))
+        with decoding(self.path, f"of an evaluation of {run}"):
+            return sum(row["num_images"] * (row["num_steps"] or 1) for _, row in self._rows(self._candidates(run)))
 
     def steps(self, run: str) -> list[Step]:
         """Everything recorded of a run, without its numbers, in the order in which it was recorded.
@@ -220,11 +221,11 @@ class SqliteStore(Runs):
             spent generating and scoring what this run did not find in the store.
         """
         tally = list(self.records.tally("candidates", run))
-        known = self.records.named("that is asked for", "runs", id=run)["totals"]
-        if known is not None:
-            found: dict[str, Any] = json.loads(known)
-            if found.pop("of") == tally:
-                return found
+        row = self.records.named("that is asked for", "runs", id=run)
+        with decoding(self.path, f"runs {run!r}"):
+            known: dict[str, Any] = json.loads(row["totals"] or "{}")
+        if known.pop("of", None) == tally:
+            return known
         found = self._counted(run)
         if run in self._clocks:
             self.update_run(run, totals={"of": tally, **found})

@@ -236,6 +236,16 @@ def test_a_plateau_is_seen_through_luck_and_slow_progress_adds_up() -> None:
     assert plateau(risen, prompts, 6, 0.1).startswith("no further gain beyond noise in ")
 
 
+def test_failures_in_a_row_are_counted_and_a_gain_begins_anew() -> None:
+    prompts = [str(index) for index in range(50)]
+    better = [step + 0.01 * np.random.default_rng(step).normal(size=50) for step in range(4)]
+    worse = better[0] - 1
+    course = [better[0], worse, worse, better[1], worse, worse, better[2], worse, worse, worse]
+    said = [plateau(course[:stop], prompts, 3, 0.05) for stop in range(1, len(course) + 1)]
+    assert said == [""] * 9 + ["no further gain beyond noise in 3 checks"]
+    assert plateau([better[0], worse, worse], prompts, 2, 0.05) == "no gain beyond noise in 2 checks"
+
+
 def test_a_judge_sees_a_plateau_from_any_check_on_and_tests_each_check_once(monkeypatch: pytest.MonkeyPatch) -> None:
     tests, tested = Counter[int](), stopping.is_better
     monkeypatch.setattr(

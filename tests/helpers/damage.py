@@ -62,6 +62,8 @@ def _everything(store: SqliteStore) -> Iterator[tuple[str, Any]]:
         run = row.id
         yield f"run {run}", asdict(row)
         yield f"totals of {run}", store.totals(run)
+        yield f"work of {run}", store.work(run)
+        yield f"checks of {run}", [place for place, _ in store.evaluations(run, ("validation",))]
         yield f"evaluations of {run}", [(place, _exact(each)) for place, each in store.evaluations(run)]
         yield f"first generation of {run}", list(store.recorded(run, "search", 0))
         yield f"sigmas of {run}", store.sigmas(run)

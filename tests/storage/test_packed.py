@@ -51,6 +51,15 @@ def test_a_number_comes_back_bit_for_bit(value: float) -> None:
     assert found.hex() == scored.hex() == value.hex()
 
 
+@pytest.mark.parametrize("number", [0, 1, 5, 7])
+def test_more_or_fewer_numbers_than_are_named_are_never_read(number: int) -> None:
+    packed = pack_setting({str(at): float(at) for at in range(number)})
+    with pytest.raises(ValueError, match=f"6 numbers, not {number}"):
+        unpack_scores(("r", "s"), packed, 3)
+    with pytest.raises(ValueError, match=f"2 numbers, not {number}"):
+        unpack_setting(("a", "b"), packed)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("where", ["setting", "scores"])
 def test_a_number_that_is_not_finite_is_never_recorded(store: SqliteStore, value: float, where: str) -> None:
@@ -79,7 +88,7 @@ def test_settings_of_unlike_knobs_and_orders_are_kept_apart(store: SqliteStore) 
         for at, setting in enumerate(settings)
     ]
     store.record("hill-1", made)
-    found = store.recorded("hill-1", "test", 9).values()
+    found = SqliteStore(store.folder, create=False).recorded("hill-1", "test", 9).values()
     assert [list(each.setting.items()) for each in found] == [list(setting.items()) for setting in settings]
 
 
@@ -195,6 +204,7 @@ def test_an_evaluation_or_what_it_names_is_missed_when_it_is_gone(store: SqliteS
 
 
 def test_sums_are_those_of_all_that_is_read(store: SqliteStore) -> None:
+    store.record("hill-1", [(Place("test", 7, 0), "key", Evaluation({"a": 1.0}, BUCKET, 30, {"r": (0.5, 0.25)}, {}))])
     everything = store.history("hill-1")
     assert store.work("hill-1") == sum(each.evaluation.work for each in everything) > 0
     assert [tuple(step) for step in store.steps("hill-1")] == [
