@@ -149,14 +149,14 @@ def m004_checksums_and_prompts(db: Database) -> None:
 
 @migrations()
 def m005_packed_numbers(db: Database) -> None:
-    """Settings and scores as bytes, how many images an evaluation has, and what a finished run amounts to.
+    """Settings and scores as bytes, how many images an evaluation has, and the digest of a finished run.
 
     An evaluation that is damaged stays as it is, and is refused when it is read.
     """
     db.table("names").create({"id": str, "names": str, "checksum": str}, pk="id", not_null={"names"})
     for column, kind in (("knobs", "TEXT"), ("objectives", "TEXT"), ("num_images", "INTEGER")):
         db.execute(f"ALTER TABLE evaluations ADD COLUMN {column} {kind}")
-    db.execute("ALTER TABLE runs ADD COLUMN totals TEXT")
+    db.execute("ALTER TABLE runs ADD COLUMN digest TEXT")
     records = Records(db.conn, _path(db))
     names = Names(records)
     sizes: dict[str, int] = {}

@@ -214,42 +214,48 @@ class SqliteStore(Runs):
         ]
 
     def totals(self, run: str) -> dict[str, Any]:
-        """What a run amounts to. Whoever holds the run keeps it, so that it is not counted again until it grows.
+        """What a run amounts to. Everything is looked at; numbers are unpacked only for a digest that is not kept yet.
 
         Returns:
             `digest` of all settings and scores in order, `num_evaluations`, `num_images`, and the seconds
             spent generating and scoring what this run did not find in the store.
-        """
-        tally = list(self.records.tally("candidates", run))
-        row = self.records.named("that is asked for", "runs", id=run)
-        with decoding(self.path, f"runs {run!r}"):
-            known: dict[str, Any] = json.loads(row["totals"] or "{}")
-        if known.pop("of", None) == tally:
-            return known
-        found = self._counted(run)
-        if run in self._clocks:
-            self.update_run(run, totals={"of": tally, **found})
-        return found
 
-    def _counted(self, run: str) -> dict[str, Any]:
+        Raises:
+            StoreError: If any of it is damaged or lost.
+        """
+        candidates, buckets = self._candidates(run), dict[str, Bucket]()
+        kept = self._kept_digest(run)
         num_images, generate_seconds, score_seconds = 0, 0.0, 0.0
 
         def entries() -> Iterator[list[Any]]:
             nonlocal num_images, generate_seconds, score_seconds
-            for place, _, fresh, evaluation in self._evaluated(candidates):
-                num_images += evaluation.num_images
-                generate_seconds += fresh * evaluation.generate_seconds
-                score_seconds += fresh * evaluation.score_seconds
-                yield [*place, sorted(evaluation.setting.items()), evaluation.bucket.fingerprint, evaluation.scores]
+            for row, found in self._rows(candidates):
+                num_images += found["num_images"]
+                generate_seconds += row["fresh"] * found["generate_seconds"]
+                score_seconds += row["fresh"] * found["score_seconds"]
+                if kept is None:
+                    made = self._evaluation(found, buckets)
+                    yield [*_place(row), sorted(made.setting.items()), found["bucket"], made.scores]
 
-        candidates = self._candidates(run)
+        digest = digest_of_many(entries())
+        if kept is None and run in self._clocks:
+            self.update_run(run, digest=[*self.records.tally("candidates", run), digest])
         return {
-            "digest": digest_of_many(entries()),
+            "digest": kept or digest,
             "num_evaluations": len(candidates),
             "num_images": num_images,
             "generate_seconds": generate_seconds,
             "score_seconds": score_seconds,
         }
+
+    def _kept_digest(self, run: str) -> str | None:
+        """The digest that whoever held a run kept, unless the run has grown since."""
+        row = self.records.named("that is asked for", "runs", id=run)
+        with decoding(self.path, f"runs {run!r}"):
+            if row["digest"] is None:
+                return None
+            *tally, digest = json.loads(row["digest"])
+            return str(digest) if tally == list(self.records.tally("candidates", run)) else None
 
     def _candidates(self, run: str, stages: Collection[str] | None = None) -> list[Row]:
         """Where a run's evaluations stand, in the order of stages, generations and positions."""

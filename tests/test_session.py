@@ -26,7 +26,6 @@ from trimpot.runs.results import report
 from trimpot.setup.config import load_config
 from trimpot.storage import SqliteStore
 from trimpot.storage.packed import pack_setting
-from trimpot.storage.packed import pack_setting
 
 
 def test_a_finished_run_shows_everything_that_is_promised(installed: Installed, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ deadly(SqliteStore, "update_run")
 session.start(load_config(SMALL), Path(sys.argv[1]))
 os._exit(left)
 """
-LAST_STEPS = 6  # note that it has begun; pictures, calibration, outcome, report, note of that
+LAST_STEPS = 7  # note that it has begun; pictures, digest, calibration, outcome, report, note of that
 
 
 @pytest.fixture(scope="module")

@@ -44,6 +44,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         name = store.add_run("hill", "identity", config, {"numpy": "2.0"}, prompt_set(), start)
         with store.working_on(name):
             outcome = calibrate(run, store, Notes())
+            store.totals(name)  # whose digest is kept
             store.update_run(name, outcome=asdict(outcome), stop_reason="done", unreported=1)
         comparison = comparisons.add("night", "fingerprint", {"contenders": ["a", "b"]})
         comparisons.join(comparison, "a", 0, name)

@@ -250,12 +250,12 @@ def test_what_a_run_took_is_said_without_unpacking_a_number(
         assert [reader.work("hill-1"), reader.steps("hill-1"), reader.totals("hill-1")] == expected
 
 
-def test_totals_are_kept_by_who_holds_the_run_and_counted_anew_once_it_has_grown(store: SqliteStore) -> None:
+def test_a_digest_is_kept_by_who_holds_the_run_and_made_anew_once_it_has_grown(store: SqliteStore) -> None:
     counted = store.totals("hill-1")
-    assert store.records.read("runs", id="hill-1")[0]["totals"] is None  # who only looks writes nothing
+    assert store.records.read("runs", id="hill-1")[0]["digest"] is None  # who only looks writes nothing
     with store.working_on("hill-1"):
         assert store.totals("hill-1") == counted
-        assert json.loads(store.records.read("runs", id="hill-1")[0]["totals"])["digest"] == counted["digest"]
+        assert counted["digest"] in store.records.read("runs", id="hill-1")[0]["digest"]
         assert store.totals("hill-1") == counted
         made = Evaluation({"a": 1.0}, BUCKET, 3, {"r": (0.5, 0.25)}, {}, 2.0, 1.0)
         store.record("hill-1", [(Place("test", 7, 0), "key", made)])
@@ -266,3 +266,21 @@ def test_totals_are_kept_by_who_holds_the_run_and_counted_anew_once_it_has_grown
     assert grown["digest"] != counted["digest"]
     with SqliteStore(store.folder, create=False) as reader:
         assert reader.totals("hill-1") == grown
+
+
+def test_damage_is_said_of_a_run_whose_digest_is_kept(store: SqliteStore) -> None:
+    with store.working_on("hill-1"):
+        store.totals("hill-1")
+    for change in (
+        "UPDATE evaluations SET scores = zeroblob(length(scores)) WHERE key = "
+        "(SELECT evaluation FROM candidates WHERE stage = 'search' AND generation = 1 AND position = 2)",
+        "UPDATE candidates SET generation = 7 WHERE stage = 'search' AND generation = 1 AND position = 2",
+        "DELETE FROM candidates WHERE stage = 'search' AND generation = 1 AND position = 2",
+        "UPDATE runs SET digest = NULL",
+    ):
+        store._db.conn.execute("BEGIN")
+        store._db.conn.execute(change)
+        with pytest.raises(StoreError):
+            store.totals("hill-1")
+        store._db.conn.execute("ROLLBACK")
+    assert store.totals("hill-1")["num_images"] > 0
