@@ -13,7 +13,7 @@ from ..engine.search import SEARCH_STAGES
 from ..engine.statistics import sums_by_prompt
 from ..setup.config import Config, load_config
 from ..storage import ComparisonRow, Comparisons, RunRow, SqliteStore
-from ..storage.comparisons import Step
+from ..storage.store import Step
 from .design import Design, make_design
 from .statistics import GainTable
 

@@ -82,8 +82,8 @@ class SqliteStore(Runs):
             number, _ = self.records.tally("candidates", run)
             rows: list[Row] = []
             for bucket in {evaluation.bucket.fingerprint: evaluation.bucket for _, _, evaluation in made}.values():
-                row = {"id": bucket.fingerprint, "prompts": dump(bucket.prompts), "seeds": dump(bucket.seeds)}
-                self.records.insert("buckets", row, ignore=True)
+                kept = {"id": bucket.fingerprint, "prompts": dump(bucket.prompts), "seeds": dump(bucket.seeds)}
+                self.records.insert("buckets", kept, ignore=True)
             lists = {tuple(names) for _, _, each in made for names in (each.setting, each.scores)}
             named = {names: self._names.keep(names) for names in sorted(lists)}
             for place, key, evaluation in made:
