@@ -18,12 +18,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trimpot.engine.bucket import Bucket
-from trimpot.engine.config import load_config
 from trimpot.engine.evaluation import Evaluation, Place
 from trimpot.engine.knobs import Setting
 from trimpot.engine.run import Run
 from trimpot.engine.watcher import Watcher
-from trimpot.session import resume, start, summary
+from trimpot.runs.results import summary
+from trimpot.runs.session import resume, start
+from trimpot.setup.config import load_config
 from trimpot.storage import SqliteStore
 
 BUCKET = Bucket(tuple(f"number {number}" for number in range(16)), tuple(range(16)))

@@ -52,7 +52,7 @@ def work(
         store.note_versions(run.id, run.versions)
         try:
             watch = Announcer(known, watchers)
-            watch.run_started(run, sum(evaluation.work for _, evaluation in store.evaluations(run.id)))
+            watch.run_started(run, store.work(run.id))
             run.adapter.keep_in(store.folder / ENCODED)
             outcome = calibrate(run, store, watch, workshop)
             if illustrated:

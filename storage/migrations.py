@@ -26,8 +26,8 @@ from pathlib import Path
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
-from ..engine.errors import StoreError
 from ..engine.knobs import digest
+from ..ground.errors import StoreError
 from .packed import Names, pack_scores, pack_setting
 from .records import KEYS, Records
 from .sentences import decoding

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.errors import StoreError
 from ..engine.knobs import digest
+from ..ground.errors import StoreError
 from .records import Records
 
 _FLOAT = np.dtype("<f8")

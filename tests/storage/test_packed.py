@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from closed_form import Notes, hill_run, prompt_set
 from trimpot.engine.bucket import Bucket
-from trimpot.engine.errors import StoreError
 from trimpot.engine.evaluation import Evaluation, Place
 from trimpot.engine.knobs import digest
 from trimpot.engine.loop import calibrate
+from trimpot.ground.errors import StoreError
 from trimpot.storage import Comparisons, SqliteStore
 from trimpot.storage import store as storing
 from trimpot.storage.database import FILE_NAME
