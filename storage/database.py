@@ -16,6 +16,7 @@ from sqlite_utils import Database
 
 from ..ground.errors import StoreError
 from .migrations import migrations
+from .names import results_in
 from .records import Records
 from .sentences import PATIENCE, sentences
 
@@ -194,6 +195,11 @@ def _steps_to_come(connection: sqlite3.Connection, path: Path) -> list[str]:
         raise StoreError(f"{path} is a database of something else; choose another folder with --store")
     if not tables and path.exists() and 0 < path.stat().st_size < 512:  # SQLite takes less than a page for no database
         raise StoreError(f"{path} is damaged (it is cut off); restore the file from a backup")
+    if not tables and path.exists() and path.stat().st_size == 0 and (lost := results_in(path.parent)):
+        raise StoreError(
+            f"{path} is empty, and results of {lost[0]} lie beside it; restore the file from a backup, or choose "
+            f"another folder with --store"
+        )
     if newer := sorted(map(str, applied - set(_STEPS))):
         raise StoreError(f"{path} was written by a newer trimpot (schema step {newer[0]!r}); upgrade trimpot")
     return [step for step in _STEPS if step not in applied]

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}  # on Windows
 LONGEST = 200  # with a number, a dot and an ending it is a file's name wherever 255 bytes are allowed
+
+
+RESULTS = ("calibration.json", "report.html", "comparison.html")
+
+
+def results_in(folder: Path) -> list[str]:
+    """Names of the folders that hold the results of a run or of a comparison."""
+    return [path.name for path in sorted(folder.iterdir()) if any((path / name).is_file() for name in RESULTS)]
 
 
 def free_name(prefix: str, taken: Iterable[str]) -> str:

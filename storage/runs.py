@@ -19,12 +19,11 @@ from ..ground.errors import StoreError, near_misses
 from .database import StoreFile
 from .filesystems import warn_of_network
 from .images import IMAGES
-from .names import free_name
+from .names import free_name, results_in
 from .records import Row
 from .sentences import decoding, sentences
 
 POOLS = ("train", "validation", "test")
-RESULTS = ("calibration.json", "report.html", "comparison.html")
 
 
 @dataclass(frozen=True)
@@ -221,8 +220,7 @@ class Runs(StoreFile):
         """A sentence on results in the folder that this database knows nothing of, or an empty one."""
         known = {row["id"] for table in ("runs", "comparisons") for row in self.records.whole(table)}
         with sentences(f"cannot read {self.folder}"):
-            folders = (path for path in sorted(self.folder.iterdir()) if path.name not in {*known, IMAGES})
-            found = [path.name for path in folders if any((path / name).is_file() for name in RESULTS)]
+            found = [name for name in results_in(self.folder) if name not in {*known, IMAGES}]
         if not found:
             return ""
         others = f" and {len(found) - 1} more" if len(found) > 1 else ""

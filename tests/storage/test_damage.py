@@ -311,3 +311,15 @@ def test_no_flipped_byte_lists_another_result(whole: Path, tmp_path: Path, liste
         assert code == (0 if len(found) == 2 and not sentences else 1) and all(sentences), sentences
         partly += len(found) == 1
     assert partly > 5
+
+
+def test_an_emptied_store_beside_results_is_refused_and_not_begun_anew(tmp_path: Path) -> None:
+    put(tmp_path, b"")
+    SqliteStore(tmp_path).close()  # a process that died as it made the file left nothing to lose
+    put(tmp_path, b"")
+    (tmp_path / "night-1").mkdir()
+    (tmp_path / "night-1" / "calibration.json").write_text("{}")
+    for create in (True, False):
+        with pytest.raises(StoreError, match=r"is empty, and results of night-1 lie beside it; restore"):
+            SqliteStore(tmp_path, create=create)
+    assert (tmp_path / FILE_NAME).read_bytes() == b""
