@@ -83,7 +83,7 @@ class StoreFile:
 
     def _opened_to_write(self, create: bool) -> sqlite3.Connection:
         changing = create
-        if self.path.exists() and self.path.stat().st_size:
+        if self.path.exists():
             with contextlib.closing(_connected(self.path, "mode=ro")) as looked_at:
                 changing |= bool(_steps_to_come(looked_at, self.path))
         with FileLock(self.folder / ".trimpot.lock") if changing else contextlib.nullcontext():
