@@ -34,7 +34,7 @@ SPHERE = {
     "test": {"num_prompts": 16},
 }
 SHAPES = [
-    "generations=2", "optimizer.population_size=8", "optimizer.group_size=2", "validation.num_prompts=4",
+    "generations=2", "optimizer.population_size=8", "group_size=4", "bucket_size=4", "validation.num_prompts=4",
     "test.num_prompts=4", "adapter.num_inference_steps=2", "by_steps.steps=[]",
 ]  # fmt: skip
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is an extra")
