@@ -21,11 +21,11 @@ from trimpot.engine.alarm import LARGE, RISE, Watch, standardised
 from trimpot.engine.hooks import hookimpl
 from trimpot.engine.seams import Objective
 from trimpot.engine.statistics import is_better
-from trimpot.reports.watched import alarms_of, checks_of, neutral_of, places_of
 from trimpot.runs.session import resume, start
 from trimpot.setup.assembly import STATISTICS
 from trimpot.setup.config import load_config
 from trimpot.setup.plugins import plugins
+from trimpot.setup.recorded import record_of
 from trimpot.storage import SqliteStore
 
 SMALL = [
@@ -100,20 +100,18 @@ def _run(folder: Path, overrides: list[str]) -> tuple[float, dict[str, float], l
     run_id = start(config, folder) if done is None else resume(done.id, folder)
     with SqliteStore(folder) as store:
         row = store.run(run_id)
-        places = places_of(store, row)
-        alarms = [alarm.objective for alarm in alarms_of(store, row)]
-    neutral = neutral_of(places)
+        record = record_of(row, store.evaluations(run_id))
+    neutral = record.neutral
     assert neutral is not None and row.outcome is not None
     risen = [
-        check
-        for check in checks_of(places).values()
-        if is_better(check.values, neutral.values, check.bucket.prompts, RISE)
+        check for check in record.judged.values() if is_better(check.values, neutral.values, check.bucket.prompts, RISE)
     ]
     moved = {}
     for name, scores in neutral.scores.items():
         kind: Watch = "moves" if name in STATISTICS else "falls"
         changes = [standardised(np.array(scores), np.array(check.scores[name]), kind) for check in risen]
         moved[name] = max(changes, key=abs, default=0.0)
+    alarms = [alarm.objective for alarm in record.alarms]
     return row.outcome["comparisons"][0]["gain"]["mean"], moved, alarms
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..engine.evaluation import Evaluation
+from ..engine.evaluation import Evaluation, Place
 from ..engine.search import SEARCH_STAGES
 from ..engine.statistics import sums_by_prompt
-from ..setup.config import Config, load_config
+from ..setup.recorded import record_of
 from ..storage import ComparisonRow, Comparisons, RunRow, SqliteStore
 from ..storage.store import Step
 from .design import Design, make_design
@@ -164,22 +164,22 @@ def _course(store: SqliteStore, contender: str, seed: int, row: RunRow, steps: S
             spent += step.num_images
         elif step.stage == "validation":
             at[step.generation] = spent
-    checks = _finished_checks(row.outcome) if row.outcome else _checks(store, row, load_config(row.config))
-    shown = [check for check in checks if check[0] in at or not check[0]]
-    values = [score for _, score, _ in shown]
-    admitted = [score if ok else -np.inf for _, score, ok in shown]
+    record, outcome = record_of(row, _held_out(store, row, at)), row.outcome
     searched = [step for step in steps if step.stage == "search"]
-    outcome = row.outcome
-    sums, sizes = _differences(store, row, load_config(row.config)) if outcome else ((), ())
+    sums: Sequence[float] = ()
+    sizes: Sequence[float] = ()
+    if outcome and record.pair:
+        before, after = record.pair
+        sums, sizes = map(np.ndarray.tolist, sums_by_prompt(after.values - before.values, after.bucket.prompts))
     return Course(
         contender,
         seed,
         row.id,
         row.status,
         row.error,
-        tuple(at.get(generation, 0) for generation, _, _ in shown),
-        tuple(values),
-        tuple(float(best) for best in np.maximum.accumulate(admitted)) if admitted else (),
+        tuple(at.get(check.generation, 0) for check in record.checks),
+        tuple(check.score for check in record.checks),
+        tuple(check.score for check in record.leading),
         outcome["comparisons"][0]["gain"] if outcome else None,
         tuple(sums),
         tuple(sizes),
@@ -195,23 +195,11 @@ def _course(store: SqliteStore, contender: str, seed: int, row: RunRow, steps: S
     )
 
 
-def _finished_checks(outcome: Mapping[str, Any]) -> list[tuple[int, float, bool]]:
-    return [(check["generation"], check["score"], check["admitted"]) for check in outcome["checks"]]
-
-
-def _checks(store: SqliteStore, row: RunRow, config: Config) -> list[tuple[int, float, bool]]:
-    """The checks of a run that has not finished; what a combination admits is known only at the end."""
-
-    def worth(evaluation: Evaluation) -> float:
-        return replace(evaluation, weights=config.weights).fitness
-
-    checks = [
-        (place.generation, worth(evaluation), True)
-        for place, evaluation in store.evaluations(row.id)
-        if place.stage == "validation"
-    ]
-    neutrals = [worth(evaluation) for evaluation in store.recorded(row.id, "baseline", 0).values()]
-    return [(0, max(neutrals), True), *checks] if neutrals else checks
+def _held_out(store: SqliteStore, row: RunRow, judged: Iterable[int]) -> Iterator[tuple[Place, Evaluation]]:
+    """What a run was judged and measured by at the calibrated steps."""
+    for stage, generation in (("baseline", 0), *(("validation", each) for each in judged), ("test", 0)):
+        for position, evaluation in store.recorded(row.id, stage, generation).items():
+            yield Place(stage, generation, position), evaluation
 
 
 def _num_knobs(store: SqliteStore, members: Mapping[tuple[str, int], str]) -> int | None:
@@ -219,13 +207,3 @@ def _num_knobs(store: SqliteStore, members: Mapping[tuple[str, int], str]) -> in
         for evaluation in store.recorded(run, "baseline", 0).values():
             return len(evaluation.setting)
     return None
-
-
-def _differences(store: SqliteStore, row: RunRow, config: Config) -> tuple[Sequence[float], Sequence[float]]:
-    """Calibrated less neutral on the test bucket: sums and numbers of images by prompt."""
-    before, after = (
-        replace(evaluation, weights=config.weights)
-        for _, evaluation in sorted(store.recorded(row.id, "test", 0).items())
-    )
-    sums, sizes = sums_by_prompt(after.values - before.values, after.bucket.prompts)
-    return sums.tolist(), sizes.tolist()

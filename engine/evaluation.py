@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -47,7 +47,8 @@ class Evaluation:
         bucket: The prompts and seeds it was scored on.
         num_steps: Denoising steps an image, or None where the backbone has no such notion.
         scores: Objective name to one score an output, in bucket order; higher is better.
-        weights: Objective name to its weight in the fitness; objectives without one are only watched.
+        weights: Objective name to its weight in the fitness; objectives without one are only watched. None as it comes
+            from a store: scores are the same for every run, weights belong to one.
         generate_seconds: Wall time of generating.
         score_seconds: Wall time of scoring.
     """
@@ -56,7 +57,7 @@ class Evaluation:
     bucket: Bucket
     num_steps: int | None
     scores: Mapping[str, tuple[float, ...]]
-    weights: Mapping[str, float]
+    weights: Mapping[str, float] | None = None
     generate_seconds: float = field(default=0.0, compare=False)
     score_seconds: float = field(default=0.0, compare=False)
 
@@ -66,6 +67,7 @@ class Evaluation:
 
         The combination's value where one was kept, else the weighted sum of the objectives' scores.
         """
+        assert self.weights is not None, "an evaluation of no run is worth nothing yet; give it a run's weights first"
         if COMBINED in self.scores:
             return np.asarray(self.scores[COMBINED])
         return weighted_sum(self.scores, self.weights, len(self.bucket))
@@ -74,6 +76,10 @@ class Evaluation:
     def fitness(self) -> float:
         """The one number told to the optimizer: the mean of `values`."""
         return float(self.values.mean())
+
+    def weighed(self, weights: Mapping[str, float]) -> Evaluation:
+        """The same evaluation with the weights of a run."""
+        return replace(self, weights=weights)
 
     @property
     def num_images(self) -> int:

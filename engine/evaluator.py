@@ -154,7 +154,7 @@ class Evaluator:
                 found = done.get(position)
                 if found is not None:
                     _check_replay(run, place, setting, group.bucket, found)
-                    found = replace(found, weights=run.config.weights)
+                    found = found.weighed(run.config.weights)
                 wanted[-1].append(_Wanted(place, vector, setting, group.bucket, context, steps, pool, found))
                 position += 1
         return wanted
@@ -216,7 +216,7 @@ class Evaluator:
                 with blamed(who_made(run.combination, "the combination")):
                     values = combined_values(run.combination, made.scores, each.bucket, pool, each.place)
                 made = replace(made, scores={**made.scores, COMBINED: values})
-            fresh.append((each, replace(made, weights=run.config.weights)))
+            fresh.append((each, made.weighed(run.config.weights)))
         for each, kept in zip(batch.members, batch.kept(), strict=True):
             self.store.record_outputs(each.key, kept)
         self.store.record(run.id, [(each.place, each.key, made) for each, made in fresh])
@@ -277,9 +277,8 @@ class _Batch:
                 each.bucket,
                 self.num_steps,
                 {name: tuple(s for part in parts for s in part.scores[name]) for name in parts[0].scores},
-                {},
-                sum(part.generate_seconds for part in parts),
-                sum(part.score_seconds for part in parts),
+                generate_seconds=sum(part.generate_seconds for part in parts),
+                score_seconds=sum(part.score_seconds for part in parts),
             )
             for each, parts in zip(self.members, self._parts(), strict=True)
         ]

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .evaluation import Evaluation
+from .evaluation import Evaluation, Place
 from .evaluator import Evaluator
 from .knobs import Setting
+from .record import best_of
 from .statistics import Gain, paired_gain
 
 
@@ -58,7 +59,7 @@ class Comparison:
 
 def best_neutral(
     evaluator: Evaluator, comparison: int = 0, num_steps: int | None = None
-) -> tuple[Baseline, Evaluation]:
+) -> tuple[Baseline, dict[Place, Evaluation]]:
     """Choose among the adapter's neutral settings on validation prompts.
 
     Args:
@@ -67,7 +68,7 @@ def best_neutral(
         num_steps: The other number of steps.
 
     Returns:
-        The best of them, and its evaluation.
+        The best of them, and the evaluations of all.
     """
     run, adapter = evaluator.run, evaluator.run.adapter
     bucket = run.validation_bucket
@@ -77,10 +78,13 @@ def best_neutral(
     neutrals = adapter.neutrals()
     evaluator.watch.stage_started(run=run, stage="baseline")
     population = np.stack([adapter.space.to_vector(setting) for setting in neutrals.values()])
-    made = dict(zip(neutrals, evaluator.evaluate("baseline", comparison, population, bucket, num_steps), strict=True))
-    grid = {label: evaluation.fitness for label, evaluation in made.items()}
-    label = max(grid, key=lambda name: grid[name])
-    return Baseline(label, neutrals[label], grid[label], grid), made[label]
+    made = evaluator.evaluate("baseline", comparison, population, bucket, num_steps)
+    tried = {Place("baseline", comparison, position): each for position, each in enumerate(made)}
+    grid = {label: each.fitness for label, each in zip(neutrals, made, strict=True)}
+    best = best_of(tried)
+    assert best is not None, "every adapter has a neutral setting"
+    label = list(neutrals)[best.position]
+    return Baseline(label, tried[best].setting, grid[label], grid), tried
 
 
 def compare(evaluator: Evaluator, baseline: Baseline, calibrated: Setting) -> tuple[Comparison, ...]:

@@ -2,52 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from functools import partial
 
-from .alarm import Alarm, alarms
-from .evaluation import Evaluation
+from .evaluation import Evaluation, Place
 from .evaluator import Evaluator
-from .heldout import Baseline
-from .knobs import Setting, Vector
+from .knobs import Vector
+from .record import REFERENCE, Check, Record
+from .scoring import admits
 from .stopping import Plateau
 
 
-@dataclass(frozen=True)
-class Check:
-    """A recommendation judged on the validation bucket.
-
-    Attributes:
-        generation: After how many generations; 0 is the setting that the search began from.
-        setting: Knob name to value.
-        score: Mean validation value.
-        admitted: Whether the combination lets it be chosen.
-    """
-
-    generation: int
-    setting: Setting
-    score: float
-    admitted: bool = True
-
-
 class Judge:
-    """Keeps the checks of a run.
+    """Keeps the record of a run as it goes.
 
     Attributes:
-        checks: Every recommendation judged so far, the neutral setting first.
-        alarms: What they set off, once for each objective.
+        record: Its neutral settings, and every recommendation judged so far.
 
     Args:
         evaluator: Of the run.
-        baseline: The best neutral setting.
-        neutral: Its evaluation on the validation bucket.
+        tried: The neutral settings on the validation bucket.
+        reference: The setting that the search began from, on the first training bucket.
     """
 
-    def __init__(self, evaluator: Evaluator, baseline: Baseline, neutral: Evaluation) -> None:
-        self.checks = [Check(0, baseline.setting, baseline.score)]
-        self.alarms: list[Alarm] = []
+    def __init__(self, evaluator: Evaluator, tried: Mapping[Place, Evaluation], reference: Evaluation) -> None:
+        run, known = evaluator.run, {**tried, REFERENCE: reference}
+        self.record = Record(known.items(), run.config.weights, run.config.objectives, partial(admits, run.combination))
         self._evaluator = evaluator
-        self._neutral = neutral
-        self._values = [neutral.values]
+        self._values = [each.values for each in self.record.judged.values()]
         self._plateau: Plateau
         self._since = -1  # the first check that the plateau has seen, and the next that it has not
         self._seen = 0
@@ -55,26 +37,25 @@ class Judge:
     @property
     def latest(self) -> int:
         """Index of the latest check."""
-        return len(self.checks) - 1
+        return len(self._values) - 1
 
     @property
     def chosen(self) -> Check:
-        """The admitted check with the best validation score, the earliest of equals. The neutral setting takes part."""
-        return max((check for check in self.checks if check.admitted), key=lambda check: check.score)
+        """What is chosen if the search ends now; see `Record.chosen`."""
+        chosen = self.record.chosen
+        assert chosen is not None, "the neutral setting takes part"
+        return chosen
 
     def check(self, generation: int, recommended: Vector) -> None:
         """Judge a recommendation of shape (num_knobs,), unless one of this generation has been."""
-        if generation == self.checks[-1].generation:
+        if generation in self.record.judged:
             return
-        run = self._evaluator.run
+        run, heard = self._evaluator.run, len(self.record.alarms)
         [made] = self._evaluator.evaluate("validation", generation, recommended[None], run.validation_bucket)
-        admitted = run.combination.admits(made, self._neutral)
-        self.checks.append(Check(generation, made.setting, made.fitness, admitted))
+        self.record.add(generation, made)
         self._values.append(made.values)
-        known = {alarm.objective for alarm in self.alarms}
-        watched = {name: kind for name, kind in run.watched.items() if name not in known}
-        for alarm in alarms(self._neutral, made, watched, generation):
-            self.alarms.append(alarm)
+        assert self.record.checks  # what the combination makes of it is asked at once, where a failure belongs
+        for alarm in self.record.alarms[heard:]:
             self._evaluator.watch.alarm_raised(run=run, alarm=alarm)
 
     def plateau(self, since: int) -> str:

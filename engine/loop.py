@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from .alarm import Alarm
 from .evaluator import Evaluator
 from .heldout import Baseline, Comparison, best_neutral, compare
-from .judge import Check, Judge
+from .judge import Judge
+from .record import Check
 from .run import Run
 from .seams import Store
 from .search import Search
@@ -71,9 +72,9 @@ def calibrate(run: Run, store: Store, watch: Watcher, workshop: Workshop | None 
     evaluator = Evaluator(run, store, watch, workshop or here)
     run.adapter.prepare(run.prompts.all)
 
-    baseline, neutral = best_neutral(evaluator)
-    judge = Judge(evaluator, baseline, neutral)
+    baseline, tried = best_neutral(evaluator)
     search = Search(evaluator, start=run.start or baseline.setting)
+    judge = Judge(evaluator, tried, search.reference)
 
     for number, rung in enumerate(run.rungs):
         optimizer, since = search.begin(number, rung), judge.latest
@@ -91,11 +92,11 @@ def calibrate(run: Run, store: Store, watch: Watcher, workshop: Workshop | None 
         judge.chosen.setting,
         baseline,
         search.reference.fitness,
-        tuple(judge.checks),
+        judge.record.checks,
         judge.chosen,
         compare(evaluator, baseline, judge.chosen.setting),
         search.best_training,
         search.stop_reason,
         search.generation,
-        tuple(judge.alarms),
+        judge.record.alarms,
     )

@@ -12,7 +12,7 @@ from ..ground.plain import LARGEST, real_numbers
 from .bucket import Bucket
 from .evaluation import Evaluation, Place
 from .seams import Combination, Objective, Output
-from .vetting import who_made
+from .vetting import blamed, who_made
 
 
 def score_outputs(
@@ -58,6 +58,16 @@ def fitness_of(
     """
     worth = combination.fitness(evaluations, pool)
     return np.array(_in_range(worth, len(evaluations), f"{place}: the fitness of its group"))
+
+
+def admits(combination: Combination, candidate: Evaluation, neutral: Evaluation) -> bool:
+    """Whether a combination lets a setting be chosen, judged on validation outputs beside the neutral setting's.
+
+    Raises:
+        PluginError: If the combination fails.
+    """
+    with blamed(who_made(combination, "the combination")):
+        return bool(combination.admits(candidate, neutral))
 
 
 def _in_range(values: ArrayLike, length: int, who: str) -> tuple[float, ...]:

@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..engine.alarm import Alarm, Watch
-from ..engine.evaluation import COMBINED, Evaluation, Place
+from ..engine.evaluation import COMBINED, Evaluation
 from ..engine.knobs import Setting
 from ..engine.noise import Noise, estimate_noise
-from ..ground.errors import TrimpotError
+from ..engine.record import Check, Pair, Record
+from ..setup.recorded import record_of
 from .tags import movements_by_tag
-from .watched import (
-    Moved,
-    Pair,
-    Places,
-    alarms_in,
-    checks_of,
-    movements,
-    neutral_of,
-    places_of,
-    rescored_in,
-    watched_in,
-)
+from .watched import Moved, movements, rescored_in
 
 if TYPE_CHECKING:
     from ..storage import RunRow, SqliteStore
@@ -43,57 +32,31 @@ class Generation(NamedTuple):
     sigma: float | None
 
 
-class Judged(NamedTuple):
-    """A setting's validation score after so many generations; after none it is the neutral setting's.
-
-    It is admitted if the run's combination of objectives lets it be chosen.
-    """
-
-    number: int
-    score: float
-    setting: Setting
-    admitted: bool = True
-
-
 @dataclass(frozen=True)
 class Facts:
     """A run as a report needs it, finished or not.
 
     Attributes:
         row: The run in the store.
+        record: What it recorded, and what follows from it.
+        shown: The check whose setting is shown: the result, or the best that the search has recommended so far.
         totals: Its digest and what it took.
         generations: The search so far, complete generations only.
-        checks: Validation so far, the neutral setting first.
-        grids: Validation score of every neutral setting by label, by number of steps; calibrated steps first.
-        neutral: The neutral setting that was searched from, or None while it is not known.
-        reference: Its score on the first training bucket, or None.
-        chosen: The best check so far that the search recommended, or the outcome's.
         comparisons: Neutral against calibrated by number of steps; empty until the run has finished.
-        pair: Both sides on the test bucket at the calibrated steps, or None.
         noise: What the search's scores are made of, or None where there are too few.
         by_tag: Objective to kind of prompt to how it moved on the test bucket.
-        validation_pair: Both sides on the validation bucket, or None.
-        watched: What was watched beside the score, and for what.
-        alarms: What it set off.
         rescores: Reward to its scores of the kept neutral and calibrated outputs, by stage.
         sizes: Images on which training, validation and test scores were taken, by stage.
     """
 
     row: RunRow
+    record: Record
+    shown: Check | None
     totals: Mapping[str, Any]
     generations: Sequence[Generation]
-    checks: Sequence[Judged]
-    grids: Mapping[int | None, Mapping[str, float]]
-    neutral: Setting | None
-    reference: float | None
-    chosen: Judged | None
     comparisons: Sequence[Mapping[str, Any]]
-    pair: Pair | None
     noise: Noise | None
     by_tag: Mapping[str, Mapping[str, Moved]]
-    validation_pair: Pair | None
-    watched: Mapping[str, Watch]
-    alarms: Sequence[Alarm]
     rescores: Mapping[str, Mapping[str, Moved]]
     sizes: Mapping[str, int]
 
@@ -116,6 +79,22 @@ class Facts:
         return max(scores, default=None)
 
     @property
+    def reference(self) -> float | None:
+        """What the setting that the search began from scores on the first training bucket."""
+        return self.record.reference.fitness if self.record.reference else None
+
+    @property
+    def neutral(self) -> Setting | None:
+        """The best neutral setting, as far as it is known."""
+        return self.record.neutral.setting if self.record.neutral else None
+
+    @property
+    def validation_pair(self) -> Pair | None:
+        """Both sides on the validation bucket, if the shown setting is not the neutral one."""
+        record, generation = self.record, self.shown.generation if self.shown else 0
+        return (record.judged[0], record.judged[generation]) if generation else None
+
+    @property
     def decimals(self) -> int:
         """Decimals that scores deserve: two significant digits of the gain's interval."""
         gain = self.comparisons[0]["gain"] if self.comparisons else None
@@ -128,9 +107,10 @@ class Facts:
 
     def objective_gains(self) -> dict[str, Moved]:
         """What is optimised and every reward of it on the test bucket; a combination under its own name."""
-        rewards = [name for name in self.row.config["objectives"] if self.pair and name in self.pair[0].scores]
-        combined = movements(self.pair, [COMBINED]).get(COMBINED)
-        return {**({self.combined: combined} if combined else {}), **movements(self.pair, rewards)}
+        pair = self.record.pair
+        rewards = [name for name in self.row.config["objectives"] if pair and name in pair[0].scores]
+        combined = movements(pair, [COMBINED]).get(COMBINED)
+        return {**({self.combined: combined} if combined else {}), **movements(pair, rewards)}
 
 
 def decimals_for(width: float) -> int:
@@ -147,36 +127,19 @@ def gather(store: SqliteStore, run_id: str) -> Facts:
         StoreError: If there is none of this name.
     """
     row = store.run(run_id)
-    places, outcome = places_of(store, row), row.outcome
-    grids, best = _grids(places, outcome), neutral_of(places)
-    reference = places.get(Place("reference", 0, 0))
-    neutral = outcome["baseline"]["setting"] if outcome else (best.setting if best else None)
-    checks = _checks(places, grids, neutral, _refused(row, places))
-    recommended = [check for check in checks if check.number and check.admitted]
-    chosen = max(recommended, key=lambda check: check.score, default=None)
-    if outcome:
-        chosen = Judged(outcome["chosen"]["generation"], outcome["chosen"]["score"], outcome["calibrated"])
-    before, after = (places.get(Place("test", 0, position)) for position in (0, 1))
-    watched = watched_in(places, row.config["objectives"])
-    judged = checks_of(places).get(chosen.number) if chosen and chosen.number else None
+    record, outcome = record_of(row, store.evaluations(row.id)), row.outcome or {}
+    shown = record.chosen if row.outcome else record.recommended
     repeats = row.config.get("seeds_per_prompt", 1)
     return Facts(
         row=row,
+        record=record,
+        shown=shown,
         totals=store.totals(run_id),
-        generations=_generations(places, store.sigmas(run_id)),
-        checks=checks,
-        grids=grids,
-        neutral=neutral,
-        reference=reference.fitness if reference else None,
-        chosen=chosen,
-        comparisons=outcome["comparisons"] if outcome else (),
-        pair=(before, after) if before and after else None,
-        noise=_noise(places),
-        by_tag=movements_by_tag((before, after) if before and after else None, (outcome or {}).get("tags", {})),
-        validation_pair=(best, judged) if best and judged else None,
-        watched=watched,
-        alarms=alarms_in(places, watched),
-        rescores=rescored_in(store, run_id, places, chosen.number) if chosen else {},
+        generations=_generations(record, store.sigmas(run_id)),
+        comparisons=outcome.get("comparisons", ()),
+        noise=_noise(record),
+        by_tag=movements_by_tag(record.pair, outcome.get("tags", {})),
+        rescores=rescored_in(store, run_id, record, shown.generation) if shown else {},
         sizes={
             "training": row.config["bucket_size"],
             **{stage: row.config[stage]["num_prompts"] * repeats for stage in ("validation", "test")},
@@ -184,10 +147,10 @@ def gather(store: SqliteStore, run_id: str) -> Facts:
     )
 
 
-def _noise(places: Places) -> Noise | None:
+def _noise(record: Record) -> Noise | None:
     """Of the search's scores, group by group; None where there are too few."""
     groups: dict[tuple[int, str], list[Evaluation]] = {}
-    for place, evaluation in places.items():
+    for place, evaluation in record.evaluations.items():
         if place.stage == "search":
             groups.setdefault((place.generation, evaluation.bucket.fingerprint), []).append(evaluation)
     tables = [np.stack([each.values for each in group]) for group in groups.values()]
@@ -195,76 +158,13 @@ def _noise(places: Places) -> Noise | None:
     return estimate_noise(tables) if tables else None
 
 
-def _generations(places: Mapping[Place, Evaluation], sigmas: Mapping[int, float | None]) -> list[Generation]:
+def _generations(record: Record, sigmas: Mapping[int, float | None]) -> list[Generation]:
     """Generations that were told: one cut short has no honest mean."""
     fitness: dict[int, list[float]] = {}
-    for place, evaluation in places.items():
+    for place, evaluation in record.evaluations.items():
         if place.stage == "search" and place.generation in sigmas:
             fitness.setdefault(place.generation, []).append(evaluation.fitness)
     return [
         Generation(number + 1, max(values), math.fsum(values) / len(values), sigmas[number])
         for number, values in sorted(fitness.items())
     ]
-
-
-def _checks(
-    places: Mapping[Place, Evaluation],
-    grids: Mapping[int | None, Mapping[str, float]],
-    neutral: Setting | None,
-    refused: Iterable[int],
-) -> list[Judged]:
-    checks = [
-        Judged(number, evaluation.fitness, evaluation.setting, number not in refused)
-        for number, evaluation in checks_of(places).items()
-    ]
-    first = next(iter(grids.values()), None)
-    if first and neutral is not None:
-        checks.insert(0, Judged(0, max(first.values()), neutral))
-    return checks
-
-
-def _refused(row: RunRow, places: Mapping[Place, Evaluation]) -> set[int]:
-    """Checks that the run's combination does not let be chosen; none where the combination cannot be had."""
-    from ..setup.plugins import plugins
-
-    neutral, config = neutral_of(places), row.config
-    if row.outcome:
-        return {check["generation"] for check in row.outcome["checks"] if not check.get("admitted", True)}
-    weights = {name: reward["weight"] for name, reward in config["objectives"].items() if reward["weight"]}
-    options = dict(config.get("combine", {"name": "weighted"}))
-    try:
-        combination = plugins().make("combinations", options.pop("name"), options, weights)
-    except TrimpotError:
-        return set()
-    checks = checks_of(places)
-    return {number for number, check in checks.items() if neutral and not combination.admits(check, neutral)}
-
-
-def _grids(
-    places: Mapping[Place, Evaluation], outcome: Mapping[str, Any] | None
-) -> dict[int | None, Mapping[str, float]]:
-    """Scores of the neutral settings by steps and label.
-
-    Labels are the adapter's and reach the store with the outcome; before, settings are told apart by the
-    knobs in which they differ.
-    """
-    tried: dict[int, list[Evaluation]] = {}
-    for place, evaluation in places.items():
-        if place.stage == "baseline":
-            tried.setdefault(place.generation, []).append(evaluation)
-    if outcome:
-        return {each["num_steps"]: each["baseline"]["grid"] for each in outcome["comparisons"]}
-    return {
-        evaluations[0].num_steps: dict(
-            zip(_labels(evaluations), (evaluation.fitness for evaluation in evaluations), strict=True)
-        )
-        for _, evaluations in sorted(tried.items())
-    }
-
-
-def _labels(evaluations: Iterable[Evaluation]) -> list[str]:
-    settings = [evaluation.setting for evaluation in evaluations]
-    if len(settings) == 1:
-        return ["neutral"]
-    differ = [name for name in settings[0] if len({setting[name] for setting in settings}) > 1]
-    return [", ".join(f"{name} {setting[name]:g}" for name in differ[:1]) for setting in settings]

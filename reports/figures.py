@@ -39,16 +39,17 @@ def figures(facts: Facts) -> dict[str, go.Figure]:
 
 def search_figure(facts: Facts) -> go.Figure | None:
     """Fitness by generation with the validation checks, and sigma on a second axis."""
-    if not facts.generations and not facts.checks:
+    checks = facts.record.checks
+    if not facts.generations and not checks:
         return None
     figure = new_figure(340, "generations told", "score")
     numbers = [each.number for each in facts.generations]
     best = [each.best for each in facts.generations]
     add_line(figure, numbers, best, "training, best candidate", BLUE, width=1, dash="dot", mode="lines")
     add_line(figure, numbers, [each.mean for each in facts.generations], "training, mean", BLUE, mode="lines")
-    add_line(figure, [c.number for c in facts.checks], [c.score for c in facts.checks], "validation", TEAL, width=3)
-    if facts.checks and not facts.checks[0].number:
-        add_level(figure, facts.checks[0].score, "neutral, validation")
+    add_line(figure, [c.generation for c in checks], [c.score for c in checks], "validation", TEAL, width=3)
+    if checks:
+        add_level(figure, checks[0].score, "neutral, validation")
     if facts.reference is not None:
         marker = {"symbol": "diamond-open", "size": 9, "color": GREY}
         add_line(figure, [0], [facts.reference], "neutral, first training bucket", GREY, mode="markers", marker=marker)
@@ -68,9 +69,9 @@ def knobs_figure(facts: Facts) -> go.Figure | None:
 
     Where that would be a thicket, every branch and stream has a panel of its own, and members stand side by side.
     """
-    if facts.chosen is None:
+    if facts.shown is None:
         return None
-    groups = group_knobs(facts.chosen.setting)
+    groups = group_knobs(facts.shown.setting)
     members = groups.by_depth
     if not members:
         return None
@@ -96,7 +97,7 @@ def knobs_figure(facts: Facts) -> go.Figure | None:
                 {"row": branches.index(line) + 1, "col": place} if crowded else {"row": place, "col": 1}
             )
             add_line(
-                figure, [depth for depth, _ in points], [facts.chosen.setting[name] for name in names],
+                figure, [depth for depth, _ in points], [facts.shown.setting[name] for name in names],
                 escape(line), palette[line], width=1.5, marker={"size": 4 if crowded else 6, "color": palette[line]},
                 text=[escape(name) for name in names], hovertemplate="%{text}: %{y:.3f}<extra></extra>",
                 legendgroup=line, showlegend=not crowded and place == 1, **where,
@@ -119,11 +120,11 @@ def knobs_figure(facts: Facts) -> go.Figure | None:
 
 def singles_figure(facts: Facts) -> go.Figure | None:
     """Knobs without a depth: from the neutral value to the calibrated one."""
-    names = group_knobs(facts.chosen.setting).single if facts.chosen else []
-    if facts.chosen is None or facts.neutral is None or not names:
+    names = group_knobs(facts.shown.setting).single if facts.shown else []
+    if facts.shown is None or facts.neutral is None or not names:
         return None
     before = [facts.neutral[name] for name in names]
-    after = [facts.chosen.setting[name] for name in names]
+    after = [facts.shown.setting[name] for name in names]
     labels = [escape(name) for name in names]
     if len(names) > MAX_LABELS:
         figure = new_figure(340, "knob, in order", "value")
@@ -192,7 +193,7 @@ def gains_figure(facts: Facts) -> go.Figure | None:
 
 def grid_figure(facts: Facts) -> go.Figure | None:
     """Validation score of every neutral setting that was tried."""
-    grids = {steps: grid for steps, grid in facts.grids.items() if len(grid) > 1}
+    grids = {steps: grid for steps, grid in facts.record.grids.items() if len(grid) > 1}
     if not grids:
         return None
     figure = new_figure(300, "neutral setting", "validation score")
@@ -217,11 +218,11 @@ def grid_figure(facts: Facts) -> go.Figure | None:
 
 def differences_figure(facts: Facts) -> go.Figure | None:
     """Calibrated minus neutral, prompt by prompt; every reward of the configuration on its own if there are several."""
-    if facts.pair is None:
+    if facts.record.pair is None:
         return None
     from plotly.subplots import make_subplots
 
-    before, after = facts.pair
+    before, after = facts.record.pair
     differences: dict[str, list[float]] = {"": [float(value) for value in after.values - before.values]}
     rewards = [name for name in facts.row.config["objectives"] if name in before.scores]
     if len(rewards) > 1 or facts.combined != "weighted":

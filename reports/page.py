@@ -73,7 +73,7 @@ def render(facts: Facts, files: RunFiles, folder: Path) -> str:
         part
         for part in (
             header(facts),
-            watched_section(facts) if facts.alarms else "",
+            watched_section(facts) if facts.record.alarms else "",
             gallery_section(facts, read_pictures(files.images)),
             search_section(facts, charts),
             knobs_section(facts, charts),
@@ -81,7 +81,7 @@ def render(facts: Facts, files: RunFiles, folder: Path) -> str:
             test_section(facts, charts),
             objectives_section(facts),
             tags_section(facts),
-            "" if facts.alarms else watched_section(facts),
+            "" if facts.record.alarms else watched_section(facts),
             rescores_section(facts),
             scores_section(facts),
             apply_section(facts, files.calibration, folder),

@@ -38,7 +38,7 @@ def header(facts: Facts) -> str:
     sentence = escape(headline(facts))
     if facts.comparisons:  # let the eye find the number
         gain = escape(gain_text(facts.comparisons[0]["gain"], facts.decimals))
-        kind = "up" if facts.comparisons[0]["gain"]["low"] > 0 and not facts.alarms else "even"
+        kind = "up" if facts.comparisons[0]["gain"]["low"] > 0 and not facts.record.alarms else "even"
         sentence = sentence.replace(gain, f'<b class="{kind}">{gain}</b>')
     error = row.error if not facts.finished and row.error != facts.status else None
     rough = caution(facts.comparisons[0]["gain"]) if facts.comparisons else ""
@@ -101,9 +101,9 @@ def gallery_section(facts: Facts, pictures: Sequence[Picture]) -> str:
 
 
 def _picture_scores(facts: Facts) -> dict[tuple[int, str, int], tuple[float, float]]:
-    if facts.pair is None:
+    if facts.record.pair is None:
         return {}
-    before, after = facts.pair
+    before, after = facts.record.pair
     rows = zip(before.bucket.prompts, before.bucket.seeds, before.values, after.values, strict=True)
     return {(number, prompt, seed): (float(b), float(a)) for number, (prompt, seed, b, a) in enumerate(rows)}
 
@@ -156,22 +156,22 @@ def _noise(facts: Facts) -> str:
 
 def knobs_section(facts: Facts, charts: Charts) -> str:
     """Where the knobs ended."""
-    if facts.chosen is None or not ("knobs" in charts or "singles" in charts):
+    if facts.shown is None or not ("knobs" in charts or "singles" in charts):
         return ""
     state = "chosen" if facts.finished else "best on validation so far"
-    when = f"after {facts.chosen.number} generations" if facts.chosen.number else "the neutral setting"
+    when = f"after {facts.shown.generation} generations" if facts.shown.generation else "the neutral setting"
     parts = [f'<section><h2>The knobs</h2><p class="note">The setting {state} ({when}).']
     if "knobs" in charts:
         parts.append(" By depth in the model; the dashed line is the neutral value.")
     parts.append(f"</p>{charts.get('knobs', '')}")
     if "singles" in charts:
-        names = group_knobs(facts.chosen.setting).single
+        names = group_knobs(facts.shown.setting).single
         weights = all(name.endswith(".weight") for name in names)
         if "knobs" in charts:
             parts.append(f"<h3>{'Output weights' if weights else 'Knobs without a depth'}</h3>")
         parts.append(charts["singles"])
         if facts.neutral is not None and len(names) <= 40:
-            rows = [[name, f"{facts.neutral[name]:.4g}", f"{facts.chosen.setting[name]:.4g}"] for name in names]
+            rows = [[name, f"{facts.neutral[name]:.4g}", f"{facts.shown.setting[name]:.4g}"] for name in names]
             parts.append(table(["", "neutral", "calibrated"], rows))
     return "".join(parts) + "</section>"
 
@@ -256,12 +256,12 @@ def _part(facts: Facts, name: str) -> str:
         return "optimised"
     if reward["weight"]:
         return f"{reward['weight']:g}"
-    return "watched" if name in facts.watched else "constraint"
+    return "watched" if name in facts.record.watched else "constraint"
 
 
 def scores_section(facts: Facts) -> str:
     """Training, validation and test scores side by side."""
-    if not facts.checks and not facts.generations:
+    if not facts.record.checks and not facts.generations:
         return ""
     first = facts.comparisons[0] if facts.comparisons else None
     decimals = facts.decimals
@@ -269,8 +269,8 @@ def scores_section(facts: Facts) -> str:
     def number(value: float | None) -> str:
         return "not yet" if value is None else f"{value:.{decimals}f}"
 
-    neutral_check = facts.checks[0].score if facts.checks else None
-    chosen_score = facts.chosen.score if facts.chosen else None
+    neutral_check = facts.record.checks[0].score if facts.record.checks else None
+    chosen_score = facts.shown.score if facts.shown else None
     before: list[float | None] = [facts.reference, neutral_check, first["neutral"] if first else None]
     after: list[float | None] = [facts.best_training, chosen_score, first["calibrated"] if first else None]
     gap = [

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .watched import Moved, Pair, moved
+from ..engine.record import Pair
+from .watched import Moved, moved
 
 
 def movements_by_tag(pair: Pair | None, tags: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, Moved]]:

@@ -13,15 +13,15 @@ from .words import gain_text
 
 def watched_section(facts: Facts) -> str:
     """The alarms, and every watched score of the neutral and the calibrated outputs."""
-    if not facts.watched:
+    if not facts.record.watched:
         return ""
-    raised = "".join(f'<p class="verdict">Alarm: {escape(str(alarm))}.</p>' for alarm in facts.alarms)
+    raised = "".join(f'<p class="verdict">Alarm: {escape(str(alarm))}.</p>' for alarm in facts.record.alarms)
     title = "Alarms and watched scores" if raised else "Watched scores"
     tables = "".join(
         table([images, "neutral", "calibrated", "change"], rows)
         for images, rows in (
-            ("validation images", _rows(facts, movements(facts.validation_pair, list(facts.watched)))),
-            ("test images", _rows(facts, movements(facts.pair, list(facts.watched)))),
+            ("validation images", _rows(facts, movements(facts.validation_pair, list(facts.record.watched)))),
+            ("test images", _rows(facts, movements(facts.record.pair, list(facts.record.watched)))),
         )
         if rows
     )
@@ -35,7 +35,7 @@ def watched_section(facts: Facts) -> str:
 
 
 def _rows(facts: Facts, moved: Mapping[str, Moved]) -> list[list[str]]:
-    alarmed = {alarm.objective for alarm in facts.alarms}
+    alarmed = {alarm.objective for alarm in facts.record.alarms}
     return [[f"{name} (alarm)" if name in alarmed else name, *_cells(each)] for name, each in moved.items()]
 
 

@@ -25,10 +25,10 @@ def headline(facts: Facts) -> str:
     if not done:
         return f"The search has not begun: none of at most {most} generations is done."
     text = f"No result yet: {done} of at most {most} generations are done."
-    if facts.chosen is not None and facts.checks and not facts.checks[0].number:
+    if facts.shown is not None:
         text += (
-            f" On validation prompts the best recommendation so far scores {facts.chosen.score:.3f}, "
-            f"neutral at its best {facts.checks[0].score:.3f}. "
+            f" On validation prompts the best recommendation so far scores {facts.shown.score:.3f}, "
+            f"neutral at its best {facts.record.checks[0].score:.3f}. "
             f"Only the test prompts, at the end, will say what that is worth."
         )
     return text
@@ -67,9 +67,9 @@ def caution(gain: Mapping[str, Any]) -> str:
 
 def alarm_verdict(facts: Facts) -> str:
     """That something watched moved away while the score rose; empty if nothing did."""
-    if not facts.alarms:
+    if not facts.record.alarms:
         return ""
-    moved = ", ".join(f"{alarm.objective} by {signed(alarm.change, 1)}" for alarm in facts.alarms)
+    moved = ", ".join(f"{alarm.objective} by {signed(alarm.change, 1)}" for alarm in facts.record.alarms)
     return (
         f"ALARM: while the optimised score rose, watched scores moved away, in standard deviations between neutral "
         f"outputs: {moved}. The search may have found a hole in its reward; look at the images before believing the "
@@ -101,9 +101,9 @@ def signed(value: float, decimals: int) -> str:
 
 def outcomes_by_prompt(facts: Facts) -> str:
     """On how many test prompts each side is ahead."""
-    if facts.pair is None:
+    if facts.record.pair is None:
         return ""
-    before, after = facts.pair
+    before, after = facts.record.pair
     differences, _ = sums_by_prompt(after.values - before.values, after.bucket.prompts)
     better, worse = int((differences > 0).sum()), int((differences < 0).sum())
     same = len(differences) - better - worse

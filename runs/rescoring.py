@@ -17,10 +17,11 @@ from ..engine.identity import described
 from ..engine.knobs import digest
 from ..engine.scoring import score_outputs
 from ..ground.errors import StoreError
-from ..reports.facts import gather
-from ..reports.watched import Moved, moved, neutral_place, places_of
+from ..engine.record import TEST
+from ..reports.watched import Moved, moved
 from ..setup.assembly import scoring_versions, tell_metadata, told_of
 from ..setup.plugins import plugins
+from ..setup.recorded import record_of
 from ..storage import SqliteStore
 from .session import prompts_of
 
@@ -33,7 +34,7 @@ class Check:
 
     Attributes:
         generation: After how many generations it was made.
-        chosen: Whether it is the run's result, or the best so far.
+        chosen: Whether it is the run's result, or would be if the run ended now.
         moved: Its score beside the neutral setting's, on the validation outputs.
     """
 
@@ -122,11 +123,10 @@ def rescore(
             made = told_of(made, reward, prompts)
         went_through = scoring_versions(plugins(), objective)
         fingerprint = digest([objective, described("objective", objective, reward, made), went_through])
-        places, kept = places_of(store, row), dict(store.kept(row.id))
-        neutral = neutral_place(places)
-        judged = [place for place in places if place.stage == "validation"]
-        tested = [Place("test", 0, 0), Place("test", 0, 1)]
-        wanted = [place for place in (neutral, *judged, *tested) if place in kept and place in places]
+        record, kept = record_of(row, store.evaluations(row.id)), dict(store.kept(row.id))
+        places, neutral = record.evaluations, record.neutral_place
+        judged = [record.place_of(generation) for generation in record.judged if generation]
+        wanted = [place for place in (neutral, *judged, *TEST) if place in kept and place in places]
         if neutral is None or neutral not in kept:
             raise StoreError(
                 f"run {row.id} has no kept images of its neutral setting, so there is nothing to score; "
@@ -144,7 +144,7 @@ def rescore(
                 num_scored += 1
             scores[place] = found
         progress(len(wanted), len(wanted))
-        chosen = gather(store, row.id).chosen
+        chosen = record.chosen
     return Rescored(
         row.id,
         label,
@@ -156,14 +156,14 @@ def rescore(
         tuple(
             Check(
                 place.generation,
-                chosen is not None and chosen.number == place.generation,
+                chosen is not None and chosen.generation == place.generation,
                 moved(scores[neutral], scores[place], places[place].bucket.prompts),
             )
             for place in judged
             if place in scores
         ),
-        moved(scores[tested[0]], scores[tested[1]], places[tested[1]].bucket.prompts)
-        if all(place in scores for place in tested)
+        moved(scores[TEST[0]], scores[TEST[1]], places[TEST[1]].bucket.prompts)
+        if all(place in scores for place in TEST)
         else None,
     )
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..setup.recorded import record_of
 from ..storage import RunRow, SqliteStore
 
 
@@ -48,8 +49,6 @@ def report(store: SqliteStore, run_id: str) -> Files:
 
 def summary(store: SqliteStore, row: RunRow) -> dict[str, Any]:
     """What `trimpot show --json` says of a run."""
-    from ..reports.watched import alarms_of
-
     files = Files.of(store.folder / row.id)
     comparisons = row.outcome["comparisons"] if row.outcome else []
     totals = store.totals(row.id)
@@ -64,7 +63,7 @@ def summary(store: SqliteStore, row: RunRow) -> dict[str, Any]:
         "gain": comparisons[0]["gain"] if comparisons else None,
         "stop_reason": row.stop_reason,
         "error": row.error,
-        "alarms": [{**asdict(alarm), "text": str(alarm)} for alarm in alarms_of(store, row)],
+        "alarms": [{**asdict(alarm), "text": str(alarm)} for alarm in record_of(row, store.evaluations(row.id)).alarms],
         "calibration": str(files.calibration) if os.path.exists(files.calibration) else None,
         "report": str(files.report) if os.path.exists(files.report) else None,
         "outcome": row.outcome,

@@ -297,7 +297,6 @@ class SqliteStore(Runs):
                 bucket=bucket,
                 num_steps=row["num_steps"],
                 scores=scores,
-                weights=dict.fromkeys(scores, 1.0),
                 generate_seconds=row["generate_seconds"],
                 score_seconds=row["score_seconds"],
             )

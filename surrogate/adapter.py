@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,12 +16,13 @@ import numpy as np
 from pydantic import Field
 
 from ..engine.bucket import Bucket
+from ..engine.evaluation import POOL
 from ..engine.hooks import Register, hookimpl
 from ..engine.knobs import KnobSpace, Setting
 from ..engine.seams import Adapter, Population
 
 if TYPE_CHECKING:
-    from ..storage import RunRow, SqliteStore
+    from ..storage import RunRow
     from .fitting import Fit
 
 _NORMAL = NormalDist()
@@ -82,6 +83,7 @@ class Surrogate(Adapter):
 def make_surrogate(*, run: Path, noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0) -> Adapter:
     """A model fitted to a finished run, given by its folder; scores settings in no time, with the run's noise."""
     from ..ground.errors import ModelError
+    from ..setup.recorded import record_of
     from ..storage import SqliteStore
     from .fitting import fit, table_of
 
@@ -90,15 +92,24 @@ def make_surrogate(*, run: Path, noise: Annotated[float, Field(ge=0, allow_inf_n
         row = store.run(folder.name)
         if row.outcome is None:
             raise ModelError(f"run {row.id} has not finished; a surrogate is fitted to a finished one")
-        table = table_of(_evaluations(store, row), space := _space(row))
+        record, space = record_of(row, store.evaluations(row.id)), _space(row)
         digest = store.totals(row.id)["digest"]
+    neutral = record.neutral
+    assert neutral is not None, "it has finished"
+    table = table_of(
+        (
+            evaluation
+            for place, evaluation in record.evaluations.items()
+            if place.stage != "test" and not place.stage.endswith(POOL) and evaluation.num_steps == neutral.num_steps
+        ),
+        space,
+    )
     found = fit(table, space.spreads)
     if found.r_squared < LEAST_EXPLAINED:
         raise ModelError(
             f"run {row.id} is too short or too noisy for a surrogate: in buckets left out, it explains "
             f"{max(found.r_squared, 0):.0%} of the differences between candidates; fit one to a longer run"
         )
-    baseline = row.outcome["baseline"]
     identity = {
         "of": row.config["adapter"]["name"],
         "run_digest": digest,
@@ -108,7 +119,7 @@ def make_surrogate(*, run: Path, noise: Annotated[float, Field(ge=0, allow_inf_n
         "reliability": round(max(table.reliability, found.r_squared), 4),
     }
     scatter = Noise(noise * table.prompts, noise * table.noise)
-    return Surrogate(space, found, scatter, baseline["setting"], baseline["score"], identity)
+    return Surrogate(space, found, scatter, neutral.setting, neutral.fitness, identity)
 
 
 def belief(description: Mapping[str, Any]) -> str:
@@ -120,18 +131,6 @@ def belief(description: Mapping[str, Any]) -> str:
         f"the surrogate explains {explained:.0%} of the differences between candidates that it was not fitted to, "
         f"where {most:.0%} are more than noise; it ranks searches, and proves nothing about the backbone"
     )
-
-
-def _evaluations(store: SqliteStore, row: RunRow) -> Iterator[Any]:
-    """Everything scored at the calibrated number of steps, save the test."""
-    from ..engine.evaluation import POOL
-    from ..setup.config import load_config
-
-    weights = load_config(row.config).weights
-    steps = row.outcome["comparisons"][0]["num_steps"] if row.outcome else None
-    for place, evaluation in store.evaluations(row.id):
-        if place.stage != "test" and not place.stage.endswith(POOL) and evaluation.num_steps == steps:
-            yield replace(evaluation, weights=weights)
 
 
 def _space(row: RunRow) -> KnobSpace:
