@@ -13,6 +13,7 @@ from .evaluation import POOL
 from .identity import described
 from .knobs import KnobSpace, Setting, Vector, digest
 from .ladder import Rung
+from .record import watched_among
 from .schema import Config
 from .seams import Adapter, Combination, Objective, Optimizer
 
@@ -32,7 +33,6 @@ class Run:
         optimizer: Makes a freshly seeded optimizer for a space, starting at a vector of shape (num_knobs,).
         rungs: The spaces that are searched, coarse to fine.
         start: Where the search begins, or None for the best neutral setting.
-        watched: Objectives that are watched only, with what is watched for.
         origins: Tells what the parts are made of: `adapter`, `combination`, `optimizer`, and `objectives` by name;
             see `engine.identity`. Asked when it is needed, since files are read for it.
     """
@@ -47,7 +47,6 @@ class Run:
     optimizer: Callable[[KnobSpace, Vector], Optimizer]
     rungs: tuple[Rung, ...]
     start: Setting | None
-    watched: Mapping[str, Watch]
     origins: Callable[[], Mapping[str, Any]] = dict
 
     @cached_property
@@ -96,6 +95,11 @@ class Run:
             return dict(self.objectives)
         needed = {*self.config.weights, *self.combination.uses}
         return {name: objective for name, objective in self.objectives.items() if name in needed}
+
+    @property
+    def watched(self) -> dict[str, Watch]:
+        """Objectives that are watched only, with what is watched for."""
+        return watched_among(self.scored("validation"), self.scored("search"), self.config.objectives)
 
     def bucket(self, generation: int, group: int = 0, size: int | None = None) -> Bucket:
         """The training bucket of a group of a generation, the same whenever it is asked for.

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..engine.evaluation import COMBINED
 from ..engine.record import TEST, Pair, Record
 from ..engine.statistics import Gain, paired_gain
 

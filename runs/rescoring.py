@@ -15,9 +15,9 @@ from typing import Any
 from ..engine.evaluation import Place
 from ..engine.identity import described
 from ..engine.knobs import digest
+from ..engine.record import TEST
 from ..engine.scoring import score_outputs
 from ..ground.errors import StoreError
-from ..engine.record import TEST
 from ..reports.watched import Moved, moved
 from ..setup.assembly import scoring_versions, tell_metadata, told_of
 from ..setup.plugins import plugins

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..engine.alarm import Watch
 from ..engine.bucket import PromptSet
 from ..engine.identity import content_of
 from ..engine.knobs import KnobSpace, Setting, Vector, digest
@@ -61,10 +60,6 @@ class Parts(Protocol):
     @property
     def prompts(self) -> PromptSet:
         """The three pools."""
-
-    @property
-    def watched(self) -> Mapping[str, Watch]:
-        """Objectives that are watched only, with what is watched for."""
 
     @property
     def versions(self) -> Mapping[str, str]:
@@ -128,16 +123,8 @@ def assemble(
     backbone = config.adapter
     outlined = {"outline": True} if outline and "outline" in plugins.options("adapters", backbone.name) else {}
     adapter = sharing.adapter if sharing else plugins.make("adapters", backbone.name, {**backbone.options, **outlined})
-    watched: dict[str, Watch] = {
-        name: "falls"
-        for name, reward in config.objectives.items()
-        if not reward.weight and name not in combination.uses
-    }
-    if sharing:
-        watched = dict(sharing.watched)
     for name, statistic in ({} if outline or sharing else _statistics(adapter, plugins)).items():
-        if name not in objectives:
-            objectives[name], watched[name] = statistic, "moves"
+        objectives.setdefault(name, statistic)
     if not sharing:
         tell_metadata(objectives, prompts)
     if config.by_steps.steps and adapter.num_steps is None:
@@ -159,7 +146,7 @@ def assemble(
         _inside(f"the adapter's neutral setting {label!r}", setting, adapter.space)
     assert prompts is not None, "sharing, recorded or made"
     found = sharing.versions if sharing else {**libraries(config, plugins), **versions()}
-    run = Run(run_id, config, adapter, objectives, combination, prompts, found, optimizer, rungs, start, watched)
+    run = Run(run_id, config, adapter, objectives, combination, prompts, found, optimizer, rungs, start)
     _try(run)
     return replace(run, origins=functools.cache(functools.partial(_origins, run, plugins, sharing)))
 

@@ -82,7 +82,7 @@ class StoreContract:
         store.record(other, [(Place("search", 0, 0), _new_key(), _example(30.0))])
         found = store.recorded(run, "search", 0)
         assert list(found) == [0, 1, 2]
-        assert [each.fitness for each in found.values()] == [0.0, 1.0, 2.0]
+        assert [each.scores["reward"][0] for each in found.values()] == [0.0, 1.0, 2.0]
         assert store.recorded(run, "test", 0) == {}
 
     def test_a_place_is_taken_once(self, store: Store) -> None:
@@ -91,7 +91,7 @@ class StoreContract:
         store.record(run, [(place, _new_key(), _example(1.0))])
         with pytest.raises(StoreError):
             store.record(run, [(place, _new_key(), _example(2.0))])
-        assert store.recorded(run, "search", 0)[0].fitness == 1.0
+        assert store.recorded(run, "search", 0)[0].scores["reward"][0] == 1.0
 
     def test_what_is_recorded_together_is_recorded_whole_or_not_at_all(self, store: Store) -> None:
         """A call of the backbone is never half there."""
@@ -110,6 +110,14 @@ class StoreContract:
         assert found is not None
         store.record(other, [(Place("test", 0, 0), key, found)])
         assert _exact(store.recorded(other, "test", 0)[0]) == _exact(store.recorded(run, "baseline", 0)[0])
+
+    def test_what_is_read_back_has_no_weights(self, store: Store) -> None:
+        """Weights belong to a run, and an evaluation may stand in several: whoever reads it gives it its own."""
+        run, key, place = self.begin_run(store), _new_key(), Place("search", 0, 0)
+        store.record(run, [(place, key, _example(1.0))])
+        for found in (store.find(key), store.recorded(run, "search", 0)[0]):
+            assert found is not None and found.weights is None
+            assert found.weighed({"reward": 2.0}).fitness == 2.0
 
     def test_a_generation_may_be_recorded_again(self, store: Store) -> None:
         """A resumed run tells its generations anew."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..engine.alarm import Watch
 from ..engine.bucket import PromptSet
 from ..engine.jobs import Job
 from ..engine.knobs import KnobSpace, Setting, digest
@@ -62,7 +61,6 @@ class Outline:
         outputs_per_call: See `Adapter`.
         mixes_buckets: See `Adapter`.
         objectives: Objective name to whether it scores sets, and whether it takes metadata.
-        watched: Objectives that are watched only, with what is watched for.
         origins: What the parts are made of; see `engine.identity`.
     """
 
@@ -73,7 +71,6 @@ class Outline:
     outputs_per_call: int
     mixes_buckets: bool
     objectives: Mapping[str, tuple[bool, bool]]
-    watched: Mapping[str, Watch]
     origins: Mapping[str, Any]
 
 
@@ -113,7 +110,6 @@ class RunBench:
             adapter.outputs_per_call,
             adapter.mixes_buckets,
             {name: (each.scores_sets, each.takes_metadata) for name, each in self.run.objectives.items()},
-            self.run.watched,
             self.run.origins(),
         )
 

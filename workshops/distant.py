@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.alarm import Watch
 from ..engine.bucket import Bucket, PromptSet
 from ..engine.knobs import Setting
 from ..engine.seams import Adapter, Objective, Output, Population
@@ -119,7 +118,6 @@ class DistantParts:
     adapter: Adapter
     objectives: Mapping[str, Objective]
     prompts: PromptSet
-    watched: Mapping[str, Watch]
     versions: Mapping[str, str]
     made_of: Mapping[str, Any]
 
@@ -140,4 +138,4 @@ def parts_of(crew: Crew, hello: Hello, config: Config, prompts: PromptSet) -> Di
     outline: Outline = crew.call("outline").result()
     objectives = {name: DistantObjective(crew, name, *known) for name, known in outline.objectives.items()}
     adapter = DistantAdapter(crew, outline)
-    return DistantParts(config, adapter, objectives, prompts, outline.watched, hello.versions, outline.origins)
+    return DistantParts(config, adapter, objectives, prompts, hello.versions, outline.origins)

@@ -205,7 +205,7 @@ class MemoryStore:
                 raise StoreError(f"{place} is recorded already")
         for place, key, evaluation in made:
             self.keys[run, place] = key
-            self.evaluations.setdefault(key, evaluation)
+            self.evaluations.setdefault(key, replace(evaluation, weights=None))
 
     @property
     def keeper(self) -> Callable[[Sequence[Any]], Sequence[str]]:

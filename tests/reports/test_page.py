@@ -137,7 +137,7 @@ def test_a_finished_run_says_its_gain_and_nothing_better(begin: Any) -> None:
 
 def test_a_page_says_of_how_many_prompts_its_images_are(begin: Any) -> None:
     facts, text = begin(Hill(), generations=2, test={"num_prompts": 50})
-    prompts = set(facts.pair[0].bucket.prompts)
+    prompts = set(facts.record.pair[0].bucket.prompts)
     body = visible(text)
     assert len(prompts) == 20 == facts.comparisons[0]["gain"]["num_prompts"]
     assert "On 50 images of 20 prompts the search never saw" in body
@@ -152,7 +152,8 @@ def test_figures_hold_the_numbers_of_the_store(begin: Any, tmp_path: Path) -> No
     assert lines["validation"]["y"] == [check["score"] for check in outcome["checks"]]
     assert lines["training, mean"]["x"] == [1, 2, 3]
     with SqliteStore(tmp_path, create=False) as store:
-        told = [[e.fitness for e in store.recorded("hill-1", "search", number).values()] for number in range(3)]
+        searched = [store.recorded("hill-1", "search", number).values() for number in range(3)]
+        told = [[float(np.mean(each.scores["height"])) for each in generation] for generation in searched]
     assert lines["training, mean"]["y"] == pytest.approx([np.mean(fitness) for fitness in told])
     assert lines["training, best candidate"]["y"] == [max(fitness) for fitness in told]
     assert max(lines["training, best candidate"]["y"]) <= outcome["best_training"] == facts.best_training
@@ -224,7 +225,7 @@ def test_hostile_text_is_text_and_nothing_is_loaded(begin: Any) -> None:
                 yield [image.convert("L") for image in images]
 
     facts, text = begin(Framed(), Brightness(), prompts="hostile")
-    assert HOSTILE in facts.pair[0].bucket.prompts[0]
+    assert HOSTILE in facts.record.pair[0].bucket.prompts[0]
     body, links = visible(text), Links(text)
     assert "<script>alert" not in body and "<img src=x" not in body
     assert "&lt;script&gt;alert(&#x27;prompt&#x27;)&lt;/script&gt;" in body

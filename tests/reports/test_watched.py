@@ -58,17 +58,17 @@ def rows(text: str, section: str) -> dict[str, list[list[str]]]:
 
 def test_alarms_come_first_and_are_those_that_the_run_raised(begin: Any) -> None:
     facts, text = begin(HACK)
-    assert [Alarm(**each) for each in facts.row.outcome["alarms"]] == list(facts.alarms) != []
+    assert [Alarm(**each) for each in facts.row.outcome["alarms"]] == list(facts.record.alarms) != []
     header = text[text.index("<header>") : text.index("</header>")]
     assert "ALARM: while the optimised score rose" in header
-    for alarm in facts.alarms:
+    for alarm in facts.record.alarms:
         assert alarm.objective in header and str(alarm) in text
     assert text.index('id="watched"') < text.index("<h2>Before and after") < text.index("<h2>The search")
 
 
 def test_a_run_without_alarms_says_so_and_shows_what_was_watched(begin: Any) -> None:
     facts, text = begin("likeness")
-    assert facts.alarms == [] and "ALARM" not in text
+    assert facts.record.alarms == () and "ALARM" not in text
     assert "No alarm was raised" in text and text.index("<h2>The search") < text.index('id="watched"')
     assert set(rows(text, "watched")) == set(STATISTICS)
 
@@ -82,7 +82,7 @@ def test_every_watched_score_is_shown_with_its_paired_interval(begin: Any, tmp_p
             store.recorded("hill-1", "baseline", 0)[0],
             store.recorded("hill-1", "test", 0).values(),
         )
-        judged = store.recorded("hill-1", "validation", facts.chosen.number)[0]
+        judged = store.recorded("hill-1", "validation", facts.shown.generation)[0]
     for pair, place in ((neutral, judged), 0), ((test_neutral, test_calibrated), 1):
         before, after = (each.scores["likeness"] for each in pair)
         gain = paired_gain(after, before, pair[0].bucket.prompts)
@@ -100,7 +100,7 @@ def test_an_unfinished_run_shows_its_alarms_too(begin: Any, tmp_path: Path) -> N
             heard.append(alarm)
 
     facts, text = begin(HACK, watchers=(Listener(patience=80),))
-    assert not facts.finished and list(facts.alarms) == heard != []
+    assert not facts.finished and list(facts.record.alarms) == heard != []
     assert "ALARM" in text and "likeness (alarm)" in rows(text, "watched")
     with SqliteStore(tmp_path, create=False) as store:
         shown = summary(store, store.run("hill-1"))
@@ -131,22 +131,22 @@ def test_what_is_optimised_is_shown_under_the_combination_s_name(begin: Any) -> 
     assert list(gains) == ["winrate", "likeness", "darkness"]
     assert gains["winrate"].change.mean == pytest.approx(facts.comparisons[0]["gain"]["mean"])
     assert ">optimised</td>" in text and ">combined<" not in text
-    assert len(facts.generations) == 4 and "combined" not in facts.watched
+    assert len(facts.generations) == 4 and "combined" not in facts.record.watched
 
 
 def test_a_constraint_is_named_and_a_refused_setting_is_not_the_best_so_far(begin: Any, tmp_path: Path) -> None:
     """Darkness is paid for while likeness must not fall: what gets dark is refused, while the run lasts too."""
     combine = {"name": "constrained", "floors": {"likeness": 0.0}, "penalty": 1e-9}
     facts, text = begin({"darkness": {}, "likeness": {"weight": 0}}, combine=combine)
-    assert ">constraint</td>" in text and "likeness" not in facts.watched
+    assert ">constraint</td>" in text and "likeness" not in facts.record.watched
     assert facts.row.outcome["chosen"]["generation"] == 0
-    assert [check.admitted for check in facts.checks] == [True] + [False] * (len(facts.checks) - 1)
+    assert [check.admitted for check in facts.record.checks] == [True] + [False] * (len(facts.record.checks) - 1)
     with SqliteStore(tmp_path) as store:
         store.update_run("hill-1", outcome=None)
         unfinished = gather(store, "hill-1")
-        assert store.recorded("hill-1", "validation", 4)[0].fitness > unfinished.checks[0].score
-    assert [check.admitted for check in unfinished.checks] == [check.admitted for check in facts.checks]
-    assert unfinished.chosen is None
+        assert unfinished.record.judged[4].fitness > unfinished.record.checks[0].score
+    assert [check.admitted for check in unfinished.record.checks] == [check.admitted for check in facts.record.checks]
+    assert unfinished.shown is None and unfinished.record.chosen == unfinished.record.checks[0]
 
 
 def test_a_warm_start_is_not_the_neutral_side(begin: Any, tmp_path: Path) -> None:

@@ -356,6 +356,14 @@ class _Overwriting(MemoryStore):
         super().record(run, made)
 
 
+class _Weighing(MemoryStore):
+    """Gives every evaluation the weights of the run that made it."""
+
+    def record(self, run, made):  # type: ignore[no-untyped-def]
+        super().record(run, made)
+        self.evaluations.update((key, evaluation) for _, key, evaluation in made)
+
+
 class _Unordered(MemoryStore):
     """Gives evaluations back as they were recorded."""
 
@@ -369,6 +377,7 @@ class _Unordered(MemoryStore):
         (_Rounding, "test_what_is_recorded_is_found_bit_for_bit"),
         (_Overwriting, "test_a_place_is_taken_once"),
         (_Unordered, "test_places_are_ordered_and_kept_apart"),
+        (_Weighing, "test_what_is_read_back_has_no_weights"),
     ],
 )
 def test_a_store_that_breaks_a_promise_is_caught(store: type[MemoryStore], promise: str) -> None:
