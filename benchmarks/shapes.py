@@ -37,6 +37,7 @@ from trimpot.runs.work import work
 from trimpot.setup.assembly import assemble
 from trimpot.setup.config import DEFAULT_PROTOCOL, Config, load_config, protocols
 from trimpot.setup.plugins import plugins
+from trimpot.setup.recorded import record_of
 from trimpot.storage import SqliteStore
 
 METHODS = {
@@ -100,11 +101,12 @@ def search(task: Task, folder: Path) -> dict[str, Any]:
         name = next(begun, None) or store.add_run(task.name, run.identity, config.model_dump(mode="json"), run.versions)
         if store.run(name).outcome is None:
             work(replace(run, id=name), store, plugins(), illustrated=False)
-        outcome = store.run(name).outcome
+        row = store.run(name)
+        outcome = row.outcome
         assert outcome is not None, "it has just finished"
-        evaluations = list(store.evaluations(name))
-    spent = images_spent(evaluations, outcome["num_generations"])
-    searched = [evaluation for place, evaluation in evaluations if place.stage == "search"]
+        evaluations = record_of(row, store.evaluations(name)).evaluations
+    spent = images_spent(evaluations.items(), outcome["num_generations"])
+    searched = [evaluation for place, evaluation in evaluations.items() if place.stage == "search"]
     shipped = max(searched, key=lambda evaluation: evaluation.fitness).setting
     neutral = outcome["baseline"]["score"]
     test = outcome["comparisons"][0]

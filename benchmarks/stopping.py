@@ -20,6 +20,7 @@ from trimpot.engine.watcher import Watcher
 from trimpot.setup.assembly import assemble
 from trimpot.setup.config import DEFAULT_PROTOCOL, load_config
 from trimpot.setup.plugins import plugins
+from trimpot.setup.recorded import record_of
 from trimpot.storage import SqliteStore
 
 PATIENCES = (3, 4, 6, 8, 12)
@@ -44,17 +45,15 @@ def run(
     )
     assembled = assemble("", config, plugins())
     with tempfile.TemporaryDirectory() as folder, SqliteStore(Path(folder)) as store:
-        identity = store.add_run("stopping", assembled.identity, {}, {})
+        identity = store.add_run("stopping", assembled.identity, config.model_dump(mode="json"), {})
         outcome = calibrate(replace(assembled, id=identity), store, Watcher())
-        evaluations = list(store.evaluations(identity))
-    spent = images_spent(evaluations, outcome.num_generations)
-    judged = [(place, evaluation) for place, evaluation in evaluations if place.stage in ("baseline", "validation")]
-    values = {0 if place.stage == "baseline" else place.generation: evaluation.values for place, evaluation in judged}
+        record = record_of(store.run(identity), store.evaluations(identity))
+    spent = images_spent(record.evaluations.items(), outcome.num_generations)
     space, adapter = assembled.adapter.space, assembled.adapter
-    vectors = np.stack([space.to_vector(check.setting) for check in outcome.checks])
+    vectors = np.stack([space.to_vector(check.setting) for check in record.checks])
     gains = adapter.exact(vectors) - adapter.exact(space.defaults[None])
-    numbers = [check.generation for check in outcome.checks]
-    return [values[number] for number in numbers], [spent[number] for number in numbers], [float(g) for g in gains]
+    values = [each.values for each in record.judged.values()]
+    return values, [spent[number] for number in record.judged], [float(gain) for gain in gains]
 
 
 def main() -> None:

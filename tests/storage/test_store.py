@@ -377,10 +377,10 @@ def test_what_two_processes_record_is_seen_by_both(tmp_path: Path) -> None:
         run = one.add_run("a", "identity", {}, {})
         for number, store in enumerate([one, other, one, one, other]):
             place = Place("search", 0, number)
-            store.record(run, [(place, f"{place}", Evaluation({}, bucket, None, {"r": (float(number),)}, {}))])
+            store.record(run, [(place, f"{place}", Evaluation({}, bucket, None, {"r": (float(number),)}))])
             for reader in (one, other):
                 found = reader.recorded(run, "search", 0)
-                assert [each.fitness for each in found.values()] == [float(n) for n in range(number + 1)]
+                assert [each.scores["r"] for each in found.values()] == [(float(n),) for n in range(number + 1)]
         with pytest.raises(StoreError):
             one.record(run, [(Place("search", 0, n), "key", Evaluation({}, bucket, None, {}, {})) for n in (9, 0)])
         assert list(one.recorded(run, "search", 0)) == list(other.recorded(run, "search", 0)) == [0, 1, 2, 3, 4]
