@@ -141,6 +141,39 @@ def test_a_finished_run_reads_as_if_it_were_asked_anew(judges: list[Judge], tmp_
     kept, anew = record_of(row, evaluations), record_of(replace(row, outcome=None), evaluations)
     for record in (kept, anew):
         assert record.checks == judges[-1].record.checks and record.chosen == judges[-1].chosen
+        assert record.alarms == judges[-1].record.alarms
+        assert record.watched == judges[-1].record.watched
+        assert record.neutral == judges[-1].record.neutral
+    baseline = (row.outcome or {})["baseline"]
+    assert kept.checks[0] == Check(0, baseline["setting"], baseline["score"])
+    assert list(kept.grids.values()) == list(anew.grids.values()) == [baseline["grid"]]
+
+
+def test_a_surrogate_begins_where_its_run_began(
+    judges: list[Judge], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = canvas_plugins()
+    monkeypatch.setattr(plugins, "plugins", lambda: known)
+    session.start(load_config(canvas_config("likeness", generations=6)), tmp_path)
+    made = surrogate.make_surrogate(run=tmp_path / "hill-1")
+    assert isinstance(made, surrogate.Surrogate)
+    neutral = judges[-1].record.checks[0]
+    assert made.neutrals() == {"neutral": neutral.setting}
+    assert made.exact(made.space.to_vector(neutral.setting)[None])[0] == pytest.approx(neutral.score)
+
+
+def test_a_record_can_be_read_at_any_moment_and_grown(judges: list[Judge], tmp_path: Path) -> None:
+    session.start(load_config(canvas_config(HACK, generations=10, seed=1)), tmp_path)
+    with SqliteStore(tmp_path) as store:
+        row = replace(store.run("hill-1"), outcome=None)
+        history = [(each.place, each.evaluation) for each in store.history("hill-1")]
+    whole = judges[-1].record
+    assert len(whole.checks) > 2 and whole.alarms
+    seen: list[int] = []
+    for length in range(len(history) + 1):
+        record = record_of(row, history[:length])
+        assert record.checks == whole.checks[: len(record.checks)]
+        assert record.leading == whole.leading[: len(record.checks)]
         last = record.checks[-1].generation if record.checks else 0
         assert record.alarms == tuple(alarm for alarm in whole.alarms if alarm.generation <= last)
         assert (record.chosen is None) == (record.neutral is None) == (not record.checks)
