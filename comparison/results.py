@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..engine.evaluation import Evaluation, Place
+from ..engine.record import DECISIVE
 from ..engine.search import SEARCH_STAGES
 from ..engine.statistics import sums_by_prompt
 from ..setup.recorded import record_of
@@ -164,7 +164,7 @@ def _course(store: SqliteStore, contender: str, seed: int, row: RunRow, steps: S
             spent += step.num_images
         elif step.stage == "validation":
             at[step.generation] = spent
-    record, outcome = record_of(row, _held_out(store, row, at)), row.outcome
+    record, outcome = record_of(row, store.evaluations(row.id, DECISIVE)), row.outcome
     searched = [step for step in steps if step.stage == "search"]
     sums: Sequence[float] = ()
     sizes: Sequence[float] = ()
@@ -193,13 +193,6 @@ def _course(store: SqliteStore, contender: str, seed: int, row: RunRow, steps: S
         row.seconds,
         row.versions,
     )
-
-
-def _held_out(store: SqliteStore, row: RunRow, judged: Iterable[int]) -> Iterator[tuple[Place, Evaluation]]:
-    """What a run was judged and measured by at the calibrated steps."""
-    for stage, generation in (("baseline", 0), *(("validation", each) for each in judged), ("test", 0)):
-        for position, evaluation in store.recorded(row.id, stage, generation).items():
-            yield Place(stage, generation, position), evaluation
 
 
 def _num_knobs(store: SqliteStore, members: Mapping[tuple[str, int], str]) -> int | None:

@@ -16,6 +16,7 @@ from .evaluation import COMBINED, Evaluation, Place
 from .knobs import Setting
 
 REFERENCE = Place("reference", 0, 0)
+DECISIVE = ("baseline", "reference", "validation", "test")  # stages that all of a record but the search follows from
 TEST = (Place("test", 0, 0), Place("test", 0, 1))  # neutral and calibrated, at the calibrated steps
 Pair = tuple[Evaluation, Evaluation]
 
@@ -69,11 +70,12 @@ class Record:
         self.neutral_place = best_of(self._tried().get(0, {}))
         self.judged = {0: self.evaluations[self.neutral_place]} if self.neutral_place else {}
         for place in sorted(place for place in self.evaluations if place.stage == "validation"):
-            self.add(place.generation, self.evaluations[place])
+            self.judged[place.generation] = self.evaluations[place]
 
-    def add(self, generation: int, judged: Evaluation) -> None:
+    def add(self, generation: int, judged: Evaluation) -> Check:
         """Add a recommendation that was judged after so many generations."""
         self.evaluations[self.place_of(generation)] = self.judged[generation] = judged
+        return self.checks[-1]
 
     def place_of(self, generation: int) -> Place:
         """Where the outputs of a check are recorded."""

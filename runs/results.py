@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..engine.record import DECISIVE
 from ..setup.recorded import record_of
 from ..storage import RunRow, SqliteStore
 
@@ -63,7 +64,10 @@ def summary(store: SqliteStore, row: RunRow) -> dict[str, Any]:
         "gain": comparisons[0]["gain"] if comparisons else None,
         "stop_reason": row.stop_reason,
         "error": row.error,
-        "alarms": [{**asdict(alarm), "text": str(alarm)} for alarm in record_of(row, store.evaluations(row.id)).alarms],
+        "alarms": [
+            {**asdict(alarm), "text": str(alarm)}
+            for alarm in record_of(row, store.evaluations(row.id, DECISIVE)).alarms
+        ],
         "calibration": str(files.calibration) if os.path.exists(files.calibration) else None,
         "report": str(files.report) if os.path.exists(files.report) else None,
         "outcome": row.outcome,
