@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from .alarm import Alarm
     from .evaluation import Evaluation, Place
+    from .record import Check
     from .run import Run
 
 
@@ -85,6 +86,11 @@ def evaluation_recorded(run: Run, place: Place, evaluation: Evaluation) -> None:
 @hookspec
 def generation_told(run: Run, generation: int, evaluations: Sequence[Evaluation], sigma: float | None) -> None:
     """A generation has been told to the optimizer. Watch only."""
+
+
+@hookspec
+def recommendation_judged(run: Run, check: Check) -> None:
+    """A recommendation has been judged on validation outputs, now or before the run was resumed. Watch only."""
 
 
 @hookspec

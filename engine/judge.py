@@ -52,8 +52,9 @@ class Judge:
             return
         run, heard = self._evaluator.run, len(self.record.alarms)
         [made] = self._evaluator.evaluate("validation", generation, recommended[None], run.validation_bucket)
-        self.record.add(generation, made)
+        check = self.record.add(generation, made)
         self._values.append(made.values)
+        self._evaluator.watch.recommendation_judged(run=run, check=check)
         for alarm in self.record.alarms[heard:]:
             self._evaluator.watch.alarm_raised(run=run, alarm=alarm)
 

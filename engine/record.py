@@ -64,6 +64,8 @@ class Record:
     ) -> None:
         self.evaluations = {place: each.weighed(weights) for place, each in evaluations}
         self._rewards, self._admits, self._outcome = rewards, admits, outcome or {}
+        decided = self._outcome.get("checks", ())
+        self._decided = {check["generation"]: bool(check.get("admitted", True)) for check in decided}
         self._checks: list[Check] = []
         self._alarms: list[Alarm] = []
         self._heard = 1  # of what was judged; the neutral setting sets nothing off
@@ -163,10 +165,8 @@ class Record:
     def _admitted(self, generation: int, judged: Evaluation) -> bool:
         if not generation:
             return True
-        for check in self._outcome.get("checks", ()):
-            if check["generation"] == generation:
-                return bool(check.get("admitted", True))
-        return self._admits(judged, self.judged[0])
+        decided = self._decided.get(generation)
+        return self._admits(judged, self.judged[0]) if decided is None else decided
 
 
 def best_of(tried: Mapping[Place, Evaluation]) -> Place | None:

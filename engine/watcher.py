@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from .alarm import Alarm
 from .evaluation import Evaluation, Place
+from .record import Check
 from .run import Run
 
 
@@ -33,6 +34,9 @@ class Watcher:
         self, run: Run, generation: int, evaluations: Sequence[Evaluation], sigma: float | None
     ) -> None:
         """A generation has been told to the optimizer."""
+
+    def recommendation_judged(self, run: Run, check: Check) -> None:
+        """A recommendation has been judged on validation outputs, now or before the run was resumed."""
 
     def alarm_raised(self, run: Run, alarm: Alarm) -> None:
         """The optimised score has risen on validation while something watched has moved away."""

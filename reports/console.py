@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ..engine.alarm import Alarm
 from ..engine.evaluation import Evaluation, Place
+from ..engine.record import Check
 from ..engine.run import Run
 from ..engine.watcher import Watcher
 from ..setup.plan import planned_work
@@ -90,8 +91,6 @@ class ProgressWatcher(Watcher):
         """Move the bar."""
         self._done += evaluation.work
         self._images += evaluation.num_images
-        if place.stage == "validation":
-            self._best = max(self._best, evaluation.fitness)
         self._show()
 
     def generation_told(
@@ -105,6 +104,11 @@ class ProgressWatcher(Watcher):
         if self._best > float("-inf"):
             self._facts += f", best on validation {self._best:.3f}"
         self._show()
+
+    def recommendation_judged(self, run: Run, check: Check) -> None:
+        """Note the best that may be chosen."""
+        if check.admitted:
+            self._best = max(self._best, check.score)
 
     def alarm_raised(self, run: Run, alarm: Alarm) -> None:
         """Say at once what has moved away."""

@@ -29,7 +29,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Check:
+class RescoredCheck:
     """A judged recommendation, scored later.
 
     Attributes:
@@ -66,7 +66,7 @@ class Rescored:
     num_lacking: int
     num_prompts: int
     num_images: int
-    checks: tuple[Check, ...]
+    checks: tuple[RescoredCheck, ...]
     test: Moved | None
 
     def to_json(self) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def rescore(
         places[neutral].bucket.num_prompts,
         len(places[neutral].bucket),
         tuple(
-            Check(
+            RescoredCheck(
                 place.generation,
                 chosen is not None and chosen.generation == place.generation,
                 moved(scores[neutral], scores[place], places[place].bucket.prompts),

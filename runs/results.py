@@ -51,6 +51,7 @@ def report(store: SqliteStore, run_id: str) -> Files:
 def summary(store: SqliteStore, row: RunRow) -> dict[str, Any]:
     """What `trimpot show --json` says of a run."""
     files = Files.of(store.folder / row.id)
+    record = record_of(row, store.evaluations(row.id, DECISIVE))
     comparisons = row.outcome["comparisons"] if row.outcome else []
     totals = store.totals(row.id)
     spent = totals.pop("generate_seconds") + totals.pop("score_seconds")
@@ -64,10 +65,7 @@ def summary(store: SqliteStore, row: RunRow) -> dict[str, Any]:
         "gain": comparisons[0]["gain"] if comparisons else None,
         "stop_reason": row.stop_reason,
         "error": row.error,
-        "alarms": [
-            {**asdict(alarm), "text": str(alarm)}
-            for alarm in record_of(row, store.evaluations(row.id, DECISIVE)).alarms
-        ],
+        "alarms": [{**asdict(alarm), "text": str(alarm)} for alarm in record.alarms],
         "calibration": str(files.calibration) if os.path.exists(files.calibration) else None,
         "report": str(files.report) if os.path.exists(files.report) else None,
         "outcome": row.outcome,

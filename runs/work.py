@@ -11,6 +11,7 @@ from ..engine.alarm import Alarm
 from ..engine.calibration import calibration_of
 from ..engine.evaluation import Evaluation, Place
 from ..engine.loop import calibrate
+from ..engine.record import Check
 from ..engine.run import Run
 from ..engine.watcher import Watcher
 from ..engine.workshop import Workshop
@@ -115,6 +116,10 @@ class Announcer(Watcher):
     def generation_told(self, run: Run, generation: int, evaluations: Any, sigma: float | None) -> None:
         """See `Watcher.generation_told`."""
         self._tell("generation_told", run=run, generation=generation, evaluations=evaluations, sigma=sigma)
+
+    def recommendation_judged(self, run: Run, check: Check) -> None:
+        """See `Watcher.recommendation_judged`."""
+        self._tell("recommendation_judged", run=run, check=check)
 
     def alarm_raised(self, run: Run, alarm: Alarm) -> None:
         """See `Watcher.alarm_raised`."""

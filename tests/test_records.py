@@ -66,6 +66,10 @@ class Stopping(Notes):
     def __init__(self, at: int) -> None:
         super().__init__()
         self._at = at
+        self.judged: list[Check] = []
+
+    def recommendation_judged(self, run: Any, check: Check) -> None:
+        self.judged.append(check)
 
     def generation_told(self, run: Any, generation: int, evaluations: Any, sigma: float | None) -> None:
         if generation >= self._at:
@@ -89,15 +93,16 @@ def judges(monkeypatch: pytest.MonkeyPatch) -> list[Judge]:
     return found
 
 
-def stopped(folder: Path, judges: list[Judge], config: dict[str, Any]) -> Iterator[int]:
-    """A run that is stopped after every generation and goes on, to its end."""
-    with contextlib.suppress(KeyboardInterrupt):
-        session.start(load_config(config), folder, (Stopping(0),))
-    for generation in range(1, GENERATIONS + 1):
-        yield generation
+def stopped(folder: Path, config: dict[str, Any]) -> Iterator[tuple[int, list[Check]]]:
+    """A run that is stopped after every generation and goes on, to its end; and what each stretch told of checks."""
+    for generation in range(GENERATIONS + 1):
+        watcher = Stopping(generation)
         with contextlib.suppress(KeyboardInterrupt):
-            session.resume("hill-1", folder, (Stopping(generation),))
-    yield GENERATIONS + 1
+            if generation:
+                session.resume("hill-1", folder, (watcher,))
+            else:
+                session.start(load_config(config), folder, (watcher,))
+        yield generation + 1, watcher.judged
 
 
 def by_hand(folder: Path, case: Case) -> list[tuple[int, float, bool]]:
@@ -123,7 +128,7 @@ def test_all_who_read_a_constrained_run_agree_wherever_it_is_stopped(
     config = case.config
     asked = {"config": config, "contenders": {"it": "cma-es", "none": "random"}, "seeds": 1, "images": 999, "checks": 3}
     chosen = []
-    for generation in stopped(tmp_path, judges, config):
+    for generation, heard in stopped(tmp_path, config):
         expected = by_hand(tmp_path, case)
         best = max((check for check in expected if check[2]), key=lambda check: check[1])
         assert len(expected) == min(generation, GENERATIONS + 1)
@@ -138,6 +143,7 @@ def test_all_who_read_a_constrained_run_agree_wherever_it_is_stopped(
 
         assert told(judges[-1].record.checks) == told(told_of.record.checks) == expected
         assert judges[-1].chosen == told_of.record.chosen
+        assert told(heard) == expected[1:]
         assert told([judges[-1].chosen]) == [best]
         assert list(course.validation) == [score for _, score, _ in expected]
         assert course.chosen[-1] == best[1]
