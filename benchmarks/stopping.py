@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from searches import images_spent
+from trimpot.engine.evaluation import Evaluation
 from trimpot.engine.loop import calibrate
 from trimpot.engine.stopping import plateau
 from trimpot.engine.watcher import Watcher
@@ -28,8 +29,8 @@ PATIENCES = (3, 4, 6, 8, 12)
 
 def run(
     knobs: int, images: int, protocol: str, every: int, seed: int
-) -> tuple[list[np.ndarray], list[int], list[float]]:
-    """Values, search images and exact gain at every check of one run."""
+) -> tuple[list[Evaluation], list[int], list[float]]:
+    """Evaluation, search images and exact gain at every check of one run."""
     config = load_config(
         {
             "adapter": {"name": "simulated", "num_knobs": knobs, "world": seed},
@@ -52,8 +53,7 @@ def run(
     space, adapter = assembled.adapter.space, assembled.adapter
     vectors = np.stack([space.to_vector(check.setting) for check in record.checks])
     gains = adapter.exact(vectors) - adapter.exact(space.defaults[None])
-    values = [each.values for each in record.judged.values()]
-    return values, [spent[number] for number in record.judged], [float(gain) for gain in gains]
+    return list(record.judged.values()), [spent[number] for number in record.judged], [float(gain) for gain in gains]
 
 
 def main() -> None:
@@ -74,14 +74,15 @@ def main() -> None:
         report(runs)
 
 
-def report(runs: list[tuple[list[np.ndarray], list[int], list[float]]]) -> None:
+def report(runs: list[tuple[list[Evaluation], list[int], list[float]]]) -> None:
     """Print a line for every patience."""
     print("patience  images saved        share of the final gain lost")
     for patience in PATIENCES:
         saved, lost = [], []
-        for values, spent, gains in runs:
+        for judged, spent, gains in runs:
+            values, prompts = [each.values for each in judged], judged[0].bucket.prompts
             checks = range(1, len(values) + 1)
-            stop = next((k for k in checks if plateau(values[:k], patience, 0.1)), len(values))
+            stop = next((k for k in checks if plateau(values[:k], prompts, patience, 0.1)), len(values))
             scores = [float(each.mean()) for each in values]
             chosen, final = int(np.argmax(scores[:stop])), int(np.argmax(scores))
             saved.append(1 - spent[stop - 1] / spent[-1])
