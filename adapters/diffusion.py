@@ -94,7 +94,7 @@ class DiffusionAdapter(PipelineAdapter):
         rows = {name: value.to(device) for name, value in embeddings.items()}
         distilled = {self.family.distilled: self.options.guidance_scale} if self.family.distilled else {}
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        latents = torch.cat([self._noise(generator, rows["prompt_embeds"].dtype) for generator in generators])
+        latents = torch.cat([self._noise(generator, rows["prompt_embeds"].dtype, device) for generator in generators])
         with row_noise(self.pipe, generators):
             result = self.pipe(
                 **rows,
@@ -108,7 +108,7 @@ class DiffusionAdapter(PipelineAdapter):
             )
         return list(result.images)
 
-    def _noise(self, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+    def _noise(self, generator: torch.Generator, dtype: torch.dtype, device: torch.device) -> Tensor:
         """The noise of a row, the same that `pipe(..., generator=generator)` draws first."""
         pipe = self.pipe
         default = pipe.default_sample_size * pipe.vae_scale_factor
@@ -118,7 +118,7 @@ class DiffusionAdapter(PipelineAdapter):
             self.options.height or default,
             self.options.width or default,
             dtype,
-            pipe._execution_device,
+            device,  # found once for all rows: the pipeline looks through its modules for it
             generator,
         )
         noise: Tensor = latents[0] if isinstance(latents, tuple) else latents
