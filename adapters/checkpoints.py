@@ -8,7 +8,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ..ground.errors import ModelError
+from ..ground.errors import ModelError, first_line
+from ..ground.hub import commit_of, hub_file, hub_sentence
 from ..ground.weights import quiet_import, weights_digest
 from .components import component_class, has_variant, load_component, near, silent
 from .inspection import QUANTIZED, dtype_of, inspect, pictures_taken
@@ -20,11 +21,7 @@ from .sources import (
     INDEX_FILE,
     OnHub,
     cannot_load,
-    commit_of,
     damage,
-    first_line,
-    hub_file,
-    hub_sentence,
     local_source,
     located_checkpoint,
 )
@@ -117,8 +114,8 @@ def _find(model: str, loading: Loading) -> tuple[Path, dict[str, Any]]:
                 f"{model} is a part of {where.repository}, and a checkpoint is a whole repository or a folder with a "
                 f"{INDEX_FILE}; give {where.repository}, or a folder of it that you have downloaded"
             )
-        index = hub_file(where.repository, INDEX_FILE, where.revision)
-        return index.parent, {"id": where.repository, "revision": commit_of(index)}
+        index = hub_file(where.repository, INDEX_FILE, where.revision, error=ModelError)
+        return index.parent, {"id": where.repository, "revision": commit_of(index, error=ModelError)}
     if where.is_file():
         raise ModelError(
             f"{model} is a file, and a checkpoint is a folder with a {INDEX_FILE}; give such a folder or a hub id as "
@@ -185,7 +182,7 @@ def _transformer_class(index: Mapping[str, Any]) -> Any:
 def _transformer_folder(folder: Path, source: dict[str, Any]) -> Path | None:
     """The folder of the checkpoint's own transformer, with at least its config.json."""
     if "revision" in source:
-        return hub_file(source["id"], "transformer/config.json", source["revision"]).parent
+        return hub_file(source["id"], "transformer/config.json", source["revision"], error=ModelError).parent
     return folder / "transformer" if (folder / "transformer" / "config.json").is_file() else None
 
 

@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..ground.errors import ModelError
+from ..ground.errors import ModelError, first_line
 from .scaling import check_item
 from .sites import Site
-from .sources import first_line
 
 if TYPE_CHECKING:
     from torch import nn

@@ -20,18 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from ..ground.errors import ModelError, near_misses
+from ..ground.hub import commit_of, hub_file
 from .components import silent
 from .lora_config import checked_config, scaling
-from .sources import (
-    PICKLES,
-    OnHub,
-    cannot_load,
-    commit_of,
-    first_on_hub,
-    hub_file,
-    local_source,
-    located,
-)
+from .sources import PICKLES, OnHub, cannot_load, first_on_hub, local_source, located
 
 FLOW_GRPO = {
     "pickscore": "jieliu/SD3.5M-FlowGRPO-PickScore",
@@ -135,17 +127,18 @@ def _in_folder(source: str, folder: Path) -> tuple[Path, Path | None]:
 
 def _on_hub(place: OnHub) -> tuple[Path, Path | None, dict[str, Any]]:
     if place.inside.endswith(".safetensors"):
-        weights = hub_file(place.repository, place.inside, place.revision)
-        beside = OnHub(place.repository, place.inside.rpartition("/")[0], commit_of(weights))
+        weights = hub_file(place.repository, place.inside, place.revision, error=ModelError)
+        commit = commit_of(weights, error=ModelError)
+        beside = OnHub(place.repository, place.inside.rpartition("/")[0], commit)
         config = first_on_hub(beside, [CONFIG_FILE]) if place.inside.endswith(WEIGHTS_FILE) else None
-        return weights, config, {"id": str(place), "revision": commit_of(weights)}
+        return weights, config, {"id": str(place), "revision": commit}
     found = first_on_hub(place, [CONFIG_FILE, DIFFUSERS_FILE])
-    commit = commit_of(found)
+    commit = commit_of(found, error=ModelError)
     identity = {"id": str(place), "revision": commit}
     if found.name == DIFFUSERS_FILE:
         return found, None, identity
     name = "/".join(filter(None, (place.inside, WEIGHTS_FILE)))
-    return hub_file(place.repository, name, commit), found, identity
+    return hub_file(place.repository, name, commit, error=ModelError), found, identity
 
 
 def read_lora(weights: Path, config: Path | None, transformer: nn.Module) -> dict[str, Pair]:

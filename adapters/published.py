@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..ground.errors import ModelError
+from ..ground.errors import ModelError, first_line
+from ..ground.hub import hub_sentence
 from ..ground.weights import quiet_import
 from .sites import SECOND
-from .sources import first_line, hub_sentence, located_checkpoint
+from .sources import located_checkpoint
 
 if TYPE_CHECKING:
     from torch import nn

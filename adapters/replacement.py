@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ..ground.errors import ModelError
+from ..ground.hub import commit_of, hub_file, hub_folder
 from .components import has_variant, load_component, refuse_pickles
 from .loading import Loading, quantization_config
 from .single_files import load_single_file
-from .sources import PICKLES, WEIGHTS, OnHub, commit_of, first_on_hub, hub_file, hub_folder, local_source, located
+from .sources import PICKLES, WEIGHTS, OnHub, first_on_hub, local_source, located
 
 _CONFIG = "config.json"
 _INSTEAD = "a .gguf or .safetensors file, a folder, a hub id, or owner/name/file.gguf for a file on the hub"
@@ -70,13 +71,14 @@ def _find(name: str) -> tuple[Path, dict[str, Any]]:
 
 def _on_hub(name: str, place: OnHub) -> tuple[Path, dict[str, Any]]:
     if Path(place.inside).suffix in WEIGHTS:
-        found = hub_file(place.repository, place.inside, place.revision)
-        return found, {"id": str(place), "revision": commit_of(found)}
+        found = hub_file(place.repository, place.inside, place.revision, error=ModelError)
+        return found, {"id": str(place), "revision": commit_of(found, error=ModelError)}
     config = first_on_hub(place, [_CONFIG, f"transformer/{_CONFIG}"])
-    commit = commit_of(config)
+    commit = commit_of(config, error=ModelError)
     inside = config.parent.relative_to(_snapshot(config, commit)).as_posix()
     within = "" if inside == "." else f"{inside}/"
-    folder = hub_folder(place.repository, [f"{within}{_CONFIG}", f"{within}*.safetensors*"], commit)
+    patterns = [f"{within}{_CONFIG}", f"{within}*.safetensors*"]
+    folder = hub_folder(place.repository, patterns, commit, error=ModelError)
     return folder / inside, {"id": str(place), "revision": commit}
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..engine.seams import Output
-from ..ground.errors import ModelError, near_misses
+from ..ground.errors import ModelError, first_line, near_misses
 from .encodings import PROBE, identity_of
 from .families import text_encoders_are_gone
 from .memory import told
@@ -24,7 +24,6 @@ from .pipelines import PipelineAdapter
 from .prompt_cache import PromptCache
 from .row_noise import row_noise
 from .rows import StackedRows, transformers
-from .sources import first_line
 
 if TYPE_CHECKING:
     from torch import nn

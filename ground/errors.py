@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 MOST_KNOWN = 30  # names that are listed where none of them is near
 #: What a terminal acts on instead of showing it: escape sequences, other control characters, changes of direction.
@@ -90,3 +90,18 @@ def near_misses(name: str, known: Iterable[str]) -> str:
 def _plain(name: str) -> str:
     """A name without what is easily mistaken in it: capitals, and which of `-` and `_` it is written with."""
     return name.casefold().replace("_", "-")
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and all that led to it."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, without its full stop, or its class where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".:") if lines else type(error).__name__

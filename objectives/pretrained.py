@@ -10,23 +10,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from ..ground.errors import ScoreError
+from ..ground.errors import ScoreError, first_line
+from ..ground.hub import cached_commit, hub_file, hub_meaning
 from ..ground.weights import quiet_import, weights_digest
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 _FILES = (".pt", ".pth", ".bin", ".safetensors")
 
-# What errors of the hub and of PyTorch's reader of weights mean, the special before the general; matched by name along
-# the chain of causes.
-_REASONS = {
-    "GatedRepoError": "its authors ask for consent: accept their conditions on its hub page, then `hf auth login`",
-    "RepositoryNotFoundError": "the hub has no such model, or keeps it private; correct the id or `hf auth login`",
-    "RevisionNotFoundError": "the hub has no such revision of it; correct `revision`",
-    "LocalEntryNotFoundError": "the hub cannot be reached and the files are not in its cache; connect or give a folder",
-    "UnpicklingError": "it is damaged or holds more than tensors, which is not run; save its tensors as .safetensors",
-    "OfflineModeIsEnabled": "the hub cannot be reached and the files are not in its cache; connect or give a folder",
-}
+_DAMAGED = "it is damaged or holds more than tensors, which is not run; save its tensors as .safetensors"
 
 
 @dataclass(frozen=True)
@@ -120,7 +112,8 @@ class Weights:
         try:
             yield
         except Exception as error:  # hub, file and shape errors come in many classes
-            raise ScoreError(f"{what}: {_reason(error)}") from error
+            told = None if self.folder else hub_meaning(self.model, self.revision, error)
+            raise ScoreError(f"{what}: {told or first_line(error)}") from error
         finally:
             logging.set_verbosity(verbosity)
 
@@ -135,12 +128,7 @@ class Weights:
             if not (where / name).is_file():
                 raise ScoreError(f"{self.model} has no file {name}; give the folder that holds it")
             return where / name
-        from huggingface_hub import hf_hub_download
-
-        try:
-            return Path(hf_hub_download(self.model, name, revision=self.revision))
-        except Exception as error:  # as above
-            raise ScoreError(f"cannot get {name} of {self.model}: {_reason(error)}") from error
+        return hub_file(self.model, name, self.revision, error=ScoreError)
 
     def tensors(self, name: str) -> dict[str, Any]:
         """The state dict in one file, read without running any code that it may hold.
@@ -164,7 +152,8 @@ class Weights:
 
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # unpickling errors come in many classes
-            raise ScoreError(f"{name} of {self.model} is no file of plain tensors: {_reason(error)}") from error
+            why = _DAMAGED if type(error).__name__ == "UnpicklingError" else first_line(error)
+            raise ScoreError(f"{name} of {self.model} is no file of plain tensors: {why}") from error
         state = state.get("state_dict", state) if isinstance(state, Mapping) else None
         if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
             raise ScoreError(f"{name} of {self.model} is no state dict; give a file of named tensors")
@@ -178,18 +167,7 @@ class Weights:
         where = self.folder
         if where is not None:
             return {"id": where.resolve().name, "weights": weights_digest(where)}
-        return {"id": self.model, "revision": self._commit()}
-
-    def _commit(self) -> str:
-        from huggingface_hub import constants
-        from huggingface_hub.file_download import repo_folder_name
-
-        name = self.revision or "main"
-        if re.fullmatch("[0-9a-f]{40}", name):
-            return name
-        home = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=self.model, repo_type="model")
-        known = home / "refs" / name
-        return known.read_text(encoding="utf-8").strip() if known.is_file() else name
+        return {"id": self.model, "revision": cached_commit(self.model, self.revision)}
 
 
 def transformers() -> Any:
@@ -223,18 +201,3 @@ def renamed(state: Mapping[str, Any], table: Sequence[tuple[str, str]]) -> dict[
 def versions(*packages: str) -> dict[str, str]:
     """Versions of the packages that a score goes through, by name."""
     return {package: metadata.version(package) for package in packages}
-
-
-def _reason(error: BaseException) -> str:
-    """Why loading failed, as the end of a sentence."""
-    chain: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in chain:
-        chain.append(link)
-        link = link.__cause__ or link.__context__
-    names = {kind.__name__ for link in chain for kind in type(link).__mro__}
-    for name, reason in _REASONS.items():
-        if name in names:
-            return reason
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].rstrip(".:")

@@ -72,9 +72,7 @@ def test_a_hub_that_cannot_be_reached_is_said_in_one_sentence(monkeypatch: pytes
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     weights = Weights("nobody/no-such-model")
     for attempt in (lambda: weights.load("CLIPModel"), lambda: weights.file("head.pt")):
-        with pytest.raises(
-            ScoreError, match=r"no-such-model.*: the hub cannot be reached and the files are not"
-        ) as caught:
+        with pytest.raises(ScoreError, match="hub cannot be reached and nobody/no-such-model is not wholly") as caught:
             attempt()
         assert "\n" not in str(caught.value)
 
