@@ -14,7 +14,7 @@ from torch import Tensor
 from ..engine.bucket import Bucket
 from ..engine.seams import Output, Population
 from ..ground.batches import Batches
-from ..ground.devices import free_memory
+from ..ground.devices import free_memory, keep_freed_memory
 from ..ground.errors import ModelError
 from .compiling import compile_transformer
 from .decoding import Decoding
@@ -60,6 +60,8 @@ class PipelineAdapter(TransformerAdapter):
         for model in transformers(pipe).values():
             compile_transformer(model, self.options.blocks, self.options.compile)
         pipe.set_progress_bar_config(disable=True)
+        if pipe._execution_device.type == "cpu":
+            keep_freed_memory()
 
     def _release_text_encoders(self) -> None:
         """Drop them; prompts that are not encoded yet can no longer be."""

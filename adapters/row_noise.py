@@ -54,9 +54,10 @@ class _Step:
     def __init__(self, step: Any, generators: list[torch.Generator]) -> None:
         functools.update_wrapper(self, step)
         self._step, self._generators = step, generators
+        self._signature = inspect.signature(step)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        given = inspect.signature(self._step).bind_partial(*args, **kwargs).arguments
+        given = self._signature.bind_partial(*args, **kwargs).arguments
         if given.get("generator") is None:
             kwargs["generator"] = self._generators
         return self._step(*args, **kwargs)

@@ -130,7 +130,7 @@ def throughput(options: argparse.Namespace) -> None:
         "[quartiles of each round's ratio]"
     )
     number = options.candidates * options.prompts
-    for kind in options.models or (("sd3",) if options.size == "tiny" else ("sd3", "flux")):
+    for kind in options.models or ("flux", "sd3"):
         for bound in ("compute", "overhead") if options.size == "tiny" else ("real",):
             size = _size(options, bound)
             pipe = pipeline(kind, size, options.device, getattr(torch, options.dtype))

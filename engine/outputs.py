@@ -52,19 +52,23 @@ def checked(adapter: Adapter, outputs: Sequence[Output], bucket: Bucket, place: 
     """
     if len(outputs) != len(bucket):
         raise ModelError(f"{place}: the adapter made {len(outputs)} outputs for {len(bucket)} prompts")
-    looked_at = [_looked_at(adapter, output) for output in outputs]
+    made = [as_array(output) for output in outputs]
+    looked_at = [_looked_at(adapter, output, array) for output, array in zip(outputs, made, strict=True)]
     for prompt, output in zip(bucket.prompts, looked_at, strict=True):
         if isinstance(output, NotFinite) and place.stage not in MAY_FAIL:
             raise ModelError(f"{place}: of prompt {prompt!r}, {output.why}")
     sound = shown(looked_at)
-    arrays = [as_array(output) for output in sound]
+    arrays = [
+        array if output is given else as_array(output)
+        for output, given, array in zip(sound, outputs, made, strict=True)
+    ]
     for array, output, prompt in zip(arrays, sound, bucket.prompts, strict=True):
         if adapter.makes and (array is None or array.ndim < 2 or not array.size):
             raise ModelError(
                 f"{place}: the adapter says it makes {adapter.makes}s, and made a {type(output).__name__} of "
                 f"prompt {prompt!r}"
             )
-        if not _finite(output):
+        if not _finite(output, array):
             raise ModelError(f"{place}: the output of prompt {prompt!r} holds numbers that are not finite; {OWN_MEND}")
     if adapter.makes and place.stage.removesuffix(POOL) == NEUTRAL_STAGE:
         _check_neutral([array for array in arrays if array is not None], bucket, place)
@@ -81,11 +85,11 @@ def not_finite(outputs: Sequence[Output]) -> list[NotFinite]:
     return [output for output in outputs if isinstance(output, NotFinite)]
 
 
-def _looked_at(adapter: Adapter, output: Output) -> Output:
+def _looked_at(adapter: Adapter, output: Output, array: NDArray[np.generic] | None) -> Output:
     """An output, or that it is not finite: of pictures it is known what such numbers would be shown as."""
     if not adapter.makes or isinstance(output, NotFinite):
         return output
-    if as_array(output) is None or _finite(output):
+    if array is None or _finite(output, array):
         return output
     return NotFinite(_zeros(output), f"the output holds numbers that are not finite; {MEND}")
 
@@ -97,14 +101,12 @@ def _zeros(output: Output) -> Output:
     return output.new_zeros(output.shape) if hasattr(output, "new_zeros") else np.zeros_like(output)
 
 
-def _finite(output: Output) -> bool:
+def _finite(output: Output, array: NDArray[np.generic] | None) -> bool:
     """Whether every number of an output is finite, also of arrays that it holds by name or in a row."""
-    array = as_array(output)
     if array is not None:
         return array.dtype.kind not in "fc" or bool(np.isfinite(array).all())
-    if isinstance(output, Mapping):
-        return all(map(_finite, output.values()))
-    return not isinstance(output, (list, tuple)) or all(map(_finite, output))
+    parts = output.values() if isinstance(output, Mapping) else output if isinstance(output, (list, tuple)) else ()
+    return all(_finite(part, as_array(part)) for part in parts)
 
 
 def _check_neutral(arrays: Sequence[NDArray[np.generic]], bucket: Bucket, place: Place) -> None:

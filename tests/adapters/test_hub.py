@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import threading
-import warnings
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -71,62 +65,3 @@ def test_a_half_cached_checkpoint_says_what_to_do(sd3_folder: Path, hub_cache: P
     cached(hub_cache, "owner/tiny", sd3_folder)
     with pytest.raises(ModelError, match=r"no revision 'v9'|cannot be reached"):
         load_pipeline(None, "owner/tiny", Loading(revision="v9"))
-
-
-class _Refusing(BaseHTTPRequestHandler):
-    """A hub that answers as the real one does to those it does not let in."""
-
-    answers: dict[str, tuple[int, str]] = {"gated": (403, "GatedRepo"), "absent": (401, "RepoNotFound")}  # noqa: RUF012
-    answers |= {"empty": (404, "EntryNotFound"), "moved": (404, "RevisionNotFound")}
-
-    def do_HEAD(self) -> None:
-        name = next((each for each in self.answers if each in self.path), "absent")
-        status, code = self.answers[name]
-        body = json.dumps({"error": code}).encode()
-        self.send_response(status)
-        self.send_header("X-Error-Code", code)
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    do_GET = do_HEAD  # noqa: N815
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def refusing_hub(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    from huggingface_hub import constants
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Refusing)
-    address = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr(constants, "ENDPOINT", address)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        ("owner/gated", "owner/gated is gated: accept its licence at .*owner/gated and log in with `hf auth login`"),
-        ("owner/absent", "the hub shows no owner/absent; correct the id, or log in"),
-        ("owner/empty", r"owner/empty has no model_index\.json"),
-        ("owner/moved", "owner/moved has no revision"),
-        ("not an id/x", "neither a folder here nor a hub id"),
-    ],
-)
-@pytest.mark.usefixtures("refusing_hub")
-def test_what_the_hub_refuses_is_said_in_a_sentence(model: str, message: str) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the hub's client may warn that no token is set
-        with pytest.raises(ModelError, match=message) as error:
-            load_pipeline(None, model, Loading())
-    assert is_one_sentence(error)
