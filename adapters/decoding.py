@@ -178,19 +178,19 @@ def _another(dtype: str, option: str) -> str:
 
 def _not_finite(values: Any) -> list[int]:
     """Rows of a tensor, along its first axis, that hold a number that is not finite."""
-    if not isinstance(values, Tensor) or not values.is_floating_point() or _is_finite(values):
+    if not isinstance(values, Tensor) or not values.is_floating_point() or _surely_finite(values):
         return []
     return [row for row in range(len(values)) if not bool(torch.isfinite(values[row]).all())]
 
 
-def _is_finite(values: Tensor) -> bool:
-    """Whether all numbers are finite. A sum that is finite has finite terms, and takes no memory to find out."""
-    return math.isfinite(values.sum()) or bool(torch.isfinite(values).all())
+def _surely_finite(values: Tensor) -> bool:
+    """Whether the sum is finite, and with it every number: one pass that takes no memory. Not if the sum overflows."""
+    return math.isfinite(values.sum())
 
 
 def _keep_infinite(_module: nn.Module, _args: Any, decoded: Any) -> Any:
     """Make infinite numbers NaN, since some autoencoders clamp what they decode."""
-    if isinstance(decoded, Tensor) and decoded.is_floating_point() and not _is_finite(decoded):
+    if isinstance(decoded, Tensor) and decoded.is_floating_point() and not _surely_finite(decoded):
         return decoded.masked_fill(torch.isinf(decoded), torch.nan)
     return decoded
 

@@ -21,7 +21,7 @@ from schedulers import BUCKET, NAMED, PUBLISHED, STEPS, make
 from stock_cases import CASES
 from torch import nn
 from trimpot.adapters import make_diffusers
-from trimpot.adapters.decoding import Decoding, _another
+from trimpot.adapters.decoding import Decoding, _another, _not_finite
 from trimpot.engine.bucket import Bucket
 from trimpot.engine.evaluation import POOL, STAGES, Place
 from trimpot.engine.loop import calibrate
@@ -363,3 +363,14 @@ def test_a_candidate_may_draw_badly() -> None:
     adapter = Hill()
     adapter.makes = "image"
     checked(adapter, [_picture(0.0)] * 2, Bucket(("a", "b"), (1, 2)), Place("search", 3, 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_a_row_is_told_by_what_it_holds_whatever_its_numbers_add_up_to(dtype: torch.dtype) -> None:
+    largest = torch.finfo(dtype).max
+    rows = torch.zeros(6, 3, dtype=dtype)
+    rows[1], rows[4] = largest, -largest
+    assert _not_finite(rows[:2]) == _not_finite(rows) == []
+    rows[2, 0], rows[2, 1], rows[3, 2], rows[5, 0] = torch.inf, -torch.inf, torch.nan, torch.inf
+    assert _not_finite(rows) == [2, 3, 5]
+    assert _not_finite(torch.full((2, 2), torch.inf, dtype=dtype)) == [0, 1]

@@ -266,6 +266,6 @@ def test_the_noise_of_a_row_is_that_of_the_stock_pipeline(sd3_folder: Path) -> N
     """A scheduler that draws no noise makes the stock pipeline's images, to the bit; see the tests of each family."""
     adapter = make_sd3(model=str(sd3_folder), dtype="float32", device="cpu", num_inference_steps=2)
     generator, again = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
-    noise = adapter._noise(generator, torch.float32)
+    noise = adapter._noise(generator, torch.float32, torch.device("cpu"))
     assert torch.equal(noise, torch.randn(noise.shape, generator=again))
     assert torch.equal(generator.get_state(), again.get_state())

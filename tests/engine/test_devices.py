@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
+import platform
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -128,3 +132,26 @@ def test_numbers_that_a_device_does_not_know_are_narrowed() -> None:
     for device, dtype in (("cuda:0", torch.float64), ("cpu", torch.float64), ("mps", torch.float32)):
         narrow(module, device)
         assert module[0].table.dtype == dtype
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="an allocator of its own")
+@pytest.mark.parametrize("tuned", [{}, {"MALLOC_TRIM_THRESHOLD_": "131072"}])
+def test_memory_that_was_freed_is_used_again_unless_the_user_has_tuned_the_allocator(tuned: dict[str, str]) -> None:
+    """Else the system clears every page of a large array each time one is asked for."""
+    code = """if True:
+        import resource
+        from trimpot.ground.devices import keep_freed_memory
+        def pages():
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            b"x" * (100 << 20)
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        first = pages()
+        keep_freed_memory()
+        pages()
+        print(first, pages())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **tuned}, capture_output=True, text=True, check=True
+    )
+    first, again = map(int, done.stdout.split())
+    assert again > first / 2 if tuned else again < first / 10
