@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 def calibrate(
     config: Annotated[str, typer.Argument(help="A preset's name or the path of a YAML file.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Dotted keys: optimizer.sigma0=0.1")] = None,
+    begin_at: Annotated[
+        str | None,
+        typer.Option(
+            "--from", help="Begin at the result of a run of the store, or of a calibration file or its folder."
+        ),
+    ] = None,
     store: StoreOption = FOLDER,
     as_json: JsonOption = False,
 ) -> None:
@@ -28,10 +34,14 @@ def calibrate(
 
     Example:  trimpot calibrate shapes generations=40 optimizer.sigma0=0.2
     """
+    import json
+
+    from ..runs.descent import result_of
     from ..runs.session import start
     from ..setup.config import load_config
 
-    checked = load_config(config, overrides or [])
+    begun = [] if begin_at is None else [f"start={json.dumps(str(result_of(begin_at, store)), ensure_ascii=False)}"]
+    checked = load_config(config, [*(overrides or []), *begun])
     _work(lambda watchers: start(checked, store, watchers), store, as_json)
 
 
@@ -39,7 +49,10 @@ def calibrate(
 def resume(
     run: Annotated[str | None, typer.Argument(help="The run's name; the latest unfinished one if left out.")] = None,
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="Keys that change no number: objectives.vila.url=http://...")
+        list[str] | None,
+        typer.Argument(
+            help="How much longer: generations=+200. Keys that change no number: objectives.vila.url=http://..."
+        ),
     ] = None,
     allow_drift: Annotated[
         bool, typer.Option("--allow-drift", help="Go on although the backbone, a reward or the prompts are others now.")
@@ -47,7 +60,7 @@ def resume(
     store: StoreOption = FOLDER,
     as_json: JsonOption = False,
 ) -> None:
-    """Go on with a run where it stopped, to the same result as if it never had.
+    """Go on with a run where it stopped, to the same result as if it never had; or beyond its end.
 
     Example:  trimpot resume shapes-1
     """

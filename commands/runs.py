@@ -70,6 +70,7 @@ def show(
         print_json(found)
         return
     from ..reports.console import duration, print_alarms, print_result
+    from ..runs.descent import told_parent
 
     console = Console(highlight=False)
     console.print(f"[bold]{escape(found['run'])}[/]  {found['status']}, begun {found['created']}")
@@ -78,6 +79,11 @@ def show(
     for later in found["continued"]:
         changed = set(later.items()) - set(found["versions"].items())
         console.print("went on with " + ", ".join(f"{name} {version}" for name, version in sorted(changed)))
+    if found["parent"]:
+        console.print(f"begun at the result of {escape(told_parent(found['parent']))}")
+    for before in found["extended"]:
+        said = before["stop_reason"] or "it had not finished"
+        console.print(f"extended after {before['num_images']:,} images ({escape(said)}; digest {before['digest']})")
     if found["outcome"]:
         print_result(console, found)
         if found["status"] == "unreported":
@@ -130,6 +136,9 @@ def summary_of(store: Path, run_id: str) -> dict[str, Any]:
         return summary(opened, opened.run(run_id))
 
 
+_LONG = ("outcome", "config", "versions", "continued", "extended")
+
+
 def short(found: dict[str, Any]) -> dict[str, Any]:
     """A run's summary without its long parts."""
-    return {key: value for key, value in found.items() if key not in ("outcome", "config", "versions", "continued")}
+    return {key: value for key, value in found.items() if key not in _LONG}

@@ -178,7 +178,16 @@ class _Members:
             prefix = f"{self.name}.{slug(contender)}"
             dumped = config.model_dump(mode="json")
             run_id = comparisons.begin(
-                self.name, contender, seed, prefix, run.identity, dumped, run.versions, run.prompts, run.start
+                self.name,
+                contender,
+                seed,
+                prefix,
+                run.identity,
+                dumped,
+                run.versions,
+                run.prompts,
+                run.start,
+                run.parts,
             )
         row = self.store.run(run_id)
         if row.outcome is not None:

@@ -85,6 +85,20 @@ class Run:
         return digest([self.config.fingerprint, self.description, search, space, prompts, start])
 
     @property
+    def parts(self) -> dict[str, str]:
+        """Fingerprint of every part that `identity` counts, by what a sentence calls it."""
+        made = self.description
+        whole = {
+            "the backbone": made["adapter"],
+            **{f"reward {name!r}": each for name, each in made["objectives"].items()},
+            "the combination": [made["combination"], self.config.weights],
+            "the optimizer": self.origins().get("optimizer"),
+            "the start": dict(self.start or {}),
+        }
+        found = {name: digest(part) for name, part in whole.items()}
+        return {**found, "the knobs": self.adapter.space.fingerprint, "the prompts": self.prompts.fingerprint}
+
+    @property
     def combines(self) -> bool:
         """Whether values are more than the weighted sum of scores, and so are kept beside them."""
         return self.config.combine.name != "weighted"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -9,6 +10,20 @@ from numpy.typing import NDArray
 
 from .schema import Budget
 from .statistics import is_better
+
+#: Key of a configuration to the reason that a larger value of it takes away.
+_TAKEN_AWAY = {
+    "generations": r"all \d+ generations are done",
+    "budget.images": r"the budget of \S+ images is spent",
+    "budget.seconds": r"the budget of \S+ seconds is spent",
+    "budget.gpu_hours": r"the budget of \S+ GPU-hours is spent",
+    "validation.patience": r"no (further )?gain beyond noise in \d+ checks",
+}
+
+
+def taken_away_by(reason: str) -> str:
+    """The key of a configuration that takes a reason to stop away if it is larger; empty for an optimizer's own."""
+    return next((key for key, said in _TAKEN_AWAY.items() if re.fullmatch(said, reason)), "")
 
 
 class Plateau:

@@ -72,4 +72,6 @@ def summary(store: SqliteStore, row: RunRow) -> dict[str, Any]:
         "config": row.config,
         "versions": row.versions,
         "continued": row.continued,
+        "parent": row.parent,
+        "extended": [{key: each[key] for key in each if key != "forgotten"} for each in row.extended],
     }

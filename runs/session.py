@@ -23,6 +23,8 @@ from ..setup.plugins import Plugins, plugins
 from ..storage import RunRow, SqliteStore
 from ..storage.images import IMAGES, Keeper
 from ..workshops import hired
+from .descent import parent_of
+from .extending import added, extended, extension_of
 from .results import Files, report
 from .work import ENCODED, work
 
@@ -49,7 +51,10 @@ def start(config: Config, folder: Path = DEFAULT_FOLDER, watchers: tuple[Watcher
         with SqliteStore(folder) as store:
             prefix = config.name or config.adapter.name
             dumped = config.model_dump(mode="json")
-            run_id = store.add_run(prefix, run.identity, dumped, run.versions, run.prompts, run.start)
+            parent = parent_of(config.start, folder)
+            run_id = store.add_run(
+                prefix, run.identity, dumped, run.versions, run.prompts, run.start, parts=run.parts, parent=parent
+            )
             work(replace(run, id=run_id), store, known, watchers, workshop=crew.workshop)
     return run_id
 
@@ -61,7 +66,7 @@ def resume(
     overrides: Sequence[str] = (),
     allow_drift: bool = False,
 ) -> str:
-    """Go on with a run where it stopped; with one that lacks only its report, write that.
+    """Go on with a run where it stopped, or beyond its end; with one that lacks only its report, write that.
 
     The prompts, and the setting that the search began from, are those that were recorded as the run began; their
     files need not be there any more.
@@ -71,21 +76,25 @@ def resume(
         folder: Where the store lies.
         watchers: Told of everything recorded, beside the plugins.
         overrides: Keys that have changed and change no number, such as the address of a served reward, or where
-            the model lies now.
+            the model lies now; and how much longer to search, such as `generations=+200` (see `runs.extending`).
         allow_drift: Whether to go on although the backbone, rewards or prompts are not those it was begun with,
-            such as a reward that was mended: what was recorded stays as it is, and what follows is made anew.
+            such as a reward that was mended: what was recorded stays as it is, and what follows is made anew. A
+            notice says what differs.
 
     Returns:
         The run's name.
 
     Raises:
         StoreError: If there is no such run, or the backbone, rewards or prompts are not those it was begun with.
+        ConfigError: If an override asks for another search, or a shorter one.
         ReplayError: If the search asks for other candidates than those recorded.
     """
     known = plugins()
     with SqliteStore(folder, create=False) as store:
         row = store.run(run_id) if run_id else _latest_unfinished(store)
-        if row.outcome is not None:
+        overrides = added(row, overrides)
+        extension = extension_of(row, overrides, known, store) if overrides else None
+        if row.outcome is not None and extension is None:
             if row.unreported or not os.path.exists(Files.of(store.folder / row.id).report):
                 with store.lock(row.id):
                     report(store, row.id)
@@ -95,9 +104,13 @@ def resume(
         prompts, start = begun_with(row, store, known, config)
         with hired(config, store.keeper, prompts=prompts, start=start, folder=folder / ENCODED) as crew:
             run = assemble(row.id, config, known, sharing=crew.parts, prompts=prompts, start=start)
-            if not allow_drift:
-                same_as_begun(row, run)
-            work(run, store, known, watchers, workshop=crew.workshop)
+            begun = replace(run, config=extension.begun) if extension else run
+            if allow_drift:
+                _tell_of_drift(row, begun)
+            else:
+                same_as_begun(row, begun)
+            with extended(store, row, run, extension, begun.identity != row.identity):
+                work(run, store, known, watchers, workshop=crew.workshop)
         return row.id
 
 
@@ -158,17 +171,37 @@ def same_as_begun(row: RunRow, run: Run) -> None:
     """
     if run.identity != row.identity:
         raise StoreError(
-            f"run {row.id} was begun with another backbone, reward or prompts ({_difference(row, run)}); "
-            f"restore it, start a new run, or go on all the same with --allow-drift"
+            f"run {row.id} was begun with another backbone, reward or prompts ({_difference(row, run)}); restore it, "
+            f"begin a new run, at this one's result with `trimpot calibrate CONFIG --from {row.id}`, "
+            f"or go on all the same with --allow-drift"
+        )
+
+
+def _tell_of_drift(row: RunRow, run: Run) -> None:
+    """Say what of a run is not what it was, where it goes on all the same."""
+    if run.identity != row.identity or _changed_versions(row, run):
+        warnings.warn(
+            f"run {row.id} goes on although not everything is what it was ({_difference(row, run)}); "
+            f"what was recorded stays as it is, and what follows is made anew",
+            Notice,
+            stacklevel=3,
         )
 
 
 def _difference(row: RunRow, run: Run) -> str:
     if "machine" not in row.versions:
         return "an earlier trimpot recorded it, which knew parts by less of their code"
-    changed = [
-        f"{name} {old} then, {run.versions.get(name)} now"
-        for name, old in row.versions.items()
-        if run.versions.get(name) != old
+    others = [name for name in {**row.parts, **run.parts} if row.parts.get(name) != run.parts.get(name)]
+    told = [f"{' and '.join(others)} differ{'s' if len(others) == 1 else ''}"] if row.parts and others else []
+    said = "; ".join([*told, *_changed_versions(row, run)])
+    return said or "library versions are the same, so weights, code, options or prompts changed"
+
+
+def _changed_versions(row: RunRow, run: Run) -> list[str]:
+    """Packages that are not in the version with which a run was last worked on."""
+    last = [row.versions, *row.continued][-1]
+    return [
+        f"{name} {last.get(name, 'absent')} then, {run.versions.get(name, 'absent')} now"
+        for name in {**last, **run.versions}
+        if run.versions.get(name) != last.get(name)
     ]
-    return "; ".join(changed) or "library versions are the same, so weights, code, options or prompts changed"

@@ -135,7 +135,7 @@ def assemble(
 
     def optimizer(space: KnobSpace, start: Vector) -> Optimizer:
         part = config.optimizer
-        options = {**_evaluations(config, plugins), **part.options}
+        options = {**planned_evaluations(config, plugins), **part.options}
         made = plugins.make("optimizers", part.name, options, space, start=start, seed=config.seed)
         return HeldOptimizer(made, space, plugins.get("optimizers", part.name).who)
 
@@ -238,10 +238,10 @@ def _statistics(adapter: Adapter, plugins: Plugins) -> Mapping[str, Objective]:
     return {name: plugins.make("objectives", name, {}) for name in STATISTICS}
 
 
-def _evaluations(config: Config, plugins: Plugins) -> dict[str, int]:
+def planned_evaluations(config: Config, plugins: Plugins) -> dict[str, int]:
     """The candidates that will be asked for in all, for an optimizer that wants to know and where it is known."""
     part = config.optimizer
-    if "budget" not in plugins.options("optimizers", part.name):
+    if "budget" in part.options or "budget" not in plugins.options("optimizers", part.name):
         return {}
     if config.budget.images is not None:
         return {"budget": config.budget.images // config.bucket_size}
@@ -259,7 +259,7 @@ def _start(source: str, adapter: Adapter) -> Setting:
     """
     from ..engine.calibration import Calibration
 
-    path = _calibration_file(source)
+    path = calibration_file(source)
     calibration = Calibration.load(path)
     space, setting = adapter.space, dict(calibration.setting)
     if set(setting) == set(space.names):
@@ -275,7 +275,8 @@ def _start(source: str, adapter: Adapter) -> Setting:
     )
 
 
-def _calibration_file(source: str) -> Path:
+def calibration_file(source: str) -> Path:
+    """A calibration file, by its path or that of a run's folder."""
     path = Path(source)
     return path / "calibration.json" if path.is_dir() else path
 
@@ -315,7 +316,7 @@ def origins_of(config: Config, plugins: Plugins) -> dict[str, Any]:
         },
         "combination": plugins.made_of("combinations", combine.name, None, combine.options),
         "optimizer": plugins.made_of("optimizers", optimizer.name, None, optimizer.options),
-        "start": content_of(_calibration_file(config.start)) if config.start else None,
+        "start": content_of(calibration_file(config.start)) if config.start else None,
     }
 
 

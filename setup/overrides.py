@@ -32,6 +32,12 @@ class Override:
         """The dotted key."""
         return ".".join(self.path)
 
+    @property
+    def adds(self) -> bool:
+        """Whether its value is a number with a plus sign, which is added to what a run has."""
+        signed = self.text.partition("=")[2].startswith("+")
+        return signed and isinstance(self.value, (int, float)) and not isinstance(self.value, bool)
+
 
 def read_overrides(pairs: Sequence[str]) -> list[Override]:
     """Read `key=value` pairs.
@@ -74,8 +80,13 @@ def apply(values: dict[str, Any], override: Override, parts: Sequence[str] = ())
         parts: Top-level keys whose value may be a name, which stands for a mapping with it.
 
     Raises:
-        ConfigError: If the key leads through a single value.
+        ConfigError: If the key leads through a single value, or the value is to be added to one.
     """
+    if override.adds:
+        raise ConfigError(
+            f"override {short(override.text)}: a plus sign adds to what a run has, which `trimpot resume` does for "
+            f"how long it searches; write {override.key}={override.text.partition('=')[2][1:]}"
+        )
     *parents, last = override.path
     section = values
     for parent in parents:

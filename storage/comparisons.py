@@ -76,6 +76,10 @@ class Comparisons:
         rows = self._store.records.whole("members", name)
         return {(row["contender"], row["seed"]): row["run"] for row in rows}
 
+    def holding(self, run: str) -> str | None:
+        """A comparison of which a run is a member."""
+        return next((name for name in self.names() if run in self.members(name).values()), None)
+
     def join(self, name: str, contender: str, seed: int, run: str) -> None:
         """Make a run that exists a member."""
         with self._store._transaction():
@@ -92,6 +96,7 @@ class Comparisons:
         versions: Mapping[str, str],
         prompts: PromptSet | None = None,
         start: Setting | None = None,
+        parts: Mapping[str, str] | None = None,
     ) -> str:
         """Begin a run and make it a member, both or neither.
 
@@ -105,13 +110,14 @@ class Comparisons:
             versions: Of the run.
             prompts: Of the run.
             start: Of the run.
+            parts: Of the run.
 
         Returns:
             The run's name.
         """
         store = self._store
         with store._transaction():
-            run = store._insert_run(prefix, identity, config, versions, prompts, start)
+            run = store._insert_run(prefix, identity, config, versions, prompts, start, parts)
             self._insert_member(name, contender, seed, run)
         return run
 

@@ -1,6 +1,6 @@
 """The schema, step by step. Steps are only ever added; a file of any older version is brought up to date.
 
-runs          one row a run: configuration, versions, identity, outcome, what it was begun with
+runs          one row a run: configuration, versions, identity, outcome, what it was begun with and was before
 prompts       the prompts of runs, by fingerprint, so that no file is needed to go on
 buckets       prompts and seeds, by fingerprint
 names         what the numbers of evaluations are called: knobs and objectives, by fingerprint
@@ -177,6 +177,13 @@ def m005_packed_numbers(db: Database) -> None:
                 objectives=names.keep(scores),
                 num_images=num_images,
             )
+
+
+@migrations()
+def m006_descent_and_extensions(db: Database) -> None:
+    """Whose result a run was begun at, what its parts were, and what it was before it was extended."""
+    for column in ("parent", "parts", "extended"):
+        db.execute(f"ALTER TABLE runs ADD COLUMN {column} TEXT")
 
 
 def _path(db: Database) -> Path:

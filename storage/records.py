@@ -213,6 +213,12 @@ class Records:
         )
         self._count(table, changed, 0, int(changed["checksum"], 16) - int(row["checksum"], 16))
 
+    def delete(self, table: str, row: Mapping[str, Any]) -> None:
+        """Take out a row that has been read; call it in the same transaction."""
+        where = " AND ".join(f"{column} = ?" for column in KEYS[table])
+        self._connection.execute(f"DELETE FROM {table} WHERE {where}", [row[column] for column in KEYS[table]])
+        self._count(table, row, -1, -int(row["checksum"], 16))
+
     def seal(self, tables: Iterable[str]) -> None:
         """Give every row of a database that has none yet its checksum, and write the tallies."""
         for table in tables:

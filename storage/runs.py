@@ -38,6 +38,9 @@ class RunRow:
         versions: Package versions it was begun with.
         continued: Those it went on with later, wherever they were others.
         start: Where the search began, if a file said so.
+        parent: Whose result that was: `run`, `digest`, and `path` where it is no run of this store; or None.
+        parts: Fingerprint of every part it was begun with, by what it is called; empty where it was not kept.
+        extended: What it was each time before it was extended; see `storage.extensions`.
         seconds: Wall time spent on it, over all resumes.
         stop_reason: Why the search ended, or None.
         outcome: What it found, or None while it has not finished.
@@ -53,6 +56,9 @@ class RunRow:
     versions: dict[str, str]
     continued: list[dict[str, str]]
     start: dict[str, float] | None
+    parent: dict[str, Any] | None
+    parts: dict[str, str]
+    extended: list[dict[str, Any]]
     seconds: float
     stop_reason: str | None
     outcome: dict[str, Any] | None
@@ -87,6 +93,9 @@ class Runs(StoreFile):
         versions: Mapping[str, str],
         prompts: PromptSet | None = None,
         start: Setting | None = None,
+        *,
+        parts: Mapping[str, str] | None = None,
+        parent: Mapping[str, Any] | None = None,
     ) -> str:
         """Begin a run.
 
@@ -97,12 +106,14 @@ class Runs(StoreFile):
             versions: Package name to version.
             prompts: What it is done on, kept so that it can go on without their files.
             start: Where the search begins, if a file says so; kept likewise.
+            parts: Fingerprint of every part, by what it is called.
+            parent: Whose result the start is.
 
         Returns:
             Its name.
         """
         with self._transaction():
-            return self._insert_run(prefix, identity, config, versions, prompts, start)
+            return self._insert_run(prefix, identity, config, versions, prompts, start, parts, parent)
 
     def _insert_run(
         self,
@@ -112,10 +123,13 @@ class Runs(StoreFile):
         versions: Mapping[str, str],
         prompts: PromptSet | None,
         start: Setting | None,
+        parts: Mapping[str, str] | None = None,
+        parent: Mapping[str, Any] | None = None,
     ) -> str:
         row = {"id": self._free_name(prefix), "created": now(), "identity": identity, "seconds": 0.0}
         row |= {"config": dump(config), "versions": dump(versions)}
         row |= {"start": None if start is None else dump(start), "prompts": prompts and prompts.fingerprint}
+        row |= {"parts": dump(parts) if parts else None, "parent": dump(parent) if parent else None}
         if prompts:
             kept = {pool: dump(getattr(prompts, pool)) for pool in POOLS}
             kept |= {"id": prompts.fingerprint, "metadata": dump(prompts.metadata)}
@@ -166,6 +180,9 @@ class Runs(StoreFile):
                 versions=json.loads(row["versions"]),
                 continued=json.loads(row["continued"] or "[]"),
                 start=json.loads(row["start"]) if row["start"] else None,
+                parent=json.loads(row["parent"]) if row["parent"] else None,
+                parts=json.loads(row["parts"] or "{}"),
+                extended=json.loads(row["extended"] or "[]"),
                 seconds=row["seconds"],
                 stop_reason=row["stop_reason"],
                 outcome=json.loads(row["outcome"]) if row["outcome"] else None,

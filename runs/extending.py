@@ -1,0 +1,208 @@
+"""A run that searches longer: to where one that was asked for so much at first would have come.
+
+Only what says how long to search may change, and only to more. Whatever the search recorded is found again, bit for
+bit; what was measured at its end is put by and measured anew at the new end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..engine.identity import KEYS_CHANGE_NO_NUMBER
+from ..engine.knobs import digest
+from ..engine.run import Run
+from ..engine.stopping import taken_away_by
+from ..ground.errors import ConfigError, StoreError, TrimpotError
+from ..setup.assembly import planned_evaluations
+from ..setup.config import Config, load_config
+from ..setup.overrides import Override, read_overrides
+from ..setup.plugins import Plugins
+from ..storage import Comparisons, RunRow, SqliteStore
+from ..storage.extensions import Extensions
+
+LONGER = ("generations", "budget.images", "budget.seconds", "budget.gpu_hours", "validation.patience")
+_PARTS = ("adapter", "objectives", "combine", "prompts", "optimizer")  # known by what they are made of
+_ABSENT = object()
+
+
+@dataclass(frozen=True)
+class Extension:
+    """What a run is to do more.
+
+    Attributes:
+        config: Its configuration as it is kept from now on.
+        begun: The configuration that it goes on with, but for as long as it was asked to search until now.
+    """
+
+    config: Config
+    begun: Config
+
+
+def added(row: RunRow, overrides: Sequence[str]) -> list[str]:
+    """Overrides with every value that is added to the run's own, such as `generations=+200`, added to it.
+
+    Raises:
+        ConfigError: If there is nothing to add to, or nothing is added.
+    """
+    return [_sum(row, each) if each.adds else each.text for each in read_overrides(overrides)]
+
+
+def _sum(row: RunRow, override: Override) -> str:
+    if override.key not in _keys(row):
+        raise _refusal(row, override.key)
+    value = _leaves(_asked(row))[override.key]
+    if value is None:
+        raise ConfigError(f"run {row.id} has no {override.key} to add to; leave {override.text} out")
+    if not override.value > 0:
+        raise ConfigError(f"{override.text} asks for no more than the {value:g} that run {row.id} has")
+    return f"{override.key}={value + override.value!r}"
+
+
+def extension_of(row: RunRow, overrides: Sequence[str], known: Plugins, store: SqliteStore) -> Extension | None:
+    """What overrides ask a run to do more, or None where they change no number.
+
+    Args:
+        row: The run.
+        overrides: Of `added`.
+        known: Where parts are found by name.
+        store: Where it is kept.
+
+    Raises:
+        ConfigError: If they ask for less, for another search, or for one that cannot be gone on with exactly.
+        StoreError: If more of what they ask for does not let the run go on.
+    """
+    config = load_config(row.config, overrides)
+    before, after = _leaves(_asked(row)), _leaves(config.model_dump(mode="json"))
+    changed = [key for key in {**before, **after} if before.get(key, _ABSENT) != after.get(key, _ABSENT)]
+    if not changed:
+        return None
+    for key in changed:
+        if key not in _keys(row) or key not in after:
+            raise _refusal(row, key)
+        if _size(after[key]) < _size(before[key]):
+            has = "no such limit" if before[key] is None else f"{before[key]:g}"
+            raise ConfigError(
+                f"{key}={after[key]:g} is less than run {row.id} has, {has}; a run can be made longer, not shorter"
+            )
+    _check_reason(row, changed)
+    _check_ladder(row, changed)
+    if planned_evaluations(load_config(row.config), known) != planned_evaluations(config, known):
+        raise ConfigError(
+            f"optimizer {config.optimizer.name!r} plans by the evaluations that run {row.id} was given at first, so "
+            f"with more it would have searched otherwise; {_instead(row)}"
+        )
+    if comparison := Comparisons(store).holding(row.id):
+        raise StoreError(
+            f"run {row.id} belongs to comparison {comparison}, which measures contenders by what they were given; "
+            f"{_instead(row)}"
+        )
+    kept, begun = _asked(row), config.model_dump(mode="json")
+    for key in changed:
+        _put(kept, key, after[key])
+        _put(begun, key, before[key])
+    return Extension(load_config(kept), load_config(begun))
+
+
+@contextlib.contextmanager
+def extended(store: SqliteStore, row: RunRow, run: Run, extension: Extension | None, drifted: bool) -> Iterator[None]:
+    """Work on a run within this: it is extended first, and is what it was if nothing new can be made.
+
+    Args:
+        store: Where it is kept.
+        row: The run as it was.
+        run: The run as it goes on.
+        extension: What it does more; None to leave it as it is.
+        drifted: Whether its parts are others than it was begun with, so that no other run is like it.
+    """
+    if extension is None:
+        yield
+        return
+    extensions = Extensions(store)
+    identity = digest([row.identity, run.identity]) if drifted else run.identity
+    with store.lock(row.id):
+        extensions.begin(row.id, row.identity, identity, extension.config.model_dump(mode="json"))
+    try:
+        yield
+    except Exception as error:
+        with contextlib.suppress(StoreError):  # what stopped it is more important
+            if extensions.take_back(row.id) and isinstance(error, TrimpotError):
+                error.args = (f"{error}; nothing was added to run {row.id}, which is as it was",)
+        raise
+
+
+def _asked(row: RunRow) -> dict[str, Any]:
+    """What a run was asked to do until now, with every key."""
+    return load_config(row.config).model_dump(mode="json")
+
+
+def _keys(row: RunRow) -> tuple[str, ...]:
+    """The keys of a run that say how long it searches; in a ladder, only the last rung can grow."""
+    ladder = _asked(row)["ladder"]
+    return (f"ladder.{list(ladder)[-1]}", *LONGER[1:]) if ladder else LONGER
+
+
+def _check_reason(row: RunRow, changed: Sequence[str]) -> None:
+    """Refuse what would end where it ended."""
+    if row.outcome is None:
+        return
+    key = taken_away_by(row.stop_reason or "")
+    if key == "generations":
+        key = _keys(row)[0]
+    if key in changed:
+        return
+    given = " and ".join(changed)
+    if key:
+        raise StoreError(f"run {row.id} ended because {row.stop_reason}, which {given} cannot change; give more {key}")
+    raise StoreError(
+        f"run {row.id} ended because its optimizer did ({row.stop_reason}), which {given} cannot change; {_instead(row)}"
+    )
+
+
+def _check_ladder(row: RunRow, changed: Sequence[str]) -> None:
+    """Refuse what may have ended a rung before the last, from where all that followed would be another search."""
+    if "validation.patience" in changed and len(_asked(row)["ladder"]) > 1:
+        raise ConfigError(
+            f"validation.patience also says how long the first rungs of run {row.id} were searched, on which the last "
+            f"was built; {_instead(row)}"
+        )
+
+
+def _refusal(row: RunRow, key: str) -> ConfigError:
+    *others, last = _keys(row)
+    return ConfigError(
+        f"{key} of run {row.id} cannot change, only {', '.join(others)} and {last} can, to more; {_instead(row)}"
+    )
+
+
+def _instead(row: RunRow) -> str:
+    return f"begin a new run at its result with `trimpot calibrate CONFIG --from {row.id}`"
+
+
+def _leaves(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted key to value, for every key that changes numbers and is no part."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        if key in KEYS_CHANGE_NO_NUMBER or key in _PARTS:
+            continue
+        if isinstance(value, Mapping) and value:
+            found |= {f"{key}.{inner}": each for inner, each in value.items()}
+        elif value != {}:
+            found[key] = value
+    return found
+
+
+def _put(config: dict[str, Any], key: str, value: Any) -> None:
+    section, _, inner = key.partition(".")
+    if inner:
+        config[section] = {**config[section], inner: value}
+    else:
+        config[section] = value
+
+
+def _size(value: float | None) -> float:
+    """How long a limit lets a run search; one that is not there, for ever."""
+    return math.inf if value is None else float(value)
