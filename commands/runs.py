@@ -47,11 +47,13 @@ def _print_table(found: list[dict[str, Any]]) -> None:
     from ..reports.console import duration, interval, signed
 
     table = Table(box=None, pad_edge=False)
-    for heading in ("run", "status", "images", "time", "gain"):
+    descends = any(each["parent"] for each in found)
+    for heading in ("run", "status", "images", "time", "gain", *(("begun at",) if descends else ())):
         table.add_column(heading)
     for each in found:
         gain = f"{signed(each['gain']['mean'])} {interval(each['gain'])}" if each["gain"] else ""
-        table.add_row(each["run"], each["status"], f"{each['num_images']:,}", duration(each["seconds"]), gain)
+        cells = [each["run"], each["status"], f"{each['num_images']:,}", duration(each["seconds"]), gain]
+        table.add_row(*cells, *([each["parent"]["run"]] if each["parent"] else ()))
     Console(highlight=False).print(table)
 
 

@@ -57,11 +57,13 @@ def header(facts: Facts) -> str:
     listed = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in stats.items() if value
     )
-    begun = row.created[:16].replace("T", " ")
+    begun = row.created[:16].replace("T", " ") + " UTC"
+    if row.parent:
+        begun += f" at the result of {row.parent['run']}"
     resume = "" if facts.finished else _resume_note(facts)
     return (
         f'<header><p class="kicker">trimpot calibration of {escape(row.config["adapter"]["name"])}, begun '
-        f"{escape(begun)} UTC</p>"
+        f"{escape(begun)}</p>"
         f'<h1>{escape(row.id)}<span class="pill {escape(facts.status)}">{escape(facts.status)}</span></h1>'
         f'<p class="lede">{sentence}</p>{warning}{resume}<dl class="stats">{listed}</dl></header>'
     )

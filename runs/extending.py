@@ -158,7 +158,8 @@ def _check_reason(row: RunRow, changed: Sequence[str]) -> None:
     if key:
         raise StoreError(f"run {row.id} ended because {row.stop_reason}, which {given} cannot change; give more {key}")
     raise StoreError(
-        f"run {row.id} ended because its optimizer did ({row.stop_reason}), which {given} cannot change; {_instead(row)}"
+        f"run {row.id} ended because its optimizer did ({row.stop_reason}), which {given} cannot change; "
+        f"{_instead(row)}"
     )
 
 
