@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -92,7 +93,16 @@ def _work(work: Callable[[Any], str], store: Path, as_json: bool) -> None:
 
 def _resume_hint(run_id: str | None, store: Path) -> str:
     """How to go on, if there is a run to go on with."""
-    if run_id is None:
+    if run_id is None or _has_ended(run_id, store):
         return ""
     where = "" if store == FOLDER else f" --store {store}"
     return f"; go on with `trimpot resume {run_id}{where}`"
+
+
+def _has_ended(run_id: str, store: Path) -> bool:
+    """Whether a run is finished, as one is that could not be extended."""
+    from ..storage import SqliteStore
+
+    with contextlib.suppress(TrimpotError), SqliteStore(store, create=False) as opened:
+        return opened.run(run_id).status == "finished"
+    return False

@@ -17,7 +17,7 @@ from ..engine.knobs import Setting
 from ..engine.run import Run
 from ..engine.watcher import Watcher
 from ..ground.errors import Notice, StoreError, TrimpotError
-from ..setup.assembly import assemble
+from ..setup.assembly import MACHINE, NUMERIC_PACKAGES, assemble
 from ..setup.config import Config, load_config
 from ..setup.plugins import Plugins, plugins
 from ..storage import RunRow, SqliteStore
@@ -198,10 +198,11 @@ def _difference(row: RunRow, run: Run) -> str:
 
 
 def _changed_versions(row: RunRow, run: Run) -> list[str]:
-    """Packages that are not in the version with which a run was last worked on."""
+    """Packages that are not in the version with which a run was last worked on; not what another part goes through."""
     last = [row.versions, *row.continued][-1]
+    own = [name for name in (*MACHINE, *NUMERIC_PACKAGES) if name in run.versions]
     return [
         f"{name} {last.get(name, 'absent')} then, {run.versions.get(name, 'absent')} now"
-        for name in {**last, **run.versions}
+        for name in dict.fromkeys([*last, *own])
         if run.versions.get(name) != last.get(name)
     ]

@@ -55,7 +55,7 @@ class Extensions:
                 store.records.delete("candidates", each)
             kept = {column: row[column] for column in _COLUMNS}
             kept |= {column: json.loads(kept[column]) for column in _JSON if kept[column]}
-            kept |= {"ended": now(), "digest": totals["digest"], "num_images": totals["num_images"]}
+            kept |= {"until": now(), "digest": totals["digest"], "num_images": totals["num_images"]}
             kept["num_kept"] = len(candidates) - len(forgotten)
             kept["forgotten"] = [{key: each[key] for key in each if key != "checksum"} for each in forgotten]
             changed = {"config": dump(config), "identity": identity, "extended": dump([*_extended(row), kept])}

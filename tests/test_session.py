@@ -85,7 +85,9 @@ def test_a_reward_that_fails_fails_the_run_with_its_sentence_and_mended_it_goes_
         session.resume(
             None, tmp_path
         )  # its code was edited: nobody but its author can know that its scores are as before
-    session.resume(None, tmp_path, allow_drift=True)
+    with pytest.warns(Notice, match="reward 'height' differs"):
+        with pytest.warns(Notice, match="an earlier trimpot recorded it"):
+        session.resume(None, tmp_path, allow_drift=True)
     session.start(CONFIG, tmp_path / "undisturbed")
     assert _shown(tmp_path)["digest"] == _shown(tmp_path / "undisturbed")["digest"]
     assert _shown(tmp_path)["error"] is None

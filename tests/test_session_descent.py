@@ -14,7 +14,8 @@ from closed_form import SMALL, Height, Hill
 from numpy.typing import NDArray
 from sessions import CONFIG, Installed, interrupt, show
 from trimpot.engine.bucket import PromptSet
-from trimpot.ground.errors import ConfigError, Notice, StoreError
+from trimpot.ground.errors import ConfigError, Notice, ReplayError, StoreError
+from trimpot.optimizers.cma_es import CmaEs
 from trimpot.reports import write_report
 from trimpot.runs import session
 from trimpot.runs.descent import parent_of, result_of
@@ -109,6 +110,21 @@ def test_two_beginnings_are_one_too_many(store: Path, tmp_path: Path) -> None:
     words = ["calibrate", str(_file(tmp_path)), f"start={store}", "--from", "hill-1", "--store", str(store)]
     with pytest.raises(ConfigError, match="start is given twice"):
         _command(*words)
+
+
+def test_the_command_line_extends_a_run_and_shows_what_it_was(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    was = show(store)["digest"]
+    made = _command("resume", "hill-1", "generations=+1", "--store", str(store), "--json")
+    assert made.exit_code == 0, made.output
+    assert json.loads(made.stdout)["digest"] == show(store)["digest"] != was
+    assert "extended" not in json.loads(made.stdout)
+    said = " ".join(_command("show", "hill-1", "--store", str(store)).output.split())
+    assert f"images (all 3 generations are done; digest {was})" in said
+    monkeypatch.setattr(CmaEs, "ask", lambda self: np.ones((8, 5)))
+    with pytest.raises(ReplayError, match=r"which is as it was$"):  # no hint to go on with what has ended
+        _command("resume", "hill-1", "generations=+1", "--store", str(store))
+    with pytest.raises(ConfigError, match="a run can be made longer, not shorter"):
+        _command("resume", "hill-1", "generations=2", "--store", str(store))
 
 
 # Going on although something is another
