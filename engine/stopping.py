@@ -13,11 +13,11 @@ from .statistics import is_better
 
 #: Key of a configuration to the reason that a larger value of it takes away.
 _TAKEN_AWAY = {
-    "generations": r"all \d+ generations are done",
-    "budget.images": r"the budget of \S+ images is spent",
-    "budget.seconds": r"the budget of \S+ seconds is spent",
-    "budget.gpu_hours": r"the budget of \S+ GPU-hours is spent",
-    "validation.patience": r"no (further )?gain beyond noise in \d+ checks",
+    "generations": r"all \d+ generations? (is|are) done",
+    "budget.images": r"the budget of \S+ images? is spent",
+    "budget.seconds": r"the budget of \S+ seconds? is spent",
+    "budget.gpu_hours": r"the budget of \S+ GPU-hours? is spent",
+    "validation.patience": r"no (further )?gain beyond noise in \d+ checks?",
 }
 
 
