@@ -225,9 +225,12 @@ def test_stopped_while_it_is_extended_a_run_is_resumed_to_the_same_end(
     _assert_same(tmp_path / "short", tmp_path / "long")
 
 
-def test_a_run_is_extended_again_and_while_it_is_unfinished(installed: Installed, tmp_path: Path) -> None:
+@pytest.mark.parametrize("patience", [1, 30, 37])  # at its baseline, in its search, after it
+def test_a_run_is_extended_again_and_while_it_is_unfinished(
+    installed: Installed, tmp_path: Path, patience: int
+) -> None:
     with pytest.raises(KeyboardInterrupt):
-        session.start(_config({"generations": 4}), tmp_path / "short", (Notes(30),))
+        session.start(_config({"generations": 4}), tmp_path / "short", (Notes(patience),))
     for more in (1, 2, 3):
         session.resume("hill-1", tmp_path / "short", (), [f"generations=+{more}"])
     session.start(_config({"generations": 10}), tmp_path / "long")

@@ -73,6 +73,15 @@ def test_a_run_goes_on_with_another_number_of_workers(alone: dict[str, Any], tmp
         assert summary(store, store.run("sphere-1"))["digest"] == alone["digest"]
 
 
+def test_a_run_is_extended_by_another_number_of_workers(alone: dict[str, Any], tmp_path: Path) -> None:
+    start(load_config(SPHERE, ["generations=1"]), tmp_path)
+    resume("sphere-1", tmp_path, overrides=["generations=+2", "workers=2"])
+    with SqliteStore(tmp_path) as store:
+        shown = summary(store, store.run("sphere-1"))
+    assert {key: shown[key] for key in alone} == alone
+    assert shown["config"]["workers"]["processes"] == 1, "who does it is no part of what a run is"
+
+
 @pytest.mark.parametrize(
     ("config", "words", "said"),
     [
