@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..reports.drawing import GREY, LINES, add_level, add_line, new_figure
+from .gains import Array, Ranking, band, level_at, restarted, share_reached, targets_between
 from .results import Course
-from .statistics import Array, Ranking, band, level_at, restarted, share_reached, targets_between
 from .summary import Summary
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from .gains import interval
 from .results import Results
-from .statistics import interval
 from .summary import SHARES, Summary, as_numbers, finite
 from .words import description, failures, headline, stop_reasons, verdict
 

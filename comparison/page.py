@@ -14,9 +14,9 @@ from ..reports.skeleton import chart, table, whole_page
 from ..reports.words import signed
 from ..storage import SqliteStore
 from .figures import colours, figures
+from .gains import SIGNIFICANCE
 from .machine import as_csv
 from .results import gather
-from .statistics import SIGNIFICANCE
 from .summary import SHARES, Summary
 from .words import decimals_of, description, failures, headline, interval_text, verdict
 

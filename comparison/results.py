@@ -15,7 +15,7 @@ from ..setup.recorded import record_of
 from ..storage import ComparisonRow, Comparisons, RunRow, SqliteStore
 from ..storage.store import Step
 from .design import Design, make_design
-from .statistics import GainTable
+from .gains import GainTable
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .results import Results
-from .statistics import (
+from .gains import (
     Array,
     GainTable,
     Interval,
@@ -22,6 +21,7 @@ from .statistics import (
     pairs,
     ranking,
 )
+from .results import Results
 
 SHARES = (0.5, 0.75, 0.9)
 

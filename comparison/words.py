@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from ..engine.statistics import few
 from ..reports.words import signed
+from .gains import SIGNIFICANCE, Interval, Pair, smallest_adjusted
 from .results import Course
-from .statistics import SIGNIFICANCE, Interval, Pair, smallest_adjusted
 from .summary import Summary
 
 FEWEST, MOST = 2, 4  # decimals

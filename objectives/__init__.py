@@ -8,7 +8,7 @@ from ..engine.bucket import PromptSet
 from ..engine.hooks import Factory, Register, Source, hookimpl
 from ..engine.seams import Objective
 from .hosting import Host, hosted
-from .statistics import STATISTICS
+from .image_statistics import STATISTICS
 
 CLIP_H = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
 
@@ -187,7 +187,7 @@ def _statistic(name: str) -> Factory:
     """The factory of a statistic, which says of itself what the statistic says."""
 
     def make() -> Objective:
-        from .statistics import Statistic
+        from .image_statistics import Statistic
 
         return Statistic(name)
 

@@ -21,7 +21,7 @@ from ..setup.assembly import MACHINE, NUMERIC_PACKAGES, assemble
 from ..setup.config import Config, load_config
 from ..setup.plugins import Plugins, plugins
 from ..storage import RunRow, SqliteStore
-from ..storage.images import IMAGES, Keeper
+from ..storage.kept_images import IMAGES, Keeper
 from ..workshops import hired
 from .descent import parent_of
 from .extending import added, extended, extension_of

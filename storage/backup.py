@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..ground.errors import StoreError
 from .database import FILE_NAME
-from .images import IMAGES
+from .kept_images import IMAGES
 from .records import TALLIED
 from .sentences import sentences
 from .store import SqliteStore

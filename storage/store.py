@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from ..engine.bucket import Bucket
 from ..engine.evaluation import POOL, STAGES, Evaluation, Place
 from ..engine.knobs import digest_of_many
-from .images import IMAGES, Keeper, read_image
+from .kept_images import IMAGES, Keeper, read_image
 from .packed import Names, pack_scores, pack_setting, unpack_scores, unpack_setting
 from .places import Places
 from .records import Row, name_of

@@ -21,8 +21,8 @@ from trimpot.engine.hooks import hookimpl
 from trimpot.engine.seams import Objective
 from trimpot.engine.statistics import paired_gain
 from trimpot.ground.errors import ConfigError, PluginError, ScoreError, StoreError
+from trimpot.objectives.image_statistics import STATISTICS
 from trimpot.objectives.jpeg import JpegSize
-from trimpot.objectives.statistics import STATISTICS
 from trimpot.reports import write_report
 from trimpot.reports.facts import gather
 from trimpot.runs import rescoring, session

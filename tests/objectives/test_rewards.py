@@ -15,8 +15,8 @@ from PIL import Image
 from trimpot.engine.seams import Objective
 from trimpot.ground.errors import ConfigError, ScoreError
 from trimpot.objectives.hosting import Host
+from trimpot.objectives.image_statistics import STATISTICS
 from trimpot.objectives.images import PromptTruncated
-from trimpot.objectives.statistics import STATISTICS
 from trimpot.proofs.rewards import attending, sets_and_signals
 from trimpot.proofs.rewards._tiny import PROMPTS, clip_state, pictures, save, save_clip, save_reader, tensors
 from trimpot.proofs.rewards.clip import clip_config, open_clip_state

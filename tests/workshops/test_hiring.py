@@ -10,7 +10,7 @@ from accelerator import accelerator
 from trimpot.engine.bucket import PromptSet
 from trimpot.ground.errors import ConfigError
 from trimpot.setup.config import load_config
-from trimpot.storage.images import Keeper
+from trimpot.storage.kept_images import Keeper
 from trimpot.workshops import hired
 from trimpot.workshops.bench import Recipe
 from trimpot.workshops.hiring import _process_seats

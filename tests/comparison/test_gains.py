@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from trimpot.comparison.statistics import (
+from trimpot.comparison.gains import (
     GainTable,
     average_ranks,
     band,
