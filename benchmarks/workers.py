@@ -3,13 +3,15 @@
     python benchmarks/workers.py overlap [--generations 4] [--rows 8] [--seconds 0.02]
     python benchmarks/workers.py sleeping [--workers 1 2 8] [--generations 4] [--rows 4] [--seconds 0.05]
     python benchmarks/workers.py shapes [--workers 1 2] [--generations 4]
+    python benchmarks/workers.py batches [--generations 4]
 
 `overlap` and `sleeping` take a backbone and a reward that only sleep, so many seconds an output each, and the default
 protocol: 57 knobs, 64 candidates a generation in groups of 8, one prompt and seed a group. `overlap` prints the wall
 time of the search beside what generating and scoring took by themselves. `sleeping` prints how many times faster so
 many workers are than one; their start is not counted, since it is paid once. `shapes` is the shipped model with the
 default protocol, for whose arithmetic the workers share the cores. All ratios are of one run of this command,
-and every run's digest must be the same.
+and every run's digest must be the same. `batches` generates the same generations of the shipped model in turn with jobs that
+hold one group of 8 and with jobs that hold 16 rows of any groups, and prints medians of images a second.
 """
 
 from __future__ import annotations
@@ -24,10 +26,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from trimpot.engine.bucket import Bucket
+from trimpot.engine.evaluation import Place
 from trimpot.engine.hooks import Register, hookimpl
+from trimpot.engine.jobs import Job, Piece, cut
 from trimpot.engine.knobs import Knob, KnobSpace
 from trimpot.engine.seams import Adapter, Objective
 from trimpot.engine.watcher import Watcher
+from trimpot.engine.worker import Worker
 from trimpot.runs.work import work
 from trimpot.setup.assembly import assemble
 from trimpot.setup.config import Config, load_config
@@ -160,15 +165,44 @@ def sleeping(seconds: float, rows: int, generations: int, score_seconds: float) 
     }
 
 
+def batches(rounds: int) -> None:
+    """Images a second of the shipped model, in jobs of one group and in jobs of any groups."""
+    config = load_config("shapes", ["adapter.batch_size=16"])
+    run = assemble("", config, known())
+    adapter, worker = run.adapter, Worker(run.adapter, run.objectives)
+    generator = np.random.default_rng(0)
+    seconds: dict[bool, list[float]] = {False: [], True: []}
+    for number in range(2 * (rounds + 1)):
+        vectors = adapter.space.defaults + 0.05 * generator.standard_normal((64, len(adapter.space)))
+        pieces = [
+            Piece(Place("search", number, row), vector, run.bucket(number, row // 8, 1))
+            for row, vector in enumerate(np.clip(vectors, *adapter.space.bounds))
+        ]
+        across = bool(number % 2)
+        begun = time.perf_counter()
+        for jobs in cut(pieces, 16, across=across, whole=False):
+            for job in jobs:
+                worker.generate(Job(job, None, ()))
+        if number > 1:  # the first of each warms up
+            seconds[across].append(time.perf_counter() - begun)
+    for across, name in ((False, "8 rows, one group"), (True, "16 rows, any groups")):
+        print(f"{name:>20}: {64 / float(np.median(seconds[across])):.1f} images a second")
+    ratios = np.array(seconds[False]) / np.array(seconds[True])
+    print(f"x {np.median(ratios):.2f} [{np.quantile(ratios, 0.25):.2f}, {np.quantile(ratios, 0.75):.2f}]")
+
+
 def main() -> None:
-    """Measure one of the three."""
+    """Measure one of the four."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["overlap", "sleeping", "shapes"])
+    parser.add_argument("what", choices=["overlap", "sleeping", "shapes", "batches"])
     parser.add_argument("--workers", nargs="+", default=None)
     parser.add_argument("--generations", type=int, default=4)
     parser.add_argument("--rows", type=int, default=None)
     parser.add_argument("--seconds", type=float, default=None)
     given = parser.parse_args()
+    if given.what == "batches":
+        batches(given.generations)
+        return
     if given.what == "overlap":
         seconds = given.seconds or 0.02
         clock, _ = timed(load_config(sleeping(seconds, given.rows or 8, given.generations, seconds)))
