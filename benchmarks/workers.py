@@ -9,9 +9,9 @@
 protocol: 57 knobs, 64 candidates a generation in groups of 8, one prompt and seed a group. `overlap` prints the wall
 time of the search beside what generating and scoring took by themselves. `sleeping` prints how many times faster so
 many workers are than one; their start is not counted, since it is paid once. `shapes` is the shipped model with the
-default protocol, for whose arithmetic the workers share the cores. All ratios are of one run of this command,
-and every run's digest must be the same. `batches` generates the same generations of the shipped model in turn with jobs that
-hold one group of 8 and with jobs that hold 16 rows of any groups, and prints medians of images a second.
+default protocol, for whose arithmetic the workers share the cores. All ratios are of one run of this command, and every
+run's digest must be the same. `batches` generates generations of the shipped model in turn with jobs that hold one
+group of 8 rows and with jobs that hold 16 rows of any groups, and prints medians of images a second.
 """
 
 from __future__ import annotations
