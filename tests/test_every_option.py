@@ -166,6 +166,7 @@ def test_keys_that_have_sensible_values_here_are_used() -> None:
     named = {("adapter",), ("objectives",), ("combine",), ("prompts",), ("protocol",), ("start",), ("keep",)}
     named |= {path for path in keys() if path[-1] == "name" and len(path) > 1}
     named |= {("group_size",), ("budget", "images")}  # too small for a generation
+    named |= {("workers", "address")}  # of a cluster that nobody asks for
     assert set(keys()) - taken == named - {("objectives", "value", "name")}
 
 

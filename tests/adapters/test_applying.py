@@ -104,7 +104,7 @@ def test_one_step_of_the_same_latents_is_asked_anew(flux_folder: Path, tmp_path:
     """A second call on the very same noise is a call of its own, not the guidance of the first."""
     adapter = made("flux-two", flux_folder)
     file = calibrated(adapter, dict.fromkeys(adapter.space.names, 0.5), tmp_path / "calibration.json")
-    noise = adapter._noise(torch.Generator().manual_seed(3), torch.float32)  # type: ignore[attr-defined]
+    noise = adapter._noise(torch.Generator().manual_seed(3), torch.float32, torch.device("cpu"))  # type: ignore[attr-defined]
     adapter.close()
     call = {**SIZE, "num_inference_steps": 1, "max_sequence_length": 16, "latents": noise}
     with trimpot.load_calibration(adapter.pipe, file):

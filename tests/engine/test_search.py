@@ -253,8 +253,9 @@ def test_a_judge_sees_a_plateau_from_any_check_on_and_tests_each_check_once(monk
     )
     run = hill_run({"validation": {"num_prompts": 20, "patience": 3}})
     evaluator = Evaluator(run, MemoryStore(), Notes())
-    baseline, neutral = best_neutral(evaluator)
-    generator, judge = np.random.default_rng(0), Judge(evaluator, baseline, neutral)
+    _, tried = best_neutral(evaluator)
+    [reference] = evaluator.evaluate("reference", 0, run.adapter.space.defaults[None], run.bucket(0))
+    generator, judge = np.random.default_rng(0), Judge(evaluator, tried, reference)
     prompts, significance = run.validation_bucket.prompts, run.config.validation.significance
     said = []
     for distances in (0.5 * 0.7 ** np.arange(12), 0.1 + 0.05 * np.arange(12), np.full(12, 0.2)):  # rungs of a ladder
