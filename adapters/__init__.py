@@ -1,4 +1,4 @@
-"""Backbones: which sites a model has, how scales reach them, how images are made."""
+"""Backbones: find a model's sites, scale their outputs, generate images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["make_diffusers", "make_flow_grpo", "make_flux", "make_qwen_image", "
 
 @hookimpl
 def register_adapters(register: Register) -> None:
-    """Name the built-in backbones."""
+    """Register the built-in backbones by name."""
     register("diffusers", make_diffusers)
     register("flow-grpo", make_flow_grpo)
     register("flux", make_flux)

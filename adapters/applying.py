@@ -1,4 +1,4 @@
-"""Applying a calibration to a stock pipeline in one line."""
+"""Apply a calibration file to a stock pipeline in one line."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ class _Recipe(BaseModel):
 
 
 class AppliedCalibration:
-    """A calibration on a pipeline, until `remove`. Also a context manager.
+    """A calibration applied to a pipeline until `remove` is called. Also a context manager.
 
     Attributes:
         calibration: The artifact.
-        strength: 0 is the neutral model at its best guidance, 1 the calibrated one.
-        num_inference_steps: What the pipeline should be called with.
+        strength: 0 gives the neutral model at its best guidance, 1 the calibrated model.
+        num_inference_steps: The number of steps that the calibration recommends for the pipeline's call.
     """
 
     def __init__(self, pipe: Any, calibration: Calibration, strength: float) -> None:
@@ -78,13 +78,13 @@ class AppliedCalibration:
         weights = self._recipe.weights.model_dump() if self._recipe.weights else {}
         models = {prefix: unwrapped(model) for prefix, model in transformers(pipe).items()}
         if told := warning(pipe, models, calibration.backbone, weights):
-            warnings.warn(told, Notice, stacklevel=4)  # before hooks: it may raise
+            warnings.warn(told, Notice, stacklevel=4)  # before hooks are attached: a warning may be an error
         self._hooked = _hooked(pipe, sites, self._recipe, _longest(calibration))
         self.strength = strength
 
     @property
     def strength(self) -> float:
-        """How much of the calibration is applied."""
+        """The fraction of the calibration that is applied."""
         return self._strength
 
     @strength.setter
@@ -98,7 +98,7 @@ class AppliedCalibration:
         self._hooked.set(torch.tensor([scales], dtype=torch.float32), torch.tensor([weights], dtype=torch.float64))
 
     def remove(self) -> None:
-        """Take the calibration off; the pipeline is as it was."""
+        """Remove the calibration and restore the pipeline."""
         self._hooked.remove()
 
     def __enter__(self) -> AppliedCalibration:
@@ -113,31 +113,30 @@ class AppliedCalibration:
 def load_calibration(pipe: Any, path: str | Path, strength: float = 1.0) -> AppliedCalibration:
     """Apply a calibration file to a stock diffusers pipeline.
 
-    The pipeline is then called as always, with the number of steps the calibration recommends. The weights of an
-    ensemble with an unconditional member take the place of the pipeline's guidance, whose value no longer matters:
-    pass `guidance_scale=1` (`true_cfg_scale=1` to Qwen-Image) to save its time. A negative prompt still works in
-    pipelines that guide in one forward pass, as Stable Diffusion 3 does with a `guidance_scale` above 1; those that
-    make two see the empty one and refuse another.
-    Guidance that is distilled into the model, or that the adapter `diffusers` left to the pipeline, is passed as
-    ever, and so is all guidance to a calibration whose members all see the prompt, as one member does: whatever the
-    pipeline asks for is scaled and summed.
+    Call the pipeline as before, with the number of steps that the calibration recommends. If the calibration has an
+    unconditional member, its weights replace the pipeline's guidance, and the guidance argument has no effect: pass
+    `guidance_scale=1` (`true_cfg_scale=1` for Qwen-Image) to save time. A negative prompt still works in pipelines
+    that guide in one forward pass, such as Stable Diffusion 3 with a `guidance_scale` above 1. Pipelines that guide in
+    two forward passes accept only the empty negative prompt.
+    Pass guidance as before if it is distilled into the model, if the adapter `diffusers` left it to the pipeline, or
+    if all members see the prompt: each forward pass of the pipeline is then scaled and summed.
 
-    The calibration lies on the transformer, so other pipelines of the same components are calibrated too, each at its
-    own guidance, and so is a copy, which keeps it. The pipeline may be moved or offloaded and LoRAs may be loaded
-    before or after; one that is to be compiled must be compiled afterwards.
+    The calibration is attached to the transformer. Other pipelines that share the transformer are therefore
+    calibrated too, each at its own guidance, and a copy of the pipeline keeps the calibration. The pipeline may be
+    moved or offloaded, and LoRAs may be loaded, before or after. Compile only afterwards.
 
     Args:
-        pipe: A pipeline with a transformer of the class that the calibration was made for.
+        pipe: A pipeline whose transformer has the class that the calibration was made for.
         path: The calibration file.
-        strength: 0 leaves the neutral model at its best guidance, 1 applies the calibration in full; values
-            between and beyond, from -1 to 2, interpolate.
+        strength: 0 gives the neutral model at its best guidance, 1 applies the calibration in full; other values
+            from -1 to 2 interpolate or extrapolate.
 
     Warns:
-        Notice: If the transformer has other weights than those the calibration was made on, or another LoRA, or if
-            that cannot be told, as where it is quantized.
+        Notice: If the transformer's weights or LoRA differ from those of the calibrated model, or if they cannot be
+            compared, for example because the transformer is quantized.
 
     Returns:
-        The applied calibration; `.remove()` takes it off again.
+        The applied calibration; call `.remove()` to remove it.
 
     Raises:
         CalibrationError: If the file cannot be read or does not fit the pipeline, which stays untouched.
@@ -154,13 +153,13 @@ def load_calibration(pipe: Any, path: str | Path, strength: float = 1.0) -> Appl
 
 
 def _hooked(pipe: Any, sites: list[Site], recipe: _Recipe, max_sequence_length: int | None) -> Hooked:
-    """Attach what applies a recipe."""
-    if len(recipe.members) == 1:  # it sees whatever the pipeline asks of its transformer
+    """Attach the hooks that apply a recipe."""
+    if len(recipe.members) == 1:  # the only member takes part in every forward pass of the pipeline
         return StackedRows(transformers(pipe), sites)
     members: list[Condition] = [member.sees for member in recipe.members if member.sees != "all"]
     family = family_with(recipe.transformer)
     unconditional = {}
-    if "unconditional" in members:  # before hooks are attached: where this fails, the model stays untouched
+    if "unconditional" in members:  # before hooks are attached: if this fails, the model stays untouched
         unconditional = as_inputs(family, encode_prompt(pipe, family, family.empty, max_sequence_length))
     ensemble = Ensemble(pipe.transformer, sites, members, family.conditioning, own=_own_guidance(family))
     ensemble.unconditional = unconditional
@@ -168,7 +167,7 @@ def _hooked(pipe: Any, sites: list[Site], recipe: _Recipe, max_sequence_length: 
 
 
 def _own_guidance(family: Family) -> OwnGuidance:
-    """How an ensemble learns what the guidance of a pipeline that calls it is doing."""
+    """Return the functions by which an ensemble inspects the guidance of the calling pipeline."""
     if family.stacks:
         return OwnGuidance(callers.refuse_perturbed, num_groups=callers.num_groups)
     return OwnGuidance(
@@ -178,9 +177,9 @@ def _own_guidance(family: Family) -> OwnGuidance:
 
 def _recipe(calibration: Calibration) -> _Recipe:
     if not calibration.apply:
-        raise CalibrationError("this calibration is not of a diffusion pipeline: it names no modules to scale")
+        raise CalibrationError("this calibration was not made on a diffusion pipeline: it names no modules to scale")
     try:
-        made_with = calibration.provenance.config.get("adapter")  # files once held site lines of others only there
+        made_with = calibration.provenance.config.get("adapter")  # older files hold custom site lines only here
         blocks = made_with.get("blocks") if isinstance(made_with, dict) else None
         recipe = _Recipe.model_validate({**({"blocks": blocks} if blocks else {}), **calibration.apply})
     except ValidationError as error:
@@ -192,7 +191,7 @@ def _recipe(calibration: Calibration) -> _Recipe:
         raise CalibrationError("the calibration's members must scale the same modules")
     sees = [member.sees for member in recipe.members]
     if "all" in sees and len(sees) > 1:
-        raise CalibrationError("a calibration's member that sees all must be its only one")
+        raise CalibrationError("a calibration's member that sees all must be its only member")
     if "all" not in sees:
         check_members(sees)
     if len(sees) == 1 and {recipe.members[0].weight, recipe.members[0].neutral_weight} != {1.0}:
@@ -201,7 +200,7 @@ def _recipe(calibration: Calibration) -> _Recipe:
 
 
 def _longest(calibration: Calibration) -> int | None:
-    """How many tokens a prompt had room for."""
+    """Return the most tokens of a prompt that the calibrated pipeline encoded, or None if the file does not say."""
     found = calibration.backbone.get("max_sequence_length")
     if found is None:
         return None
@@ -210,10 +209,10 @@ def _longest(calibration: Calibration) -> int | None:
 
 
 def _sites(models: Mapping[str, nn.Module], recipe: _Recipe) -> list[Site]:
-    """The sites that a recipe scales, each of which the transformers must have.
+    """Return the sites that a recipe scales.
 
     Raises:
-        ModelError: If one is no site of theirs.
+        ModelError: If the transformers lack one of these sites.
     """
     sites = [site_within(models, address) for address in recipe.members[0].scales]
     known = {
@@ -224,6 +223,6 @@ def _sites(models: Mapping[str, nn.Module], recipe: _Recipe) -> list[Site]:
     for site in sites:
         if site.address not in known:
             raise ModelError(
-                f"{site.address} is no site of the {recipe.transformer}; {near_misses(site.address, known)}"
+                f"{site.address} is not a site of the {recipe.transformer}; {near_misses(site.address, known)}"
             )
     return sites

@@ -1,8 +1,7 @@
-"""The pipeline whose call a forward pass is part of, and what its own guidance is doing there.
+"""Find the pipeline that is calling a transformer, and read the state of its guidance.
 
-A calibration lies on a transformer, and any number of pipelines may share it: those made of one another's components,
-and copies. So nothing is remembered of the pipeline that a calibration was loaded on; the one that is calling is found
-on the stack.
+A calibration is attached to a transformer, and several pipelines may share that transformer. The calibration therefore
+keeps no reference to the pipeline it was loaded on: it searches the call stack for the calling pipeline.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from ..ground.errors import ModelError
 
 @dataclass(frozen=True)
 class PipelineCall:
-    """A pipeline's call under way.
+    """A call of a pipeline that is in progress.
 
     Attributes:
         pipe: The pipeline.
-        given: What its `__call__` was given, as it stands by now.
+        given: The current values of the arguments of its `__call__`.
     """
 
     pipe: Any
@@ -33,7 +32,7 @@ class PipelineCall:
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # compiled code has no stack to look at
 def pipeline_call() -> PipelineCall | None:
-    """The innermost call of a diffusers pipeline that is under way in this thread, if there is one."""
+    """Return this thread's innermost call of a diffusers pipeline that is in progress, or None."""
     from diffusers import DiffusionPipeline
 
     frame: FrameType | None = sys._getframe(1)
@@ -53,30 +52,30 @@ def _calling() -> PipelineCall:
     call: PipelineCall | None = pipeline_call()
     if call is None:
         raise ModelError(
-            "an ensemble takes the place of a diffusers pipeline's guidance, and no such pipeline is calling its "
+            "an ensemble replaces the guidance of a diffusers pipeline, but no such pipeline is calling the "
             "transformer; call the pipeline, or apply a calibration of one member"
         )
     return call
 
 
 def num_groups() -> int:
-    """How often the calling pipeline stacks its rows: 2 where it puts unconditional rows before conditional ones.
+    """Return 2 if the calling pipeline stacks unconditional rows before conditional ones, otherwise 1.
 
     Raises:
-        ModelError: If no pipeline is calling, or it does not say.
+        ModelError: If no pipeline is calling, or the pipeline does not say whether it guides.
     """
     pipe = _calling().pipe
     guides = getattr(pipe, "do_classifier_free_guidance", None)
     if guides is None:
         raise ModelError(
-            f"a {type(pipe).__name__} does not say whether it guides, so an ensemble cannot tell its rows; apply a "
-            "calibration of one member"
+            f"a {type(pipe).__name__} does not say whether it guides, so an ensemble cannot tell its rows apart; "
+            "apply a calibration of one member"
         )
     return 2 if guides else 1
 
 
 def moment() -> object:
-    """The denoising at hand, by an object of its own: every call of a pipeline sets its scheduler's steps anew.
+    """Return an object that identifies the current pipeline call: each call gives its scheduler new timesteps.
 
     Raises:
         ModelError: If no pipeline is calling.
@@ -85,20 +84,20 @@ def moment() -> object:
 
 
 def refuse_perturbed() -> None:
-    """Refuse perturbed-attention guidance, whose rows are no ensemble's.
+    """Refuse perturbed-attention guidance, whose extra rows belong to no ensemble member.
 
     Raises:
-        ModelError: If the calling pipeline does it.
+        ModelError: If the calling pipeline uses perturbed-attention guidance.
     """
     call = pipeline_call()
     if call is not None and getattr(call.pipe, "do_perturbed_attention_guidance", False):
-        raise ModelError("an ensemble cannot take part in perturbed-attention guidance; pass pag_scale=0")
+        raise ModelError("an ensemble cannot be combined with perturbed-attention guidance; pass pag_scale=0")
 
 
 def negative_is(empty: str) -> bool | None:
-    """Whether the calling pipeline's negative prompts are a given one; None where they were given as embeddings.
+    """Return whether all negative prompts of the calling pipeline equal `empty`; None if they are embeddings.
 
-    Pipelines of several text encoders take one for each: `negative_prompt_2`.
+    Pipelines with several text encoders take a negative prompt for each, such as `negative_prompt_2`.
     """
     call = pipeline_call()
     prompts: list[object] = []

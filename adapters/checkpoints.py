@@ -1,4 +1,4 @@
-"""Loading pipelines, and telling which weights they are."""
+"""Load pipelines, and record which weights they were loaded from."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SETTINGS_FILE = "trimpot.json"  # a checkpoint's own sizes and defaults, beside 
 
 
 def shipped(name: str) -> Path:
-    """The folder of a checkpoint shipped with the package."""
+    """Return the folder of a checkpoint that is shipped with the package."""
     return Path(str(resources.files("trimpot.adapters") / name))
 
 
@@ -41,27 +41,27 @@ def load_pipeline(
 ) -> tuple[Any, dict[str, Any]]:
     """Load a pipeline from a local folder or a hub id.
 
-    Every component with weights is loaded by itself, so that each is looked at, and then given to the pipeline. A
-    LoRA is merged before weights are placed on a device or offloaded.
+    Each component with weights is loaded and checked separately, then passed to the pipeline. A LoRA is merged before
+    weights are placed on a device or offloaded.
 
     Args:
         pipeline: Pipeline class name in diffusers; None takes the class that the checkpoint names.
-        model: Folder, hub id, or the address of its page on the hub.
-        loading: How to load it.
-        **options: Fields of `Loading`, where no `loading` is given.
+        model: A folder, a hub id, or the address of the model's page on the hub.
+        loading: The options for loading.
+        **options: Fields of `Loading`, used if `loading` is not given.
 
     Returns:
-        The pipeline, and what it was loaded from: `id` with `revision` (a commit) or `weights` (a digest of the
+        The pipeline and its source. The source holds `id` with `revision` (a commit) or `weights` (a digest of the
         files), and every option that can change a number: `variant`, `quantization`, `transformer`, `lora`,
         `vae_tiling`, `vae_slicing`.
 
     Raises:
-        ModelError: If there is no such checkpoint, it cannot be loaded, or not in this way.
+        ModelError: If there is no such checkpoint, or it cannot be loaded with these options.
     """
     loading = loading or Loading(**options)
     for option, value in loading.model_dump().items():
         if isinstance(value, str) and not value.strip():
-            raise ModelError(f"{option} is {value!r}; leave the option out, or say what it should be")
+            raise ModelError(f"{option} is {value!r}; leave the option out, or give it a value")
     check_loading(loading)
     with told(f"load {model} and place it on {execution_device(loading)}", loading):
         return _loaded(pipeline, model, loading)
@@ -77,7 +77,7 @@ def _loaded(pipeline: str | None, model: str, loading: Loading) -> tuple[Any, di
     if loading.lora and SECOND in index and SECOND not in given:
         raise ModelError(
             f"{model} has two transformers, and a LoRA belongs to one of them; leave out lora, or give a checkpoint "
-            "that it is merged into already"
+            "that already has the LoRA merged"
         )
     if loading.transformer:
         base = _transformer_folder(folder, source)
@@ -106,13 +106,13 @@ def _loaded(pipeline: str | None, model: str, loading: Loading) -> tuple[Any, di
 
 
 def _find(model: str, loading: Loading) -> tuple[Path, dict[str, Any]]:
-    """The folder with a checkpoint's model_index.json, and what the checkpoint is."""
+    """Return the folder with a checkpoint's model_index.json, and the checkpoint's source."""
     where = located_checkpoint(model, loading.revision)
     if isinstance(where, OnHub):
         if where.inside:
             raise ModelError(
                 f"{model} is a part of {where.repository}, and a checkpoint is a whole repository or a folder with a "
-                f"{INDEX_FILE}; give {where.repository}, or a folder of it that you have downloaded"
+                f"{INDEX_FILE}; give {where.repository}, or a downloaded folder of that repository"
             )
         index = hub_file(where.repository, INDEX_FILE, where.revision, error=ModelError)
         return index.parent, {"id": where.repository, "revision": commit_of(index, error=ModelError)}
@@ -122,30 +122,30 @@ def _find(model: str, loading: Loading) -> tuple[Path, dict[str, Any]]:
             "the model, and the file as its transformer"
         )
     if not (where / INDEX_FILE).is_file():
-        raise ModelError(f"{model} is no diffusers pipeline: it has no {INDEX_FILE}")
+        raise ModelError(f"{model} is not a diffusers pipeline: it has no {INDEX_FILE}")
     return where, local_source(where)
 
 
 def _index(folder: Path) -> dict[str, Any]:
-    """A checkpoint's components. Those left out on purpose read [null, null]; diffusers wants to be told so."""
+    """Return a checkpoint's components; [null, null] marks one left out on purpose, which diffusers must be told."""
     path = folder / INDEX_FILE
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         index = None
     if not isinstance(index, dict):
-        raise ModelError(damage(path) or f"{path} is no JSON mapping of components; get the checkpoint again")
+        raise ModelError(damage(path) or f"{path} is not a JSON mapping of components; download the checkpoint again")
     return index
 
 
 def pipeline_class(pipeline: str | None, index: Mapping[str, Any], model: str) -> Any:
-    """The pipeline class that a checkpoint names, if it is the one asked for.
+    """Return the pipeline class that a checkpoint names, and refuse it if another class was asked for.
 
-    It is always loaded by its own class: the general one of diffusers throws away a transformer that it is given
-    where the class could do without.
+    The general `DiffusionPipeline` is never used for loading: it discards a given transformer if the class treats the
+    transformer as optional.
 
     Raises:
-        ModelError: If diffusers has none of the name, or the checkpoint is of another.
+        ModelError: If diffusers has no class of the name, or the checkpoint names another class.
     """
     import diffusers
 
@@ -156,14 +156,14 @@ def pipeline_class(pipeline: str | None, index: Mapping[str, Any], model: str) -
             no = "no pipeline" if where == "diffusers has" else "a pipeline that diffusers does not have,"
             raise ModelError(f"{where} {no} {name!r}; {near(str(name), diffusers)}")
     if named is None:
-        raise ModelError(f"{model} does not say in its {INDEX_FILE} which pipeline it is; get the checkpoint again")
+        raise ModelError(f"the {INDEX_FILE} of {model} names no pipeline class; download the checkpoint again")
     if pipeline is not None and named != pipeline:
         pictures = pictures_taken(getattr(diffusers, pipeline))
         instead = "use the adapter made for it"
         if pictures:
             instead = (
-                f"a {pipeline} also takes {pictures[0]}, and a prompt file holds none: leave out pipeline, and apply "
-                "the calibration to it afterwards"
+                f"a {pipeline} also takes {pictures[0]}, which a prompt file cannot hold: leave out pipeline, and "
+                f"apply the calibration to a {pipeline} afterwards"
             )
         raise ModelError(f"{model} holds a {named}, not a {pipeline}; {instead}")
     return getattr(diffusers, str(named))
@@ -175,19 +175,19 @@ def _transformer_class(index: Mapping[str, Any]) -> Any:
     entry = index.get("transformer")
     library, name = entry if isinstance(entry, list) and len(entry) == 2 else ("", "")
     if library != "diffusers" or not hasattr(diffusers, str(name)):
-        raise ModelError("the checkpoint's pipeline has no transformer of diffusers that another could stand in for")
+        raise ModelError("the checkpoint's pipeline has no diffusers transformer to replace; leave out transformer")
     return getattr(diffusers, name)
 
 
 def _transformer_folder(folder: Path, source: dict[str, Any]) -> Path | None:
-    """The folder of the checkpoint's own transformer, with at least its config.json."""
+    """Return the folder of the checkpoint's own transformer, which holds at least config.json, or None."""
     if "revision" in source:
         return hub_file(source["id"], "transformer/config.json", source["revision"], error=ModelError).parent
     return folder / "transformer" if (folder / "transformer" / "config.json").is_file() else None
 
 
 def _downloaded(kind: Any, source: dict[str, Any], loading: Loading, given: dict[str, Any]) -> Path:
-    """The folder of a checkpoint on the hub, with all files but those of components that are given."""
+    """Download a checkpoint from the hub, without the files of the given components, and return its folder."""
     how = {"revision": source["revision"], "variant": loading.variant, "use_safetensors": True}
     try:
         return Path(kind.download(source["id"], **how, **given))
@@ -198,9 +198,9 @@ def _downloaded(kind: Any, source: dict[str, Any], loading: Loading, given: dict
 def _components(
     folder: Path, model: str, index: Mapping[str, Any], given: Mapping[str, Any], loading: Loading, taken: bool
 ) -> dict[str, Any]:
-    """All components with weights that are not given, each with every weight it needs and no other.
+    """Load every component with weights that is not given, and check that no weight is missing or unused.
 
-    Whether a variant is `taken` already says that the given ones have it.
+    `taken` says whether a given component already has the variant.
     """
     import torch
     from diffusers import ModelMixin
@@ -215,7 +215,9 @@ def _components(
     homes = {name: folder / name for name in weighted}
     for name, home in homes.items():
         if not home.is_dir():
-            raise ModelError(f"{model} has no folder {name}, which its {INDEX_FILE} names; get the checkpoint again")
+            raise ModelError(
+                f"{model} has no folder {name}, which its {INDEX_FILE} names; download the checkpoint again"
+            )
     variant = [name for name, home in homes.items() if loading.variant and has_variant(home, loading.variant)]
     if loading.variant and not variant and not taken:
         raise ModelError(f"{model} has no weights of variant={loading.variant}; leave the option out")
@@ -235,7 +237,7 @@ def _is_a(kind: Any, kinds: tuple[type, ...]) -> bool:
 
 
 def _assembled(kind: Any, folder: Path, model: str, given: Mapping[str, Any]) -> Any:
-    """A pipeline of components that are given; those without weights are loaded with it."""
+    """Assemble a pipeline from the given components, and load those without weights."""
     try:
         with silent():
             return kind.from_pretrained(str(folder), local_files_only=True, **given)
@@ -244,10 +246,10 @@ def _assembled(kind: Any, folder: Path, model: str, given: Mapping[str, Any]) ->
 
 
 def own_settings(model: str) -> dict[str, Any]:
-    """What a checkpoint folder recommends for itself, or nothing.
+    """Return the option defaults that a checkpoint folder holds in its settings file; empty without such a file.
 
     Raises:
-        ModelError: If its settings file is not a JSON mapping.
+        ModelError: If the settings file is not a JSON mapping.
     """
     path = Path(model) / SETTINGS_FILE
     if not path.is_file():
@@ -262,7 +264,7 @@ def own_settings(model: str) -> dict[str, Any]:
 
 
 def _quiet() -> None:
-    """Import diffusers without its notices about optional packages, and without bars among our own."""
+    """Import diffusers without its notices about optional packages, and switch off its progress bars."""
     with quiet_import():
         import diffusers
         import transformers

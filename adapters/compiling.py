@@ -1,4 +1,4 @@
-"""`torch.compile`, after scales are attached: hooks added later would silently be ignored."""
+"""`torch.compile`, applied after the scale hooks: compiled code would silently ignore hooks added later."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 Compile = Literal["off", "regional", "full"]
 
-# What lasts: after each call, the hooks that offload a whole transformer put back the `forward` that they found at
-# first; those on its layers move weights, which cannot be part of a block's compiled code.
+# The ways of offloading that each way of compiling survives. Hooks that offload a whole transformer restore the
+# original `forward` after each call; hooks on single layers move weights, which compiled code of a block cannot do.
 _OFFLOADS: dict[Compile, tuple[Offload, ...]] = {
     "off": ("none", "model", "group", "sequential"),
     "regional": ("none", "model"),
@@ -26,10 +26,10 @@ _OFFLOADS: dict[Compile, tuple[Offload, ...]] = {
 
 
 def check_compiling(how: Compile, offload: Offload) -> None:
-    """Refuse to compile what offloading takes apart again.
+    """Refuse a way of compiling that does not work together with the way of offloading.
 
     Raises:
-        ModelError: If so.
+        ModelError: If the two do not work together.
     """
     if offload in _OFFLOADS[how]:
         return
@@ -45,16 +45,16 @@ def check_compiling(how: Compile, offload: Offload) -> None:
 
 
 def compile_transformer(model: nn.Module, blocks: Mapping[str, str], how: Compile) -> None:
-    """Compile a transformer whose sites carry their hooks already.
+    """Compile a transformer whose sites already have their hooks.
 
-    Regional compilation works on each block that has sites; equal blocks share their code, so that a large model
-    compiles in seconds rather than minutes. Full compilation works on `forward` and leaves what is hooked around it
-    alone. Scales are inputs of the compiled code: values change without compiling again.
+    Regional compilation compiles each block that has sites; equal blocks share their code, so that a large model
+    compiles in seconds rather than minutes. Full compilation compiles `forward`, without the hooks around it. Scales
+    are inputs of the compiled code: new values do not compile it again.
 
     Args:
         model: The transformer.
         blocks: Site lines of further block classes.
-        how: `regional`, `full`, or `off` for nothing.
+        how: `regional`, `full`, or `off` to compile nothing.
     """
     if how == "full":
         model.forward = torch.compile(model.forward)

@@ -1,7 +1,7 @@
-"""One component of a pipeline, loaded so that nothing of it is random, left over or read from a pickle.
+"""Load one component of a pipeline, without random weights, unused weights or pickles.
 
-Libraries only log what a file lacks or has too much: a weight that is missing is then random, and one that is not
-used belongs to a model other than the one that runs. Here either is an error.
+Libraries only log missing and unused weights: a missing weight is then random, and an unused weight shows that the
+file belongs to another model. Here, both are errors.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from typing import Any
 from ..ground.errors import ModelError, near_misses
 from .sources import PICKLES, cannot_load
 
-# Keys of good checkpoints that nothing uses: buffers that libraries make anew since, and the other parts of the model
-# that a text encoder was cut out of. Libraries know of some of them, but not in every class.
+# Keys that sound checkpoints may hold although nothing uses them: buffers that libraries now compute, and other parts
+# of the model that a text encoder was taken from. Libraries know some of these keys, but not in every class.
 _BUFFERS = re.compile(r"(.+\.)?(position_ids|inv_freq|num_batches_tracked)")
 _OTHER_PARTS = ("lm_head", "logit_scale", "text_projection", "visual_projection", "vision_model", "decoder")
 
 
 def component_class(name: str, entry: object, model: str) -> Any:
-    """The class that a model_index.json names for a component.
+    """Return the class that a model_index.json names for a component.
 
     Args:
-        name: The component's.
-        entry: What the index says of it: a library and a class.
-        model: The checkpoint, for a sentence.
+        name: The component's name.
+        entry: The component's entry in the index: a library and a class.
+        model: The checkpoint's name for error messages.
 
     Raises:
-        ModelError: If there is none, or its code would come with the checkpoint.
+        ModelError: If there is no such class, or its code comes with the checkpoint.
     """
     if not (isinstance(entry, list) and len(entry) == 2 and all(isinstance(each, str) for each in entry)):
-        raise ModelError(f"{model} says of its {name} {entry!r}, which is no pair of a library and a class")
+        raise ModelError(f"{model} names its {name} as {entry!r}, which is not a pair of a library and a class")
     library, kind = entry
     for module in (library, f"diffusers.pipelines.{library}"):
         if module.split(".")[0] in ("diffusers", "transformers"):
@@ -48,28 +48,28 @@ def component_class(name: str, entry: object, model: str) -> Any:
 
 
 def near(kind: str, home: Any) -> str:
-    """Classes that a name may have meant, or the advice to update."""
+    """Return a hint: classes with similar names, or the advice to update the library."""
     found = near_misses(kind, dir(home))
     return found if "did you mean" in found else "a later version may have it"
 
 
 def has_variant(folder: Path, variant: str) -> bool:
-    """Whether a component's folder has weights of a variant, such as `fp16`."""
+    """Return whether a component's folder has weights of a variant, such as `fp16`."""
     names = (path.name for path in folder.glob("*.safetensors"))
     return any(f".{variant}." in name or f".{variant}-" in name for name in names)
 
 
 def load_component(kind: Any, folder: Path, what: str, options: dict[str, Any]) -> Any:
-    """Load a component's weights, all of them and nothing else.
+    """Load a component, and check that no weight is missing or unused.
 
     Args:
-        kind: Its class, of diffusers or transformers.
-        folder: Where its config.json and its weights lie.
-        what: What to call it in a sentence.
-        options: Of its `from_pretrained`: `dtype`, `variant`, `quantization_config`.
+        kind: The component's class, from diffusers or transformers.
+        folder: The folder with its config.json and its weights.
+        what: The component's name for error messages.
+        options: Arguments of its `from_pretrained`: `dtype`, `variant`, `quantization_config`.
 
     Raises:
-        ModelError: If it cannot be loaded, or lacks weights, or has some that are of no use.
+        ModelError: If the component cannot be loaded, lacks weights, or has weights that its class does not use.
     """
     refuse_pickles(folder, what)
     already = _quantization(folder)
@@ -88,28 +88,28 @@ def load_component(kind: Any, folder: Path, what: str, options: dict[str, Any]) 
 
 
 def _quantization(folder: Path) -> str | None:
-    """How a checkpoint's weights are quantized in its files, or None."""
+    """Return the name of the method that a folder's weights are quantized with, or None."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         return str(config["quantization_config"]["quant_method"])
-    except (OSError, ValueError, RecursionError, LookupError, TypeError):  # what is wrong with it is said by its loader
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):  # the loader reports a broken file
         return None
 
 
 def check_keys(
     kind: Any, what: str, missing: Collection[str], unexpected: Collection[str], names: Collection[str]
 ) -> None:
-    """Refuse weights that would be random, and those that nothing would use.
+    """Refuse files with missing weights, which would be random, or with unused weights.
 
     Args:
         kind: The model's class.
-        what: What to call its files in a sentence.
-        missing: Weights that they lack.
-        unexpected: Weights that they have and the model has not.
-        names: All weights of the model.
+        what: The name of the files for error messages.
+        missing: Names of weights that the files lack.
+        unexpected: Names of weights in the files that the model does not have.
+        names: Names of all weights of the model.
 
     Raises:
-        ModelError: If there are any.
+        ModelError: If a weight is missing or unused.
     """
     if missing:
         raise ModelError(f"{what} lacks {len(missing)} of the {kind.__name__}'s weights, first {min(missing)}")
@@ -130,10 +130,10 @@ def _weights(count: int) -> str:
 
 
 def refuse_pickles(folder: Path, what: str) -> None:
-    """Refuse a folder whose weights are only there as pickles.
+    """Refuse a folder that holds its weights only as pickles.
 
     Raises:
-        ModelError: If they are.
+        ModelError: If the folder has pickles and no safetensors file.
     """
     names = [path.name for path in folder.glob("*") if path.suffix in PICKLES]
     if names and not any(folder.glob("*.safetensors")):
@@ -144,7 +144,7 @@ def refuse_pickles(folder: Path, what: str) -> None:
 
 @contextlib.contextmanager
 def silent() -> Iterator[None]:
-    """Load without notices: what they would say is looked at here, and is an error or nothing."""
+    """Silence the libraries' notices while loading; `check_keys` reports what matters in them as errors."""
     import diffusers
     import transformers
 

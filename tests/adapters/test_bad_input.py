@@ -39,7 +39,7 @@ def folders(
         ("sd3", ("model=NOWHERE",), "give a folder with a model_index.json, or a hub id"),
         ("sd3", ("model=EMPTY",), "no file named config.json"),
         ("sd3", ("model=NOWHERE", *REAL), "no checkpoint folder"),
-        ("sd3", ("model=EMPTY", *REAL), "is no diffusers pipeline: it has no model_index.json"),
+        ("sd3", ("model=EMPTY", *REAL), "is not a diffusers pipeline: it has no model_index.json"),
         ("sd3", ("model=FLUX",), "holds a FluxTransformer2DModel, not a SD3Transformer2DModel"),
         ("flux", ("model=SD3",), "holds a SD3Transformer2DModel, not a FluxTransformer2DModel"),
         ("sd3", ("model=FLUX", *REAL), "holds a FluxPipeline, not a StableDiffusion3Pipeline; use the adapter made"),

@@ -82,13 +82,13 @@ def test_what_is_not_there_is_said_in_a_sentence(
 
 
 def test_a_folder_must_be_a_pipeline(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no diffusers pipeline: it has no model_index"):
+    with pytest.raises(ModelError, match="not a diffusers pipeline: it has no model_index"):
         load(tmp_path)
     (tmp_path / "model_index.json").write_text("[")
     with pytest.raises(ModelError, match=r"model_index\.json is not JSON; download it again"):
         load(tmp_path)
     (tmp_path / "model_index.json").write_text("[]")
-    with pytest.raises(ModelError, match="no JSON mapping"):
+    with pytest.raises(ModelError, match="not a JSON mapping"):
         load(tmp_path)
 
 

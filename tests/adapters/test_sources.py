@@ -284,8 +284,8 @@ def test_damaged_single_files_are_named(
         (["diffusers", "Xyz"], "diffusers has no class Xyz, the vae of .*; a later version may have it"),
         (["diffusers", "SD3Transformer2DModel"], "lacks|cannot load the vae|does not use the vae"),
         (["my_code", "Vae"], "takes its vae from 'my_code'; trimpot runs no code that comes with a checkpoint"),
-        (["diffusers"], "which is no pair of a library and a class"),
-        (["diffusers", 3], "which is no pair of a library and a class"),
+        (["diffusers"], "which is not a pair of a library and a class"),
+        (["diffusers", 3], "which is not a pair of a library and a class"),
     ],
 )
 def test_a_wrong_class_in_an_index_is_said(
@@ -314,7 +314,7 @@ def test_a_folder_or_a_class_that_is_missing_is_said(tiny_folder: Folders, tmp_p
 
 
 def test_a_pipeline_that_needs_an_image_is_told_apart(tiny_folder: Folders) -> None:
-    with pytest.raises(ModelError, match="also takes image, and a prompt file holds none: leave out pipeline"):
+    with pytest.raises(ModelError, match="also takes image, which a prompt file cannot hold: leave out pipeline"):
         load_pipeline("FluxImg2ImgPipeline", str(tiny_folder("flux")), Loading())
     with pytest.raises(ModelError, match="holds a FluxPipeline, not a StableDiffusion3Pipeline; use the adapter"):
         load_pipeline("StableDiffusion3Pipeline", str(tiny_folder("flux")), Loading())
