@@ -1,7 +1,7 @@
-"""One adapter for every pipeline family: members of an ensemble in place of the pipeline's own guidance.
+"""The adapter for all named pipeline families: an ensemble replaces the pipeline's own guidance.
 
-The stock pipeline's `__call__` runs as it is, without guidance: hooks on the transformer make one ordinary forward
-pass of it an ensemble, with a candidate's scales in every row.
+The adapter calls the unmodified stock pipeline without guidance. Hooks on the transformer turn each ordinary forward
+pass into an ensemble, and each row gets the scales of its candidate.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class DiffusionAdapter(PipelineAdapter):
 
     Args:
         pipe: The pipeline, on its device and in its dtype.
-        source: What `describe` says of where it came from: `id`, and `revision` or a digest of its weights.
-        options: What was chosen.
+        source: The pipeline's source, for `describe`: `id`, and `revision` or a digest of its weights.
+        options: The adapter's options.
 
     Raises:
-        ModelError: If the pipeline or its transformer is not covered, or is hooked or compiled already.
+        ModelError: If the pipeline or its transformer is not covered, or already has hooks or is compiled.
     """
 
     options: DiffusionOptions
@@ -53,7 +53,7 @@ class DiffusionAdapter(PipelineAdapter):
         self._attach(pipe, ensemble)
 
     def keep_in(self, folder: Path) -> None:
-        """Keep embeddings in a file of this folder. See `Adapter.keep_in`."""
+        """Keep embeddings in a file in this folder. See `Adapter.keep_in`."""
         if not text_encoders_are_gone(self.pipe):
             self._encodings.keep_in(folder, self._encoding_identity)
 
@@ -64,10 +64,10 @@ class DiffusionAdapter(PipelineAdapter):
         return identity_of(self.pipe, self._source, {"max_sequence_length": length}, probe.checksum())
 
     def prepare(self, prompts: Sequence[str]) -> None:
-        """Encode what every batch needs. See `Adapter.prepare`.
+        """Encode the empty prompt if the ensemble needs it. See `Adapter.prepare`.
 
-        Prompts are encoded when outputs of them are first made: a few mebibytes each, moved to the device with each
-        batch. If the text encoders are to be dropped, all are encoded now.
+        Other prompts are encoded when their first outputs are made. Embeddings take a few mebibytes per prompt and
+        are moved to the device with each batch. If the text encoders are to be dropped, all prompts are encoded now.
         """
         self._encode(())
         if self.options.release_text_encoders:
@@ -84,7 +84,7 @@ class DiffusionAdapter(PipelineAdapter):
                 self._encoded(prompt)
 
     def _call(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Output]:
-        """One call of the stock pipeline. The hooks are set for its rows."""
+        """Call the stock pipeline once; the scales of its rows are already set."""
         device = self.pipe._execution_device
         if "unconditional" in self.layout.members:
             empty = as_inputs(self.family, self._encoded(self.family.empty))
@@ -109,7 +109,7 @@ class DiffusionAdapter(PipelineAdapter):
         return list(result.images)
 
     def _noise(self, generator: torch.Generator, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """The noise of a row, the same that `pipe(..., generator=generator)` draws first."""
+        """Draw a row's initial noise, identical to the first draw of `pipe(..., generator=generator)`."""
         pipe = self.pipe
         default = pipe.default_sample_size * pipe.vae_scale_factor
         latents = pipe.prepare_latents(
@@ -125,7 +125,7 @@ class DiffusionAdapter(PipelineAdapter):
         return noise
 
     def _encoded(self, prompt: str) -> Embeddings:
-        """A prompt's embeddings, encoded once."""
+        """Return a prompt's embeddings, and encode the prompt at the first request only."""
 
         def encode() -> Embeddings:
             with told("encode a prompt", self.options):
@@ -135,7 +135,7 @@ class DiffusionAdapter(PipelineAdapter):
         return embeddings
 
     def describe(self) -> dict[str, Any]:
-        """Everything that can change an output. See `Adapter.describe`."""
+        """Return everything that can change an output. See `Adapter.describe`."""
         distilled = {"guidance_scale": self.options.guidance_scale} if self.family.distilled else {}
         return {**super().describe(), **distilled}
 
@@ -143,12 +143,12 @@ class DiffusionAdapter(PipelineAdapter):
 def outline(
     transformer: Any, family: Family, source: Mapping[str, Any], options: DiffusionOptions
 ) -> TransformerAdapter:
-    """The adapter of a family's transformer without weights: it has the same knobs, and generates nothing."""
+    """Return an adapter for a family's transformer without weights: it has the same knobs but cannot generate."""
     return TransformerAdapter(transformer, source, options, **_layout(family, options, transformer))
 
 
 def _layout(family: Family, options: DiffusionOptions, transformer: Any) -> dict[str, Any]:
-    """What a family's knobs are laid out by."""
+    """Return the arguments by which a family's knobs are laid out."""
     members = options.members or family.members
     check_members(members)
     if type(transformer).__name__ != family.transformer:
@@ -159,7 +159,7 @@ def _layout(family: Family, options: DiffusionOptions, transformer: Any) -> dict
 
 
 def stacked(rows: Sequence[Embeddings]) -> dict[str, Tensor]:
-    """Embeddings of several prompts as one batch; shorter ones are filled up with zeros, which masks tell apart."""
+    """Stack the embeddings of several prompts into one batch, and pad shorter ones with zeros, which masks exclude."""
     batch = {}
     for name in rows[0]:
         values = [row[name] for row in rows]

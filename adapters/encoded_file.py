@@ -1,11 +1,11 @@
-"""One safetensors file with what prompts were encoded to, written by several processes and read by mapping it.
+"""One memory-mapped safetensors file that holds encoded prompts and is written by several processes.
 
-    FOLDER/NAME.safetensors            the file: a row of bytes a prompt, and in its header what they mean
-    FOLDER/NAME/KEY.safetensors        a prompt that was encoded since, in the same form, until it is joined to the file
+    FOLDER/NAME.safetensors            the file: one row of bytes per prompt; its header says how to read each row
+    FOLDER/NAME/KEY.safetensors        one newly encoded prompt in the same format, until it is joined to the file
     FOLDER/.NAME.lock                  held while joining
 
-Files are written beside and renamed, so that each is whole or absent, and none is changed afterwards. Every prompt has
-a checksum that is looked at whenever it is read; what is damaged is encoded again.
+Each file is written under a temporary name and then renamed, so that it is complete or absent, and never changes
+afterwards. Each prompt has a checksum, which is verified at every read; a damaged entry is encoded again.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from torch import Tensor
 
 from ..ground.errors import Notice
 
-MOST_LOOSE = 64  # files of one prompt that are worth joining, unless the file is larger still
+MOST_LOOSE = 64  # newly encoded prompts before they are joined, or as many as the file holds if those are more
 MOST_HEADER = 100_000_000  # bytes; safetensors opens no file with more
-MOST_MAPPED = 256 << 20  # bytes that may be read before the file is mapped anew: what was read counts as memory
+MOST_MAPPED = 256 << 20  # bytes read before the file is mapped again: mapped pages that were read occupy memory
 ALIGNED = 16  # bytes: where a tensor of any dtype may begin
-ABANDONED = 3600.0  # seconds after which nobody writes a draft any more
+ABANDONED = 3600.0  # seconds after which an unfinished draft is deleted
 
 Bytes = NDArray[np.uint8]
 
 
 class EncodedFile:
-    """What prompts were encoded to, by keys; what it is made of is `encodings.Encodings`' to say.
+    """Encoded prompts by key. `encodings.Encodings` says which types an encoded prompt consists of.
 
     Args:
-        folder: Where it lies; made when something is written.
-        name: Of the file.
+        folder: The folder of the file; created at the first write.
+        name: The file's name without its suffix.
 
     Attributes:
-        folder: Where it lies.
-        path: The file.
-        loose: The folder with what was not joined to it yet.
+        folder: The folder of the file.
+        path: The path of the file.
+        loose: The folder with encoded prompts that are not yet joined to the file.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -64,21 +64,21 @@ class EncodedFile:
         self._num_written = self._num_read = 0
 
     def has(self, key: str) -> bool:
-        """Whether a prompt is there, as far as can be told without reading it."""
+        """Return whether an entry exists; it is not read, so it may turn out to be damaged."""
         name = _name(key)
         return self._loose(name).exists() or name in self._mapping()
 
     def get(self, key: str) -> Any:
-        """What was put under a key; None where there is nothing, or what is there is damaged."""
+        """Return the encoded prompt of a key, or None if the entry is absent or damaged."""
         name = _name(key)
-        path = self._loose(name)  # first: it stands in for what is damaged in the file
+        path = self._loose(name)  # looked for first: it may replace a damaged entry of the file
         try:
             file: Any = safe_open(path, "numpy")
             found = _read(file, name, file.metadata(), key)
         except SafetensorError:
             found = None
-        except OSError:  # it is not there
-            meanings = self._mapping()  # after that one was looked for: it is removed only when it has been joined
+        except OSError:  # there is no such file
+            meanings = self._mapping()  # read after that: a loose file is removed only after it has been joined
             if name not in meanings:
                 return None
             path, found = self.path, _read(self._mapped, name, meanings, key)
@@ -86,14 +86,14 @@ class EncodedFile:
             if self._num_read > MOST_MAPPED:
                 self._num_read, self._stamp, self._mapped = 0, None, None
         if found is None:
-            _say(f"{path} is damaged; what it held is encoded again")
+            _say(f"{path} is damaged; its prompt is encoded again")
         return found
 
     def put(self, key: str, made: Any) -> bool:
-        """Keep what a prompt was encoded to.
+        """Write an encoded prompt to a file of its own.
 
         Returns:
-            Whether it could be written; if not, a notice says why.
+            Whether the file could be written; if not, a notice says why.
         """
         name = _name(key)
         form, blob = pack(made)
@@ -107,12 +107,12 @@ class EncodedFile:
             _say(f"encoded prompts cannot be kept in {self.folder} ({why}); they are held in main memory instead")
             return False
         self._num_written += 1
-        if self._num_written >= max(MOST_LOOSE, len(self._mapping())):  # so that no byte is copied often
+        if self._num_written >= max(MOST_LOOSE, len(self._mapping())):  # so that few bytes are copied again
             self.join()
         return True
 
     def join(self) -> None:
-        """Join what was put one by one to the file, unless another process is just doing so or it cannot be done."""
+        """Join the separately written prompts to the file. Do nothing if another process is joining, or on failure."""
         self._num_written = 0
         if not self.loose.is_dir():
             return
@@ -127,7 +127,7 @@ class EncodedFile:
         known, mapped = dict(self._mapping()), self._mapped
         meanings, sizes = {}, {}
         for name in dict.fromkeys((*known, *loose)):
-            with contextlib.suppress(SafetensorError, OSError, KeyError, TypeError):  # what is damaged is left out
+            with contextlib.suppress(SafetensorError, OSError, KeyError, TypeError):  # damaged entries are left out
                 file = safe_open(loose[name], "numpy") if name in loose else mapped
                 meaning, size = (file.metadata() if name in loose else known)[name], _size(file, name)
                 meanings[name], sizes[name] = meaning, size
@@ -152,7 +152,7 @@ class EncodedFile:
         return self.loose / f"{name}.safetensors"
 
     def _mapping(self) -> Mapping[str, str]:
-        """What the file's header says of each prompt; the file is mapped anew where another has taken its place."""
+        """Return the header's text for each prompt, after mapping the file again if it has been replaced."""
         try:
             status = self.path.stat()
         except OSError:
@@ -165,7 +165,7 @@ class EncodedFile:
                 self._mapped = safe_open(self.path, "numpy")
             except (SafetensorError, OSError) as error:
                 why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                _say(f"{self.path} cannot be read ({why}); what it held is encoded again")
+                _say(f"{self.path} cannot be read ({why}); its prompts are encoded again")
             else:
                 names = set(self._mapped.keys())
                 self._meanings = {name: text for name, text in (self._mapped.metadata() or {}).items() if name in names}
@@ -173,7 +173,7 @@ class EncodedFile:
 
 
 def pack(made: Any) -> tuple[Any, Bytes]:
-    """What a prompt was encoded to as its form, JSON-like, and all bytes of its tensors."""
+    """Split an encoded prompt into its JSON-like form and the bytes of all its tensors."""
     parts: list[bytes] = []
 
     def form(part: Any) -> Any:
@@ -185,7 +185,7 @@ def pack(made: Any) -> tuple[Any, Bytes]:
             return {"mapping": {name: form(each) for name, each in part.items()}}
         if isinstance(part, tuple | list):
             return {type(part).__name__: [form(each) for each in part]}
-        assert part is None, f"a {type(part).__name__} is no encoding"
+        assert part is None, f"a {type(part).__name__} cannot be part of an encoding"
         return None
 
     found = form(made)
@@ -193,7 +193,7 @@ def pack(made: Any) -> tuple[Any, Bytes]:
 
 
 def unpack(form: Any, blob: Bytes) -> Any:
-    """What `pack` was given; its tensors share the memory of `blob`."""
+    """Reverse `pack`; the returned tensors share the memory of `blob`."""
     content, begin = torch.from_numpy(blob), 0
 
     def made(form: Any) -> Any:
@@ -215,14 +215,14 @@ def unpack(form: Any, blob: Bytes) -> Any:
 
 
 def checksum(key: str, form: Any, blob: Bytes) -> str:
-    """A digest of a key and every bit of what was put under it."""
+    """Return a digest of a key and of every bit of its encoded prompt."""
     found = hashlib.sha256(f"{json.dumps([key, form])}\0".encode())
     found.update(blob.data)
     return found.hexdigest()
 
 
 def _read(file: Any, name: str, meanings: Mapping[str, str] | None, key: str) -> Any:
-    """What is there of a prompt; None where it is not what it should be."""
+    """Read a prompt's entry and verify its checksum; None if the entry is absent or damaged."""
     try:
         meaning = json.loads((meanings or {})[name])
         form, blob = meaning["form"], file.get_tensor(name)
@@ -233,10 +233,10 @@ def _read(file: Any, name: str, meanings: Mapping[str, str] | None, key: str) ->
 
 
 def _size(file: Any, name: str) -> int:
-    """Bytes of a prompt, without reading them.
+    """Return the number of bytes of a prompt's entry, without reading them.
 
     Raises:
-        TypeError: If it is no row of bytes.
+        TypeError: If the entry is not a row of bytes.
     """
     row = file.get_slice(name)
     if row.get_dtype() != "U8" or len(row.get_shape()) != 1:
@@ -245,7 +245,7 @@ def _size(file: Any, name: str) -> int:
 
 
 def _header(meanings: Mapping[str, str], sizes: Mapping[str, int]) -> bytes:
-    """Of a safetensors file with these rows of bytes in this order, filled up as the format's own writer does it."""
+    """Return the header of a safetensors file with these rows in this order, padded as the format's own writer does."""
     header: dict[str, Any] = {"__metadata__": dict(meanings)}
     begin = 0
     for name in meanings:
@@ -258,7 +258,7 @@ def _header(meanings: Mapping[str, str], sizes: Mapping[str, int]) -> bytes:
 
 @contextlib.contextmanager
 def _draft(path: Path) -> Iterator[Path]:
-    """A file beside the one to be written; it takes its place once it is whole."""
+    """Yield a temporary path in the same folder, and rename it to `path` when it has been written completely."""
     draft = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.part")
     try:
         yield draft

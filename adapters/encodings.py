@@ -1,8 +1,8 @@
-"""What prompts were encoded to: held in main memory, or kept in a file that is mapped into it.
+"""Encoded prompts: held in main memory, or kept in a memory-mapped file.
 
-A calibration meets the same prompts again and again, and so do its resumes and its other workers. Each prompt is
-encoded when it is first met, and once for all of them. Without a folder all stays in main memory; with one, only what
-was used last does.
+A calibration uses the same prompts again and again, as do its resumed runs and its other workers. Each prompt is
+encoded at its first use, once for all of them. Without a folder, all encoded prompts stay in main memory; with a
+folder, only the most recently used ones do.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from torch import Tensor, nn
 from ..engine.knobs import digest
 from .encoded_file import EncodedFile, checksum, pack
 
-RECENT = 256 << 20  # bytes that are held in main memory beside a file
-PROBE = "a cat"  # short: no tokenizer has to cut it off, which it would say
+RECENT = 256 << 20  # bytes that are held in main memory in addition to a file
+PROBE = "a cat"  # short, so that no tokenizer truncates it and warns
 PACKAGES = ("trimpot", "torch", "diffusers", "transformers", "tokenizers", "sentencepiece", "ftfy", "beautifulsoup4")
 QUANTIZING = ("bitsandbytes", "torchao")
 UNASKED = ("transformer", "transformer_2", "vae", "scheduler")  # components that encode no prompt
 
 
 class Encodings:
-    """What prompts were encoded to, by a key that says which prompt and how.
+    """Encoded prompts, each under a key that identifies the prompt and how it was encoded.
 
-    It is a tensor, or None, or a mapping, tuple or list of such; its tensors are contiguous and in main memory. Nobody
-    may change them.
+    An encoded prompt is a tensor, None, or a mapping, tuple or list of encoded parts. Its tensors are contiguous, lie
+    in main memory, and must not be changed.
     """
 
     def __init__(self) -> None:
@@ -40,12 +40,12 @@ class Encodings:
         self._writes = False
 
     def keep_in(self, folder: Path, identity: Callable[[], Mapping[str, Any]]) -> None:
-        """Keep in a file of this folder what is encoded from now on, and find there what was encoded before.
+        """Keep newly encoded prompts in a file in this folder, and read earlier ones from it.
 
         Args:
-            folder: Made if absent.
-            identity: Says everything that can change an encoding, JSON-like; see `identity_of`. It names the file, so
-                that another backbone never finds it. Asked once.
+            folder: The folder; created if absent.
+            identity: Returns everything that can change an encoding, JSON-like; see `identity_of`. Its digest names
+                the file, so that no other backbone reads it. Called once.
         """
         if self._name is None:
             self._name = digest(identity())
@@ -55,11 +55,11 @@ class Encodings:
             self._let_go()
 
     def has(self, key: str) -> bool:
-        """Whether it was encoded; in a file it may turn out to be damaged."""
+        """Return whether an encoded prompt is held or in the file; in the file it may turn out to be damaged."""
         return key in self._held or (self._file is not None and self._file.has(key))
 
     def get(self, key: str, encode: Callable[[], Any]) -> Any:
-        """What `encode` makes, or has made before under this key."""
+        """Return the encoded prompt of a key; call `encode` only if there is none yet."""
         if key in self._held:
             self._held.move_to_end(key)
             return self._held[key][0]
@@ -73,29 +73,29 @@ class Encodings:
         return made
 
     def join(self) -> None:
-        """Join what was kept one by one into the one file."""
+        """Join the separately written prompts to the one file."""
         if self._file:
             self._file.join()
 
     def checksum(self) -> str:
-        """A digest of every bit that is held."""
+        """Return a digest of every bit that is held in main memory."""
         return digest(sorted(checksum(key, *pack(made)) for key, (made, _) in self._held.items()))
 
     def _let_go(self) -> None:
-        """Let go of what was used longest ago, where a file has it."""
+        """Drop the least recently used encoded prompts from main memory if a file holds them."""
         size = sum(size for _, size in self._held.values()) if self._writes else 0
         while size > RECENT:
             size -= self._held.popitem(last=False)[1][1]
 
 
 def identity_of(pipe: Any, source: Mapping[str, Any], arguments: Mapping[str, Any], probe: str) -> dict[str, Any]:
-    """Everything that can change what a pipeline encodes a prompt to, JSON-like.
+    """Return everything that can change how a pipeline encodes a prompt, JSON-like.
 
     Args:
         pipe: The pipeline.
-        source: What it was loaded from; see `load_pipeline`.
-        arguments: What the encoding is asked with.
-        probe: A digest of what a prompt is encoded to here and now, which tells what nothing else does.
+        source: The pipeline's source; see `load_pipeline`.
+        arguments: The arguments of the encoding beside the prompt.
+        probe: A digest of one prompt encoded now, which covers differences that nothing else records.
     """
     components = {name: _outline(part) for name, part in pipe.components.items() if name not in UNASKED}
     return {
@@ -110,12 +110,12 @@ def identity_of(pipe: Any, source: Mapping[str, Any], arguments: Mapping[str, An
 
 
 def _outline(part: Any) -> Any:
-    """A text encoder by its parameters' names, shapes and dtypes, a tokenizer by its vocabulary."""
+    """Summarize a text encoder by its parameters' names, shapes and dtypes, and a tokenizer by its vocabulary."""
     kind = type(part).__name__
     if isinstance(part, nn.Module):
-        found = part.named_parameters(remove_duplicate=False)  # what is offloaded shares none
+        found = part.named_parameters(remove_duplicate=False)  # offloading separates shared parameters
         return [kind, digest([[name, list(value.shape), str(value.dtype)] for name, value in found])]
-    tokenizer = getattr(part, "tokenizer", part)  # of a processor
+    tokenizer = getattr(part, "tokenizer", part)  # a processor holds its tokenizer
     if hasattr(tokenizer, "get_vocab"):
         sides = [repr(getattr(tokenizer, name, None)) for name in ("model_max_length", "padding_side", "chat_template")]
         return [kind, digest(repr(sorted(tokenizer.get_vocab().items()))), *sides]
@@ -128,7 +128,7 @@ def _device_name(device: torch.device) -> str:
     module: Any = getattr(torch, device.type, None)
     try:
         return str(module.get_device_name(device))
-    except (AttributeError, AssertionError, RuntimeError):  # of a backend that names none
+    except (AttributeError, AssertionError, RuntimeError):  # the backend does not name its devices
         return device.type
 
 
@@ -136,12 +136,12 @@ def _versions() -> Iterator[tuple[str, str]]:
     for package in (*PACKAGES, *QUANTIZING):
         try:
             yield package, importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:  # an optional one
+        except importlib.metadata.PackageNotFoundError:  # an optional package
             continue
 
 
 def each(made: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A result of encoding with every tensor changed."""
+    """Return an encoded prompt with `change` applied to every tensor."""
     if isinstance(made, Tensor):
         return change(made)
     if isinstance(made, Mapping):

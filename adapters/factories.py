@@ -1,4 +1,4 @@
-"""The named adapters: which pipeline, which checkpoint, and what is published for it."""
+"""Factories of the named adapters: pipeline, default checkpoint and published settings of each."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ SETTLED = ("model", "height", "width", "max_sequence_length", "blocks", "outline
 def make_flux(options: DiffusionOptions) -> Adapter:
     """FLUX.1, dev and schnell.
 
-    Guidance is distilled into the model and goes to the pipeline as it is: 3.5 for dev, none for schnell. An ensemble
-    of such models has members that all see the prompt.
+    Guidance is distilled into the model and is passed to the pipeline unchanged: 3.5 for dev, none for schnell. All
+    members of an ensemble see the prompt.
     """
     return _drive("FluxPipeline", options)
 
@@ -34,7 +34,7 @@ def make_flux(options: DiffusionOptions) -> Adapter:
 def make_sd3(options: DiffusionOptions) -> Adapter:
     """Stable Diffusion 3 and 3.5, medium and large.
 
-    What is left out is taken from the checkpoint's own `trimpot.json` if it has one, and otherwise from the
+    Options that are left out are taken from the checkpoint's own `trimpot.json` if it has one, and otherwise from the
     published protocol: 15 steps at 512 pixels, guidance 4.5.
     """
     return _drive("StableDiffusion3Pipeline", options)
@@ -44,14 +44,15 @@ def make_sd3(options: DiffusionOptions) -> Adapter:
 def make_qwen_image(options: DiffusionOptions) -> Adapter:
     """Qwen-Image, guided with its norm rescaling.
 
-    The guided prediction is given the norm of the conditional one, as the stock pipeline does it, at guidance 4.
+    The guided prediction is rescaled to the norm of the conditional prediction, as in the stock pipeline. The default
+    guidance is 4.
     """
     return _drive("QwenImagePipeline", options)
 
 
 @takes(DiffusionOptions, model="stabilityai/stable-diffusion-3.5-medium", lora="pickscore")
 def make_flow_grpo(options: DiffusionOptions) -> Adapter:
-    """SD-3.5-medium aligned by Flow-GRPO, a LoRA merged: `pickscore`, `geneval`, `text`, a folder or hub id."""
+    """SD-3.5-medium with a merged Flow-GRPO LoRA: `pickscore`, `geneval`, `text`, a folder or hub id."""
     return _drive("StableDiffusion3Pipeline", options)
 
 
@@ -65,13 +66,13 @@ def make_flow_grpo(options: DiffusionOptions) -> Adapter:
     without=(*SETTLED, *Loading.model_fields),
 )
 def make_shapes(options: DiffusionOptions) -> Adapter:
-    """The tiny text-to-image transformer shipped with trimpot: the sd3 adapter on a checkpoint of its own."""
+    """The tiny text-to-image transformer shipped with trimpot, driven by the sd3 adapter."""
     return _drive("StableDiffusion3Pipeline", options)
 
 
 @takes(StockOptions)
 def make_diffusers(options: StockOptions) -> Adapter:
-    """Any diffusers pipeline whose transformer trimpot has sites for, images or videos, with its own guidance."""
+    """Any diffusers image or video pipeline whose transformer trimpot covers, with its own guidance."""
     from .stock import StockAdapter
     from .transformer import TransformerAdapter
 
@@ -101,10 +102,10 @@ def _drive(pipeline: str, options: DiffusionOptions) -> Adapter:
 
 
 def _located(options: Options) -> Options:
-    """Options whose model is written in the one way by which its settings are known: a path, or a hub id.
+    """Return the options with `model` normalized to a path or a hub id, which published settings are listed under.
 
     Raises:
-        ModelError: If it is neither.
+        ModelError: If `model` is neither a path nor a hub id.
     """
     place = located_checkpoint(options.model, options.revision)
     revision = options.revision if isinstance(place, Path) else place.revision
@@ -119,10 +120,10 @@ def _loading(options: KnobOptions) -> Loading:
 
 
 def _completed(options: Options, published: dict[str, Any]) -> Options:
-    """Options with what was left out filled in: what the checkpoint says of itself, then what is published.
+    """Fill in options that were left out, from the checkpoint's settings file first and then from published settings.
 
     Raises:
-        ModelError: If the checkpoint says something unknown.
+        ModelError: If the settings file holds an unknown or invalid option.
     """
     given = {name: value for name, value in options.model_dump().items() if value is not None}
     try:

@@ -1,7 +1,7 @@
-"""Pipeline families: what differs between stock diffusers pipelines, as data.
+"""Pipeline families: the differences between stock diffusers pipelines, as data.
 
-A family says how a prompt is encoded, under which names its embeddings go into the pipeline and into the
-transformer, how the pipeline guides by itself, and what is published as good settings. One adapter drives them all.
+A family records how a prompt is encoded, which arguments of the pipeline and the transformer take its embeddings,
+how the pipeline guides, and which settings are published. One adapter drives all families.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ Embeddings = Mapping[str, "Tensor"]
 
 @dataclass(frozen=True)
 class Family:
-    """One pipeline class.
+    """One pipeline class and its transformer class.
 
     Attributes:
-        pipeline: Its class name in diffusers.
-        transformer: Class name of its transformer.
-        conditioning: How its transformer takes its inputs, and how members are combined.
-        embeddings: Pipeline argument to transformer argument, for what carries the prompt.
-        encode: Encodes one prompt into the pipeline's embedding arguments, each of one row.
+        pipeline: The pipeline's class name in diffusers.
+        transformer: The transformer's class name.
+        conditioning: How the transformer takes its inputs, and how members are combined.
+        embeddings: Pipeline argument to transformer argument, for each prompt embedding.
+        encode: Encodes one prompt into the pipeline's embedding arguments, each with one row.
         unguided: Arguments that switch the pipeline's own guidance off.
-        stacks: Whether its pipelines guide by stacking unconditional rows before conditional ones; others make a
-            forward pass more.
-        guided: Whether its models need guidance, and so an ensemble of two.
-        distilled: The pipeline argument that takes the guidance of a model distilled to it.
+        stacks: Whether the pipeline guides by stacking unconditional rows before conditional ones; otherwise it makes
+            a second forward pass.
+        guided: Whether the family's models need guidance, and therefore an ensemble of two.
+        distilled: The pipeline argument for guidance that is distilled into the model.
         empty: The prompt that the unconditional member sees.
         packing: Latent pixels that are packed into one token's channels.
-        example: The smallest inputs of its transformer, by the transformer's configuration.
-        published: Settings for checkpoints that say nothing better.
+        example: Makes the smallest inputs of the transformer from the transformer's configuration.
+        published: Settings for checkpoints that have no settings of their own.
     """
 
     pipeline: str
@@ -57,7 +57,7 @@ class Family:
 
     @property
     def members(self) -> tuple[Condition, ...]:
-        """What the members of its ordinary ensemble see."""
+        """What each member of the default ensemble sees."""
         return ("conditional", "unconditional") if self.guided else ("conditional",)
 
 
@@ -75,7 +75,7 @@ def _encode_flux(pipe: Any, prompt: str, max_sequence_length: int | None) -> Emb
 
 def _encode_qwen(pipe: Any, prompt: str, max_sequence_length: int | None) -> Embeddings:
     embeds, mask = pipe.encode_prompt(prompt, **_placed(pipe, max_sequence_length))
-    if mask is None:  # which is how it says that there is nothing to mask
+    if mask is None:  # nothing is masked
         mask = embeds.new_ones(embeds.shape[:2]).long()
     return {"prompt_embeds": embeds, "prompt_embeds_mask": mask}
 
@@ -183,7 +183,7 @@ QWEN_IMAGE = Family(
     example=_example_qwen,
     unguided={"true_cfg_scale": 1.0},
     guided=True,
-    empty=" ",  # what the model card gives as the negative prompt of one who has none; an empty one has no tokens
+    empty=" ",  # the model card's stand-in for no negative prompt; an empty string has no tokens
     packing=4,
     published={
         "num_inference_steps": 15,
@@ -198,10 +198,10 @@ FAMILIES: dict[str, Family] = {family.pipeline: family for family in (SD3, FLUX,
 
 
 def family_of(pipe: Any) -> Family:
-    """The family of a pipeline.
+    """Return the family of a pipeline.
 
     Raises:
-        ModelError: If there is none.
+        ModelError: If no family has the pipeline's class.
     """
     for kind in type(pipe).__mro__:
         if kind.__name__ in FAMILIES:
@@ -212,10 +212,10 @@ def family_of(pipe: Any) -> Family:
 
 
 def family_with(transformer: str) -> Family:
-    """The family of a transformer's class, whatever pipeline it is in.
+    """Return the family of a transformer class, for any pipeline that uses the class.
 
     Raises:
-        ModelError: If there is none.
+        ModelError: If no family has this transformer class.
     """
     for family in FAMILIES.values():
         if family.transformer == transformer:
@@ -225,12 +225,12 @@ def family_with(transformer: str) -> Family:
 
 
 def encode_prompt(pipe: Any, family: Family, prompt: str, max_sequence_length: int | None) -> Embeddings:
-    """Encode one prompt into rows of one, in main memory.
+    """Encode one prompt into tensors with one row each, in main memory.
 
-    A prompt is encoded by itself, so that its embeddings do not depend on its neighbours.
+    The prompt is encoded alone, so that its embeddings do not depend on other prompts of a batch.
 
     Raises:
-        ModelError: If the pipeline cannot, as when its text encoders have been dropped.
+        ModelError: If the pipeline cannot encode it, for example because its text encoders have been dropped.
     """
     import torch
 
@@ -250,13 +250,13 @@ def encode_prompt(pipe: Any, family: Family, prompt: str, max_sequence_length: i
 
 
 def text_encoders_are_gone(pipe: Any) -> bool:
-    """Whether a pipeline's text encoders have all been dropped."""
+    """Return whether a pipeline's text encoders have all been dropped."""
     encoders = [name for name in pipe.components if name.startswith("text_encoder")]
     return bool(encoders) and all(getattr(pipe, name) is None for name in encoders)
 
 
 def as_inputs(family: Family, rows: Embeddings) -> dict[str, Tensor]:
-    """A prompt's embeddings under the transformer's names; a mask that masks nothing is left out, as pipelines do."""
+    """Rename embeddings to the transformer's arguments, and omit a mask that masks nothing, as pipelines do."""
     return {
         family.embeddings[name]: value
         for name, value in rows.items()

@@ -1,7 +1,7 @@
-"""After loading: is what runs what was asked for?
+"""Check a loaded pipeline against the options it was loaded with.
 
-Libraries drop arguments, cast and skip in silence. So a pipeline is looked at once it stands: its components are the
-very ones it was given, in the dtype asked for, and quantized where that was asked for.
+Libraries drop arguments, cast weights and skip steps silently. These checks verify that a pipeline uses the components
+it was given, in the requested dtype, and quantized if that was requested.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ QUANTIZED = ("transformer", SECOND)  # the components that `quantization` is for
 
 
 def inspect(pipe: Any, given: Mapping[str, Any], loading: Loading) -> None:
-    """Refuse a pipeline that is not what was asked for.
+    """Refuse a pipeline that differs from the requested one.
 
     Args:
-        pipe: The pipeline, before anything of it is moved.
-        given: The components it was given, by name; None for those left out.
-        loading: What was asked for.
+        pipe: The pipeline, before any component is moved to a device.
+        given: The components that the pipeline was given, by name; None for those left out.
+        loading: The requested options.
 
     Raises:
-        ModelError: If a component is another, of another dtype, or not quantized as asked.
+        ModelError: If a component was replaced, has another dtype, or is not quantized as requested.
     """
     from torch import nn
 
@@ -34,7 +34,7 @@ def inspect(pipe: Any, given: Mapping[str, Any], loading: Loading) -> None:
     for name, component in given.items():
         if getattr(pipe, name, None) is not component:
             raise ModelError(
-                f"a {kind} does not use the {name} that it is given; use a checkpoint whose {name} is its own"
+                f"a {kind} does not use the {name} that it is given; use a checkpoint that contains that {name}"
             )
     for name, component in pipe.components.items():
         if isinstance(component, nn.Module):
@@ -46,12 +46,12 @@ def inspect(pipe: Any, given: Mapping[str, Any], loading: Loading) -> None:
 
 
 def dtype_of(name: str, loading: Loading) -> Dtype:
-    """The dtype that was asked for a component's weights."""
+    """Return the requested dtype of a component's weights."""
     return (loading.vae_dtype if name == "vae" else None) or loading.dtype
 
 
 def quantized(model: Any) -> list[str]:
-    """Names of a model's weights that are quantized."""
+    """Return the names of a model's quantized weights."""
     from torch import Tensor
 
     return [
@@ -62,7 +62,7 @@ def quantized(model: Any) -> list[str]:
 
 
 def _check_dtypes(name: str, model: Any, loading: Loading) -> None:
-    """Every weight has the dtype asked for, or is quantized, or is one that its class keeps in float32."""
+    """Check that each weight has the requested dtype, is quantized, or is kept in float32 by its class."""
     import torch
 
     asked = dtype_of(name, loading)
@@ -74,12 +74,12 @@ def _check_dtypes(name: str, model: Any, loading: Loading) -> None:
         kept = value.dtype == torch.float32 and any(part in weight for part in keep)
         if weight not in skipped and value.dtype != wanted and not kept:
             raise ModelError(
-                f"the {name} was loaded as {str(value.dtype).removeprefix('torch.')} where {asked} was asked "
+                f"the {name} was loaded as {str(value.dtype).removeprefix('torch.')} although {asked} was asked "
                 f"for (first {weight}); choose another dtype"
             )
 
 
 def pictures_taken(kind: Any) -> list[str]:
-    """What a pipeline's call takes of pictures, such as `image`; nothing for one that works on prompts alone."""
+    """Return the picture arguments of a pipeline's call, such as `image`; empty if it takes prompts alone."""
     taken = signatures.signature(kind.__call__).parameters
     return [name for name in ("image", "images", "control_image", "control_video", "video") if name in taken]

@@ -185,7 +185,7 @@ def test_what_is_damaged_is_said_and_made_again(damage: Callable[[bytes], bytes]
     [path] = [path for path in tmp_path.rglob("*.safetensors") if path.is_file()]
     path.write_bytes(damage(path.read_bytes()))
     os.utime(path, ns=(0, time.time_ns() + 10**9))
-    with pytest.warns(Notice, match=r"is damaged; what it held is encoded again|cannot be read \(.*encoded again"):
+    with pytest.warns(Notice, match=r"is damaged; its prompt is encoded again|cannot be read \(.*encoded again"):
         assert file.get("a") is None
     file.put("a", value(1))
     assert same(file.get("a"), value(1))

@@ -264,7 +264,7 @@ def test_a_damaged_file_changes_no_image(
         path.write_bytes(content)
     adapter = make(tiny_folder, name)
     adapter.keep_in(tmp_path)
-    with pytest.warns(Notice, match="is damaged; what it held is encoded again"):
+    with pytest.warns(Notice, match="is damaged; its prompt is encoded again"):
         np.testing.assert_array_equal(images(adapter), expected)
     adapter = make(tiny_folder, name)
     adapter.keep_in(tmp_path)
