@@ -1,4 +1,4 @@
-"""The knobs of a transformer: members, ties and weights, and the way from a setting to tables of scales.
+"""The knobs of a transformer: ensemble members, tied sites and weights, and the tables of scales they stand for.
 
 A space of M members over d knobs has M * d scales and, from two members on, M weights.
 """
@@ -17,7 +17,7 @@ from ..ground.errors import ModelError
 from .sites import Granularity, Site, tie
 
 WEIGHT_BOUND = 20.0
-LARGEST = 100.0  # of scales and weights, either way: far beyond what a search gains by, far from overflow
+LARGEST = 100.0  # bound on the size of scales and weights: far above useful values, far below overflow
 MOST_MEMBERS = 64
 LONGEST_PROMPT = 8192  # tokens
 GRANULARITIES: tuple[Granularity, ...] = ("block", "layer", "gate")  # from coarse to fine
@@ -25,23 +25,23 @@ Sees = Literal["conditional", "unconditional", "all"]
 
 
 class Layout:
-    """Which knobs there are, and what each stands for.
+    """The knobs of a transformer, and the sites or member weight that each knob sets.
 
     Args:
         sites: The transformer's sites.
-        members: What each member of the ensemble sees; `all` is the one member of a pipeline that guides by
-            itself, whose rows all have the candidate's scales.
-        guidance: Neutral guidance g of a guided model, whose neutral weights are (g, 1 - g, 0, ...); None for
+        members: What each member of the ensemble sees. `all` is the only member for a pipeline that guides by
+            itself: all its rows have the candidate's scales.
+        guidance: Neutral guidance g of a guided model, which gives the neutral weights (g, 1 - g, 0, ...); None for
             (1, 0, ...).
         granularity: How sites are tied into knobs.
         tie_members: Whether all members share their scales.
         low: Lower bound of every scale.
         high: Upper bound of every scale.
-        dead: Indices of sites that cannot reach the output; a knob that has no others is frozen at 1.
+        dead: Indices of sites that cannot reach the output; a knob with only dead sites is frozen at 1.
 
     Attributes:
         space: The knobs that are searched.
-        frozen: Names of those that are not.
+        frozen: Names of the knobs that are not searched.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Layout:
         self.space = KnobSpace(scales + [Knob(name, -WEIGHT_BOUND, WEIGHT_BOUND, at) for name, at in neutral])
 
     def tables(self, population: Population) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Spread knobs over members and sites.
+        """Expand knob values to one scale per member and site, and one weight per member.
 
         Args:
             population: Shape (population_size, num_knobs).
@@ -93,17 +93,17 @@ class Layout:
         return scales, weights
 
     def tied(self, granularity: str) -> dict[str, list[str]]:
-        """Coarser knob to the names of this space's knobs it stands for; weights stand for themselves.
+        """Map each knob of a coarser granularity to the knobs of this space that it ties; weights map to themselves.
 
         Raises:
-            ModelError: If it is no granularity, or finer than this one.
+            ModelError: If `granularity` is unknown or finer than this layout's.
         """
         if granularity not in GRANULARITIES:
             raise ModelError(f"no granularity {granularity!r}; choose block, layer or gate")
         coarser = GRANULARITIES[: GRANULARITIES.index(self.granularity) + 1]
         if granularity not in coarser:
             raise ModelError(
-                f"knobs of one {self.granularity} each cannot be parted into {granularity}s; "
+                f"knobs of one {self.granularity} each cannot be split into {granularity}s; "
                 f"set adapter.granularity to {granularity}"
             )
         coarse = {index: name for name, indices in tie(self.sites, granularity).items() for index in indices}
@@ -115,7 +115,7 @@ class Layout:
         return {**groups, **{name: [name] for name in self._weights}}
 
     def recipe(self, setting: Setting, neutral: Setting) -> list[dict[str, Any]]:
-        """Every member's weight and scales by module address, for a calibration file."""
+        """Return each member's weight and its scales by module address, for a calibration file."""
         scales, weights = self.tables(self.space.to_vector(setting)[None])
         _, neutral_weights = self.tables(self.space.to_vector(neutral)[None])
         return [
@@ -129,17 +129,17 @@ class Layout:
         ]
 
     def guided(self, guidance: float) -> dict[str, float]:
-        """The neutral setting at another guidance."""
+        """Return the neutral setting at a given guidance."""
         neutral = self.space.to_setting(self.space.defaults)
         weights = neutral_weights(self.members, guidance)
         return {**neutral, **dict(zip(self._weights, weights, strict=False))}
 
 
 def neutral_weights(members: Sequence[Sees], guidance: float | None) -> tuple[float, ...]:
-    """Weights at which an ensemble is the untouched model.
+    """Return the member weights at which an ensemble equals the untouched model.
 
-    The first conditional member has weight g and the first unconditional one 1 - g, which is classifier-free
-    guidance; others have none. Without guidance, or where there is no unconditional member, g is 1.
+    The first conditional member has weight g and the first unconditional member 1 - g, which is classifier-free
+    guidance. All other members have weight 0. Without guidance or without an unconditional member, g is 1.
     """
     guided = guidance is not None and {"conditional", "unconditional"} <= set(members)
     share = guidance if guidance is not None and guided else 1.0
@@ -151,17 +151,17 @@ def neutral_weights(members: Sequence[Sees], guidance: float | None) -> tuple[fl
 
 
 def check_members(members: Sequence[Sees]) -> None:
-    """Refuse an ensemble that never sees the prompt.
+    """Refuse an ensemble in which no member sees the prompt.
 
     Raises:
-        ModelError: If so.
+        ModelError: If no member is conditional.
     """
     if "conditional" not in members:
         raise ModelError("members must hold at least one 'conditional', or no member would see the prompt")
 
 
 def _scopes(num_members: int, tied: bool) -> tuple[str, ...]:
-    """What each member's scale knobs start with: nothing where there is one member or all share them."""
+    """Return the name prefix of each member's scale knobs: empty for a single member or for shared scales."""
     if num_members == 1 or tied:
         return ("",) * num_members
     return tuple(f"member{member + 1}." for member in range(num_members))

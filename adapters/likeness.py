@@ -1,4 +1,4 @@
-"""Whether a transformer is the one that a calibration was made on, by what its weights are and not by its name."""
+"""Tell from its weights, not from its name, whether a transformer is the one that a calibration was made on."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from torch import nn
 
 NUM_SAMPLES = 256
-TOLERANCE = 0.02  # of a value: the precisions that a checkpoint is published in differ by less
+TOLERANCE = 0.02  # relative: precisions that a checkpoint is published in differ by less
 
 Sample = Sequence["float | None"]
 
 
 def weights_of(models: Mapping[str, nn.Module], *, adapted: bool = False) -> dict[str, Any]:
-    """What tells a pipeline's transformers' weights from others'.
+    """Return a short description of the weights of a pipeline's transformers, to compare with other weights.
 
     Args:
-        models: The transformers by what their knobs start with, wherever their weights are.
-        adapted: Whether LoRAs that act beside the weights are reckoned in, as if they were merged.
+        models: The transformers by the prefix of their knobs' names, with weights on any device or disk.
+        adapted: Whether to include active, unmerged LoRAs as if they were merged.
 
     Returns:
-        `shapes`, a digest of the names and shapes of its parameters, and `sample`, a value of each of 256 of them;
-        None stands for one that cannot be read, as where it is quantized.
+        `shapes`, a digest of the names and shapes of the parameters, and `sample`, one value from each of at most 256
+        parameters. A value is None if it cannot be read, for example because the parameter is quantized.
     """
     named = [
         (prefix + name, prefix, path, value)
@@ -47,7 +47,7 @@ def weights_of(models: Mapping[str, nn.Module], *, adapted: bool = False) -> dic
 
 
 def same_weights(sample: Sample, other: Sample) -> bool | None:
-    """Whether two samples are of the same weights; None where too little of them can be compared to tell."""
+    """Return whether two samples are from the same weights; None if too few of their values can be compared."""
     if len(sample) != len(other):
         return None
     pairs = [(one, two) for one, two in zip(sample, other, strict=True) if one is not None and two is not None]
@@ -65,16 +65,16 @@ def _is_known(sample: Sample) -> bool:
 def warning(
     pipe: Any, models: Mapping[str, nn.Module], backbone: Mapping[str, Any], weights: Mapping[str, Any]
 ) -> str | None:
-    """A sentence on what of a pipeline is not, or may not be, as it was where a calibration was made.
+    """Describe in a sentence how a pipeline differs, or may differ, from the one that a calibration was made on.
 
     Args:
         pipe: The pipeline.
-        models: Its transformers, as `weights_of` takes them.
-        backbone: What the calibration says it was made on.
-        weights: What `weights_of` said of its transformer; empty in older files, which are told by names alone.
+        models: The pipeline's transformers, as `weights_of` takes them.
+        backbone: The calibration's record of its backbone.
+        weights: The calibration's record from `weights_of`; empty in older files, for which only names are compared.
 
     Returns:
-        None where nothing differs.
+        The sentence, or None if nothing differs.
     """
     source = backbone.get("source")
     source = source if isinstance(source, Mapping) else backbone  # older files hold both in one
@@ -89,9 +89,9 @@ def warning(
         found = weights_of(models, adapted=bool(lora))
         recorded: Sample = weights["sample"]
         same = same_weights(recorded, found["sample"])
-        whole = _is_known(recorded) and _is_known(found["sample"])  # what is quantized may have other shapes
+        whole = _is_known(recorded) and _is_known(found["sample"])  # quantized weights may have other shapes
         if found["shapes"] != weights["shapes"] and whole:
-            told.append(f"its transformer has not the layers of that of {made_on}")
+            told.append(f"its transformer's layers are not those of {made_on}")
         elif same is False:
             told.append(f"its transformer's weights are not those of {made_on}" + (" with its LoRA" if lora else ""))
         elif found["shapes"] != weights["shapes"]:
@@ -100,7 +100,7 @@ def warning(
         if elsewhere:
             told.append(f"it comes from {name}, not from {made_on}")
         if lora and not active:
-            told.append("it has no LoRA, where the calibration was made on one")
+            told.append("it lacks the LoRA that the calibration was made on")
     if active and not lora:
         told.append("it has a LoRA that the calibration was not made on")
     if told:
@@ -114,7 +114,7 @@ def warning(
 
 
 def has_lora(model: nn.Module) -> bool:
-    """Whether PEFT layers act in a model, beside its own weights."""
+    """Return whether a model has active, unmerged PEFT layers."""
     return any(_acts(module) for module in model.modules())
 
 
@@ -123,13 +123,13 @@ def _acts(module: Any) -> bool:
 
 
 def _is_tuner(module: nn.Module) -> bool:
-    """Whether a module is one that PEFT has put around another."""
-    tuners = sys.modules.get("peft.tuners.tuners_utils")  # where nobody has imported it, there is none
+    """Return whether a module is a PEFT wrapper around another module."""
+    tuners = sys.modules.get("peft.tuners.tuners_utils")  # without this import, no module is a wrapper of PEFT
     return tuners is not None and isinstance(module, tuners.BaseTunerLayer)
 
 
 def _own_parameters(model: nn.Module) -> list[tuple[str, str, Tensor]]:
-    """Name without PEFT's layers, name with them, and value of every parameter that is not PEFT's, by name."""
+    """Return (name without PEFT's wrappers, actual path, value) of each parameter not added by PEFT, sorted by name."""
     tuners = {path for path, module in model.named_modules() if _is_tuner(module)}
     found = []
     for path, value in model.named_parameters():
@@ -141,7 +141,7 @@ def _own_parameters(model: nn.Module) -> list[tuple[str, str, Tensor]]:
 
 
 def _value(model: nn.Module, path: str, *, adapted: bool) -> float | None:
-    """The middle value of a parameter, if it can be read."""
+    """Return the middle element of a parameter, rounded to bfloat16, or None if it cannot be read."""
     *owners, name = path.split(".")
     owner = model.get_submodule(".".join(owners))
     with _at_hand(owner):
@@ -162,7 +162,7 @@ def _value(model: nn.Module, path: str, *, adapted: bool) -> float | None:
 
 
 def _change(tuner: Any, weight: Tensor) -> float | None:
-    """What the LoRAs of a linear layer add to the middle value of its weight; None for others than plain ones."""
+    """Return the sum that plain LoRAs of a linear layer add to the middle element of its weight; None for others."""
     if weight.ndim != 2 or not hasattr(tuner, "lora_A") or getattr(tuner, "fan_in_fan_out", False):
         return None
     row, column = divmod(weight.numel() // 2, weight.shape[1])
@@ -177,7 +177,7 @@ def _change(tuner: Any, weight: Tensor) -> float | None:
 
 
 def _at_hand(module: nn.Module) -> contextlib.AbstractContextManager[Any]:
-    """Fetch the weights of a module that is offloaded one by one, for a while."""
+    """Return a context in which the weights of a module with sequential offloading are in main memory."""
     if not hasattr(module, "_hf_hook"):
         return contextlib.nullcontext()
     from accelerate.utils import align_module_device, has_offloaded_params
@@ -189,7 +189,7 @@ def _at_hand(module: nn.Module) -> contextlib.AbstractContextManager[Any]:
 
 
 def _waits_on_disk(model: nn.Module) -> bool:
-    """Whether groups of layers wait on a disk: what stands in their place is never what they hold."""
+    """Return whether groups of layers are offloaded to disk: the values in memory are then placeholders."""
     registries = (module.__dict__.get("_diffusers_hook") for module in model.modules())
     groups = (
         getattr(hook, "group", None)

@@ -1,12 +1,12 @@
-"""Liveness: which sites cannot reach the output.
+"""Liveness: find the sites that cannot reach the output.
 
-In many transformers the last block still updates its text stream, and nothing reads it any more. A knob there moves
-nothing, and a search that does not know wastes a dimension on it.
+In many transformers the last block still updates its text stream, although nothing reads that stream any more. A knob
+of such a site changes nothing and wastes a dimension of the search.
 
-The graph that autograd draws tells. A probe is put on every site, a call is made, and the graph is walked back from
-the output: a site whose probe is never met is dead. No gradient is computed, and nothing that a gradient would need is
-kept. The call is made by a twin of the model on the meta device, which has shapes but no numbers; where a class needs
-numbers to find its way (it counts a mask, say), the model itself makes it, once.
+Autograd's graph shows which sites these are. Every site is multiplied by a probe, the model is called once, and the
+graph is walked back from the output: a site whose probe is not reached is dead. No gradient is computed, and no tensor
+is saved for one. The call is made by a copy of the model on the meta device, which has shapes but no numbers. If a
+class needs numbers to run (to count a mask, for example), the model itself is called instead, once.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ def dead_sites(
 ) -> list[int]:
     """Find the sites that cannot reach the output of a forward call.
 
-    The graph knows tensors and not their parts: streams that are joined and cut apart again further on look as if they
-    reached each other. So a site that it does not rule out may still be dead. (And where a class hides a part of its
-    work from autograd, one that it does rule out could be alive.) Measuring settles both.
+    The graph tracks tensors, not their parts: two streams that are concatenated and split again seem to reach each
+    other. A site that the graph does not rule out may therefore still be dead. Conversely, if a class hides a part of
+    its work from autograd, a site that the graph rules out may be alive. `measured` settles both cases.
 
     Args:
-        model: The transformer. It is left as it is.
-        sites: Sites of it.
-        kwargs: Keyword arguments of a real forward call, on the model's device. What it leaves out matters: without
-            a reference picture, the branches that would read it are dead.
-        measured: Also try, on the model itself and with a forward call each, the sites that the graph rules out and
-            those of the last blocks, and call dead only those that change no bit of the output.
+        model: The transformer. It is not changed.
+        sites: The transformer's sites.
+        kwargs: Keyword arguments of a real forward call, on the model's device. Missing inputs matter: without a
+            reference picture, the branches that would read one are dead.
+        measured: Also test the sites that the graph rules out and the sites of the last blocks on the model itself,
+            with one forward call per site, and return only sites that change no bit of the output.
 
     Returns:
         Indices of the dead sites, in order.
@@ -57,25 +57,25 @@ def dead_sites(
 
 
 def _ruled_in(model: nn.Module, sites: Sequence[Site], kwargs: Mapping[str, Any]) -> set[int]:
-    """The sites that the graph does not rule out; all of them where a class can be run neither way."""
+    """Return the sites that the graph does not rule out, or all sites if the class cannot be run in either way."""
     try:
         return _reached_on_meta(model, sites, kwargs)
-    except ModelError:  # a site line that names what is not there
+    except ModelError:  # a site line names an absent item
         raise
-    except Exception:  # whatever a foreign class does without numbers
+    except Exception:  # a foreign class may fail in any way without numbers
         try:
             return _reached(model, sites, kwargs)
         except ModelError:
             raise
-        except Exception:  # and whatever it does with autograd looking on
+        except Exception:  # or fail in any way under autograd
             return set(range(len(sites)))
 
 
 def _silent(model: nn.Module, sites: Sequence[Site], kwargs: Mapping[str, Any], reached: set[int]) -> list[int]:
-    """The sites that change nothing when their sign is flipped, searched from the last blocks backwards.
+    """Return the sites whose flipped sign changes nothing, searched from the last block backwards.
 
-    A block whose sites all reach the output hands on streams that all reach it, and so do the blocks before it: there
-    the search stops, unless the graph has ruled out a site even before.
+    If all sites of a block reach the output, all streams that enter the block reach it, and so do the sites of earlier
+    blocks. The search therefore stops there, except for earlier sites that the graph rules out.
     """
     lists: dict[str, dict[str, list[int]]] = {}
     for index, site in enumerate(sites):
@@ -88,7 +88,7 @@ def _silent(model: nn.Module, sites: Sequence[Site], kwargs: Mapping[str, Any], 
             raise
         except Exception as error:  # sizes and memory fail in many classes
             raise ModelError(
-                f"the {type(model).__name__} cannot be run with the inputs at hand: {first_line(error)}"
+                f"the {type(model).__name__} cannot be run with the given inputs: {first_line(error)}"
             ) from error
         for blocks in lists.values():
             at_the_end = True
@@ -101,7 +101,7 @@ def _silent(model: nn.Module, sites: Sequence[Site], kwargs: Mapping[str, Any], 
 
 
 def _flipping(model: nn.Module, site: Site, kwargs: Mapping[str, Any], untouched: Sequence[Tensor]) -> bool:
-    """Whether the output stays what it was, to the bit, with a site's sign flipped."""
+    """Return whether the output stays bit-identical with a site's sign flipped."""
     handle = model.get_submodule(site.path).register_forward_hook(_multiply_by(torch.tensor(-1.0), site.item))
     try:
         output = _tensors(_call(model, kwargs))
@@ -118,7 +118,7 @@ def _reached_on_meta(model: nn.Module, sites: Sequence[Site], kwargs: Mapping[st
 
 
 def _reached(model: nn.Module, sites: Sequence[Site], kwargs: Mapping[str, Any]) -> set[int]:
-    """Which sites are met on the way back from the output of a call."""
+    """Return the sites that are reached on the way back from the output of a call."""
     with torch.inference_mode(False), torch.enable_grad(), _probed(model, sites) as probes:
         with torch.autograd.graph.saved_tensors_hooks(_forget, _never):
             output = _call(model, kwargs)
@@ -126,16 +126,16 @@ def _reached(model: nn.Module, sites: Sequence[Site], kwargs: Mapping[str, Any])
 
 
 def _call(model: nn.Module, kwargs: Mapping[str, Any]) -> Any:
-    """Run `forward` and not the model, so that hooks that others have put on the model do not hear of it.
+    """Call `forward` instead of the model, so that other hooks on the model do not run.
 
-    Arguments are copied: a key-value cache among them would remember.
+    Arguments are copied, because the call could change them, for example a key-value cache.
     """
     return model.forward(**_each(dict(kwargs), lambda tensor: tensor.detach().clone()))
 
 
 @contextmanager
 def _probed(model: nn.Module, sites: Sequence[Site]) -> Iterator[list[Tensor]]:
-    """Multiply every site by a 1 of its own that autograd follows."""
+    """Multiply every site's output by its own probe, a 1 that autograd tracks."""
     probes, handles = [], []
     try:
         for site in sites:
@@ -161,7 +161,7 @@ def _multiply_by(probe: Tensor, item: int | None) -> Callable[[nn.Module, Any, A
 
 
 def _met(output: Any, probes: Mapping[int, int]) -> set[int]:
-    """Walk autograd's graph back from every tensor of an output; return which probes are met."""
+    """Walk autograd's graph back from every tensor of an output, and return the indices of the probes reached."""
     waiting = [tensor.grad_fn for tensor in _tensors(output) if tensor.grad_fn is not None]
     seen, met = set(waiting), set()
     while waiting:
@@ -182,7 +182,7 @@ def _tensors(value: Any) -> list[Tensor]:
 
 
 def _each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Arguments with every tensor changed, and everything else a copy."""
+    """Return arguments with `change` applied to every tensor, and a copy of everything else."""
     if isinstance(value, Tensor):
         return change(value)
     if type(value) is dict:
@@ -191,12 +191,12 @@ def _each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 def _without_numbers(tensor: Tensor) -> Tensor:
-    """A tensor's shape, in the float32 of a fresh model."""
+    """Return a tensor of the same shape on the meta device, with floating-point dtypes as float32."""
     return torch.empty_like(tensor, device="meta", dtype=torch.float32 if tensor.is_floating_point() else tensor.dtype)
 
 
 def _forget(_tensor: Tensor) -> None:
-    """Keep nothing: gradients are not wanted, only who leads to whom."""
+    """Save nothing: only the edges of the graph are needed, no gradients."""
 
 
 def _never(_nothing: None) -> Tensor:

@@ -1,8 +1,8 @@
 """How a pipeline is loaded: dtype, device, offloading, quantization, another transformer.
 
-What of it can be hooked: accelerate's and diffusers' offloading wrap a module's `forward`, and the hooks that
-scale sites run around that, so scales act under every mode of offloading. Quantization replaces linear layers and
-leaves the modules that hand out gates where they were.
+Scales act under all of these options. The offloading of accelerate and diffusers wraps a module's `forward`, and the
+hooks that scale sites run outside that wrapper. Quantization replaces linear layers, but not the modules that return
+gates.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ class Loading(BaseModel):
 
     Attributes:
         revision: Branch, tag or commit on the hub.
-        variant: Which of a checkpoint's weight files: `fp16` for `*.fp16.safetensors`.
-        dtype: Of the weights in memory, and of the arithmetic where they are quantized.
-        vae_dtype: Of the autoencoder, where it needs another: `float32` where decoding overflows.
+        variant: The checkpoint's weight files to load: `fp16` for `*.fp16.safetensors`.
+        dtype: The dtype of the weights in memory; for quantized weights, the dtype of the arithmetic.
+        vae_dtype: The dtype of the autoencoder if it differs, such as `float32` if decoding overflows.
         device: `cpu`, `cuda`, `cuda:1`, `mps` or `xpu`; None takes a CUDA GPU if there is one.
-        offload: What waits in main memory until it is needed: whole components (`model`), layers (`group`) or
-            single layers from a copy (`sequential`); `none` keeps all on the device.
+        offload: The unit that waits in main memory until it is needed: whole components (`model`), layers (`group`)
+            or single layers from a copy (`sequential`); `none` keeps everything on the device.
         vae_tiling: Whether large images are decoded in tiles.
         vae_slicing: Whether images are decoded one at a time.
-        quantization: Of the transformer's linear layers while it is loaded.
-        transformer: Another transformer than the checkpoint's: a `.gguf` or `.safetensors` file, a folder with
+        quantization: The method that quantizes the transformer's linear layers during loading.
+        transformer: A replacement for the checkpoint's transformer: a `.gguf` or `.safetensors` file, a folder with
             a config.json, a hub id, a file or folder on the hub as `owner/name/file.gguf`, or the address of its
-            page. Where a checkpoint has two, it takes the place of the first.
-        lora: A LoRA merged into the transformer; see `merge_lora`.
-        lora_revision: Its branch, tag or commit on the hub.
+            page. In a checkpoint with two transformers, it replaces the first.
+        lora: A LoRA to merge into the transformer; see `merge_lora`.
+        lora_revision: The LoRA's branch, tag or commit on the hub.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,14 +60,14 @@ class Loading(BaseModel):
 
 
 def check_loading(loading: Loading) -> None:
-    """Refuse what cannot work before anything is loaded.
+    """Refuse options that cannot work, before anything is loaded.
 
     Raises:
-        ModelError: If there is no such device, options exclude each other, or a package is missing.
+        ModelError: If the device does not exist, options exclude each other, or a package is missing.
     """
     resolve(loading.device, ModelError)
     problem = conflict(loading)
-    if problem is not None:  # before packages: nobody should install one for what is refused afterwards
+    if problem is not None:  # before packages: nobody should install a package for options that are refused
         raise ModelError(problem)
     if (loading.transformer or "").endswith(".gguf"):
         _require("gguf", "GGUF files need")
@@ -77,7 +77,7 @@ def check_loading(loading: Loading) -> None:
 
 
 def conflict(loading: Loading) -> str | None:
-    """Which of the options exclude each other, or the device, as a sentence; None where none do."""
+    """Return a sentence that names options that exclude each other or the device; None if there are none."""
     gguf = (loading.transformer or "").endswith(".gguf")
     quantized = "a GGUF file" if gguf else loading.quantization
     if gguf and loading.quantization:
@@ -87,7 +87,7 @@ def conflict(loading: Loading) -> str | None:
     if quantized and loading.lora:
         return (
             f"a LoRA cannot be merged into the weights of {quantized}; leave out quantization, or give a "
-            "transformer that has the LoRA merged already"
+            "transformer that already has the LoRA merged"
         )
     if execution_device(loading) != "cpu":
         return None
@@ -104,16 +104,16 @@ def conflict(loading: Loading) -> str | None:
 
 
 def execution_device(loading: Loading) -> str:
-    """Where the arithmetic happens.
+    """Return the device that computes.
 
     Raises:
-        ModelError: If there is no such device.
+        ModelError: If the device does not exist.
     """
     return resolve(loading.device, ModelError)
 
 
 def quantization_config(quantization: Quantization, dtype: Dtype) -> Any:
-    """What diffusers is told of a quantization."""
+    """Return the quantization config for diffusers."""
     import diffusers
     import torch
 
@@ -124,17 +124,17 @@ def quantization_config(quantization: Quantization, dtype: Dtype) -> Any:
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=getattr(torch, dtype)
         )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what torchao says of its compiled parts, where there are none
+        warnings.simplefilter("ignore")  # torchao warns if its compiled parts are missing
         from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig
     kind = Int8WeightOnlyConfig if quantization == "torchao-int8" else Float8WeightOnlyConfig
     return diffusers.TorchAoConfig(kind())
 
 
 def place(pipe: Any, device: str, offload: Offload) -> None:
-    """Bring a pipeline to its device, or have it brought there part by part.
+    """Move a pipeline to its device, or set up its offloading.
 
-    Group offloading is by single layers (`leaf_level`), which every component supports, and without streams,
-    which record an order of execution that tiled decoding breaks.
+    Group offloading works on single layers (`leaf_level`), which every component supports. It uses no streams, because
+    streams record an order of execution that tiled decoding breaks.
     """
     import torch
 
@@ -152,10 +152,10 @@ def place(pipe: Any, device: str, offload: Offload) -> None:
 
 
 def set_decoding(pipe: Any, *, tiling: bool, slicing: bool) -> None:
-    """Have the autoencoder decode in tiles, or one image at a time.
+    """Set the autoencoder to decode in tiles, or one image at a time.
 
     Raises:
-        ModelError: If it cannot.
+        ModelError: If the autoencoder does not support the option.
     """
     vae = getattr(pipe, "vae", None)
     for wanted, method, option in (

@@ -5,7 +5,7 @@ A LoRA holds two thin matrices for some linear layers: A of shape (rank, in_feat
 
     W + scaling * B @ A,   scaling = alpha / rank, or alpha / sqrt(rank) for rank-stabilised ones (rsLoRA),
 
-computed in float32 and rounded once to the weight's own dtype. Everything is checked before anything changes.
+computed in float32 and rounded once to the weight's own dtype. All layers are checked before any weight changes.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ def merge_lora(transformer: nn.Module, source: str | Path, *, revision: str | No
     """Merge a LoRA into a transformer, in place.
 
     Args:
-        transformer: Where to; not quantized, and not offloaded yet.
+        transformer: The transformer, neither quantized nor offloaded yet.
         source: A .safetensors file in the layout of diffusers, PEFT, kohya or the model's authors, a folder with
             such a file, a hub id, `owner/name/file.safetensors`, the address of its page, or a name in `FLOW_GRPO`.
         revision: Branch, tag or commit on the hub.
 
     Returns:
-        What was merged: `id`, `revision` (a commit) or `weights` (a digest), `rank` and `alpha` (lists where layers
+        A record of the LoRA: `id`, `revision` (a commit) or `weights` (a digest), `rank` and `alpha` (lists if layers
         differ), `num_modules`.
 
     Raises:
-        ModelError: If the LoRA cannot be had, or not be merged exactly; the transformer is then as it was.
+        ModelError: If the LoRA cannot be read or cannot be merged exactly; the transformer is then unchanged.
     """
     weights, config, identity = find_lora(str(source), revision)
     pairs = read_lora(weights, config, transformer)
     modules = dict(transformer.named_modules())
     targets = {path: _weight(modules[path], path, pair) for path, pair in pairs.items()}
-    for path, pair in pairs.items():  # all of them before any is merged
+    for path, pair in pairs.items():  # check all pairs before any is merged
         if not torch.isfinite(_merged(targets[path], pair)).all():
-            raise ModelError(f"the LoRA makes weights of {path} that are not finite; get its file again")
+            raise ModelError(f"the LoRA makes weights of {path} that are not finite; download the LoRA again")
     with torch.no_grad():
         for path, pair in pairs.items():
             targets[path].copy_(_merged(targets[path], pair))
@@ -54,13 +54,13 @@ def merge_lora(transformer: nn.Module, source: str | Path, *, revision: str | No
 
 
 def _one(values: Iterable[float]) -> Any:
-    """The value that all share, or all that there are; whole numbers as such."""
+    """Return the common value, or the sorted list of values if they differ, with whole numbers as int."""
     found = sorted({int(value) if float(value).is_integer() else round(value, 6) for value in values})
     return found[0] if len(found) == 1 else found
 
 
 def _weight(module: nn.Module, path: str, pair: Pair) -> Tensor:
-    """The weight that a LoRA is added to, when it is certain that it can be."""
+    """Return the weight that a LoRA is to be merged into, after checking that merging is possible."""
     weight = getattr(module, "weight", None)
     if not isinstance(module, nn.Linear) or not isinstance(weight, Tensor):
         raise ModelError(f"the LoRA of {path} is for a {type(module).__name__}; only linear layers can be merged")
@@ -70,7 +70,7 @@ def _weight(module: nn.Module, path: str, pair: Pair) -> Tensor:
             "load the model unquantized"
         )
     if weight.is_meta or hasattr(module, "_hf_hook") or hasattr(module, "_diffusers_hook"):
-        raise ModelError(f"{path} is offloaded already; merge the LoRA while loading, before weights are offloaded")
+        raise ModelError(f"{path} is already offloaded; merge the LoRA while loading, before weights are offloaded")
     out_features, in_features = weight.shape
     for name, matrix, shape in (("A", pair.down, (pair.rank, in_features)), ("B", pair.up, (out_features, pair.rank))):
         if tuple(matrix.shape) != shape:
@@ -80,6 +80,6 @@ def _weight(module: nn.Module, path: str, pair: Pair) -> Tensor:
 
 @torch.no_grad()
 def _merged(weight: Tensor, pair: Pair) -> Tensor:
-    """A weight with a product added in float32, rounded once to the weight's own dtype."""
+    """Return a weight plus a LoRA's product, added in float32 and rounded once to the weight's own dtype."""
     up, down = (matrix.to(weight.device, torch.float32) for matrix in (pair.up, pair.down))
     return (weight.float() + pair.scaling * (up @ down)).to(weight.dtype)

@@ -67,7 +67,7 @@ def test_a_file_without_weights_is_told_by_names(adapter: PipelineAdapter, file:
     source = {"id": "owner/another", "lora": {"id": "x"}}
     values["backbone"] = source if flat else {"source": source}
     file.write_text(json.dumps(values))
-    with pytest.warns(Notice, match=r"not from owner/another and it has no LoRA"):
+    with pytest.warns(Notice, match=r"not from owner/another and it lacks the LoRA"):
         trimpot.load_calibration(adapter.pipe, file).remove()
 
 

@@ -122,7 +122,7 @@ def test_an_item_that_is_not_there_is_said_at_the_latest_by_the_first_image(sd3_
 def test_a_size_that_a_model_cannot_do_is_said_before_the_search(tmp_path: Path) -> None:
     """A video longer than the model's positions reach is refused while dead knobs are looked for."""
     folder = tiny_models.tiny_wan(tmp_path / "wan")
-    with pytest.raises(ModelError, match="the WanTransformer3DModel cannot be run with the inputs at hand"):
+    with pytest.raises(ModelError, match="the WanTransformer3DModel cannot be run with the given inputs"):
         make_diffusers(model=str(folder), device="cpu", dtype="float32", num_frames=81, height=16, width=16)
 
 

@@ -86,7 +86,7 @@ def test_coarser_knobs_stand_for_every_finer_one(fine: str, coarse: str) -> None
     members, dead = ["conditional", "unconditional"], [SITES.index(SITES[-3])]
     layout = Layout(SITES, members, granularity=fine, dead=dead)  # type: ignore[arg-type]
     if GRANULARITIES.index(coarse) > GRANULARITIES.index(fine):
-        with pytest.raises(ModelError, match="cannot be parted"):
+        with pytest.raises(ModelError, match="cannot be split"):
             layout.tied(coarse)
         return
     ties = layout.tied(coarse)

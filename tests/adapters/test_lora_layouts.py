@@ -336,7 +336,7 @@ def test_metadata_that_is_no_configuration_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "lora.safetensors"
     for text in ("{", "[]", "{}", '{"transformer.r": 4}', '{"transformer.r": "4", "transformer.lora_alpha": 1}'):
         save_file(spelled(layers, AB, after("transformer.")), path, metadata={"lora_adapter_metadata": text})
-        with pytest.raises(ModelError, match="must say rank and alpha"):
+        with pytest.raises(ModelError, match="must give rank and alpha"):
             merge_lora(tiny_models.tiny_sd3_transformer(), path)
 
 
