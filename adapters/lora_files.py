@@ -1,9 +1,9 @@
-"""Finding and reading LoRAs: what a file holds is used in full, or the file is refused.
+"""Find and read LoRAs. Every weight of a file is used, or the file is refused.
 
-A LoRA comes as a folder of PEFT's or as one .safetensors file. Files differ in how they call a layer: as diffusers
-does, with dots or underscores, or as the model's authors did, whose names the converters of diffusers translate.
-Those converters leave some alphas and keys out in silence. So alphas are multiplied in before, only pairs of matrices
-are passed on, and what comes out must weigh as much as what went in.
+A LoRA is a folder written by PEFT or one .safetensors file. Files name layers as diffusers does, with dots or
+underscores, or as the model's authors did; the converters of diffusers translate the authors' names. These converters
+silently drop some alphas and keys. Therefore alphas are multiplied in first, only pairs of matrices are passed to a
+converter, and the converted pairs must have the same total weight as the original ones.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FLOW_GRPO = {
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"
-METADATA = "lora_adapter_metadata"  # under which diffusers keeps PEFT's configuration in the file itself
+METADATA = "lora_adapter_metadata"  # the metadata key under which diffusers keeps PEFT's configuration in the file
 
 _INSTEAD = f"a .safetensors file, a folder with an {CONFIG_FILE}, a hub id, or owner/name/file.safetensors"
 _SIDE = re.compile(
@@ -45,10 +45,10 @@ _PEFT = "base_model.model."
 _PREFIXES = (_PEFT, "model.diffusion_model.", "diffusion_model.", "transformer.", "unet.")
 _FLAT_PREFIXES = ("lora_unet_", "lora_transformer_", "lycoris_")
 _TEXT_ENCODER = re.compile(r"(base_model\.model\.)?(text_encoders?[._]|lora_te|lora_prior_te|te\d?[._])")
-_ZERO_IS_NOTHING = (".diff", ".diff_b", ".lora_B.bias")  # what is added, and so changes nothing where it is zero
+_ZERO_IS_NOTHING = (".diff", ".diff_b", ".lora_B.bias")  # added to weights, and therefore without effect if zero
 _OTHERWISE = {
     r"dora_scale|lora_magnitude_vector": "is a DoRA, which rescales whole weights and",
-    r"hada_|lokr_|lora_mid|\.oft_|\.on_input": "is no LoRA but another adapter of its kind and",
+    r"hada_|lokr_|lora_mid|\.oft_|\.on_input": "is not a LoRA but a related kind of adapter and",
     r"\.diff(_b)?$|\.set_weight$|\.bias$|\.scale$": "also changes whole weights or biases and",
 }
 
@@ -60,7 +60,7 @@ class Pair:
     Attributes:
         down: A, of shape (rank, in_features).
         up: B, of shape (out_features, rank).
-        scaling: What their product is multiplied by.
+        scaling: The factor of the product B @ A.
     """
 
     down: Tensor
@@ -69,20 +69,20 @@ class Pair:
 
     @property
     def rank(self) -> int:
-        """The inner size of the product."""
+        """The rank: the inner size of the product B @ A."""
         return self.down.shape[0]
 
     @property
     def alpha(self) -> float:
-        """The scaling as alpha / rank."""
+        """The alpha at which alpha / rank is the scaling."""
         return self.scaling * self.rank
 
 
 def find_lora(source: str, revision: str | None) -> tuple[Path, Path | None, dict[str, Any]]:
-    """Where a LoRA's weights and its configuration lie, and what it is.
+    """Return the paths of a LoRA's weights and of its configuration (or None), and its source.
 
     Raises:
-        ModelError: If it is not there, or there only as a pickle.
+        ModelError: If the LoRA cannot be found, or is only available as a pickle.
     """
     if source in FLOW_GRPO and not Path(source).exists():
         place: Path | OnHub = OnHub(FLOW_GRPO[source], "", revision)
@@ -97,7 +97,7 @@ def find_lora(source: str, revision: str | None) -> tuple[Path, Path | None, dic
     if place.is_dir():
         return *_in_folder(source, place), local_source(place)
     if place.suffix != ".safetensors":
-        raise ModelError(f"{source} is no LoRA; give {_INSTEAD}")
+        raise ModelError(f"{source} is not a LoRA; give {_INSTEAD}")
     config = place.with_name(CONFIG_FILE)
     return place, config if config.is_file() else None, local_source(place)
 
@@ -109,7 +109,7 @@ def _in_folder(source: str, folder: Path) -> tuple[Path, Path | None]:
     if config.is_file() or weights.is_file():
         if not config.is_file():
             raise ModelError(
-                f"{source} has no {CONFIG_FILE}, which says by how much its LoRA counts; give a folder written by "
+                f"{source} has no {CONFIG_FILE}, which gives the LoRA's rank and alpha; give a folder written by "
                 "PEFT's save_pretrained"
             )
         if weights.is_file():
@@ -121,7 +121,7 @@ def _in_folder(source: str, folder: Path) -> tuple[Path, Path | None]:
     if not others or config.is_file():
         raise ModelError(f"{source} has no {WEIGHTS_FILE}; give a folder written by PEFT's save_pretrained, or a file")
     if len(others) > 1:
-        raise ModelError(f"{source} holds {len(others)} files, {others[0].name} and others; give the one that is meant")
+        raise ModelError(f"{source} holds {len(others)} files, {others[0].name} and others; give one of the files")
     return others[0], None
 
 
@@ -142,15 +142,15 @@ def _on_hub(place: OnHub) -> tuple[Path, Path | None, dict[str, Any]]:
 
 
 def read_lora(weights: Path, config: Path | None, transformer: nn.Module) -> dict[str, Pair]:
-    """The pairs of a LoRA by the transformer's own module names.
+    """Read a LoRA's pairs of matrices, by the transformer's own module names.
 
     Args:
-        weights: A file in safetensors.
-        config: PEFT's configuration of it, if it has one.
-        transformer: The model it is for, whose modules tell what names mean.
+        weights: The safetensors file.
+        config: The LoRA's configuration in PEFT's format, or None.
+        transformer: The transformer that the LoRA is for; names are matched to its modules.
 
     Raises:
-        ModelError: If anything of it would be left unused.
+        ModelError: If any weight of the file would be left unused.
     """
     tensors, metadata = _read(weights)
     pairs, alphas = _pairs(weights, tensors)
@@ -162,7 +162,7 @@ def read_lora(weights: Path, config: Path | None, transformer: nn.Module) -> dic
     own = {name for name, _ in transformer.named_modules()}
     if settings is None and any(_bare(name) in own and name not in alphas for name in by_peft):
         raise ModelError(
-            f"{weights} has no {CONFIG_FILE} beside it, which says by how much its LoRA counts; give the folder that "
+            f"{weights} has no {CONFIG_FILE} beside it, which gives the LoRA's rank and alpha; give the folder that "
             "PEFT's save_pretrained wrote"
         )
     scaled = {}
@@ -170,7 +170,7 @@ def read_lora(weights: Path, config: Path | None, transformer: nn.Module) -> dic
         scale = scaling(settings, _bare(name), down.shape[0])
         if name in alphas:
             if settings is not None:
-                raise ModelError(f"{weights} says twice by how much its LoRA counts, first of {name}; leave out one")
+                raise ModelError(f"{weights} gives the LoRA's scaling twice, first of {name}; leave out one of the two")
             scale = alphas[name] / down.shape[0]
         scaled[name] = Pair(down, up, scale)
     scaled = {name: pair for name, pair in scaled.items() if pair.down.any() and pair.up.any() and pair.scaling}
@@ -197,7 +197,7 @@ def _json(path: Path) -> Any:
 
 
 def _from_metadata(metadata: Mapping[str, str], path: Path) -> Mapping[str, Any] | None:
-    """PEFT's configuration as diffusers keeps it in a file, or None."""
+    """Return PEFT's configuration from a file's metadata, where diffusers keeps it, or None."""
     if METADATA not in metadata:
         return None
     try:
@@ -209,7 +209,7 @@ def _from_metadata(metadata: Mapping[str, str], path: Path) -> Mapping[str, Any]
 
 
 def _pairs(path: Path, tensors: Mapping[str, Tensor]) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, float]]:
-    """Both matrices of every layer, and the alphas there are; a key that means anything else is an error."""
+    """Return both matrices of each layer and the alphas that are given, and refuse any other key."""
     sides: dict[str, dict[str, Tensor]] = {}
     alphas: dict[str, float] = {}
     for key, stored in tensors.items():
@@ -231,7 +231,7 @@ def _pairs(path: Path, tensors: Mapping[str, Tensor]) -> tuple[dict[str, tuple[T
             raise ModelError(f"{path} holds only half of the LoRA of {module}: {side}")
     for name in alphas:
         if name not in sides:
-            raise ModelError(f"{path} has an alpha of {name} and no LoRA of it; get the file again")
+            raise ModelError(f"{path} has an alpha but no matrices for {name}; download the file again")
     if not sides:
         raise ModelError(f"{path} is empty")
     told = [
@@ -239,8 +239,8 @@ def _pairs(path: Path, tensors: Mapping[str, Tensor]) -> tuple[dict[str, tuple[T
     ]
     if told:
         raise ModelError(
-            f"{path} also changes text encoders ({len(told)} layers, first {told[0]}), and only transformers are "
-            "merged into; save it without them"
+            f"{path} also changes text encoders ({len(told)} layers, first {told[0]}), but only a transformer can "
+            "take a LoRA here; save the LoRA without its text encoder layers"
         )
     pairs = {name: (both["down"], both["up"]) for name, both in sides.items() if not _TEXT_ENCODER.match(name)}
     return pairs, {name: alpha for name, alpha in alphas.items() if name in pairs}
@@ -254,14 +254,14 @@ def _otherwise(key: str) -> str:
 
 
 def _bare(name: str) -> str:
-    """A layer's name without what trainers put before it."""
+    """Return a layer's name without the prefixes that trainers add."""
     for prefix in _PREFIXES:
         name = name.removeprefix(prefix)
     return name
 
 
 def _by_module(path: Path, pairs: Mapping[str, Pair], transformer: nn.Module) -> dict[str, Pair]:
-    """Pairs by the names that the transformer has for its modules."""
+    """Rename pairs to the transformer's own module names."""
     own = {name for name, _ in transformer.named_modules()}
     flat = {name.replace(".", "_"): name for name in own}
     found: dict[str, Pair] = {}
@@ -288,10 +288,10 @@ def _by_module(path: Path, pairs: Mapping[str, Pair], transformer: nn.Module) ->
 def _converted(
     path: Path, foreign: Mapping[str, Pair], transformer: nn.Module, own: Collection[str]
 ) -> dict[str, Pair]:
-    """Pairs under the names that a model's authors gave its layers, under those of diffusers.
+    """Rename pairs from the layer names of a model's authors to those of diffusers.
 
-    Which of its spellings the converter of a family understands differs, so they are tried in turn; one is
-    understood when every pair has become pairs of modules that exist, of the same total weight.
+    The converters of diffusers' model families understand different spellings, so these are tried in turn. A spelling
+    is understood if all converted pairs belong to existing modules and have the same total weight as before.
     """
     import diffusers.loaders.lora_pipeline as loaders
 
@@ -302,31 +302,31 @@ def _converted(
             with silent():
                 state = loader.lora_state_dict({key: value.clone() for key, value in spelling(foreign).items()})
             pairs = {_bare(name): Pair(*both, 1.0) for name, both in _pairs(path, state)[0].items()}
-        except Exception:  # converters meet names they do not expect in many classes
+        except Exception:  # on unexpected names, converters fail in many classes
             continue
         if set(pairs) <= set(own) and math.isclose(_weight(pairs), _weight(foreign), rel_tol=1e-5):
             return pairs
     first = min(foreign)
     raise ModelError(
-        f"{kind} has no module {first}, and diffusers knows no other name for all layers of {path}; the LoRA is made "
-        "for another model or in a layout that is not read here"
+        f"{kind} has no module {first}, and diffusers cannot convert all layer names of {path}; give a LoRA that is "
+        "made for this model, in the layout of diffusers, PEFT, kohya or the model's authors"
     )
 
 
 def _spelled_down_up(pairs: Mapping[str, Pair]) -> dict[str, Tensor]:
-    """As kohya's scripts and ComfyUI spell layers."""
+    """Spell layers as kohya's scripts and ComfyUI do."""
     state: dict[str, Tensor] = {}
     for name, pair in pairs.items():
         prefix = "diffusion_model." if "." in name else "lora_unet_"
         state[f"{prefix}{name}.lora_down.weight"] = pair.down
         state[f"{prefix}{name}.lora_up.weight"] = pair.up * pair.scaling
-        if "." not in name:  # some converters want one, and it must not count again
+        if "." not in name:  # some converters require an alpha; this one has no effect
             state[f"{prefix}{name}.alpha"] = torch.tensor(float(pair.rank))
     return state
 
 
 def _spelled_a_b(pairs: Mapping[str, Pair]) -> dict[str, Tensor]:
-    """As trainers that use PEFT spell layers of the original model."""
+    """Spell layers as PEFT-based trainers of the original model do."""
     state: dict[str, Tensor] = {}
     for name, pair in pairs.items():
         state[f"diffusion_model.{name}.lora_A.weight"] = pair.down
@@ -335,7 +335,7 @@ def _spelled_a_b(pairs: Mapping[str, Pair]) -> dict[str, Tensor]:
 
 
 def _spelled_bare(pairs: Mapping[str, Pair]) -> dict[str, Tensor]:
-    """As XLabs spells the processors of FLUX."""
+    """Spell layers as XLabs does for the processors of FLUX."""
     state: dict[str, Tensor] = {}
     for name, pair in pairs.items():
         state[f"{name}.down.weight"] = pair.down
@@ -344,7 +344,7 @@ def _spelled_bare(pairs: Mapping[str, Pair]) -> dict[str, Tensor]:
 
 
 def _weight(pairs: Mapping[str, Pair]) -> float:
-    """The sum of the squares of all that pairs add to weights, which splitting and reordering rows does not change."""
+    """Return the sum of squares of the pairs' weight changes, which splitting and reordering rows does not alter."""
     total = 0.0
     for pair in pairs.values():
         down, up = pair.down.double(), pair.up.double() * pair.scaling

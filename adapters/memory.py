@@ -1,4 +1,4 @@
-"""What helps where memory runs out: options that are not chosen yet and would be accepted beside those that are."""
+"""Advice for running out of memory: options that are not set yet and are compatible with those that are."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..ground.devices import first_sentence, free_memory, shortage
 from ..ground.errors import ModelError
 from .loading import Loading, Offload, conflict
 
-_LESS_THAN: dict[Offload, tuple[Offload, ...]] = {  # what holds still less on the device
+_LESS_THAN: dict[Offload, tuple[Offload, ...]] = {  # modes that keep less on the device
     "none": ("model", "group", "sequential"),
     "model": ("group", "sequential"),
     "group": (),
@@ -19,15 +19,15 @@ _LESS_THAN: dict[Offload, tuple[Offload, ...]] = {  # what holds still less on t
 
 @contextmanager
 def told(doing: str, chosen: Loading, *, making: bool = False) -> Iterator[None]:
-    """Say in a sentence that memory ran out while something was done.
+    """Turn an out-of-memory error of the block into one sentence with advice.
 
     Args:
-        doing: What, after "there is not enough memory to".
-        chosen: The options it was done with.
-        making: Whether outputs were being made.
+        doing: The action, to follow "there is not enough memory to".
+        chosen: The options in use.
+        making: Whether outputs are being generated.
 
     Raises:
-        ModelError: If it did.
+        ModelError: If memory ran out.
     """
     try:
         yield
@@ -36,18 +36,18 @@ def told(doing: str, chosen: Loading, *, making: bool = False) -> Iterator[None]
         if shortage(error) is None:
             raise
         refused = no_room(f"to {doing}", chosen, error, making=making)
-    free_memory()  # what the failed attempt held is free only out of that block
+    free_memory()  # outside the except block, which keeps the failed attempt's memory alive
     raise refused
 
 
 def no_room(what: str, chosen: Loading, error: BaseException, *, making: bool) -> ModelError:
-    """The sentence for an error that says that memory ran out.
+    """Return an error that says that memory ran out, and which options help.
 
     Args:
-        what: What there is not enough memory for, as "to do this" or "for that".
-        chosen: The options it was tried with.
-        error: What it was tried to.
-        making: Whether outputs were being made.
+        what: The purpose of the memory, as "to do this" or "for that".
+        chosen: The options in use.
+        error: The out-of-memory error that was raised.
+        making: Whether outputs were being generated.
     """
     found = shortage(error)
     assert found is not None
@@ -57,12 +57,12 @@ def no_room(what: str, chosen: Loading, error: BaseException, *, making: bool) -
 
 
 def advice(chosen: Loading, *, making: bool, on_host: bool = False) -> list[str]:
-    """What to choose.
+    """List options that need less memory.
 
     Args:
-        chosen: The options that did not suffice.
-        making: Whether they did not suffice for making outputs, instead of for holding weights.
-        on_host: Whether main memory ran out, which offloading needs instead of saving it.
+        chosen: The options that need too much memory.
+        making: Whether memory ran out while generating outputs, instead of while loading weights.
+        on_host: Whether main memory ran out, of which offloading would need more.
     """
 
     def accepted(**change: str) -> bool:

@@ -1,7 +1,7 @@
-"""What the diffusion adapters can be told, said once.
+"""The options of the diffusion adapters, declared once.
 
-A named adapter is a function of such options. `takes` makes a factory of it, whose keyword-only parameters are the
-options' fields with the defaults of that adapter, so that a configuration is checked against them.
+A named adapter is a function of one options object. `takes` turns it into a factory whose keyword-only parameters are
+the fields of the options, with the adapter's own defaults. A configuration is checked against this signature.
 """
 
 from __future__ import annotations
@@ -23,31 +23,29 @@ from .sites import Granularity
 
 Positive = Annotated[int, Field(ge=1)]
 Member = Literal["conditional", "unconditional"]
-Scale = Annotated[
-    float, Field(ge=-LARGEST, le=LARGEST)
-]  # what a calibration file may hold, as all that is bounded here
+Scale = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]  # bounded as in a calibration file
 
 
 class KnobOptions(Loading):
-    """What any transformer's adapter can be told, beside how it is loaded.
+    """The options of every transformer's adapter, in addition to those for loading.
 
     Attributes:
         model: A folder or a hub id.
         granularity: How sites are tied into knobs.
-        dead: What becomes of knobs that cannot reach the output: left out of the search, or kept.
+        dead: Whether knobs that cannot reach the output are left out of the search (`freeze`) or kept (`keep`).
         blocks: Site lines of further block classes, as `trimpot.adapters.sites` explains them.
         low: Lower bound of every scale.
         high: Upper bound of every scale.
-        num_inference_steps: Denoising steps an image; None for what is published for the model.
-        guidance_scale: Guidance; None for what is published for the model.
-        height: In pixels; None for what is published for the model.
-        width: In pixels; None for what is published for the model.
-        max_sequence_length: Prompt tokens, for pipelines that take it.
-        batch_size: The most outputs in one pipeline call; halved by itself where memory does not suffice.
-        release_text_encoders: Whether text encoders are dropped once every prompt is encoded.
-        compile: Whether `torch.compile` works on each block, or on the whole transformer.
+        num_inference_steps: Denoising steps per image; None for the model's published number.
+        guidance_scale: Guidance; None for the model's published value.
+        height: In pixels; None for the model's published height.
+        width: In pixels; None for the model's published width.
+        max_sequence_length: The most tokens of a prompt, for pipelines with this argument.
+        batch_size: The most outputs in one pipeline call; halved automatically if memory runs out.
+        release_text_encoders: Whether to drop the text encoders once all prompts are encoded.
+        compile: Whether to use `torch.compile` on each block (`regional`) or on the whole transformer (`full`).
         outline: Whether to build the transformer from its configuration alone, without weights: such an adapter
-            counts and lists knobs and generates nothing.
+            counts and lists knobs but cannot generate.
     """
 
     model: Source
@@ -68,13 +66,13 @@ class KnobOptions(Loading):
 
 
 class DiffusionOptions(KnobOptions):
-    """What a named adapter can be told, whose members trimpot combines.
+    """The options of a named adapter, for which trimpot combines ensemble members.
 
     Attributes:
-        members: What each member of the ensemble sees; None for one, and a second, unconditional one where the
-            model is guided.
+        members: What each member of the ensemble sees; None for one conditional member, and a second, unconditional
+            member if the model is guided.
         tie_members: Whether all members share their scales.
-        guidance_grid: Guidance values among which the neutral side of a comparison is chosen.
+        guidance_grid: Guidance values from which the neutral side of a comparison is chosen.
     """
 
     members: Annotated[tuple[Member, ...], Field(min_length=1, max_length=MOST_MEMBERS)] | None = None
@@ -83,13 +81,13 @@ class DiffusionOptions(KnobOptions):
 
 
 class StockOptions(KnobOptions):
-    """What the adapter of any pipeline can be told.
+    """The options of the adapter for any pipeline.
 
-    Its outline has no inputs to find dead knobs by, so it lists them too.
+    With `outline`, dead knobs are listed too, because there are no inputs to find them with.
 
     Attributes:
-        pipeline: Pipeline class name in diffusers; None for the one that the checkpoint names.
-        num_frames: Frames of a video.
+        pipeline: Pipeline class name in diffusers; None for the class that the checkpoint names.
+        num_frames: Number of frames of a video.
         pipeline_options: Further arguments of the pipeline's call.
     """
 
@@ -104,15 +102,15 @@ Options = TypeVar("Options", bound=BaseModel)
 def takes(
     options: type[Options], *, without: Collection[str] = (), **defaults: Any
 ) -> Callable[[Callable[[Options], Adapter]], Factory]:
-    """Make a factory of a function of options.
+    """Turn a function of one options object into a factory with keyword arguments.
 
     Args:
-        options: Their class.
-        without: Fields that this factory does not take.
-        **defaults: Its own defaults, also of fields it does not take.
+        options: The class of the options.
+        without: Fields that are not parameters of the factory.
+        **defaults: Defaults of this factory, also for fields in `without`.
 
     Returns:
-        A decorator; what it makes is called with keyword arguments.
+        A decorator that returns the factory.
     """
     hints = get_type_hints(options, include_extras=True)
     parameters = []
@@ -123,7 +121,7 @@ def takes(
         if name not in without:
             kind = inspect.Parameter.KEYWORD_ONLY
             parameters.append(inspect.Parameter(name, kind, default=default, annotation=hints[name]))
-    parameters.sort(key=lambda parameter: parameter.name in Loading.model_fields)  # how it is loaded comes last
+    parameters.sort(key=lambda parameter: parameter.name in Loading.model_fields)  # options for loading come last
 
     def decorate(make: Callable[[Options], Adapter]) -> Factory:
         @functools.wraps(make)

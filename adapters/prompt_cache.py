@@ -1,11 +1,11 @@
-"""A pipeline's own `encode_prompt`, asked once for each prompt.
+"""Cache the results of a pipeline's own `encode_prompt`, one prompt at a time.
 
-A calibration makes the same few prompts again and again, and a stock pipeline would encode them each time. While an
-`encode_prompt` is remembered, a pipeline gets back what it once made of a prompt by itself, joined with others in the
-order of the batch. So what a prompt is encoded to does not depend on its neighbours.
+A calibration uses the same few prompts again and again, and a stock pipeline would encode them each time. While the
+cache is active, the pipeline gets each prompt's earlier result, encoded alone and joined with the others in the order
+of the batch. A prompt's encoding therefore does not depend on its neighbours.
 
-What cannot be joined, as prompts of several lengths, is left to the pipeline. Whether joining is right at all is
-found out beforehand, by encoding a prompt twice in one batch.
+Results that cannot be joined, such as those of prompts with different lengths, are left to the pipeline. Whether
+joining is correct for a pipeline is tested first, by encoding a prompt twice in one batch.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from ..ground.errors import ModelError
 from .encodings import Encodings, each
 from .families import text_encoders_are_gone
 
-_FOREIGN = "foreign"  # the form of a result that holds something else than tensors
+_FOREIGN = "foreign"  # the form of a result that holds anything other than tensors
 _PLAIN = (str, int, float, bool, type(None), torch.device, torch.dtype)
 
 
 class PromptCache:
-    """What a pipeline's `encode_prompt` made of each prompt.
+    """The results of a pipeline's `encode_prompt` for each prompt.
 
     Attributes:
-        keeps: Whether what it makes can be kept; None before it was asked.
-        encodings: What it made.
+        keeps: Whether the results can be kept; None before the first call.
+        encodings: The results.
     """
 
     def __init__(self, pipe: Any) -> None:
@@ -44,15 +44,15 @@ class PromptCache:
 
     @property
     def joins(self) -> bool:
-        """Whether prompts encoded one by one can stand for prompts encoded together."""
+        """Whether prompts encoded one by one can replace prompts encoded together."""
         return bool(self._verdicts) and all(self._verdicts)
 
     @contextmanager
     def remembering(self, *, checking: bool = False) -> Iterator[None]:
-        """Have the pipeline ask here; afterwards it is as it was.
+        """Redirect the pipeline's `encode_prompt` to this cache within the block.
 
         Args:
-            checking: Whether to find out with its next batch if prompts can be joined.
+            checking: Whether to test with the pipeline's next batch if prompts can be joined.
         """
         if self._encode is None:
             yield
@@ -61,14 +61,14 @@ class PromptCache:
         try:
             yield
         finally:
-            del self._pipe.encode_prompt  # the method of its class shows again
+            del self._pipe.encode_prompt  # makes the class's method visible again
 
     def of_one_form(self) -> bool:
-        """Whether all that was asked for differs in numbers only, and so can be joined in any order."""
+        """Return whether all results differ in their numbers only, so that any of them can be joined."""
         return all(len(forms) == 1 for forms in self._forms.values())
 
     def probe(self, look: Callable[[], object]) -> str:
-        """A digest of what is made, anew, of the prompts that `look` gives to the pipeline."""
+        """Return a digest of the prompts that `look` gives to the pipeline, encoded again without the cache."""
         known, self.encodings = self.encodings, Encodings()
         try:
             look()
@@ -77,7 +77,7 @@ class PromptCache:
             self.encodings = known
 
     def _remembered(self, *args: Any, **kwargs: Any) -> Any:
-        """`encode_prompt` as the pipeline sees it."""
+        """Stand in for the pipeline's `encode_prompt`, and return joined earlier results if possible."""
         prompts, asked = self._asked(args, kwargs)
         if self.keeps is not False and prompts and (self.joins or len(prompts) == 1):
             try:
@@ -87,11 +87,10 @@ class PromptCache:
         return self._encoded(*args, **kwargs)
 
     def _checked(self, *args: Any, **kwargs: Any) -> Any:
-        """The same without joining, and a judgement on whether it could be done.
+        """Stand in for the pipeline's `encode_prompt` without joining, and test whether its results can be joined.
 
         Raises:
-            ModelError: If a prompt is encoded in one way alone and in another among others, and so would be an
-                output.
+            ModelError: If a prompt's encoding, and therefore an output, depends on the other prompts of its batch.
         """
         prompts, asked = self._asked(args, kwargs)
         together = self._encoded(*args, **kwargs)
@@ -105,13 +104,13 @@ class PromptCache:
             return together
         if _rows_differ(alone[0], together, len(prompts)):
             raise ModelError(
-                f"a {type(self._pipe).__name__} encodes a prompt among others in another way than alone, so its "
-                "outputs would depend on their neighbours; set batch_size: 1"
+                f"a {type(self._pipe).__name__} encodes a prompt differently in a batch than alone, so its outputs "
+                "would depend on their neighbours; set batch_size: 1"
             )
         return together
 
     def _asked(self, args: Any, kwargs: Any) -> tuple[list[str], dict[str, Any]]:
-        """The prompts of a call, none where it is not one to be remembered, and its other arguments."""
+        """Split a call's arguments into its prompts and the rest; no prompts if the call cannot be cached."""
         assert self._encode is not None
         signature = inspect.signature(self._encode)
         asked = dict(signature.bind(*args, **kwargs).arguments)
@@ -124,7 +123,7 @@ class PromptCache:
         return (list(prompts) if texts and shared else []), asked
 
     def _one(self, prompt: str, asked: dict[str, Any]) -> Any:
-        """What is made of a prompt by itself, encoded once."""
+        """Return a prompt's result, encoded alone and only at its first use."""
         how = repr(sorted((name, repr(value)) for name, value in asked.items() if name != "device"))  # cuda is cuda:0
 
         def encode() -> Any:
@@ -141,10 +140,10 @@ class PromptCache:
         return each(made, lambda tensor: tensor.to(device))
 
     def _encoded(self, *args: Any, **kwargs: Any) -> Any:
-        """What the pipeline itself makes.
+        """Call the pipeline's original `encode_prompt`.
 
         Raises:
-            ModelError: If its text encoders have been dropped.
+            ModelError: If the pipeline's text encoders have been dropped.
         """
         assert self._encode is not None
         if text_encoders_are_gone(self._pipe):
@@ -158,7 +157,7 @@ class _Apart(Exception):  # noqa: N818  # not an error: prompts that cannot be j
 
 
 def _plain(value: Any, name: str) -> bool:
-    """Whether an argument is the same for every row, and says all of itself when it is printed."""
+    """Return whether an argument applies to all rows alike, and its `repr` holds all of its content."""
     if isinstance(value, list | tuple):
         return "prompt" not in name and all(_plain(item, name) for item in value)
     if isinstance(value, dict):
@@ -167,7 +166,7 @@ def _plain(value: Any, name: str) -> bool:
 
 
 def _form(made: Any) -> Any:
-    """All of a result but its numbers; of a list, whose items are rows, how many there are."""
+    """Return everything of a result except its numbers; for a list, whose items are rows, only its length."""
     if isinstance(made, Tensor):
         return made.dtype, tuple(made.shape)
     if isinstance(made, list) and all(isinstance(part, Tensor) for part in made):
@@ -179,12 +178,12 @@ def _form(made: Any) -> Any:
 
 
 def _joined(rows: Sequence[Any]) -> Any:
-    """Results of several prompts as the result of one batch; none of its tensors is one of theirs.
+    """Join the results of several prompts into the result of one batch, with new tensors.
 
-    A tensor of one row is joined with others; one that is no row, such as positions, must be the same for all.
+    Tensors with one row are concatenated; other tensors, such as positions, must be the same for all prompts.
 
     Raises:
-        _Apart: If they differ in more than numbers.
+        _Apart: If the results differ in more than their numbers.
     """
     first = rows[0]
     if any(_form(row) != _form(first) for row in rows):
@@ -203,7 +202,7 @@ def _joined(rows: Sequence[Any]) -> Any:
 
 
 def _alike(joined: Any, together: Any) -> bool:
-    """Whether two results are the same but for rounding."""
+    """Return whether two results are the same up to rounding."""
     if isinstance(joined, Tensor) and isinstance(together, Tensor):
         if joined.shape != together.shape or joined.dtype != together.dtype:
             return False
@@ -215,7 +214,7 @@ def _alike(joined: Any, together: Any) -> bool:
 
 
 def _rows_differ(alone: Any, together: Any, number: int) -> bool:
-    """Whether a prompt alone is one row and several are a row each, but of another shape."""
+    """Return whether a prompt gives one row both alone and in a batch, but rows of different shapes."""
     if isinstance(alone, Tensor) and isinstance(together, Tensor):
         return alone.shape[:1] == (1,) and together.shape[:1] == (number,) and alone.shape[1:] != together.shape[1:]
     if isinstance(alone, tuple) and isinstance(together, tuple):

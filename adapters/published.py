@@ -1,6 +1,6 @@
-"""Published checkpoints: their transformers' configurations and the settings they are meant for.
+"""Published checkpoints: their transformers' configurations and recommended settings.
 
-With these, a transformer can be built without weights, and its knobs counted, where nothing can be downloaded.
+From these, a transformer can be built without weights and its knobs can be counted, without a download.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Checkpoint:
     """One published checkpoint.
 
     Attributes:
-        config: What differs in its transformer's configuration from the defaults of the class.
-        settings: What differs in its published settings from those of its family.
+        config: The values of its transformer's configuration that differ from the defaults of the class.
+        settings: The published settings that differ from those of its family.
     """
 
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -70,17 +70,17 @@ CHECKPOINTS: dict[str, Checkpoint] = {
 
 
 def transformer_classes(model: str, revision: str | None = None) -> list[tuple[str, str, str]]:
-    """A checkpoint's transformers, one or two.
+    """List a checkpoint's transformers, one or two.
 
     Args:
         model: A hub id or a folder.
         revision: Branch, tag or commit on the hub.
 
     Returns:
-        For each, what its knobs start with, its component's name, and its class name in diffusers.
+        For each transformer, the prefix of its knobs' names, its component's name, and its class name in diffusers.
 
     Raises:
-        ModelError: If they cannot be read or there is none.
+        ModelError: If the checkpoint cannot be read or has no transformer.
     """
     local = isinstance(located_checkpoint(model, revision), Path)
     with quiet_import():
@@ -99,16 +99,16 @@ def transformer_classes(model: str, revision: str | None = None) -> list[tuple[s
 
 
 def outlined(kind: str, model: str, revision: str | None = None, part: str = "transformer") -> nn.Module:
-    """Build a transformer of its configuration alone, on the meta device.
+    """Build a transformer from its configuration alone, on the meta device.
 
     Args:
-        kind: Its class name in diffusers.
+        kind: The transformer's class name in diffusers.
         model: A published checkpoint, another hub id, or a folder.
         revision: Branch, tag or commit on the hub.
-        part: Its component's name in the checkpoint.
+        part: The transformer's component name in the checkpoint.
 
     Raises:
-        ModelError: If its configuration cannot be had or does not fit the class.
+        ModelError: If the configuration cannot be read or does not fit the class.
     """
     import torch
 
@@ -122,7 +122,7 @@ def outlined(kind: str, model: str, revision: str | None = None, part: str = "tr
                 config = dict(CHECKPOINTS[model].config)
             else:
                 config = transformer.load_config(model, subfolder=part, revision=revision, local_files_only=local)
-            if config.get("_class_name", kind) != kind:  # diffusers would build it of the keys that both have
+            if config.get("_class_name", kind) != kind:  # diffusers would use the keys that both classes have
                 raise ModelError(f"{model} holds a {config['_class_name']}, not a {kind}; use the adapter made for it")
             with torch.device("meta"):
                 made: nn.Module = transformer.from_config(config)

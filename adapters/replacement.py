@@ -1,4 +1,4 @@
-"""Another transformer in place of the checkpoint's own: found, loaded, and known by what it is."""
+"""Find, load and identify a transformer that replaces the checkpoint's own."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _INSTEAD = "a .gguf or .safetensors file, a folder, a hub id, or owner/name/file
 
 
 def load_transformer(kind: type[Any], base: Path | None, loading: Loading) -> tuple[Any, dict[str, Any]]:
-    """Load another transformer than the checkpoint's.
+    """Load a transformer that replaces the checkpoint's own.
 
     Args:
-        kind: Its class.
-        base: The checkpoint's own transformer folder with its config.json, which a single file takes its sizes
-            from; None where there is none.
-        loading: Names the transformer, and says how it is loaded.
+        kind: The transformer's class.
+        base: The folder of the checkpoint's own transformer with the config.json that gives a single file its sizes;
+            None if there is none.
+        loading: The options that name the transformer and say how to load it.
 
     Returns:
-        The transformer, and what it is: `id`, with `revision` or `weights`, and `variant` where it has it.
+        The transformer and its source: `id`, with `revision` or `weights`, and `variant` if it has one.
 
     Raises:
-        ModelError: If it cannot be found or loaded, or does not fit.
+        ModelError: If the transformer cannot be found or loaded, or does not fit.
     """
     import torch
 
@@ -52,7 +52,7 @@ def load_transformer(kind: type[Any], base: Path | None, loading: Loading) -> tu
 
 
 def _find(name: str) -> tuple[Path, dict[str, Any]]:
-    """Where a transformer lies, and what it is."""
+    """Return a transformer's path and its source."""
     if Path(name).suffix in PICKLES:
         raise ModelError(f"{name} may hold a pickle, which can run code; give .safetensors or .gguf")
     place = located(name, "transformer", _INSTEAD)
@@ -60,13 +60,13 @@ def _find(name: str) -> tuple[Path, dict[str, Any]]:
         return _on_hub(name, place)
     if place.is_file():
         if place.suffix not in WEIGHTS:
-            raise ModelError(f"{name} is no transformer; give {_INSTEAD}")
+            raise ModelError(f"{name} is not a transformer; give {_INSTEAD}")
         return place, local_source(place)
-    for folder in (place, place / "transformer"):  # a whole pipeline has it in its folder
+    for folder in (place, place / "transformer"):  # a whole pipeline keeps it in a subfolder
         if (folder / _CONFIG).is_file():
             refuse_pickles(folder, name)
             return folder, {**local_source(folder), "id": local_source(place)["id"]}
-    raise ModelError(f"{name} is no transformer folder: it has no {_CONFIG}")
+    raise ModelError(f"{name} is not a transformer folder: it has no {_CONFIG}")
 
 
 def _on_hub(name: str, place: OnHub) -> tuple[Path, dict[str, Any]]:
@@ -83,5 +83,5 @@ def _on_hub(name: str, place: OnHub) -> tuple[Path, dict[str, Any]]:
 
 
 def _snapshot(path: Path, commit: str) -> Path:
-    """The folder of a commit in the hub's cache."""
+    """Return the folder of a commit in the hub's cache."""
     return next(parent for parent in path.parents if parent.name == commit)

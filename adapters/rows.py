@@ -1,4 +1,4 @@
-"""Rows of a stock pipeline: a candidate's scales in every row that its transformers are given for an output."""
+"""Assign each candidate's scales to all rows that a stock pipeline passes to its transformers for an output."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 
 def unwrapped(model: Any) -> Any:
-    """The transformer within what PEFT wraps around one, whose own call passes over hooks of the transformer."""
+    """Return the transformer inside a PEFT wrapper, because a call of the wrapper skips the transformer's hooks."""
     while hasattr(getattr(model, "base_model", None), "model"):
         model = model.base_model.model
     return model
 
 
 def transformers(pipe: Any) -> dict[str, nn.Module]:
-    """A pipeline's transformers by what their knobs and addresses start with: nothing, and `transformer_2.`."""
+    """Return a pipeline's transformers by the prefix of their knobs and addresses: empty, and `transformer_2.`."""
     second = getattr(pipe, SECOND, None)
     return {"": pipe.transformer, **({} if second is None else {f"{SECOND}.": second})}
 
 
 def site_within(models: Mapping[str, nn.Module], address: str) -> Site:
-    """The site at an address that starts with what tells its transformer.
+    """Return the site at an address that may start with its transformer's prefix.
 
     Raises:
         ModelError: If there is no such module.
@@ -42,14 +42,14 @@ def site_within(models: Mapping[str, nn.Module], address: str) -> Site:
 
 
 class StackedRows:
-    """A row of scales for each output, however often the pipeline stacks its rows for guidance.
+    """One row of scales per output, repeated as often as the pipeline stacks its rows for guidance.
 
-    Pipelines that guide in one forward pass stack all unconditional rows before all conditional ones, so the rows of
-    scales are repeated as a whole; others call the transformer once for each, and nothing is repeated.
+    Pipelines that guide in one forward pass stack all unconditional rows before all conditional ones, so the table of
+    scales is repeated as a whole. Other pipelines make a forward pass for each, and nothing is repeated.
 
     Args:
-        models: The transformers, as `transformers` gives them.
-        sites: Their sites.
+        models: The transformers, as `transformers` returns them.
+        sites: The transformers' sites.
     """
 
     def __init__(self, models: Mapping[str, nn.Module], sites: Sequence[Site]) -> None:
@@ -60,25 +60,25 @@ class StackedRows:
             try:
                 self._each.append((own, _Rows(model, bare)))
             except ModelError:
-                self.remove()  # what came before is left as it was
+                self.remove()  # so that a failure leaves no hooks behind
                 raise
 
     def set(self, scales: Tensor | None, _weights: Tensor | None = None) -> None:
-        """Set (num_rows, 1, num_sites) scales, or make the hooks idle with None; the one member has no weight."""
+        """Set scales of shape (num_rows, 1, num_sites), or disable the hooks with None; weights are ignored."""
         for own, rows in self._each:
             rows.set(None if scales is None else scales[:, 0, own])
 
     def remove(self) -> None:
-        """Take all hooks off; the transformers are as they were."""
+        """Remove all hooks from the transformers."""
         for _, rows in self._each:
             rows.remove()
 
 
 class _Rows:
-    """One transformer's rows."""
+    """The rows of one transformer."""
 
     def __init__(self, model: nn.Module, sites: Sequence[Site]) -> None:
-        self._first = list(inspect.signature(type(unwrapped(model)).forward).parameters)[1]  # the one after self
+        self._first = list(inspect.signature(type(unwrapped(model)).forward).parameters)[1]  # after self
         self._scales: Tensor | None = None
         self._parts: dict[tuple[int, torch.device], list[Tensor]] = {}
         self._scaling = Scaling(unwrapped(model), sites)
@@ -106,11 +106,11 @@ class _Rows:
         num_rows = len(self._scales)
         given = args[0] if args else kwargs[self._first]
         device = getattr(given, "device", self._scales.device)  # some transformers are given a list
-        num_given = len(given) if num_rows > 1 else 1  # one row is for all alike
+        num_given = len(given) if num_rows > 1 else 1  # a single row of scales applies to all rows
         if num_given % num_rows:
             raise ModelError(
-                f"the pipeline calls its transformer with {num_given} rows for {num_rows} outputs, so it cannot be "
-                "told which is whose; set batch_size: 1"
+                f"the pipeline calls its transformer with {num_given} rows for {num_rows} outputs, so it is unclear "
+                "which row belongs to which output; set batch_size: 1"
             )
         key = (num_given, device)
         if key not in self._parts:

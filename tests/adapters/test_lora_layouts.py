@@ -255,16 +255,16 @@ UNUSED: dict[str, tuple[dict[str, Tensor], str]] = {
         "has no module joint_blocks.0.x_block.attn.qkv",
     ),
     "a DoRA": ({f"{FIRST}.dora_scale": torch.ones(4, 1)}, "is a DoRA"),
-    "a LoHa": ({f"{FIRST}.hada_w1_a": torch.ones(4, 4)}, "is no LoRA but another"),
-    "a LoKr": ({f"{FIRST}.lokr_w1": torch.ones(4, 4)}, "is no LoRA but another"),
-    "a Tucker": ({f"{FIRST}.lora_mid.weight": torch.ones(4, 4)}, "is no LoRA but another"),
+    "a LoHa": ({f"{FIRST}.hada_w1_a": torch.ones(4, 4)}, "is not a LoRA but a related"),
+    "a LoKr": ({f"{FIRST}.lokr_w1": torch.ones(4, 4)}, "is not a LoRA but a related"),
+    "a Tucker": ({f"{FIRST}.lora_mid.weight": torch.ones(4, 4)}, "is not a LoRA but a related"),
     "a bias": ({"diffusion_model.blocks.0.diff_b": torch.ones(4)}, "also changes whole weights or biases"),
     "a weight": ({"diffusion_model.blocks.0.diff": torch.ones(4)}, "also changes whole weights or biases"),
     "a bias of B": ({f"{FIRST}.lora_B.bias": torch.ones(4)}, "also changes whole weights or biases"),
     "a norm": ({"double_blocks.0.img_attn.norm.query_norm.scale": torch.ones(4)}, "also changes whole weights"),
     "something": ({"something": torch.ones(4)}, "that no linear layer's LoRA uses: something"),
     "half a pair": ({"transformer.proj_x.lora_A.weight": torch.ones(4, 4)}, "only half of the LoRA of transformer"),
-    "an alpha alone": ({"transformer.proj_x.alpha": torch.ones(())}, "an alpha of transformer.proj_x and no LoRA"),
+    "an alpha alone": ({"transformer.proj_x.alpha": torch.ones(())}, "an alpha but no matrices for transformer.proj_x"),
     "infinity": ({"transformer.proj_x.alpha": torch.tensor(math.inf)}, "not finite, first in transformer.proj_x.alpha"),
 }
 
@@ -303,7 +303,7 @@ def test_what_a_converter_loses_is_found_out(
         "lora_state_dict",
         lambda state: {key: value for key, value in convert(state).items() if "to_add_out" not in key},
     )
-    with pytest.raises(ModelError, match="diffusers knows no other name for all layers"):
+    with pytest.raises(ModelError, match="diffusers cannot convert all layer names"):
         merge_lora(model, tmp_path / "lora.safetensors")
 
 
@@ -327,7 +327,7 @@ def test_an_amount_that_is_said_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "lora.safetensors"
     state = spelled(layers, AB, after("transformer."), ALPHA)
     save_file(state, path, metadata={"lora_adapter_metadata": json.dumps(METADATA)})
-    with pytest.raises(ModelError, match="says twice by how much"):
+    with pytest.raises(ModelError, match="gives the LoRA's scaling twice"):
         merge_lora(tiny_models.tiny_sd3_transformer(), path)
 
 
@@ -358,9 +358,9 @@ def test_a_folder_with_one_file_is_that_file(tmp_path: Path) -> None:
     described = merge_lora(tiny_models.tiny_sd3_transformer(), tmp_path)
     assert described["id"] == tmp_path.name
     save_file(spelled(layers, AB, after("transformer.")), tmp_path / "another.safetensors")
-    with pytest.raises(ModelError, match=r"holds 2 files, another\.safetensors and others; give the one"):
+    with pytest.raises(ModelError, match=r"holds 2 files, another\.safetensors and others; give one of the files"):
         merge_lora(tiny_models.tiny_sd3_transformer(), tmp_path)
-    with pytest.raises(ModelError, match=r"is no LoRA; give a \.safetensors file"):
+    with pytest.raises(ModelError, match=r"is not a LoRA; give a \.safetensors file"):
         (tmp_path / "lora.txt").write_text("x")
         merge_lora(tiny_models.tiny_sd3_transformer(), tmp_path / "lora.txt")
 

@@ -102,7 +102,7 @@ def test_prompts_of_several_lengths_are_encoded_together() -> None:
 
 def test_a_prompt_that_is_encoded_otherwise_in_a_batch_is_refused() -> None:
     """As where a pipeline cuts off padding of one prompt alone."""
-    with pytest.raises(ModelError, match=r"another way than alone.*set batch_size: 1"):
+    with pytest.raises(ModelError, match=r"differently in a batch than alone.*set batch_size: 1"):
         checked(lambda rows: torch.ones(len(rows), 1 if len(rows) == 1 else 5, 3))
 
 

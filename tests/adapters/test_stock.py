@@ -239,7 +239,7 @@ def test_two_transformers_have_knobs_each(tiny_folder: Folders) -> None:
 def test_outputs_that_would_depend_on_their_neighbours_are_refused(tiny_folder: Folders) -> None:
     """Latte cuts a prompt's text off where it is alone, and not in a batch: one at a time it is calibrated still."""
     options = {**CASES["latte"].given, "pipeline_options": {"video_length": 3, "clean_caption": False}}
-    with pytest.raises(ModelError, match=r"a LattePipeline encodes a prompt among others .* set batch_size: 1"):
+    with pytest.raises(ModelError, match=r"a LattePipeline encodes a prompt differently .* set batch_size: 1"):
         make(tiny_folder("latte"), **options)
     adapter = make(tiny_folder("latte"), **options, batch_size=1)
     population = candidates(adapter, 2)
