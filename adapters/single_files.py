@@ -1,7 +1,7 @@
-"""A transformer in one file: .safetensors or .gguf, named as diffusers does or as its authors did, also scaled fp8.
+"""Load a transformer from one .safetensors or .gguf file, with diffusers' or the authors' names, also in scaled fp8.
 
-A file takes its sizes from the checkpoint's own transformer/config.json. What of a file nothing would use is an error
-here too: the converters of diffusers leave such keys out in silence.
+The transformer's sizes come from the checkpoint's own transformer/config.json. An unused weight of the file is an
+error, although the converters of diffusers drop unknown keys silently.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ State = dict[str, Any]
 
 _PREFIX = "model.diffusion_model."
 _SCALE = re.compile(r"(?P<module>.+)\.(scale_weight|weight_scale)")
-_LEFT_OUT = re.compile(r"(.+\.)?(scaled_fp8|scale_input|input_scale)")  # a mark, and scales of activations
+_LEFT_OUT = re.compile(r"(.+\.)?(scaled_fp8|scale_input|input_scale)")  # a marker, and scales of activations
 _QUANTIZED = re.compile(r".*\.(comfy_quant|weight_scale_\w+|qweight|qzeros|absmax|quant_map|.*bitsandbytes__\w+)")
 _OTHER_COMPONENTS = (
     "vae.", "first_stage_model.", "text_encoders.", "cond_stage_model.", "conditioner.", "model_ema."
@@ -33,14 +33,14 @@ def load_single_file(kind: Any, path: Path, base: Path, what: str, options: dict
     """Load a transformer from one file.
 
     Args:
-        kind: Its class.
+        kind: The transformer's class.
         path: A .safetensors or .gguf file.
-        base: The checkpoint's own transformer folder, whose config.json it is built by.
-        what: What to call it in a sentence.
-        options: Of `from_pretrained`: `dtype` and `quantization_config`.
+        base: The folder of the checkpoint's own transformer, whose config.json gives the sizes.
+        what: The transformer's name for error messages.
+        options: Arguments of `from_pretrained`: `dtype` and `quantization_config`.
 
     Raises:
-        ModelError: If it cannot be loaded, does not fit, or is quantized in a way that is not read here.
+        ModelError: If the file cannot be loaded, does not fit, or is quantized in an unsupported way.
     """
     try:
         state = _read(path)
@@ -79,7 +79,7 @@ def _read(path: Path) -> State:
 
 
 def _names(kind: Any, base: Path) -> set[str]:
-    """Names of all weights that the class has by the configuration."""
+    """Return the names of all weights that the class has with the base's configuration."""
     import torch
 
     with silent(), torch.device("meta"):
@@ -87,12 +87,13 @@ def _names(kind: Any, base: Path) -> set[str]:
 
 
 def dequantized(state: State, what: str, dtype: Any) -> State:
-    """Weights as they are meant: a weight in fp8 that has a scale is its product with it.
+    """Multiply each fp8 weight by its scale.
 
     Args:
-        state: Names to tensors. Scales are called `scale_weight` or `weight_scale`, one a weight or one a row.
-        what: What to call the file in a sentence.
-        dtype: Of the products.
+        state: Names to tensors. Scales are named `scale_weight` or `weight_scale`, with one number per weight or one
+            per row.
+        what: The file's name for error messages.
+        dtype: The dtype of the products.
 
     Raises:
         ModelError: If weights are quantized in another way, or lack their scales.
@@ -131,7 +132,7 @@ def dequantized(state: State, what: str, dtype: Any) -> State:
 
 
 def _says_fp8(name: str, value: Any) -> bool:
-    """Whether an entry is ComfyUI's note that a weight is an ordinary scaled fp8 one."""
+    """Return whether an entry is ComfyUI's marker for an ordinary scaled fp8 weight."""
     if not name.endswith(".comfy_quant"):
         return False
     try:
@@ -142,9 +143,9 @@ def _says_fp8(name: str, value: Any) -> bool:
 
 
 def _converted(kind: Any, state: State, names: Collection[str], base: Path, what: str) -> State:
-    """A file's weights under the names that diffusers gives them.
+    """Rename a file's weights to the names of diffusers.
 
-    Which names a file uses is told by the most of them: a converter must not see diffusers' own.
+    The majority of the names decides which naming the file uses: a converter must not get diffusers' own names.
     """
     from diffusers.loaders.single_file_model import (
         SINGLE_FILE_LOADABLE_CLASSES,
@@ -158,10 +159,10 @@ def _converted(kind: Any, state: State, names: Collection[str], base: Path, what
     try:
         with silent():
             converted: State = convert(config=kind.load_config(str(base), local_files_only=True), checkpoint=left)
-    except Exception as error:  # a file of another model, taken for one to be converted
+    except Exception as error:  # the file belongs to another model
         raise ModelError(f"the weights of {what} are not named as those of a {kind.__name__}") from error
     if left is not converted:
-        converted = {**left, **converted}  # what the converter knew nothing of
+        converted = {**left, **converted}  # keys that the converter does not know
     converted = {name: value for name, value in converted.items() if value is not None}
     if not set(converted) & set(names):
         raise ModelError(f"the weights of {what} are not named as those of a {kind.__name__}")
@@ -169,13 +170,13 @@ def _converted(kind: Any, state: State, names: Collection[str], base: Path, what
 
 
 def _as_folder(folder: Path, base: Path, weights: Path | State) -> None:
-    """Lay out a file as a transformer's folder, which is loaded in every way that a folder is."""
+    """Lay out a file as a transformer's folder, so that all ways of loading a folder apply."""
     shutil.copyfile(base / "config.json", folder / "config.json")
     target = folder / "diffusion_pytorch_model.safetensors"
     if isinstance(weights, Path):
         try:
             target.symlink_to(weights.resolve())
-        except OSError:  # a system that keeps links from ordinary users
+        except OSError:  # some systems do not let ordinary users create links
             shutil.copyfile(weights, target)
         return
     from safetensors.torch import save_file
@@ -187,7 +188,7 @@ def _as_folder(folder: Path, base: Path, weights: Path | State) -> None:
 
 
 def _filled(kind: Any, path: Path, state: State, base: Path, what: str, options: dict[str, Any]) -> Any:
-    """A transformer filled with weights that are in hand."""
+    """Build a transformer and fill it with weights that are already in memory."""
     import torch
 
     keep = set(getattr(kind, "_keep_in_fp32_modules", None) or ())
@@ -200,7 +201,7 @@ def _filled(kind: Any, path: Path, state: State, base: Path, what: str, options:
     except Exception as error:  # shapes and quantized weights fail in many classes
         raise cannot_load(what, kind.__name__, path, error) from error
     parameters = dict(model.named_parameters())
-    for name, value in kept.items():  # a folder's are kept in float32, those of a dict are not
+    for name, value in kept.items():  # diffusers keeps these in float32 for a folder, but not for a dict
         if name in parameters and not hasattr(value, "quant_type"):
             parameters[name].data = value.to(torch.float32)
     return model

@@ -1,17 +1,16 @@
-"""The site table: for every block class of diffusers' transformers, where its residual branches enter the stream.
+"""The site table: the modules through which residual branches join the stream, for every block class of diffusers.
 
-`sites.py` explains a line. `image` is the stream that the output is made of, whatever it shows: pictures, video or
-sound; a model that carries video and sound side by side has one stream of each. `joint` is text and image in one
-sequence.
+`sites.py` explains the syntax of a line. `image` is the stream that becomes the output, be it pictures, video or sound;
+a model with separate video and sound has one stream for each. `joint` is text and image in one sequence.
 
-`python -m trimpot.proofs.transformers` checks every line on a tiny real model and prints what it found.
+`python -m trimpot.proofs.transformers` checks every line on a tiny real model and prints the results.
 """
 
 from __future__ import annotations
 
 _LINES: dict[tuple[str, ...], str] = {
-    # Norms that hand out their gates: a factor on the gate is a factor on the branch, at a fraction of the cost. It is
-    # also the only place where both streams share one feed-forward network (CogVideoX, CogView, EasyAnimate).
+    # Norms that return gates: scaling the gate scales the branch at a fraction of the cost. If both streams share one
+    # feed-forward network (CogVideoX, CogView, EasyAnimate), only the gates tell the two branches apart.
     ("JointTransformerBlock",): (
         "joint: attn.image=norm1[1] mlp.image=norm1[4] attn2.image=norm1[6]?use_dual_attention "
         "attn.text=norm1_context[1]?!context_pre_only mlp.text=norm1_context[4]?!context_pre_only"
@@ -60,8 +59,8 @@ _LINES: dict[tuple[str, ...], str] = {
         "GlmImageTransformerBlock",
     ): "block: attn.image=norm1[1] mlp.image=norm1[4] attn.text=norm1[6] mlp.text=norm1[9]",
     ("CosmosTransformerBlock",): "block: attn.image=norm1[1] attn2.image=norm2[1] mlp.image=norm3[1]",
-    # Joint attention that returns both streams, in blocks whose gates come from somewhere no single block can be told
-    # apart (a modulation shared by all blocks, or a plain tensor).
+    # Joint attention that returns both streams, in blocks that take their gates from a modulation shared by all blocks
+    # or from a plain tensor, so that no module of the block returns its gates.
     (
         "JoyImageEditPlusTransformerBlock",
         "JoyImageTransformerBlock",
@@ -75,7 +74,7 @@ _LINES: dict[tuple[str, ...], str] = {
     ("Cosmos3VLTextMoTDecoderLayer",): (
         "block: attn.text=self_attn[0] attn.image=self_attn[1] mlp.text=mlp mlp.image=mlp_moe_gen"
     ),
-    # Branches whose whole output enters the stream, gated by a table, by nothing, or by a modulation of the model.
+    # Branches whose whole output enters the stream, gated by a table, by a modulation of the model, or not at all.
     ("Flux2SingleTransformerBlock",): "single: single.joint=attn",
     ("HunyuanVideoTokenReplaceSingleTransformerBlock",): "single: single.joint=proj_out",
     ("HiDreamImageSingleTransformerBlock",): "single: attn.joint=attn1 mlp.joint=ff_i",
@@ -137,8 +136,8 @@ _LINES: dict[tuple[str, ...], str] = {
         "block: attn.video=attn1 attn2.video=attn2 attn3.video=audio_to_video_attn mlp.video=ff "
         "attn.audio=audio_attn1 attn2.audio=audio_attn2 attn3.audio=video_to_audio_attn mlp.audio=audio_ff"
     ),
-    # Sandwich blocks: a second norm stands between branch and stream and would undo any factor on the branch, so the
-    # factor goes on that norm's output.
+    # Sandwich blocks: a second norm between branch and stream would undo any factor on the branch, so the output of
+    # that norm is scaled.
     ("Lumina2TransformerBlock",): "block: attn.joint=norm2 mlp.joint=ffn_norm2",
     ("LuminaNextDiTBlock",): "block: attn.image=norm2 mlp.image=ffn_norm2",
     ("Ideogram4TransformerBlock", "ZImageTransformerBlock"): "block: attn.joint=attention_norm2 mlp.joint=ffn_norm2",
@@ -152,9 +151,9 @@ _LINES: dict[tuple[str, ...], str] = {
 }
 
 BLOCKS: dict[str, str] = {name: line for names, line in _LINES.items() for name in names}
-"""Site line by block class."""
+"""The site line of each block class."""
 
 NOT_COVERED: dict[str, str] = {
     "RFD4ProteinaTransformer": "it folds proteins, and half of its work goes into a stream of token pairs",
 }
-"""Why a transformer class of diffusers has no line."""
+"""The reason why a transformer class of diffusers has no line."""

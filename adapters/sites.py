@@ -1,6 +1,6 @@
 """Sites: the places where a residual branch of a transformer enters its stream.
 
-One declarative line a block class says where its sites are (`site_table.py` has them all):
+One line per block class declares the sites of the block (`site_table.py` holds all lines):
 
     joint: attn.image=norm1[1] attn2.image=norm1[6]?use_dual_attention attn.text=norm1_context[1]?!context_pre_only
     │      │    │     │     │                       └ only where this attribute of the block is true (`?!`: false)
@@ -8,14 +8,14 @@ One declarative line a block class says where its sites are (`site_table.py` has
     │      │    │     └ submodule of the block whose output is scaled
     │      │    └ stream: image, text, joint, video, audio
     │      └ branch: attn, attn2, attn3, mlp, mlp2, single
-    └ what blocks of this class are called in knob names
+    └ name of the block class in knob names
 
-`@1` after a module names the batch dimension where it is not 0. What is scaled is the gate a norm hands out
-where there is one, and otherwise the branch's own output; both scale the branch's contribution alike.
+`@1` after a module gives the batch dimension if it is not 0. A site scales the gate that a norm returns if there is
+such a gate, and otherwise the branch's own output; both scale the branch's contribution equally.
 
-Blocks are numbered in the order of the model's modules, under their line's label. Where blocks of one class stand in
-lists of different names (the refiners of Lumina 2 are made of the same blocks as its body), they go by the name of
-their list instead: `noise_refiner.00`, `layers.00`.
+Blocks are named by their line's label and numbered in the order of the model's modules. If blocks of one class are in
+several lists (the refiners of Lumina 2 use the same class as its body), the name of the list replaces the label:
+`noise_refiner.00`, `layers.00`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .site_table import BLOCKS, NOT_COVERED
 if TYPE_CHECKING:
     from torch import nn
 
-SECOND = "transformer_2"  # what diffusers calls the second transformer of a pipeline that has two
+SECOND = "transformer_2"  # diffusers' name for the second transformer of a pipeline
 Granularity = Literal["block", "layer", "gate"]
 
 
@@ -56,7 +56,7 @@ class SiteLine:
     flag: str | None
 
     def applies_to(self, block: object) -> bool:
-        """Whether a block has this site."""
+        """Return whether a block has this site."""
         if self.flag is None:
             return True
         return bool(getattr(block, self.flag.lstrip("!"), None)) != self.flag.startswith("!")
@@ -68,13 +68,13 @@ _SITE = re.compile(
 
 
 def parse_line(text: str) -> tuple[str, list[SiteLine]]:
-    """Read a block class's line.
+    """Parse the line of a block class.
 
     Returns:
-        What its blocks are called, and its sites in order.
+        The label of the block class, and its sites in order.
 
     Raises:
-        ConfigError: If it is not of the form above.
+        ConfigError: If the line does not have the form above.
     """
     label, colon, body = text.partition(":")
     if not colon or not label.isidentifier() or not body.split():
@@ -103,7 +103,7 @@ class Site:
     """One site of a model.
 
     Attributes:
-        block: What its block is called: `double.07`.
+        block: The block's name, such as `double.07`.
         branch: See `SiteLine`.
         stream: See `SiteLine`.
         path: Module path from the model's root.
@@ -120,7 +120,7 @@ class Site:
 
     @property
     def name(self) -> str:
-        """Reads from outside in: `double.07.attn.image`; a block with one site is called by its block alone."""
+        """The name from outside in, such as `double.07.attn.image`; a block's only site has the block's name."""
         return self.block if self.branch == "single" else f"{self.block}.{self.branch}.{self.stream}"
 
     @property
@@ -130,13 +130,13 @@ class Site:
         return f"{self.path}{item}" + (f"@{self.batch_dim}" if self.batch_dim else "")
 
     def within(self, prefix: str) -> Site:
-        """The same site among those of several models, whose names and paths start with a prefix of each."""
+        """Return the same site with a model's prefix on its name and path, as sites of several models need."""
         return replace(self, block=prefix + self.block, path=prefix + self.path)
 
     def knob(self, granularity: Granularity) -> str:
-        """The knob this site is tied to.
+        """Return the name of the knob that scales this site.
 
-        *gate* is one knob a site, *layer* ties the streams of a branch, and attn2 and attn3 with attn, *block*
+        *gate* has one knob per site, *layer* ties the streams of a branch (and attn2 and attn3 with attn), *block*
         ties a whole block (Calibri, section 3.3).
         """
         if granularity == "gate":
@@ -151,10 +151,10 @@ class Block:
     """One covered block of a model.
 
     Attributes:
-        name: What it is called: `double.07`.
+        name: The block's name, such as `double.07`.
         path: Module path from the model's root.
-        kind: Name of its class.
-        lines: The sites it has.
+        kind: Name of the block's class.
+        lines: The declared sites that this block has.
     """
 
     name: str
@@ -182,7 +182,7 @@ def find_blocks(model: nn.Module, blocks: Mapping[str, str] | None = None) -> li
     if missing := sorted(set(blocks or {}) - set(lists)):
         seen = {type(module).__name__ for module in model.modules()}
         raise ModelError(
-            f"{type(model).__name__} has no block of class {missing[0]!r}, which a site line was given for; "
+            f"{type(model).__name__} has no block of class {missing[0]!r}, although a site line is given for it; "
             f"{near_misses(missing[0], _blocklike(seen))}"
         )
     found: list[Block] = []
@@ -242,7 +242,7 @@ def find_sites(model: nn.Module, blocks: Mapping[str, str] | None = None) -> lis
 
 
 def _list_name(path: str) -> str:
-    """Name of the list a block stands in: `layers` for `layers.7` and for `layers.7.block`."""
+    """Return the name of a block's list: `layers` for `layers.7` and for `layers.7.block`."""
     names = re.findall(r"([^.]+)\.\d+(?:\.|$)", path)
     return names[-1] if names else ""
 
@@ -260,14 +260,14 @@ def _has(module: nn.Module, path: str) -> bool:
 
 
 def site_at(model: nn.Module, address: str) -> Site:
-    """The site at an address such as `transformer_blocks.7.norm1[1]`.
+    """Return the site at an address such as `transformer_blocks.7.norm1[1]`.
 
     Raises:
         ModelError: If the model has no such module.
     """
     match = re.fullmatch(r"(?P<path>[\w.]+?)(\[(?P<item>\d+)\])?(@(?P<dim>\d))?", address)
     if match is None:
-        raise ModelError(f"{address!r} is no module address such as transformer_blocks.7.norm1[1]")
+        raise ModelError(f"{address!r} is not a module address such as transformer_blocks.7.norm1[1]")
     if not _has(model, match["path"]):
         paths = [path for path, _ in model.named_modules()]
         raise ModelError(f"{type(model).__name__} has no module {match['path']!r}; {near_misses(match['path'], paths)}")

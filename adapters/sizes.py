@@ -1,6 +1,6 @@
-"""Sizes of outputs: what is recorded is what was made.
+"""Check that outputs have the requested size.
 
-Pipelines round a height, a width or a number of frames that does not suit them, most of them in silence.
+Pipelines round an unsuitable height, width or number of frames, most of them silently.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from ..ground.errors import ModelError
 def check_size(pipe: Any, height: int | None, width: int | None) -> None:
     """Refuse a height or width that a pipeline of a known family would round.
 
-    Tokens of all families are two latent pixels wide.
+    In all families, a token is two latent pixels wide.
 
     Raises:
-        ModelError: If it would, naming the nearest that it would not.
+        ModelError: If it would be rounded. The message names the nearest valid sizes.
     """
     step = pipe.vae_scale_factor * getattr(pipe, "patch_size", 2)
     for name, value in (("height", height), ("width", width)):
@@ -25,20 +25,20 @@ def check_size(pipe: Any, height: int | None, width: int | None) -> None:
             below = value // step * step
             nearest = " or ".join(str(size) for size in (below, below + step) if size)
             raise ModelError(
-                f"{name}: {value} is no multiple of {step}, as a {type(pipe).__name__} needs; choose {nearest}"
+                f"{name}: {value} is not a multiple of {step}, as a {type(pipe).__name__} needs; choose {nearest}"
             )
 
 
 def check_made(outputs: Sequence[Any], asked: Mapping[str, Any], kind: str) -> None:
-    """Refuse outputs of another size than was asked for.
+    """Refuse outputs whose size differs from the requested one.
 
     Args:
         outputs: Images, or videos as lists of images.
-        asked: `height`, `width` and `num_frames`, those that were.
-        kind: The pipeline's class, for a sentence.
+        asked: The requested `height`, `width` and `num_frames`, as far as given.
+        kind: The pipeline's class name for error messages.
 
     Raises:
-        ModelError: If one is, naming what was made.
+        ModelError: If an output has another size. The message names that size.
     """
     for output in outputs:
         made = _size(output)
@@ -46,7 +46,7 @@ def check_made(outputs: Sequence[Any], asked: Mapping[str, Any], kind: str) -> N
         if other:
             wanted = ", ".join(f"{name}: {asked[name]}" for name in other)
             instead = ", ".join(f"{name}: {value}" for name, value in other.items())
-            raise ModelError(f"a {kind} does not make {wanted}, it rounds; ask for what it makes, {instead}")
+            raise ModelError(f"a {kind} cannot make {wanted} and rounds it; ask for {instead}")
 
 
 def _size(output: Any) -> dict[str, int]:

@@ -1,7 +1,7 @@
-"""The adapter of any diffusers pipeline whose transformer is covered: images or videos, guided its own way.
+"""The adapter for any diffusers image or video pipeline with a covered transformer, guided by the pipeline itself.
 
-The stock pipeline's `__call__` runs as anybody would call it, with prompts and a generator for each. It knows of no
-members: a candidate is one set of scales, whatever the transformer is asked for.
+The adapter calls the stock pipeline as any user would, with prompts and a generator for each. There are no ensemble
+members: a candidate's scales apply to every forward pass of the transformer.
 """
 
 from __future__ import annotations
@@ -35,15 +35,16 @@ SET_HERE = (*NEEDED, "num_images_per_prompt", "num_videos_per_prompt")
 class StockAdapter(PipelineAdapter):
     """Any diffusers pipeline with knobs on its transformer's sites.
 
-    A pipeline with two transformers, as Wan 2.2 has, has knobs on both; the second's start with `transformer_2.`.
+    A pipeline with two transformers, such as Wan 2.2, has knobs on both; names of the second transformer's knobs start
+    with `transformer_2.`.
 
     Args:
         pipe: The pipeline, on its device and in its dtype.
-        source: What `describe` says of where it came from: `id`, and `revision` or a digest of its weights.
-        options: What was chosen.
+        source: The pipeline's source, for `describe`: `id`, and `revision` or a digest of its weights.
+        options: The adapter's options.
 
     Raises:
-        ModelError: If a transformer is not covered, or is hooked or compiled already, or the pipeline does not
+        ModelError: If a transformer is not covered, or already has hooks or is compiled, or the pipeline does not
             take an option.
     """
 
@@ -69,7 +70,7 @@ class StockAdapter(PipelineAdapter):
         self._attach(pipe, StackedRows(models, self.layout.sites))
 
     def keep_in(self, folder: Path) -> None:
-        """Keep what prompts are encoded to in a file of this folder. See `Adapter.keep_in`."""
+        """Keep encoded prompts in a file in this folder. See `Adapter.keep_in`."""
         if self._prompts.keeps and not text_encoders_are_gone(self.pipe):
             self._prompts.encodings.keep_in(folder, self._encoding_identity)
 
@@ -78,13 +79,12 @@ class StockAdapter(PipelineAdapter):
         return identity_of(self.pipe, self._source, self._arguments, probe)
 
     def prepare(self, prompts: Sequence[str]) -> None:
-        """Encode prompts if the text encoders are to be dropped, and drop them. See `Adapter.prepare`.
+        """Encode all prompts and drop the text encoders if `release_text_encoders` is set. See `Adapter.prepare`.
 
-        Otherwise they are encoded when outputs of them are first made. What the pipeline makes of them is kept, if
-        it is of a kind that can be.
+        Otherwise each prompt is encoded when its first outputs are made, and its encoding is kept if possible.
 
         Raises:
-            ModelError: If text encoders are to be dropped that the pipeline would still need.
+            ModelError: If the text encoders are to be dropped, but the pipeline would still need them.
         """
         known, size = self._prompts, self.options.batch_size
         if self.options.release_text_encoders:
@@ -92,19 +92,19 @@ class StockAdapter(PipelineAdapter):
             kind = f"a {type(self.pipe).__name__}"
             if not known.keeps:
                 raise ModelError(
-                    f"what {kind} encodes prompts to cannot be kept, so it needs its text encoders; leave out "
+                    f"the prompt encodings of a {kind} cannot be kept, so it needs its text encoders; leave out "
                     "release_text_encoders"
                 )
             if size > 1 and not (known.joins and known.of_one_form()):
                 raise ModelError(
-                    f"{kind} encodes these prompts to what cannot be joined in a batch, so it needs its text encoders; "
+                    f"the encodings of these prompts cannot be joined in a batch, so a {kind} needs its text encoders; "
                     "set batch_size: 1, or leave out release_text_encoders"
                 )
             known.encodings.join()
             self._release_text_encoders()
 
     def _encode(self, prompts: Sequence[str]) -> None:
-        """See `PipelineAdapter._encode`; the pipeline is called up to its transformer."""
+        """Call the pipeline until it calls its transformer. See `PipelineAdapter._encode`."""
         known, size = self._prompts, self.options.batch_size
         wanted = [prompt for prompt in prompts if prompt not in self._met]
         if known.keeps is False or not (known.joins or size == 1):
@@ -115,16 +115,16 @@ class StockAdapter(PipelineAdapter):
             self._met.update(batch)
 
     def _look(self, prompts: list[str], *, checking: bool = False) -> dict[str, Any]:
-        """What the transformer is first given for prompts, which are encoded on the way."""
+        """Return the first inputs of the transformer for some prompts, which are encoded in the process."""
         with told("encode prompts", self.options), self._prompts.remembering(checking=checking):
             return first_inputs(self.pipe, {**self._arguments, "num_inference_steps": 1}, prompts)
 
     def _asked(self) -> Mapping[str, Any]:
-        """Sizes that the pipeline's call is given; a few call the frames of a video its length."""
+        """Return the sizes that the pipeline's call gets; some pipelines call the number of frames `video_length`."""
         return {"num_frames": self._arguments.get("video_length"), **self._arguments}
 
     def _call(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Output]:
-        """One call of the stock pipeline. The hooks are set for its rows."""
+        """Call the stock pipeline once; the scales of its rows are already set."""
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         with self._prompts.remembering(), row_noise(self.pipe, generators):
             result = self.pipe(
@@ -137,15 +137,15 @@ class StockAdapter(PipelineAdapter):
         return list(result.frames if hasattr(result, "frames") else result.images)
 
     def describe(self) -> dict[str, Any]:
-        """Everything that can change an output. See `Adapter.describe`."""
+        """Return everything that can change an output. See `Adapter.describe`."""
         return {**super().describe(), "call": self._arguments}
 
 
 def call_arguments(pipe: Any, options: StockOptions) -> dict[str, Any]:
-    """What a pipeline's call is given beside prompts, seeds and steps.
+    """Return the arguments of a pipeline's call other than prompts, seeds and steps.
 
     Raises:
-        ModelError: If it does not take something, or is given twice.
+        ModelError: If the pipeline does not take an argument, or an argument is given twice.
     """
     parameters = inspect.signature(type(pipe).__call__).parameters
     takes = set(parameters) - {"self"}
@@ -169,35 +169,35 @@ def call_arguments(pipe: Any, options: StockOptions) -> dict[str, Any]:
             raise ModelError(f"a {kind} takes no {name}; {near_misses(name, takes)}")
         if takes_objects(parameters[name]):
             raise ModelError(
-                f"pipeline_options sets {name}, which a {kind} takes as an image, a tensor or a function, and a "
-                "configuration holds numbers and words; leave it out"
+                f"pipeline_options sets {name}, which a {kind} takes as an image, a tensor or a function, but a "
+                "configuration can only hold numbers and text; leave the option out"
             )
     return arguments
 
 
 def takes_objects(parameter: inspect.Parameter) -> bool:
-    """Whether an argument of a pipeline's call is one that no number, word or list of them can be."""
+    """Return whether an argument of a pipeline's call takes only objects that a configuration cannot hold."""
     kind = str(parameter.annotation)
     objects = re.search(r"Image|Tensor|ndarray|Condition\b", kind)
     return "Callable" in kind or bool(objects and not re.search(r"\b(str|int|float|bool|dict)\b|typing\.Any", kind))
 
 
 def needed_beside_prompt(kind: type[Any]) -> list[str]:
-    """What a pipeline cannot be called without, and only a script could give it, such as `image`."""
+    """List the required arguments of a pipeline's call that a configuration cannot give, such as `image`."""
     parameters = inspect.signature(kind.__call__).parameters.values()
     return [each.name for each in parameters if each.default is each.empty and takes_objects(each)]
 
 
-class _Seen(Exception):  # noqa: N818  # it ends a call that has told what it was made for
+class _Seen(Exception):  # noqa: N818  # not an error: ends the call once the inputs are known
     def __init__(self, inputs: dict[str, Any]) -> None:
         self.inputs = inputs
 
 
 def first_inputs(pipe: Any, arguments: Mapping[str, Any], prompts: Sequence[str]) -> dict[str, Any]:
-    """What a pipeline first gives a transformer for prompts, by name. The transformer itself is not run.
+    """Return the inputs, by name, of a pipeline's first call of its transformer. The transformer itself is not run.
 
     Raises:
-        ModelError: If the pipeline cannot be called so.
+        ModelError: If the pipeline cannot be called with these arguments.
     """
 
     def look(model: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
@@ -219,7 +219,7 @@ def first_inputs(pipe: Any, arguments: Mapping[str, Any], prompts: Sequence[str]
         kind, why = type(pipe).__name__, first_line(error)
         if len(prompts) > 1:
             raise ModelError(f"the {kind} takes no batch of prompts: {why}; set batch_size: 1") from error
-        raise ModelError(f"the {kind} cannot be called as asked for: {why}") from error
+        raise ModelError(f"the {kind} cannot be called with these options: {why}") from error
     finally:
         for handle in handles:
             handle.remove()

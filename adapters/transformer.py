@@ -1,4 +1,4 @@
-"""What every adapter of a transformer has, and all that one without weights needs: knobs."""
+"""The knobs of a transformer's adapter; an adapter without weights needs nothing else."""
 
 from __future__ import annotations
 
@@ -19,17 +19,16 @@ if TYPE_CHECKING:
 
 
 class TransformerAdapter(Adapter):
-    """The knobs of one transformer. By itself it lists and counts them; a pipeline is needed to generate.
+    """The base class of all transformer adapters. It lists and counts knobs; generating needs a pipeline.
 
     Args:
-        transformer: The transformer, or several by what the names of their knobs start with, the first without;
-            on the meta device they will do.
-        source: What `describe` says of where it came from: `id`, and `revision` or a digest of its weights.
-        options: What was chosen; nothing is left to look up.
+        transformer: The transformer, or several by the prefix of their knobs' names (empty for the first). The meta
+            device is sufficient.
+        source: The transformer's source, for `describe`: `id`, and `revision` or a digest of its weights.
+        options: The adapter's options, with all defaults filled in.
         members: What each member of the ensemble sees.
-        example: Inputs of one forward pass, by which knobs that cannot reach the output are found; None looks for
-            none.
-        measured: Whether the example is real and the transformer can be run on it, which finds more.
+        example: Inputs of one forward pass, used to find knobs that cannot reach the output; None skips the search.
+        measured: Whether the example is real and the transformer can run on it, which finds more of these knobs.
         guided: Whether neutral weights follow the guidance.
 
     Attributes:
@@ -82,21 +81,21 @@ class TransformerAdapter(Adapter):
             self._grid = tuple(dict.fromkeys((options.guidance_scale, *(options.guidance_grid or ()))))
 
     def generate(self, population: Population, bucket: Bucket) -> list[list[Output]]:
-        """Refuse: there are no weights. See `Adapter.generate`."""
+        """Raise an error, because there are no weights. See `Adapter.generate`."""
         raise ModelError("an outline has no weights to generate with; leave out the option outline")
 
     def neutrals(self) -> dict[str, Setting]:
-        """The untouched model at every guidance of the grid. See `Adapter.neutrals`."""
+        """Return the untouched model's setting at every guidance of the grid. See `Adapter.neutrals`."""
         if not self._grid:
             return {"neutral": self.space.to_setting(self.space.defaults)}
         return {f"guidance {guidance:g}": self.layout.guided(guidance) for guidance in self._grid}
 
     def tied(self, granularity: str) -> dict[str, list[str]]:
-        """Coarser knobs, and those of this space that each stands for. See `Adapter.tied`."""
+        """Map coarser knobs to the knobs of this space that they tie. See `Adapter.tied`."""
         return self.layout.tied(granularity)
 
     def export(self, setting: Setting, neutral: Setting) -> dict[str, Any]:
-        """Every member's weight and scales by module. See `Adapter.export`."""
+        """Return each member's weight and its scales by module. See `Adapter.export`."""
         blocks = {"blocks": dict(self.options.blocks)} if self.options.blocks else {}
         from .likeness import weights_of
 
@@ -105,7 +104,7 @@ class TransformerAdapter(Adapter):
         return {"transformer": kind, **blocks, "weights": weights, "members": members}
 
     def describe(self) -> dict[str, Any]:
-        """Where the transformer came from and how its knobs are laid out. See `Adapter.describe`."""
+        """Return the transformer's source and the layout of its knobs. See `Adapter.describe`."""
         return {
             "id": self._source.get("id"),
             "source": self._source,

@@ -1,6 +1,6 @@
-"""Spaces whose best setting is known: for trying out searchers, and for tests, without a model.
+"""Search spaces with a known best setting, for comparing searchers and for tests without a model.
 
-An output is a number; the objective `value` returns it, and the prompts `numbers` go with any of them.
+An output is a number. The objective `value` returns this number, and the prompts `numbers` fit all of these spaces.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NUM_PROMPTS = (5600, 1000, 2000)
 
 
 def make_sphere(*, num_knobs: NumKnobs = 57, noise: Noise = 0.1, world: int = 0) -> Adapter:
-    """A sphere: every knob matters alike."""
+    """A sphere: all knobs matter equally."""
     from .closed_forms import sphere
 
     return sphere(num_knobs, noise, world)
@@ -35,7 +35,7 @@ def make_ellipsoid(
     world: int = 0,
     condition: Annotated[float, Field(ge=1, le=1e12)] = 1e3,
 ) -> Adapter:
-    """A turned ellipsoid: knobs act together, and along some directions far more than along others."""
+    """A rotated ellipsoid: knobs interact, and some directions matter far more than others."""
     from .closed_forms import ellipsoid
 
     return ellipsoid(num_knobs, noise, world, condition)
@@ -44,7 +44,7 @@ def make_ellipsoid(
 def make_low_effective_dimension(
     *, num_knobs: NumKnobs = 114, noise: Noise = 0.1, world: int = 0, effective: NumKnobs = 8
 ) -> Adapter:
-    """A sphere in a few directions of many knobs; across them nothing changes."""
+    """A sphere in a few directions of many knobs; all other directions change nothing."""
     from .closed_forms import low_effective_dimension
 
     return low_effective_dimension(num_knobs, noise, world, effective)
@@ -53,14 +53,14 @@ def make_low_effective_dimension(
 def make_simulated(
     *, num_knobs: Literal[57, 76, 114, 216, 482] = 114, variant: Variant = "default", world: int = 0
 ) -> Adapter:
-    """The simulated reward of a calibrated model, with what prompts and seeds do to its scores."""
+    """The simulated reward of a calibrated model, with the effects of prompts and seeds on its scores."""
     from .simulated import SimulatedReward
 
     return SimulatedReward(num_knobs, variant, world)
 
 
 def make_numbers() -> PromptSet:
-    """Prompts for spaces that show nothing: 5,600 to train on, 1,000 to validate and 2,000 to test."""
+    """Prompts for spaces without images: 5,600 to train on, 1,000 to validate and 2,000 to test."""
     train, validation, test = NUM_PROMPTS
     names = tuple(f"number {number}" for number in range(train + validation + test))
     return PromptSet(
@@ -70,7 +70,7 @@ def make_numbers() -> PromptSet:
 
 @hookimpl
 def register_adapters(register: Register) -> None:
-    """Name the spaces."""
+    """Register the spaces by name."""
     register("sphere", make_sphere)
     register("ellipsoid", make_ellipsoid)
     register("low-effective-dimension", make_low_effective_dimension)
@@ -79,5 +79,5 @@ def register_adapters(register: Register) -> None:
 
 @hookimpl
 def register_prompts(register: Register) -> None:
-    """Name the prompts that go with them."""
+    """Register the prompts of these spaces by name."""
     register("numbers", make_numbers)

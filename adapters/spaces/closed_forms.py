@@ -1,9 +1,9 @@
-"""Sphere, ellipsoid and a space of low effective dimension, with noise that belongs to prompt and seed.
+"""Sphere, ellipsoid and a space of low effective dimension, with noise that depends on prompt and seed.
 
     score(x; prompt, seed) = -|A (x - optimum)|² + noise · (difficulty(prompt) + e(x; prompt, seed))
 
-e is a smooth random field over the knobs, so that candidates near each other share a prompt's and a seed's luck, and
-its mean over prompts and seeds is 0: the expected score is known exactly.
+e is a smooth random field over the knobs: for one prompt and seed, candidates near each other get similar noise. The
+mean of e over prompts and seeds is 0, so the expected score is known exactly.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ START_LOSS = 1.0
 
 
 class ClosedForm(Adapter):
-    """A quadratic about a known optimum, which neutral misses by a loss of exactly 1.
+    """A quadratic loss around a known optimum; the neutral setting has a loss of exactly 1.
 
     Args:
-        name: What it is called.
-        axes: A, shape (num_axes, num_knobs).
-        noise: Standard deviation of what a prompt and a seed add, in the unit of the score.
-        world: Which draw of optimum and noise; another number is another space.
+        name: The name of the space.
+        axes: The matrix A, shape (num_axes, num_knobs).
+        noise: Standard deviation of the noise from prompt and seed, in the unit of the score.
+        world: Number of the random draw of optimum and noise; each number gives another space.
     """
 
-    outputs_per_call = 65_536  # whatever is asked for
+    outputs_per_call = 65_536  # large enough for any request
 
     def __init__(self, name: str, axes: Array, noise: float, world: int) -> None:
         num_knobs = axes.shape[1]
@@ -53,7 +53,7 @@ class ClosedForm(Adapter):
             yield [float(score) for score in scores]
 
     def scores(self, population: Population, bucket: Bucket) -> Array:
-        """The same as an array of shape (population_size, num_prompts)."""
+        """Return the scores as an array of shape (population_size, num_prompts)."""
         difficulties = np.array([stream(self._key, prompt).standard_normal() for prompt in bucket.prompts])
         pairs = zip(bucket.prompts, bucket.seeds, strict=True)
         fields = np.stack([stream(self._key, *pair).standard_normal(self._field.num_coefficients) for pair in pairs])
@@ -62,7 +62,7 @@ class ClosedForm(Adapter):
         return scores
 
     def exact(self, population: Population) -> Vector:
-        """The expected score of every candidate, shape (population_size,)."""
+        """Return the expected score of every candidate, shape (population_size,)."""
         return np.array([-np.square(self._axes @ (row - self.optimum)).sum() for row in population])
 
     def describe(self) -> dict[str, Any]:
@@ -71,30 +71,30 @@ class ClosedForm(Adapter):
 
 
 def sphere(num_knobs: int, noise: float, world: int) -> ClosedForm:
-    """Every knob matters alike."""
+    """Make a sphere, in which all knobs matter equally."""
     return ClosedForm("sphere", np.eye(num_knobs), noise, world)
 
 
 def ellipsoid(num_knobs: int, noise: float, world: int, condition: float) -> ClosedForm:
-    """Randomly turned; losses along its axes differ up to `condition`-fold, in equal steps of their logarithm."""
+    """Make a randomly rotated ellipsoid; losses along its axes differ by up to `condition`, evenly in logarithm."""
     lengths = condition ** (0.5 * np.linspace(0, 1, num_knobs))
     turned = _directions(num_knobs, num_knobs, world)
     return ClosedForm(f"ellipsoid {condition:g}", lengths[:, None] * turned, noise, world)
 
 
 def low_effective_dimension(num_knobs: int, noise: float, world: int, effective: int) -> ClosedForm:
-    """A sphere in `effective` directions, each of them a mixture of all knobs.
+    """Make a sphere in `effective` directions, each a mixture of all knobs.
 
     Raises:
         ModelError: If there are more directions than knobs.
     """
     if effective > num_knobs:
-        raise ModelError(f"{effective} effective directions need as many knobs, not {num_knobs}")
+        raise ModelError(f"{effective} effective directions need at least as many knobs, not {num_knobs}")
     return ClosedForm(f"low effective dimension {effective}", _directions(effective, num_knobs, world), noise, world)
 
 
 def _directions(number: int, num_knobs: int, world: int) -> Array:
-    """Orthogonal directions, uniformly turned (Mezzadri 2007), shape (number, num_knobs)."""
+    """Return orthonormal directions, uniformly rotated (Mezzadri 2007), shape (number, num_knobs)."""
     drawn = stream("directions", num_knobs, world).standard_normal((num_knobs, number))
     orthogonal, upper = np.linalg.qr(drawn)
     turned: Array = (orthogonal * np.sign(np.diag(upper))).T

@@ -1,4 +1,4 @@
-"""Random smooth functions: what a prompt or a seed does to a score, as a field over the knobs."""
+"""Random smooth functions of the knobs, which simulate the effect of a prompt or a seed on a score."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Field:
         lengths: Length scales, in the unit of the points.
         shares: The part of the variance at each length; they sum to 1.
         generator: Draws the frequencies, which all keys share.
-        num_features: Frequencies a length.
+        num_features: Number of frequencies per length.
     """
 
     def __init__(
@@ -41,16 +41,16 @@ class Field:
 
     @property
     def num_coefficients(self) -> int:
-        """Normal numbers that make one field."""
+        """The number of normal random numbers that define one field."""
         return 2 * len(self._amplitudes)
 
     def features(self, point: Vector) -> Vector:
-        """What the coefficients of a field are multiplied with at `point`, shape (num_coefficients,)."""
+        """Return the factors of a field's coefficients at `point`, shape (num_coefficients,)."""
         phases = self._frequencies @ point
         return np.concatenate([self._amplitudes * np.cos(phases), self._amplitudes * np.sin(phases)])
 
 
 def stream(*key: str | int) -> np.random.Generator:
-    """A generator that depends on `key` alone, cheap enough to make for every output."""
+    """Return a generator that depends on `key` alone, cheap enough to create for every output."""
     text = hashlib.sha256("\0".join(map(str, key)).encode()).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(text[:16], "little")))

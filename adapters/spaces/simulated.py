@@ -1,10 +1,10 @@
-"""A simulated reward: what scores of a calibrated text-to-image model look like to a search, in closed form.
+"""A simulated reward that resembles the scores of a calibrated text-to-image model, in closed form.
 
     score(x; prompt, seed) = f(x) + m(prompt) + G(x; prompt) + E(x; prompt, seed)
 
-f is what is sought, and the expected score on any prompts and seeds: the held-out reward, exactly. m is how hard a
-prompt is; G is what a prompt thinks of a candidate; E is what the seed adds, alike for candidates near each other.
-It is a simulation: it ranks ideas, it proves nothing about a model.
+f is the expected score over prompts and seeds, and therefore exactly the held-out reward. m is the difficulty of a
+prompt, G a prompt's preference for a candidate, and E the effect of a seed, similar for candidates near each other.
+This simulation helps to compare search methods; it proves nothing about a real model.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ...engine.knobs import Knob, KnobSpace, Vector
 from ...engine.seams import Adapter, Population
 from .fields import Array, Field, stream
 
-SIGMA0 = 0.25  # the width at which losses and lengths are stated: the published first step size
+SIGMA0 = 0.25  # the published first step size, at which losses and lengths are stated
 NEUTRAL_SCORE = 11.4
 GAINS = {114: 2.25, 216: 3.2, 482: 1.85}
 TIED = {57: 114, 76: 114}
@@ -29,16 +29,16 @@ TIED = {57: 114, 76: 114}
 
 @dataclass(frozen=True)
 class Landscape:
-    """What a variant of the reward looks like, in reward units.
+    """The shape of one variant of the reward, in reward units.
 
     Attributes:
-        loss: Expected quadratic loss of a normal sample of width 0.25 about the optimum.
-        ceiling: What can be lost at most; the quadratic loss saturates there.
-        coupling: Part of the loss in which knobs act together, smoothly over depth.
-        block_spread: Log standard deviation of the blocks' sensitivities.
-        knob_spread: Of the knobs' within a block.
+        loss: Expected quadratic loss of a normal sample of width 0.25 around the optimum.
+        ceiling: The largest possible loss, at which the quadratic loss saturates.
+        coupling: Fraction of the loss from interactions of knobs, which vary smoothly over depth.
+        block_spread: Standard deviation of the log sensitivities of blocks.
+        knob_spread: Standard deviation of the log sensitivities of knobs within a block.
         ripple: Standard deviation of the ripples on f.
-        noise: Factor of everything that prompts and seeds do.
+        noise: Factor on all effects of prompts and seeds.
     """
 
     loss: float = 3.5
@@ -65,15 +65,15 @@ VARIANTS: Mapping[str, Landscape] = {
 
 
 class SimulatedReward(Adapter):
-    """The reward of a calibrated model, simulated. An output is a score; the objective `value` returns it.
+    """The simulated reward of a calibrated model. An output is a score; the objective `value` returns it.
 
     Args:
-        num_knobs: 57, 76, 114, 216 or 482; 57 and 76 are the 114 tied by block and by layer.
+        num_knobs: 57, 76, 114, 216 or 482; 57 and 76 tie the 114 sites by block and by layer.
         variant: One of `VARIANTS`.
-        world: Which draw of the variant; another number is another model.
+        world: Number of the random draw of the variant; each number simulates another model.
     """
 
-    outputs_per_call = 65_536  # whatever is asked for
+    outputs_per_call = 65_536  # large enough for any request
 
     def __init__(self, num_knobs: int = 114, variant: str = "default", world: int = 0) -> None:
         self.landscape = VARIANTS[variant]
@@ -92,7 +92,7 @@ class SimulatedReward(Adapter):
             yield [float(score) for score in scores]
 
     def scores(self, population: Population, bucket: Bucket) -> Array:
-        """The same as an array of shape (population_size, num_prompts)."""
+        """Return the scores as an array of shape (population_size, num_prompts)."""
         draws = [self._world.draw(prompt, seed) for prompt, seed in zip(bucket.prompts, bucket.seeds, strict=True)]
         difficulties = np.array([difficulty for difficulty, _, _ in draws])
         tastes = np.stack([taste for _, taste, _ in draws])
@@ -100,7 +100,7 @@ class SimulatedReward(Adapter):
         return np.stack([self._world.scores(row, difficulties, tastes, seeds) for row in self._moves(population)])
 
     def exact(self, population: Population) -> Vector:
-        """The expected score of every candidate, shape (population_size,): f itself."""
+        """Return the expected score f of every candidate, shape (population_size,)."""
         return np.array([self._world.expected(row) for row in self._moves(population)])
 
     @cached_property
@@ -121,7 +121,7 @@ class SimulatedReward(Adapter):
 
     @cached_property
     def reachable_gain(self) -> float:
-        """What the best setting gains over the neutral one."""
+        """The gain of the best setting over the neutral one."""
         best, neutral = self.exact(np.stack([self.best, self.space.defaults]))
         return float(best - neutral)
 
@@ -157,17 +157,17 @@ class _World:
         self._offset = 0.0
         self.optimum, self._target = self._placed(direction, gain)
         self._offset = NEUTRAL_SCORE - self.expected(np.zeros(num_sites))
-        reach = float(np.linalg.norm(self._root)) * SIGMA0  # how far a first sample lies from the mean
+        reach = float(np.linalg.norm(self._root)) * SIGMA0  # distance of a first sample from the mean
         self._taste = Field(num_sites, (2.5 * reach, 1.0 * reach), (0.5, 0.5), draw)
         self._seed = Field(num_sites, (2.5 * reach, 1.0 * reach, 0.1 * reach), (0.4, 0.4, 0.2), draw)
         self._difficulty = lru_cache(maxsize=8192)(self._draw_prompt)
 
     def _warped(self, move: Vector) -> Vector:
-        """A mild bend of every knob's scale."""
+        """Bend the scale of every knob slightly."""
         return move + self._warp * move**2
 
     def _placed(self, direction: Vector, gain: float) -> tuple[Vector, Vector]:
-        """The optimum along `direction`, within ±0.8, as far out as makes it worth `gain`, and its warped place."""
+        """Return the optimum along `direction` that gains `gain` over neutral, within ±0.8, and its warped point."""
         low, high = 0.0, 16.0
         for _ in range(50):
             middle = (low + high) / 2
@@ -183,14 +183,14 @@ class _World:
         return float(0.5 * ((1 - share) * residual @ residual + share * together @ together))
 
     def expected(self, move: Vector) -> float:
-        """The expected score f."""
+        """Return the expected score f."""
         ceiling = self.landscape.ceiling
         loss = -ceiling * np.expm1(-self._quadratic(self._root * (self._warped(move) - self._target)) / ceiling)
         ripple = self.landscape.ripple / 2 * np.cos(self._ripples @ move + self._phases).sum()
         return float(self._offset - loss + ripple)
 
     def slope(self, move: Vector) -> tuple[float, Vector]:
-        """The expected score and its gradient, shape (num_sites,)."""
+        """Return the expected score and its gradient, shape (num_sites,)."""
         share = self.landscape.coupling
         residual = self._root * (self._warped(move) - self._target)
         rise = (1 - share) * residual + share * self._coupling @ (residual @ self._coupling)
@@ -204,13 +204,13 @@ class _World:
         return 2.5 * float(drawn.standard_normal()), drawn.standard_normal(self._taste.num_coefficients)
 
     def draw(self, prompt: str, seed: int) -> tuple[float, Vector, Vector]:
-        """A prompt's difficulty, and the coefficients of its taste and of its seed's effect."""
+        """Return a prompt's difficulty, and the coefficients of its preference and of its seed's effect."""
         difficulty, taste = self._difficulty(prompt)
         drawn = stream("seed", *self._name, prompt, seed)
         return difficulty, taste, drawn.standard_normal(self._seed.num_coefficients)
 
     def scores(self, move: Vector, difficulties: Vector, tastes: Array, seeds: Array) -> Vector:
-        """One candidate's scores; each depends on its own prompt and seed alone, to the last bit."""
+        """Return one candidate's scores; to the last bit, each depends on its own prompt and seed alone."""
         point = self._root * move
         noise = difficulties + (tastes * self._taste.features(point)).sum(axis=1)
         noise = noise + (seeds * self._seed.features(point)).sum(axis=1)
@@ -219,7 +219,7 @@ class _World:
 
 
 def _sites(num_sites: int) -> tuple[list[str], list[int]]:
-    """Names of the untied sites, and the block of each."""
+    """Return the names of the untied sites, and the block of each."""
     if num_sites == 114:  # 19 blocks with four sites and 38 with one
         parts = ("attn.image", "attn.text", "mlp.image", "mlp.text")
         double = [(f"double.{block:02d}.{part}", block) for block in range(19) for part in parts]
@@ -230,6 +230,6 @@ def _sites(num_sites: int) -> tuple[list[str], list[int]]:
 
 
 def _tied(name: str, num_knobs: int) -> str:
-    """The knob that turns a site: a block ties four sites, a layer two."""
+    """Return the name of the knob that sets a site: a block ties four sites, a layer two."""
     parts = name.split(".")
     return ".".join(parts[: {57: 2, 76: 3}.get(num_knobs, len(parts))])

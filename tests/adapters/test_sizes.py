@@ -31,7 +31,7 @@ FAMILIES = {"sd3": make_sd3, "flux": make_flux, "qwen": make_qwen_image}
 def test_a_size_that_a_family_would_round_is_refused_with_the_nearest(
     tiny_folder: Folders, name: str, option: str, value: int, nearest: str
 ) -> None:
-    with pytest.raises(ModelError, match=f"{option}: {value} is no multiple of 8, as a .* needs; choose {nearest}$"):
+    with pytest.raises(ModelError, match=f"{option}: {value} is not a multiple of 8, as a .* needs; choose {nearest}$"):
         FAMILIES[name](model=str(tiny_folder(name)), **HOW, **{option: value})
 
 
@@ -66,7 +66,7 @@ def test_what_is_rounded_in_silence_is_told_with_what_is_made() -> None:
         (
             [image],
             {"height": 17, "width": 24},
-            "does not make height: 17, it rounds; ask for what it makes, height: 16",
+            "cannot make height: 17 and rounds it; ask for height: 16",
         ),
         ([image], {"width": 25}, "does not make width: 25, it rounds; ask for what it makes, width: 24"),
         ([[image] * 5], {"num_frames": 6}, "does not make num_frames: 6, it rounds; ask for .*, num_frames: 5"),
