@@ -1,4 +1,4 @@
-"""Ask/tell searchers. They work in vectors and know nothing of models."""
+"""Ask/tell optimizers. They work on vectors and know nothing about models."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ..engine.knobs import KnobSpace, Vector
 from ..engine.seams import Optimizer
 from ..ground.errors import ConfigError
 
-MOST = 100_000  # candidates a generation
+MOST = 100_000  # candidates per generation
 PopulationSize = Annotated[int, Field(ge=2, le=MOST)]
-Sigma0 = Annotated[float, Field(ge=1e-9, le=1e6)]  # in spreads; beyond, a step is lost in rounding
+Sigma0 = Annotated[float, Field(ge=1e-9, le=1e6)]  # in units of the spreads; outside, rounding errors swallow a step
 Positive = Annotated[float, Field(ge=1e-9, le=1e9)]
 
 
@@ -74,7 +74,7 @@ def make_grouped(
     fade: Positive | None = None,
     drop: Positive = 1.0,
 ) -> Optimizer:
-    """Grouped search: many small groups, each on its own prompt; set bucket_size to 1 with it."""
+    """Grouped search: many small groups, each on its own prompt; use it with bucket_size 1."""
     from .grouped import GroupedSearch
 
     return GroupedSearch(
@@ -99,17 +99,17 @@ def make_nevergrad(
     population_size: PopulationSize | None = None,
     budget: Annotated[int, Field(ge=1)] | None = None,
 ) -> Optimizer:
-    """Any optimizer of nevergrad that can search a population: `nevergrad:TwoPointsDE`."""
+    """Any optimizer of nevergrad that can search with a population, such as `nevergrad:TwoPointsDE`."""
     from .nevergrad_probe import refusal
     from .nevergrad_search import Nevergrad
 
     if reason := refusal(method, space, population_size, budget):
         if budget is None and refusal(method, space, population_size, 1000) is None:
             raise ConfigError(
-                f"optimizer 'nevergrad:{method}' needs the option 'budget', the evaluations in all: "
+                f"optimizer 'nevergrad:{method}' needs the option 'budget', the total number of evaluations: "
                 f"generations times population_size"
             )
-        raise ConfigError(f"nevergrad's {method} cannot search here, for it {reason}; choose another method")
+        raise ConfigError(f"nevergrad's {method} cannot search here, because it {reason}; choose another method")
     return Nevergrad(
         space, start=start, seed=seed, method=method, sigma0=sigma0, population_size=population_size, budget=budget
     )
@@ -123,7 +123,7 @@ def make_random_search(
     sigma0: Sigma0 = 0.25,
     population_size: PopulationSize | None = None,
 ) -> Optimizer:
-    """Samples around the start with a fixed spread: the baseline that every comparison needs."""
+    """Random samples around the start with a fixed spread: a baseline for comparisons."""
     from .random_search import RandomSearch
 
     return RandomSearch(space, start=start, seed=seed, sigma0=sigma0, population_size=population_size)
@@ -131,7 +131,7 @@ def make_random_search(
 
 @hookimpl
 def register_optimizers(register: Register) -> None:
-    """Name the built-in searchers."""
+    """Register the built-in optimizers by name."""
     register("cma-es", make_cma_es)
     register("grouped", make_grouped)
     register("nevergrad", make_nevergrad)

@@ -1,6 +1,6 @@
-"""CMA-ES through pycma, behind the ask/tell seam.
+"""CMA-ES by pycma, behind the ask/tell interface.
 
-This is the one place where the sign flips: pycma minimises.
+The sign of the fitness is flipped only here, because pycma minimises.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .population import default_population_size
 from .quiet import quietly
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # pycma warns on import where matplotlib is not installed
+    warnings.simplefilter("ignore")  # pycma warns on import if matplotlib is not installed
     import cma
 
 
@@ -26,13 +26,13 @@ class CmaEs(Optimizer):
     Args:
         space: Bounds and spreads; a knob's first standard deviation is `sigma0` times its spread.
         start: First mean, shape (num_knobs,).
-        seed: Drives a generator of its own; pycma's global seeding is switched off.
-        sigma0: First step size, in units of the spreads. The paper's is 0.25 (Calibri, section 4).
-        population_size: Candidates a generation; by default 4 + floor(3 ln num_knobs).
-        diagonal: Adapt a diagonal covariance only (sep-CMA-ES, Ros and Hansen 2008).
-        mirrored: Sample pairs of opposite steps, next to each other (Brockhoff et al. 2010, PPSN XI). They mirror
-            each other where no bound is near; there, pycma bends both.
-        average: Recommend an average of the mean over later generations; otherwise the mean as it is, as published.
+        seed: Seeds a private generator; pycma's global seeding is switched off.
+        sigma0: First step size, in units of the spreads. The paper uses 0.25 (Calibri, section 4).
+        population_size: Candidates per generation; by default 4 + floor(3 ln num_knobs).
+        diagonal: Adapt only a diagonal covariance (sep-CMA-ES, Ros and Hansen 2008).
+        mirrored: Sample adjacent pairs of opposite steps (Brockhoff et al. 2010, PPSN XI). Near a bound, pycma bends
+            both steps, so that they are no longer exact mirror images.
+        average: Recommend an average of the means of later generations; otherwise the current mean, as published.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class CmaEs(Optimizer):
             "updatecovwait": 0,  # decompose by count, never by clock
         }
         if mirrored:
-            options["CMA_mirrors"] = 0  # pycma's own, of the worst candidates of small populations
+            options["CMA_mirrors"] = 0  # switch off pycma's own mirroring of the worst candidates of small populations
         with quietly():
             self._es = cma.CMAEvolutionStrategy(np.array(start), sigma0, options)
         self._average = average
@@ -91,28 +91,28 @@ class CmaEs(Optimizer):
         self._means.append(np.array(self._es.result.xfavorite, dtype=np.float64))
 
     def recommend(self) -> Vector:
-        """The distribution's mean, averaged over the later half of the generations. See `Optimizer.recommend`.
+        """Return the distribution's mean, averaged over the later half of the generations. See `Optimizer.recommend`.
 
-        Under noise the mean wanders about the optimum; the average of where it has been lies nearer (Polyak and
-        Juditsky 1992).
+        Under noise, the mean wanders around the optimum, and the average of past means is closer to the optimum (Polyak
+        and Juditsky 1992).
         """
         if not self._means or not self._average:
             return np.array(self._es.result.xfavorite, dtype=np.float64)
         return np.array(np.mean(self._means[len(self._means) // 2 :], axis=0), dtype=np.float64)
 
     def stop_reason(self) -> str | None:
-        """Reasons of pycma itself: numerical limits of step size and covariance."""
+        """Return pycma's own reasons to stop, which are numerical limits of step size and covariance, or None."""
         reasons = self._es.stop()
         return "CMA-ES stopped: " + ", ".join(f"{name} {value}" for name, value in reasons.items()) if reasons else None
 
     @property
     def sigma(self) -> float:
-        """Step size, in units of the spreads."""
+        """The step size, in units of the spreads."""
         return float(self._es.sigma)
 
 
 class _Mirrored:
-    """Normal numbers of which every second row is the one before with its sign turned."""
+    """A source of normal numbers in which every second row is the negative of the row before."""
 
     def __init__(self, generator: np.random.Generator) -> None:
         self._generator = generator

@@ -1,12 +1,12 @@
-"""Grouped search: many small comparisons, each on one fresh prompt and seed, instead of one large one.
+"""Grouped search: many small comparisons, each on a fresh prompt and seed, instead of one large comparison.
 
-A search that compares all candidates on the same few prompts learns those prompts by heart for a generation. This one
-splits its candidates into groups. A group shares a bucket, and the centre, which is the mean itself, is scored there
-too. What a candidate is worth is its score above its own group, so neither how hard a prompt is nor the luck of a
-seed enters: the group-relative advantage of GRPO (Shao et al. 2024, arXiv:2402.03300). Mirrored pairs are those of
-Brockhoff et al. (2010, PPSN XI), weights and learning rates those of CMA-ES (Hansen 2016, arXiv:1604.00772, table 1),
-the diagonal that of sep-CMA-ES (Ros and Hansen 2008, PPSN X), the recommendation the polynomial-decay average of
-Shamir and Zhang (2013, ICML).
+A search that compares all candidates on the same few prompts overfits to these prompts in each generation. Grouped
+search splits its candidates into groups. The candidates of a group share a bucket, on which the centre (the mean
+itself) is scored too. A candidate's fitness is its score minus the mean score of its group, so that neither the
+difficulty of a prompt nor the luck of a seed enters: the group-relative advantage of GRPO (Shao et al. 2024,
+arXiv:2402.03300). The mirrored pairs are from Brockhoff et al. (2010, PPSN XI), the weights and learning rates from
+CMA-ES (Hansen 2016, arXiv:1604.00772, table 1), the diagonal from sep-CMA-ES (Ros and Hansen 2008, PPSN X), and the
+recommendation is the polynomial-decay average of Shamir and Zhang (2013, ICML).
 
 Generation t, with n candidates, mean m, step size s and standard deviations D; products are elementwise:
 
@@ -16,16 +16,16 @@ Generation t, with n candidates, mean m, step size s and standard deviations D; 
     (4)  m <- m + c(t) s sum_i w_i y_i,  c(t) = (1 + t/T)^-0.8
     (5)  p <- (1 - c_c) p + sqrt(c_c (2 - c_c) / sum_i w_i^2) sum_i w_i y_i
     (6)  D^2 <- (1 - c_1 - c_mu) D^2 + c_1 p^2 + c_mu sum_{w_i > 0} w_i y_i^2,  c_1 and c_mu times c(t) (d + 2)/3;
-         here y_i is the longer of a pair's steps, lest D vanish at a bound. Then s takes over the geometric mean of
-         D / spread, and p is divided by it
+         here y_i is the longer step of a pair, so that D does not vanish at a bound. Then s is multiplied by the
+         geometric mean of D / spread, and D and p are divided by it
     (7)  s <- s (r(t) half / drop)^c_s,  r(t) = r_end + (r_0 - r_end) (1 + t/T)^-0.8
     (8)  average <- average + (e + 1)/(t + e + 1) (m - average)
 
-Step size by path length goes to zero or to infinity under noise. Here `drop` is how far candidates fall below the
-centre on average, which grows like s^2; `half` is the root mean square of half the difference of a pair, slope and
-noise together, which grows like s at most. Both are running means; what clipping alone contributes to the drop is
-estimated and left out. Their ratio has no unit; (7) steers it to r(t). On a noiseless sphere that makes s proportional
-to the distance to the optimum, as the best step size is.
+Under noise, a step size that is adapted by path length goes to zero or to infinity. Instead, (7) compares two running
+means. `drop` is the average difference between the centre's score and those of the candidates, which grows like s^2;
+the estimated effect of clipping is subtracted. `half` is the root mean square of half the score difference of a pair,
+due to slope and noise, which grows at most like s. The ratio drop / half has no unit, and (7) steers it to r(t). On a
+noiseless sphere, s is then proportional to the distance to the optimum, like the best step size.
 """
 
 from __future__ import annotations
@@ -40,28 +40,28 @@ from ..engine.seams import Optimizer, Population
 from ..ground.errors import ConfigError
 
 FADING = 0.8  # exponent of c(t) and r(t)
-FIRST_DROP = 1.5  # r_0, in units of r_end
+FIRST_DROP = 1.5  # r_0 / r_end
 STEP_RATE = 0.6  # c_s
 MEMORY = 0.3  # weight of a generation in the running means
-AVERAGING = 3  # e: the average is over the last quarter or so
+AVERAGING = 3  # e: the average covers roughly the last quarter of the generations
 
 
 class GroupedSearch(Optimizer):
-    """Mirrored pairs in groups of their own prompt, with an averaged mean.
+    """A search by mirrored pairs in groups, each group with its own prompt, that recommends an averaged mean.
 
-    Where a bound cuts a candidate off it is clipped, and counts from where it really stood; its mirror image
-    keeps its full step, so that a mean at a bound can leave it.
+    A candidate outside a bound is clipped, and its step is computed from its clipped position. Its mirror image keeps
+    the full step, so that a mean at a bound can leave the bound.
 
     Args:
         space: Bounds and spreads; a knob's first standard deviation is `sigma0` times its spread.
         start: First mean, shape (num_knobs,).
-        seed: Drives a generator of its own.
+        seed: Seeds a private generator.
         sigma0: First step size, in units of the spreads.
-        population_size: Candidates a generation, without centres; by default 64, or 128 from 100 knobs on.
-        group_size: Candidates that share a bucket, without their centre; even, for a pair stays together.
+        population_size: Candidates per generation, without centres; by default 64, or 128 from 100 knobs on.
+        group_size: Candidates that share a bucket, without their centre; even, because pairs stay together.
         fade: T, the generations after which learning begins to fade; by default 20, or 40 from 100 knobs on.
-        drop: r_end, how far candidates are to fall below the centre, in units of `half`. Less keeps steps shorter,
-            as a reward needs that breaks down far from neutral.
+        drop: r_end, the target for the candidates' average drop below the centre, in units of `half`. A smaller value
+            gives shorter steps, which suit a reward that collapses far from neutral.
 
     Raises:
         ConfigError: If the population is not a whole number of groups of pairs.
@@ -104,7 +104,7 @@ class GroupedSearch(Optimizer):
         self._rates = _rates(self._weights, num_knobs)
 
     def ask(self) -> Population:
-        """Sample groups, each its centre and then its pairs. See `Optimizer.ask`."""
+        """Sample groups, each as its centre followed by its pairs. See `Optimizer.ask`."""
         num_pairs = (self.group_size - 1) // 2  # type: ignore[operator]
         steps = self._generator.standard_normal((self._num_groups, num_pairs, len(self._mean)))
         steps *= self._sigma * self._widths
@@ -118,8 +118,8 @@ class GroupedSearch(Optimizer):
         """Move mean, widths and step size. See `Optimizer.tell`.
 
         Args:
-            population: As asked.
-            fitness: Scores, whether less their group's mean or not.
+            population: The population that `ask` returned.
+            fitness: Scores; the mean of each group may be subtracted or not.
         """
         if len(population) != len(fitness):
             raise ValueError(f"{len(population)} candidates need as many fitness values, not {len(fitness)}")
@@ -137,12 +137,12 @@ class GroupedSearch(Optimizer):
         self._average += share * (self._mean - self._average)  # (8)
 
     def recommend(self) -> Vector:
-        """The average of the means, later ones counting more. See `Optimizer.recommend`."""
+        """Return a weighted average of the means, with larger weights for later ones. See `Optimizer.recommend`."""
         recommended: Vector = np.clip(self._average, self._low, self._high)
         return recommended
 
     def stop_reason(self) -> str | None:
-        """That steps have become too small to matter."""
+        """Return a reason to stop if the steps have become too small to matter, otherwise None."""
         largest = float(self._sigma * np.max(self._widths / self._spreads))
         return f"grouped search stopped: its steps have shrunk to {largest:.1g} spreads" if largest < 1e-9 else None
 
@@ -152,11 +152,11 @@ class GroupedSearch(Optimizer):
         return float(self._sigma)
 
     def _move(self, weights: Vector, steps: NDArray[np.float64]) -> None:
-        """Equations (4) to (6)."""
+        """Apply equations (4) to (6)."""
         mass, of_path, of_one, of_many = self._rates
         faded = self._faded()
         of_one, of_many = faded * of_one, faded * of_many
-        # Sums by numpy itself, not by BLAS, whose order of adding can depend on its threads.
+        # Sum by numpy instead of BLAS, because the order of BLAS's additions can depend on its threads.
         step = (weights[:, None] * steps).sum(axis=0)
         longer = np.repeat(np.abs(steps.reshape(-1, 2, len(step))).max(axis=1), 2, axis=0)
         squares = (np.maximum(weights, 0)[:, None] * longer**2).sum(axis=0)
@@ -168,9 +168,9 @@ class GroupedSearch(Optimizer):
         self._widths, self._path, self._sigma = self._widths / overall, self._path / overall, self._sigma * overall
 
     def _steer(self, centres: Vector, candidates: NDArray[np.float64], pairs: NDArray[np.float64]) -> None:
-        """Equation (7); a correction stays within a factor e^c_s, the steps of half the knobs within their bounds."""
+        """Apply equation (7), limited to a factor e^c_s and to steps that keep half the knobs within their bounds."""
         halves = ((candidates[:, 0::2] - candidates[:, 1::2]) / 2).ravel()
-        lopsided = pairs.mean(axis=(0, 1))  # 0 but for clipping, whose share in the drop grows with s, not s^2
+        lopsided = pairs.mean(axis=(0, 1))  # 0 without clipping, whose share in the drop grows like s, not s^2
         across = (pairs[:, 0] - pairs[:, 1]) / 2
         slopes = (halves[:, None] * across).sum(axis=0) / np.maximum(np.square(across).sum(axis=0), 1e-300)
         drop = float((centres - candidates.mean(axis=1)).mean() + (slopes * lopsided).sum())
@@ -190,12 +190,12 @@ class GroupedSearch(Optimizer):
 
 
 def _default_population_size(num_knobs: int, group_size: int) -> int:
-    """64, or 128 from 100 knobs on, made a whole number of groups."""
+    """Return 64, or 128 from 100 knobs on, rounded to a whole number of groups."""
     return group_size * max(1, (64 if num_knobs < 100 else 128) // group_size)
 
 
 def _weights(size: int) -> Vector:
-    """Active weights from best to worst; positive ones sum to 1 and negative ones to -1."""
+    """Return active weights from best to worst; positive weights sum to 1 and negative weights to -1."""
     raw: Vector = math.log((size + 1) / 2) - np.log(np.arange(1, size + 1))
     above = raw > 0
     weights: Vector = np.where(above, raw / raw[above].sum(), raw / -raw[~above].sum())
@@ -203,9 +203,10 @@ def _weights(size: int) -> Vector:
 
 
 def _rates(weights: Vector, num_knobs: int) -> tuple[float, float, float, float]:
-    """1 / sum of squared weights, c_c, c_1 and c_mu (Hansen 2016, equations 56 to 58; Ros and Hansen 2008).
+    """Return 1 / sum of squared weights, c_c, c_1 and c_mu (Hansen 2016, equations 56 to 58; Ros and Hansen 2008).
 
-    The last two are held below 0.05 and 0.25: few knobs and many candidates would forget all in a generation.
+    c_1 and c_mu are capped at 0.05 and 0.25: with few knobs and many candidates, one generation would otherwise
+    replace all earlier information.
     """
     mass = 1 / float(np.square(weights[weights > 0]).sum())
     of_path = (4 + mass / num_knobs) / (num_knobs + 4 + 2 * mass / num_knobs)

@@ -1,11 +1,11 @@
-"""Which of nevergrad's optimizers can search here, and why the others cannot.
+"""Find out which of nevergrad's optimizers can search here, and why the others cannot.
 
     for row in listing(num_knobs=57, population_size=16):
         print(row.method, row.reason or "can run")
 
-A search must give a whole population before it is told anything, ask the same again when told the same, and be done
-in reasonable time. Nevergrad's optimizers do not say whether they do, so they are tried. A few generations cannot show
-all: a method that changes its ways later is held to them by the replay of a resumed run.
+A method must return a whole population before it is told any fitness, ask the same populations again when told the
+same fitness, and need reasonable time. Nevergrad does not document which methods do, so each method is tried for a few
+generations. If a method behaves differently later, the replay of a resumed run detects it.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ IMPORT_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Row:
-    """What is known of a method.
+    """The result of probing one method.
 
     Attributes:
-        method: Its name in nevergrad's registry.
-        reason: Why it cannot search here, or None if it can.
-        seconds: Of asking and telling a generation, or None if it never got so far.
+        method: The method's name in nevergrad's registry.
+        reason: Why the method cannot search here, or None if it can.
+        seconds: Seconds to ask and tell one generation, or None if no generation was completed.
     """
 
     method: str
@@ -47,25 +47,28 @@ class Row:
 
 
 def probe(method: str, space: KnobSpace, population_size: int, seed: int = 0) -> str | None:
-    """Try a method for a few generations, twice.
+    """Run a method for a few generations, twice.
 
     Args:
-        method: Name in nevergrad's registry.
-        space: What it is to search.
-        population_size: Candidates a generation.
-        seed: Of the search.
+        method: The method's name in nevergrad's registry.
+        space: The space to search.
+        population_size: Candidates per generation.
+        seed: The seed of the search.
 
     Returns:
-        Why it cannot search here, or None if it can.
+        Why the method cannot search here, or None if it can.
     """
     return _try(method, space, population_size, seed, NUM_GENERATIONS).reason
 
 
 def refusal(method: str, space: KnobSpace, population_size: int | None, budget: int | None) -> str | None:
-    """The cheap part of `probe`, fit to be done at the beginning of every run: whether it asks a first population.
+    """Run the cheap part of `probe` at the beginning of a run: ask for the first population, twice.
+
+    Returns:
+        Why the method cannot search here, or None if it can.
 
     Raises:
-        ConfigError: If there is no such method, or it cannot be made.
+        ConfigError: If there is no such method, or it cannot be created.
     """
     try:
         first, second = (
@@ -84,13 +87,13 @@ def refusal(method: str, space: KnobSpace, population_size: int | None, budget: 
 def listing(
     num_knobs: int, population_size: int, *, methods: Sequence[str] = (), seconds: float = 2.0
 ) -> Iterator[Row]:
-    """Probe every method of nevergrad, in a process of its own that is ended where it takes too long.
+    """Probe nevergrad's methods in a separate process, which is killed if a method takes too long.
 
     Args:
-        num_knobs: Knobs to search.
-        population_size: Candidates a generation.
-        methods: Names to try; all if none are given.
-        seconds: The most that a generation may take.
+        num_knobs: Number of knobs to search.
+        population_size: Candidates per generation.
+        methods: Names of the methods; empty for all methods.
+        seconds: The most seconds that a generation may take.
     """
     worker = _Worker(num_knobs, population_size)
     try:
@@ -121,7 +124,7 @@ def _try(method: str, space: KnobSpace, population_size: int, seed: int, num_gen
 
 
 def _history(method: str, space: KnobSpace, population_size: int, seed: int, num_generations: int) -> Population | str:
-    """All that it asks and recommends, or why it does not."""
+    """Return all populations and recommendations of a method, or the reason for its failure."""
     budget = num_generations * population_size
     try:
         search = Nevergrad(
@@ -171,7 +174,7 @@ class _Worker:
         self._answered = False
 
     def ask(self, method: str, seconds: float) -> dict[str, Any] | None:
-        """What it finds, or None if it does not answer in time."""
+        """Return the result of probing a method, or None if the process does not answer in time."""
         assert self._process.stdin and self._process.stdout
         timer = threading.Timer(seconds if self._answered else seconds + IMPORT_SECONDS, self._process.kill)
         timer.start()
@@ -188,7 +191,7 @@ class _Worker:
         return answer
 
     def end(self, seconds: float) -> str:
-        """End it; says what had become of it."""
+        """End the process, and return why it did not answer."""
         code = self._process.poll()
         self._process.kill()
         self._process.communicate()
@@ -197,7 +200,7 @@ class _Worker:
 
 
 def _serve(num_knobs: int, population_size: int) -> None:
-    """Probe the methods named on standard input; the answers are all that goes to standard output."""
+    """Probe the methods named on standard input, and write only the answers to standard output."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # some methods print
     space = KnobSpace([Knob(f"knob.{index}") for index in range(num_knobs)])

@@ -1,6 +1,6 @@
-"""The searchers of nevergrad, behind the ask/tell seam (Rapin and Teytaud 2018).
+"""The optimizers of nevergrad, behind the ask/tell interface (Rapin and Teytaud 2018).
 
-This is the one place where the sign flips for them: nevergrad minimises.
+The sign of the fitness is flipped only here, because nevergrad minimises.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _alone = threading.RLock()  # there is one global random state in a process
 class Nevergrad(Optimizer):
     """One of nevergrad's optimizers, by name.
 
-    It searches an array in units of the spreads around the start, bounded by nevergrad itself. Several of its
-    optimizers draw from numpy's global generator; each of these has a global state of its own here, put in place
-    while nevergrad works and taken away after, so that the caller's is neither read nor written.
+    The search space is an array around the start, in units of the spreads, with bounds enforced by nevergrad. Several
+    methods draw from numpy's global generator. While nevergrad runs, a private state replaces the global state, so that
+    the caller's state is neither read nor written.
 
     Args:
         space: Bounds and spreads.
-        start: Where it begins, shape (num_knobs,).
-        seed: Drives its random states.
-        method: Name in nevergrad's registry.
+        start: Start of the search, shape (num_knobs,).
+        seed: Seeds the private random states.
+        method: The method's name in nevergrad's registry.
         sigma0: First standard deviation, in units of the spreads, for methods that have one.
-        population_size: Candidates a generation, which nevergrad takes for its number of workers; by default
+        population_size: Candidates per generation, passed to nevergrad as the number of workers; by default
             4 + floor(3 ln num_knobs).
-        budget: Evaluations in all, if known. Some methods choose what to be by it, or need it to begin with.
+        budget: Total number of evaluations, if known. Some methods adapt to the budget or require it.
 
     Raises:
         ConfigError: If there is no such method, or it cannot work on a population.
@@ -102,7 +102,10 @@ class Nevergrad(Optimizer):
         self._told = True
 
     def recommend(self) -> Vector:
-        """What the method recommends; under noise, for many, the luckiest point. See `Optimizer.recommend`."""
+        """Return the method's recommendation; for many methods, under noise, the luckiest point.
+
+        See `Optimizer.recommend`.
+        """
         if not self._told:
             return np.array(self._start)
         with self._state.in_place(keep=False):
@@ -110,7 +113,7 @@ class Nevergrad(Optimizer):
         return self._inside(np.asarray(value, dtype=np.float64))
 
     def _inside(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Values of nevergrad's array as values of knobs; at a bound, rounding may have put them past it."""
+        """Convert values of nevergrad's array to knob values, clipped to the bounds that rounding may exceed."""
         inside: NDArray[np.float64] = np.clip(self._start + self._unit * values, self._low, self._high)
         return inside
 
@@ -124,7 +127,7 @@ class GlobalState:
 
     @contextmanager
     def in_place(self, keep: bool = True) -> Iterator[None]:
-        """Exchange the caller's state for this one; what was drawn is forgotten unless `keep`."""
+        """Replace the caller's state by this one within the block; with `keep`, this state advances."""
         with _alone, quietly():
             python, numpy = random.getstate(), np.random.get_state()
             random.setstate(self._python)
@@ -139,9 +142,9 @@ class GlobalState:
 
 
 def registry() -> Any:
-    """Nevergrad's optimizers by name.
+    """Return nevergrad's optimizers by name.
 
-    A few are put together from random numbers while nevergrad is imported, so it is imported with a state of its own.
+    A few optimizers are composed from random numbers while nevergrad is imported, so the import has its own state.
 
     Raises:
         ConfigError: If nevergrad is not installed.
@@ -161,7 +164,7 @@ def registry() -> Any:
 
 
 def _number(value: Any) -> float:
-    """An array's only element; nevergrad 1.0.12 hands such arrays to `float`, and numpy 2.4 has stopped taking them."""
+    """Return an array's only element; nevergrad 1.0.12 passes such arrays to `float`, which numpy 2.4 refuses."""
     return float(np.asarray(value).item())
 
 
@@ -169,7 +172,7 @@ def registered(method: str) -> Any:
     """Find an optimizer of nevergrad.
 
     Raises:
-        ConfigError: If there is none; the message lists near misses.
+        ConfigError: If there is no such optimizer; the message lists similar names.
     """
     known = registry()
     if method not in known:

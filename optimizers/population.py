@@ -1,4 +1,4 @@
-"""How many candidates a generation has."""
+"""Default population sizes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import math
 
 
 def default_population_size(num_knobs: int) -> int:
-    """4 + floor(3 ln num_knobs) (Hansen 2016; Calibri, section 4)."""
+    """Return 4 + floor(3 ln num_knobs) (Hansen 2016; Calibri, section 4)."""
     return 4 + math.floor(3 * math.log(num_knobs))
 
 
 def large_population_size(num_knobs: int) -> int:
-    """64, or 128 from 200 knobs on: for searches in small groups (docs/search.md has the measurement)."""
+    """Return 64, or 128 from 200 knobs on, for searches in small groups (measured in docs/search.md)."""
     return 64 if num_knobs < 200 else 128

@@ -1,4 +1,4 @@
-"""What surrounds every call into a search library."""
+"""The context for every call of a search library."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from threadpoolctl import ThreadpoolController
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """One BLAS thread (small matrices are many times slower with more) and no warnings of the library's own."""
+    """Limit BLAS to one thread, because more are many times slower on small matrices, and silence warnings."""
     with _controller(len(sys.modules)).limit(limits=1, user_api="blas"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -21,5 +21,5 @@ def quietly() -> Iterator[None]:
 
 @lru_cache(maxsize=1)
 def _controller(num_modules: int) -> ThreadpoolController:
-    """Looks for BLAS libraries, which takes milliseconds: again only after something has been imported."""
+    """Return a controller of the loaded BLAS libraries; the search takes milliseconds and repeats after new imports."""
     return ThreadpoolController()

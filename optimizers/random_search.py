@@ -1,4 +1,4 @@
-"""Random search: the baseline."""
+"""Random search, a baseline for comparisons."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .population import default_population_size
 class RandomSearch(Optimizer):
     """Independent normal samples around the start, clipped to the bounds.
 
-    Its recommendation is the fittest sample so far: it has no distribution to take a mean of, which makes it
-    the searcher that believes its luck most.
+    The recommendation is the fittest sample so far, because there is no distribution with a mean. Under noise, luck
+    therefore affects this optimizer most.
 
     Args:
         space: Bounds and spreads.
         start: Centre of the samples, shape (num_knobs,).
-        seed: Drives a generator of its own.
+        seed: Seeds a private generator.
         sigma0: Standard deviation in units of the spreads.
-        population_size: Candidates a generation; by default as for CMA-ES.
+        population_size: Candidates per generation; by default as for CMA-ES.
     """
 
     def __init__(
@@ -55,5 +55,5 @@ class RandomSearch(Optimizer):
             self._best, self._best_fitness = np.array(population[best]), float(fitness[best])
 
     def recommend(self) -> Vector:
-        """The fittest sample. See `Optimizer.recommend`."""
+        """Return the fittest sample. See `Optimizer.recommend`."""
         return np.array(self._best, dtype=np.float64)

@@ -1,1 +1,1 @@
-"""Proofs of the built-in parts: every transformer class, every reward, each by an independent route."""
+"""Proofs that check every transformer class and every reward against an independent computation."""

@@ -1,4 +1,4 @@
-"""Workshops of several workers: processes of this machine, or Ray's actors on any machines."""
+"""Workshops with several workers: processes on this machine, or Ray actors on any machines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker works with: the parts of a run, assembled in the worker's own process from the configuration."""
+"""A worker's bench: the parts of a run, assembled from the configuration in the worker's own process."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ Keep = Callable[[Sequence[Any]], Sequence[str]]
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that a worker needs to make its parts; it can be pickled.
+    """Everything that a worker needs to make its parts. A recipe can be pickled.
 
     Attributes:
-        config: A configuration as it was validated.
-        prompts: Those of the run.
-        start: Where its search begins, if a file says so.
+        config: The validated configuration.
+        prompts: The prompts of the run.
+        start: The setting at which the search begins, if a file gives one.
         keeper: Writes images to files; see `Store.keeper`.
-        known: Gives the plugins by which parts are found.
-        folder: What the adapter may keep things in; see `Adapter.keep_in`.
+        known: Returns the plugins that provide the parts.
+        folder: A folder in which the adapter may keep files; see `Adapter.keep_in`.
     """
 
     config: Mapping[str, Any]
@@ -44,14 +44,14 @@ class Recipe:
         """Make the parts.
 
         Raises:
-            TrimpotError: If they cannot be made.
+            TrimpotError: If a part cannot be made.
         """
         return RunBench(self)
 
 
 @dataclass(frozen=True)
 class Outline:
-    """What the driver must know of parts that it does not hold.
+    """What the driver must know about parts that only the workers hold.
 
     Attributes:
         space: The knobs.
@@ -60,8 +60,8 @@ class Outline:
         frozen: See `Adapter`.
         outputs_per_call: See `Adapter`.
         mixes_buckets: See `Adapter`.
-        objectives: Objective name to whether it scores sets, and whether it takes metadata.
-        origins: What the parts are made of; see `engine.identity`.
+        objectives: Objective name to a pair: whether it scores sets, and whether it takes metadata.
+        origins: The origins of the parts; see `engine.identity`.
     """
 
     space: KnobSpace
@@ -75,10 +75,10 @@ class Outline:
 
 
 class RunBench:
-    """The parts of a run, and what can be asked of them.
+    """The parts of a run, and the calls that a worker answers with them.
 
     Args:
-        recipe: How they are made.
+        recipe: The recipe by which the parts are made.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -90,17 +90,17 @@ class RunBench:
         self.run.adapter.prepare(self.run.prompts.all)
 
     def hello(self) -> Hello:
-        """Who is there."""
+        """Return what identifies this worker's parts and device."""
         versions = self.run.versions
         parts = digest([self.run.description, self.run.adapter.space.fingerprint, self.run.config.weights])
         return Hello(parts, versions.get("gpu") or versions.get("machine", "a CPU"), versions)
 
     def pid(self) -> int:
-        """Of the process."""
+        """Return the id of the worker's process."""
         return os.getpid()
 
     def outline(self) -> Outline:
-        """What the driver must know."""
+        """Return what the driver must know about the parts."""
         adapter = self.run.adapter
         return Outline(
             adapter.space,
@@ -114,18 +114,18 @@ class RunBench:
         )
 
     def do(self, job: Job, largest_batch: int | None) -> Done:
-        """Do a job in batches for which the memory of every worker suffices. See `Worker.do`."""
+        """Do a job in batches that fit the memory of every worker. See `Worker.do`."""
         adapter = self.run.adapter
         if largest_batch is not None and adapter.largest_batch is not None:
             adapter.largest_batch = min(adapter.largest_batch, largest_batch)
         return Done(self._worker.do(job), adapter.largest_batch)
 
     def adapter(self, num_steps: int | None, method: str, *args: Any) -> Any:
-        """Ask the adapter; outputs that it generates are listed."""
+        """Call a method of the adapter; generated outputs are returned as a list."""
         adapter = self.run.adapter if num_steps in (None, self.run.adapter.num_steps) else None
         found = getattr(adapter or self.run.adapter.with_steps(num_steps or 0), method)(*args)
         return [list(each) for each in found] if method in ("generate", "generate_each") else found
 
     def objective(self, name: str, method: str, *args: Any) -> Any:
-        """Ask an objective."""
+        """Call a method of an objective."""
         return getattr(self.run.objectives[name], method)(*args)

@@ -1,4 +1,4 @@
-"""A crew: several workers with one queue, each of which may die without taking more with it than a moment."""
+"""A crew: several workers that share one queue. If a worker dies, only the job in progress is repeated."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .seats import Done, Hello, Seat, SeatLostError
 
 _log = logging.getLogger("trimpot")
 
-MOST_LOST = 2  # workers that a job may take with it
-MOST_STARTS = 4  # in a row that may fail
-LEAST_DEADLINE, FACTOR = 600.0, 10.0  # seconds, and how many times the median
+MOST_LOST = 2  # workers that may die during the same job before the job fails
+MOST_STARTS = 4  # failed starts in a row before a worker is given up
+LEAST_DEADLINE, FACTOR = 600.0, 10.0  # the minimum in seconds, and the factor on the median duration
 
 
 @dataclass
 class _Task:
-    """A call that any seat can answer."""
+    """A call that any worker can answer."""
 
     method: str
     args: tuple[Any, ...]
@@ -36,21 +36,22 @@ class _Task:
 
     @property
     def size(self) -> int:
-        """Outputs that it makes; 0 for a call that makes none."""
+        """The number of outputs that the call generates."""
         return sum(len(piece.bucket) for job in self.args if isinstance(job, Job) for piece in job.pieces)
 
 
 class Crew:
-    """Gives jobs to seats, in the order in which they came.
+    """Distributes jobs to workers in the order of their submission.
 
-    A worker that dies, or takes far longer than jobs of its size took, is ended and started again, and its job goes
-    first in the queue; a job that takes two workers with it fails. Jobs that failed otherwise fail at once.
+    If a worker dies, or needs far longer than other jobs of the same size did, it is killed and started again, and its
+    job goes to the front of the queue. A job during which two workers die fails. A job that raises an error fails at
+    once.
 
     Args:
-        seats: Of the workers; the first is started first.
+        seats: The seats of the workers; the first seat is started first.
         mixed: Whether workers may be on devices of different names.
-        least_deadline: Seconds that any job is given.
-        rest: Seconds before a worker is started again; twice as long after each failure.
+        least_deadline: The minimum number of seconds before a worker counts as hanging.
+        rest: Seconds before a worker is started again; doubled after each failure.
     """
 
     def __init__(
@@ -67,20 +68,20 @@ class Crew:
         self._changed = threading.Condition()
         self._closed = False
         self._problem: TrimpotError | None = None
-        self._paces: deque[float] = deque(maxlen=101)  # seconds an output
+        self._paces: deque[float] = deque(maxlen=101)  # seconds per output
         self._hello: Hello | None = None
-        self._largest_batch: int | None = None  # a batch that one worker had to halve is halved by all
+        self._largest_batch: int | None = None  # if one worker had to halve a batch, all workers do
 
     @property
     def width(self) -> int:
-        """How many jobs are generated at once."""
+        """The number of jobs that can run at once."""
         return len(self._seats)
 
     def open(self) -> Hello:
-        """Start the first worker, and then the others while the first works already.
+        """Start the first worker, and start the others while the first is already working.
 
         Raises:
-            TrimpotError: If it cannot make its parts, or dies of it.
+            TrimpotError: If the first worker cannot make its parts, or dies while making them.
         """
         self._hello = self._started(self._seats[0])
         for number, seat in enumerate(self._seats):
@@ -88,11 +89,11 @@ class Crew:
         return self._hello
 
     def submit(self, job: Job) -> Future[Result]:
-        """Put a job into the queue. See `Workshop.submit`."""
+        """Add a job to the queue. See `Workshop.submit`."""
         return self._queued(_Task("do", (job,), Future()))
 
     def call(self, method: str, *args: Any) -> Future[Any]:
-        """Have any worker answer."""
+        """Queue a call of a bench's method, for any worker to answer."""
         return self._queued(_Task(method, args, Future()))
 
     def _queued(self, task: _Task) -> Future[Any]:
@@ -105,7 +106,7 @@ class Crew:
         return task.future
 
     def close(self) -> None:
-        """End all workers, whatever they are doing; what is in the queue is cancelled."""
+        """Kill all workers, even during a job, and cancel everything in the queue."""
         with self._changed:
             self._closed = True
             for task in self._queue:
@@ -116,7 +117,7 @@ class Crew:
             seat.kill()
 
     def _man(self, seat: Seat, running: bool) -> None:
-        """Work for one seat until the crew is closed."""
+        """Serve one seat until the crew is closed."""
         try:
             while not self._closed:
                 if not running:
@@ -128,7 +129,7 @@ class Crew:
                 running = self._answered(seat, task)
         except TrimpotError as error:
             self._fail(error)
-        except BaseException as error:  # nobody waits for this thread: say it to those who wait for jobs
+        except BaseException as error:  # nobody waits for this thread, so pass the error to the waiting jobs
             self._fail(ModelError(f"{seat.name} failed: {type(error).__name__}: {error}"))
 
     def _next(self) -> _Task | None:
@@ -144,7 +145,7 @@ class Crew:
                     return task
 
     def _answered(self, seat: Seat, task: _Task) -> bool:
-        """Have a task answered; whether the worker has lived through it."""
+        """Let a worker answer a task, and return whether the worker survived."""
         begun = time.monotonic()
         try:
             agreed = (self._largest_batch,) if task.size else ()
@@ -170,27 +171,27 @@ class Crew:
         task.lost += 1
         what = next((str(each) for each in task.args if isinstance(each, Job)), task.method)
         if task.lost < MOST_LOST:
-            _log.warning("%s %s during %s; it is started again, and the job is done anew", seat.name, loss, what)
+            _log.warning("%s %s during %s; it is started again, and the job is repeated", seat.name, loss, what)
             with self._changed:
                 self._queue.appendleft(task)
                 self._changed.notify()
         else:
             task.future.set_exception(
-                ModelError(f"{what}: {task.lost} workers were lost over it (the last one, {seat.name}, {loss})")
+                ModelError(f"{what}: {task.lost} workers were lost during this job (the last, {seat.name}, {loss})")
             )
 
     def _deadline(self, task: _Task) -> float | None:
-        """Seconds after which a worker is taken to hang, from the median of what outputs took."""
+        """Return the seconds after which a worker counts as hanging, from the median duration of outputs."""
         with self._changed:
             if not task.size or len(self._paces) < 2 * len(self._seats):
-                return None  # what came first was compiled first
+                return None  # the first jobs may include compilation
             return max(self._least_deadline, FACTOR * statistics.median(self._paces) * task.size)
 
     def _started(self, seat: Seat) -> Hello:
-        """Start a worker, and see to it that it is like the others.
+        """Start a worker, and check that it has the same parts and device as the others.
 
         Raises:
-            TrimpotError: If it cannot make its parts, dies again and again, or is not like the others.
+            TrimpotError: If the worker cannot make its parts, dies repeatedly, or differs from the others.
         """
         for attempt in range(MOST_STARTS):
             try:
@@ -214,8 +215,8 @@ class Crew:
         first = self._hello or hello
         if hello.hardware != first.hardware and not self._mixed:
             raise ModelError(
-                f"{seat.name} works on {hello.hardware}, and the first on {first.hardware}: the last bits of results "
-                f"differ, so that a run is not the same again; use devices of one kind, or set workers.mixed: true"
+                f"{seat.name} works on {hello.hardware}, but the first on {first.hardware}: their results differ in "
+                f"the last bits, so a run could not be repeated; use devices of one kind, or set workers.mixed: true"
             )
         known = {*first.versions, *hello.versions} - {"machine", "gpu"}
         differ = [name for name in sorted(known) if first.versions.get(name) != hello.versions.get(name)]
@@ -225,16 +226,16 @@ class Crew:
             )
             raise ModelError(
                 f"{seat.name} has other parts than the first worker ({named or 'weights or code differ'}); "
-                f"give all of them the same"
+                f"install the same versions, code and weights for all workers"
             )
 
     def _wait(self, seconds: float) -> bool:
-        """Rest; whether the crew was closed meanwhile."""
+        """Wait for some seconds, and return whether the crew was closed in the meantime."""
         with self._changed:
             return self._changed.wait_for(lambda: self._closed, seconds)
 
     def _fail(self, error: TrimpotError) -> None:
-        """Give up: nobody answers any more."""
+        """Give up, and fail all current and later jobs with this error."""
         with self._changed:
             if self._closed or self._problem is not None:
                 return

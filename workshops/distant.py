@@ -1,4 +1,4 @@
-"""Parts that workers hold, as the driver sees them: it asks of them what a run asks, and holds no weights."""
+"""The driver's proxies for the parts that workers hold. They forward each call to a worker and hold no weights."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class DistantAdapter(Adapter):
     """The backbone of a crew.
 
     Args:
-        crew: Any of it is asked.
-        outline: What is known without asking.
+        crew: The crew, of which any worker answers.
+        outline: The values that are known without asking a worker.
     """
 
     def __init__(self, crew: Crew, outline: Outline) -> None:
@@ -38,7 +38,7 @@ class DistantAdapter(Adapter):
         self.outputs_per_call, self.mixes_buckets = outline.outputs_per_call, outline.mixes_buckets
 
     def generate(self, population: Population, bucket: Bucket) -> Iterable[Sequence[Output]]:
-        """Have one worker make outputs. See `Adapter.generate`."""
+        """Let one worker generate outputs. See `Adapter.generate`."""
         made: list[list[Output]] = self._ask("generate", population, bucket)
         return made
 
@@ -76,8 +76,8 @@ class DistantObjective(Objective):
     """A reward of a crew.
 
     Args:
-        crew: Any of it is asked.
-        name: Of the reward in the run.
+        crew: The crew, of which any worker answers.
+        name: The reward's name in the run.
         scores_sets: See `Objective`.
         takes_metadata: See `Objective`.
     """
@@ -92,7 +92,7 @@ class DistantObjective(Objective):
         return self._takes_metadata
 
     def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
-        """Have one worker score outputs. See `Objective.score`."""
+        """Let one worker score outputs. See `Objective.score`."""
         scores: NDArray[np.float64] = self._ask("score", outputs, prompts)
         return scores
 
@@ -122,18 +122,18 @@ class DistantParts:
     made_of: Mapping[str, Any]
 
     def origins(self) -> Mapping[str, Any]:
-        """What the parts are made of; see `engine.identity`."""
+        """The origins of the parts; see `engine.identity`."""
         return self.made_of
 
 
 def parts_of(crew: Crew, hello: Hello, config: Config, prompts: PromptSet) -> DistantParts:
-    """The parts of a crew that has been opened.
+    """Return the parts of a crew that has been opened.
 
     Args:
-        crew: Holds them.
-        hello: What its first worker said.
-        config: Names them.
-        prompts: Of the run.
+        crew: The crew that holds the parts.
+        hello: The answer of the first worker.
+        config: The configuration that names the parts.
+        prompts: The prompts of the run.
     """
     outline: Outline = crew.call("outline").result()
     objectives = {name: DistantObjective(crew, name, *known) for name, known in outline.objectives.items()}

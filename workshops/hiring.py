@@ -1,4 +1,4 @@
-"""From what a configuration says of workers to a crew that stands ready."""
+"""Start the workers that a configuration asks for."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .seats import Seat
 
 
 class Hired(NamedTuple):
-    """A workshop, and the parts that its workers hold; None and None where this process works by itself."""
+    """A workshop and the parts that its workers hold; both are None if this process works alone."""
 
     workshop: Workshop | None = None
     parts: DistantParts | None = None
@@ -40,18 +40,18 @@ def hired(
     known: Callable[[], Plugins] = plugins,
     folder: Path | None = None,
 ) -> Iterator[Hired]:
-    """Have the workers that a configuration asks for, until the end of the block.
+    """Run the workers that a configuration asks for until the end of the block.
 
     Args:
-        config: What is asked.
+        config: The configuration.
         keeper: Writes images to files; see `Store.keeper`.
-        prompts: Those that the run was begun with, where they were recorded.
-        start: The setting that its search began from, likewise.
-        known: Gives the plugins by which parts are found, in every process.
-        folder: What adapters may keep things in; see `Adapter.keep_in`.
+        prompts: The recorded prompts of the run, if there are any.
+        start: The recorded setting at which the run's search began, if there is one.
+        known: Returns the plugins that provide the parts, in every process.
+        folder: A folder in which adapters may keep files; see `Adapter.keep_in`.
 
     Raises:
-        ConfigError: If there are not so many devices, or no such cluster.
+        ConfigError: If there are not enough devices, or no such cluster.
         TrimpotError: If a worker cannot make its parts.
     """
     workers = config.workers
@@ -79,10 +79,10 @@ def _ray_seats(recipe: Recipe, config: Config, stack: contextlib.ExitStack) -> S
 
 
 def _process_seats(recipe: Recipe, config: Config) -> list[Seat]:
-    """A process for every GPU that is wanted, or so many that share the CPU."""
+    """Return a seat for each process: one process per requested GPU, or the requested number sharing the CPU."""
     asked, there = config.workers.processes, _num_gpus(config)
     if there == 0:
-        assert asked != "auto", "looked at before"
+        assert asked != "auto", "checked before"
         most = max(8, 2 * _num_cores())
         if asked > most:
             raise ConfigError(
@@ -106,7 +106,7 @@ def _process_seats(recipe: Recipe, config: Config) -> list[Seat]:
 
 
 def _num_gpus(config: Config) -> int:
-    """CUDA GPUs that workers may use: none where the backbone is told to work on the CPU."""
+    """Return the number of CUDA GPUs that workers may use, which is 0 if the backbone is set to the CPU."""
     device = config.adapter.options.get("device")
     if isinstance(device, str) and device.startswith("cuda:"):
         raise ConfigError(f"device: {device} is one GPU, and several workers need one each; leave `device` out")

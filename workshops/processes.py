@@ -1,4 +1,4 @@
-"""Workers as processes of this machine, one a GPU."""
+"""Workers as processes on this machine, one per GPU."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from typing import Any
 
 from .seats import Hello, Make, Seat, SeatLostError, answer
 
-_SPAWN = multiprocessing.get_context("spawn")  # a fork would take over locks, threads and the GPU's state
+_SPAWN = multiprocessing.get_context("spawn")  # a fork would copy locks and the GPU's state
 
 
 class ProcessSeat(Seat):
     """A spawned process that waits for calls on a pipe.
 
     Args:
-        name: What to call it in a sentence.
-        make: Makes the bench, there.
-        environment: Variables that the process is given, such as `CUDA_VISIBLE_DEVICES`.
-        threads: For arithmetic on its CPU; None leaves that to the libraries.
+        name: The worker's name for messages.
+        make: Makes the bench, in the worker's process.
+        environment: Environment variables of the process, such as `CUDA_VISIBLE_DEVICES`.
+        threads: Number of CPU threads for arithmetic; None leaves the number to the libraries.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class ProcessSeat(Seat):
 
 
 def _serve(pipe: Connection, make: Make, environment: Mapping[str, str], threads: int | None) -> None:
-    """The life of a worker's process: make the bench, say who is there, and answer until the pipe is closed."""
+    """Run a worker's process: make the bench, introduce the worker, and answer calls until the pipe is closed."""
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -110,7 +110,7 @@ def _serve(pipe: Connection, make: Make, environment: Mapping[str, str], threads
 
 
 def _end_with_parent() -> None:
-    """A driver that was killed cannot end its workers."""
+    """End this process when its parent dies, because a killed driver cannot end its workers."""
     parent = multiprocessing.parent_process()
     assert parent is not None, "a worker is a child"
     parent.join()
@@ -119,7 +119,7 @@ def _end_with_parent() -> None:
 
 @dataclass(frozen=True)
 class _Making:
-    """Makes a bench, so that what goes wrong is answered as any call is."""
+    """A stand-in for the bench whose method makes it, so that errors are answered like those of any call."""
 
     make: Make
 
@@ -128,7 +128,7 @@ class _Making:
 
 
 def _use_threads(number: int) -> None:
-    """Of libraries that are loaded already, and of those that will be."""
+    """Set the number of CPU threads of libraries that are already loaded, and of those loaded later."""
     from threadpoolctl import threadpool_limits
 
     os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(number)))

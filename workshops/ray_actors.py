@@ -1,4 +1,4 @@
-"""Workers as actors of a Ray cluster, one a GPU, on whatever machines it has."""
+"""Workers as actors of a Ray cluster, one per GPU, on any machine of the cluster."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class RaySeat(Seat):
     """An actor that answers calls.
 
     Args:
-        name: What to call it in a sentence.
-        make: Makes the bench, there.
-        resources: What Ray keeps for it, such as `{"num_gpus": 1}`.
+        name: The worker's name for messages.
+        make: Makes the bench, in the actor.
+        resources: The resources that Ray reserves for the actor, such as `{"num_gpus": 1}`.
     """
 
     def __init__(self, name: str, make: Make, resources: Mapping[str, float]) -> None:
@@ -61,7 +61,7 @@ class RaySeat(Seat):
 
 
 class _Actor:
-    """The life of a worker in Ray: its bench is made at the first call, so that what goes wrong is answered."""
+    """A worker in Ray. It makes its bench at the first call, so that errors are answered like those of any call."""
 
     def __init__(self, make: Make) -> None:
         self._make = make
@@ -81,15 +81,15 @@ class _Actor:
 
 @contextlib.contextmanager
 def ray_seats(make: Make, number: Literal["auto"] | int, address: str | None) -> Iterator[list[RaySeat]]:
-    """Seats of a cluster, until the end of the block.
+    """Yield the seats of a Ray cluster, and disconnect at the end of the block.
 
     Args:
-        make: Makes the bench of each.
-        number: How many; `auto` for one a GPU, or one a CPU core where the cluster has no GPU.
-        address: Of the cluster; None starts one on this machine.
+        make: Makes the bench of each worker.
+        number: The number of workers; `auto` for one per GPU, or one per CPU core if the cluster has no GPU.
+        address: The address of the cluster; None starts a cluster on this machine.
 
     Raises:
-        ConfigError: If Ray is not installed, the cluster does not answer, or it has not so many GPUs.
+        ConfigError: If Ray is not installed, the cluster does not answer, or it has too few GPUs.
     """
     ray = _ray()
     begun = not ray.is_initialized()
@@ -116,19 +116,19 @@ def ray_seats(make: Make, number: Literal["auto"] | int, address: str | None) ->
 
 
 def _refuse_silence(address: str) -> None:
-    """Ask a cluster's port whether anybody is there; Ray itself waits for minutes.
+    """Check that a cluster's port accepts connections, because Ray itself would wait for minutes.
 
     Raises:
-        ConfigError: If nobody is.
+        ConfigError: If the port does not accept a connection.
     """
     host, _, port = address.rpartition("://")[2].rpartition(":")
-    if not host or not port.isdecimal():  # a word of Ray's own, such as auto
+    if not host or not port.isdecimal():  # one of Ray's keywords, such as auto
         return
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
         raise ConfigError(
-            f"the Ray cluster at {address!r} does not answer ({error}); start it, or correct it"
+            f"the Ray cluster at {address!r} does not answer ({error}); start it, or correct the address"
         ) from None
 
 

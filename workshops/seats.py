@@ -1,4 +1,4 @@
-"""Seats: where one worker sits, be it a process here or an actor on another machine."""
+"""Seats: the driver's handles of single workers, be they processes here or actors on other machines."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from ..ground.errors import ModelError, TrimpotError
 
 
 class SeatLostError(Exception):
-    """The worker of a seat has died or does not answer; says how."""
+    """The worker of a seat has died or does not answer; the message says how."""
 
 
 class Bench(Protocol):
-    """What a worker works with, in its own process."""
+    """The object, in a worker's own process, that answers the driver's calls."""
 
     def hello(self) -> Hello:
-        """Who is there."""
+        """Return what identifies this worker's parts and device."""
 
 
 @dataclass(frozen=True)
 class Hello:
-    """What a worker says of itself.
+    """A worker's description of itself.
 
     Attributes:
-        parts: Fingerprint of its parts: weights, code and options.
+        parts: Fingerprint of the worker's parts: weights, code and options.
         hardware: The name of the device, such as `NVIDIA H100 80GB HBM3`.
-        versions: Package name to version, of all that can change a number.
+        versions: Package name to version, for all packages that can change a number.
     """
 
     parts: str
@@ -38,17 +38,17 @@ class Hello:
 
 
 class Done(NamedTuple):
-    """What a worker answers to a job: the scores of its pieces, and the largest batch for which its memory suffices."""
+    """A worker's answer to a job: the scores of its pieces, and the largest batch that fits its memory."""
 
     scored: Sequence[Scored]
     largest_batch: int | None = None
 
 
 class Seat(ABC):
-    """One worker, which can be asked, killed and started again.
+    """A handle of one worker, which can be started, called, killed and started again.
 
     Attributes:
-        name: What to call it in a sentence, such as `worker 2 (GPU 1)`.
+        name: The worker's name for messages, such as `worker 2 (GPU 1)`.
     """
 
     name: str
@@ -58,34 +58,34 @@ class Seat(ABC):
         """Start the worker, and wait until it has made its parts.
 
         Raises:
-            TrimpotError: If it cannot make them.
-            SeatLostError: If it dies.
+            TrimpotError: If the worker cannot make its parts.
+            SeatLostError: If the worker dies.
         """
 
     @abstractmethod
     def call(self, method: str, *args: Any, seconds: float | None = None) -> Any:
-        """Ask the worker's bench, and wait for the answer.
+        """Call a method of the worker's bench, and wait for the answer.
 
         Args:
-            method: Of the bench.
-            *args: Its arguments; they can be pickled.
-            seconds: How long to wait; None for as long as the worker lives.
+            method: The name of the bench's method.
+            *args: The method's arguments, which can be pickled.
+            seconds: The longest wait; None for as long as the worker lives.
 
         Raises:
-            TrimpotError: If the bench says so.
+            TrimpotError: If the method raises one.
             SeatLostError: If the worker dies, or does not answer in time.
         """
 
     @abstractmethod
     def kill(self) -> None:
-        """End the worker at once, if there is one; from any thread."""
+        """End the worker at once, if it is running. May be called from any thread."""
 
 
 Make = Callable[[], Bench]  # makes the bench, in the worker's process; can be pickled
 
 
 def answer(bench: object, method: str, args: tuple[Any, ...]) -> tuple[bool, Any]:
-    """What a bench answers: whether it could, and the result or the error."""
+    """Call a method of a bench, and return True and the result, or False and the error."""
     try:
         return True, getattr(bench, method)(*args)
     except TrimpotError as error:
@@ -93,5 +93,5 @@ def answer(bench: object, method: str, args: tuple[Any, ...]) -> tuple[bool, Any
     except (
         Exception,
         SystemExit,
-    ) as error:  # a stranger's code may fail in any way, and the error may not be picklable
+    ) as error:  # a plugin's code may fail in any way, with an error that cannot be pickled
         return False, ModelError(f"a worker failed: {type(error).__name__}: {error}")

@@ -126,7 +126,7 @@ def test_the_registry_is_the_same_in_every_process() -> None:
             {},
             "Powell evaluates one candidate at a time; choose a method that can search a population",
         ),
-        ("nevergrad:NGOpt", {}, "'nevergrad:NGOpt' needs the option 'budget', the evaluations in all"),
+        ("nevergrad:NGOpt", {}, "'nevergrad:NGOpt' needs the option 'budget', the total number of evaluations"),
         ("nevergrad:VoxelizeMetaModelOnePlusOne", {"population_size": 1}, "greater than or equal to 2"),
         ("nevergrad", {}, "optimizer 'nevergrad' needs the option 'method'"),
         ("nevergrad:DE", {"method": "PSO"}, "optimizer 'nevergrad:DE' takes no option 'method'"),
@@ -208,7 +208,7 @@ def test_every_fault_is_found(fault: str, said: str | None, monkeypatch: pytest.
     monkeypatch.setitem(registry(), "Faulty", _Broken(fault))
     assert probe("Faulty", SPACE, 8) == said
     if fault in ("asks once", "reads the clock"):
-        with pytest.raises(ConfigError, match=f"nevergrad's Faulty cannot search here, for it {said}"):
+        with pytest.raises(ConfigError, match=f"nevergrad's Faulty cannot search here, because it {said}"):
             Plugins().make("optimizers", "nevergrad:Faulty", {}, SPACE, start=SPACE.defaults, seed=0)
 
 
