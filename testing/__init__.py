@@ -11,8 +11,8 @@
         def examples(self):
             return [(picture, "a red circle"), (other, "two blue squares")]
 
-Needs pytest and hypothesis: `pip install trimpot[test]`. For test suites only; nothing else imports it. The contract
-of a transformer class (`trimpot.testing.transformer`) needs neither.
+The contracts need pytest and hypothesis: `pip install trimpot[test]`. They are for test suites only; no other module
+imports them. The contract of a transformer class (`trimpot.testing.transformer`) needs neither package.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["AdapterContract", "CombinationContract", "ObjectiveContract", "Optim
 
 
 def __getattr__(name: str) -> Any:
-    """Import a contract when it is asked for: one that needs no pytest then works without it."""
+    """Import a contract at its first use, so that contracts without pytest work if pytest is not installed."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{name.removesuffix('Contract').lower()}", __name__), name)

@@ -1,4 +1,4 @@
-"""What every adapter promises."""
+"""The contract of adapters."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Outputs = list[list[NDArray[Any]]]
 
 
 class AdapterContract:
-    """Inherit, override the fixture `adapter`, and give prompts that suit it.
+    """Tests of an adapter. Inherit, override the fixture `adapter`, and set prompts that suit the adapter.
 
     Attributes:
         prompts: At least two prompts.
-        tolerance: How far an output may move with the other candidates of a population; 0 unless a model's
-            batch arithmetic shows.
-        num_candidates: Size of the populations generated here.
+        tolerance: The largest change of an output when the other candidates of a population change; 0 unless the
+            model's arithmetic depends on the batch.
+        num_candidates: Size of the populations in these tests.
     """
 
     prompts: Sequence[str] = ("one", "two")
@@ -35,24 +35,24 @@ class AdapterContract:
 
     @pytest.fixture
     def adapter(self) -> Adapter:
-        """The adapter; where loading takes long, ask here for a fixture of your own with a wider scope."""
+        """The adapter. If loading takes long, request a fixture of your own with a wider scope here."""
         raise NotImplementedError("override the fixture `adapter`")
 
     def as_array(self, output: Output) -> NDArray[Any]:
-        """An output as an array, so that outputs can be compared."""
+        """Convert an output to an array, to compare outputs."""
         return np.asarray(output)
 
     def dead_knobs(self, adapter: Adapter) -> Collection[str]:
-        """Names of knobs that are known to move nothing."""
+        """Return the names of knobs that are known to change no output."""
         return ()
 
     def test_every_candidate_gets_one_output_a_prompt(self, adapter: Adapter) -> None:
-        """As many lists as candidates, as many outputs in each as prompts."""
+        """There are as many lists as candidates, and each holds as many outputs as prompts."""
         made = list(adapter.generate(self._population(adapter), self._bucket()))
         assert [len(outputs) for outputs in made] == [len(self.prompts)] * self.num_candidates
 
     def test_the_same_request_makes_the_same_outputs(self, adapter: Adapter) -> None:
-        """Bit for bit, whatever was generated in between."""
+        """Outputs are bit-identical, no matter what was generated in between."""
         first = self._generate(adapter, self._population(adapter), self._bucket())
         self._generate(adapter, self._population(adapter)[:1], self._bucket(seed=99))
         second = self._generate(adapter, self._population(adapter), self._bucket())
@@ -61,38 +61,38 @@ class AdapterContract:
                 assert np.array_equal(one, other)
 
     def test_global_random_state_is_not_touched(self, adapter: Adapter) -> None:
-        """Noise comes from the bucket's seeds; numpy's global generator is the caller's own."""
+        """Noise comes from the bucket's seeds; numpy's global generator is neither read nor written."""
         before = str(np.random.get_state())
         self._generate(adapter, self._population(adapter), self._bucket())
         assert str(np.random.get_state()) == before
 
     def test_outputs_come_in_the_order_of_the_candidates(self, adapter: Adapter) -> None:
-        """A population turned round gives outputs turned round."""
+        """A reversed population gives reversed outputs."""
         population = self._population(adapter)
         forward = self._generate(adapter, population, self._bucket())
         self._assert_close(self._generate(adapter, population[::-1].copy(), self._bucket())[::-1], forward)
 
     def test_outputs_come_in_the_order_of_the_prompts(self, adapter: Adapter) -> None:
-        """A bucket turned round gives outputs turned round: a seed belongs to its prompt, not to a place."""
+        """A reversed bucket gives reversed outputs: a seed belongs to its prompt, not to a position."""
         population, bucket = self._population(adapter), self._bucket()
         turned = Bucket(bucket.prompts[::-1], bucket.seeds[::-1])
         back = [outputs[::-1] for outputs in self._generate(adapter, population, turned)]
         self._assert_close(back, self._generate(adapter, population, bucket))
 
     def test_a_candidate_alone_equals_itself_in_a_population(self, adapter: Adapter) -> None:
-        """What a candidate is worth does not depend on who is beside it."""
+        """A candidate's outputs do not depend on the other candidates."""
         population = self._population(adapter)
         alone = [self._generate(adapter, row[None], self._bucket())[0] for row in population]
         self._assert_close(alone, self._generate(adapter, population, self._bucket()))
 
     def test_a_run_can_prove_that_outputs_depend_on_candidate_prompt_and_seed_alone(self, adapter: Adapter) -> None:
-        """Alone, beside a neighbour of another prompt and seed, and alone again: what every run begins with."""
+        """A run's initial proof passes: an output is the same alone, beside a neighbour, and alone again."""
         prove(
             copy(adapter), self._bucket(), lambda rows, bucket: [list(each) for each in adapter.generate(rows, bucket)]
         )
 
     def test_every_knob_moves_an_output(self, adapter: Adapter) -> None:
-        """No knob is dead: each, turned alone, changes some output of a neutral candidate."""
+        """No knob is dead: changing any single knob of a neutral candidate changes an output."""
         bucket, dead = self._bucket(), set(self.dead_knobs(adapter))
         neutral = adapter.space.defaults
         [before] = self._generate(adapter, neutral[None], bucket)
@@ -107,7 +107,7 @@ class AdapterContract:
         assert set(still) == dead, f"knobs that move nothing: {still}, said to be dead: {sorted(dead)}"
 
     def test_prompt_and_seed_reach_the_output(self, adapter: Adapter) -> None:
-        """Another prompt gives another output; so does another seed, unless `ignores_seed` is overridden."""
+        """Another prompt gives another output, and so does another seed, unless `ignores_seed` is overridden."""
         neutral, bucket = adapter.space.defaults[None], self._bucket()
         [[first, second, *_]] = self._generate(adapter, neutral, bucket)
         assert first.shape != second.shape or not np.array_equal(first, second)
@@ -116,21 +116,21 @@ class AdapterContract:
             assert first.shape != other.shape or not np.array_equal(first, other)
 
     def ignores_seed(self, adapter: Adapter) -> bool:
-        """Whether outputs depend on candidate and prompt alone."""
+        """Return whether outputs depend on candidate and prompt alone."""
         return False
 
     @pytest.fixture
     def others(self) -> Sequence[Adapter]:
-        """The adapter made again with other weights, or other options that change an output: one change each."""
-        pytest.skip("no other weights or options are named")
+        """Variants of the adapter, each with other weights or with one other option that changes an output."""
+        pytest.skip("the fixture `others` gives no variants")
 
     def test_its_description_is_json_like_and_names_it(self, adapter: Adapter) -> None:
-        """It has an `id`, and says the same in every process: it goes into the run's fingerprint."""
+        """The description has an `id` and is the same in every process, because the run's fingerprint includes it."""
         assert self._says(adapter) == self._says(adapter)
         assert json.loads(self._says(adapter))["id"]
 
     def test_its_description_does_not_change_with_use(self, adapter: Adapter) -> None:
-        """What it says before it has made anything, it says afterwards: a resumed run must know it again."""
+        """The description is the same before and after generating: a resumed run must recognize the adapter."""
         before = self._says(adapter)
         self._generate(adapter, self._population(adapter)[:1], self._bucket())
         assert self._says(adapter) == before
@@ -138,18 +138,18 @@ class AdapterContract:
     def test_what_makes_other_outputs_describes_itself_otherwise(
         self, adapter: Adapter, others: Sequence[Adapter]
     ) -> None:
-        """Two that differ have two identities, or one is given the other's scores from the store."""
+        """Adapters that differ have different identities; otherwise one would get the other's scores from the store."""
         says = [self._says(each) for each in (adapter, *others)]
         assert len(set(says)) == len(says)
 
     def test_its_export_is_json_like(self, adapter: Adapter) -> None:
-        """What the calibration file says to apply can be written to it."""
+        """The export can be written to a calibration file."""
         neutral = next(iter(adapter.neutrals().values()))
         exported = dict(adapter.export(neutral, neutral))
         assert json.loads(json.dumps(exported, allow_nan=False)) is not None
 
     def test_its_neutrals_are_points_of_the_space(self, adapter: Adapter) -> None:
-        """Every neutral setting has each knob, inside the bounds; there is at least one."""
+        """There is at least one neutral setting, and each has every knob inside its bounds."""
         low, high = adapter.space.bounds
         neutrals = adapter.neutrals()
         assert neutrals
@@ -159,11 +159,11 @@ class AdapterContract:
             assert np.all((vector >= low) & (vector <= high))
 
     def test_it_takes_at_least_one_output_a_call(self, adapter: Adapter) -> None:
-        """A call of none would lose candidates."""
+        """`outputs_per_call` is at least 1; with 0, candidates would be lost."""
         assert adapter.outputs_per_call >= 1
 
     def test_candidates_on_buckets_of_their_own_are_each_what_they_are_alone(self, adapter: Adapter) -> None:
-        """Sharing a call changes no output, whoever shares it."""
+        """Sharing a call changes no output, whichever candidates share it."""
         population = self._population(adapter)
         buckets = [self._bucket(seed).head(1 + seed % 2) for seed in range(len(population))]
         together = [[self.as_array(each) for each in made] for made in adapter.generate_each(population, buckets)]

@@ -1,4 +1,4 @@
-"""What every combination promises."""
+"""The contract of combinations."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ BUCKET = Bucket(PROMPTS, (1, 2, 3, 4, 5))
 
 
 class CombinationContract:
-    """Inherit, and override the fixture.
+    """Tests of a combination. Inherit, and override the fixture `combination`.
 
     Attributes:
-        weights: The optimised objectives that the combination is made with, and their weights.
+        weights: The weights of the optimised objectives that the combination is made with.
     """
 
     weights: dict[str, float] = {"first": 1.0, "second": 0.5}  # noqa: RUF012  # overridden, never changed
@@ -39,7 +39,7 @@ class CombinationContract:
         assert np.all(np.isfinite(values))
 
     def test_an_output_s_value_does_not_depend_on_its_neighbours(self, combination: Combination) -> None:
-        """An output has the same value alone as among others, so that buckets of any size can be compared."""
+        """An output has the same value alone and among others, so that buckets of any size can be compared."""
         scores, together = self._scores(combination, 1), self._values(combination, 1)
         for index, (prompt, seed) in enumerate(zip(BUCKET.prompts, BUCKET.seeds, strict=True)):
             alone = Bucket((prompt,), (seed,))
@@ -49,7 +49,7 @@ class CombinationContract:
             )
 
     def test_a_better_score_is_never_worth_less(self, combination: Combination) -> None:
-        """Raising an objective of positive weight, or lowering one of negative, lowers no value."""
+        """No value falls when a score with positive weight rises, or a score with negative weight falls."""
         scores, before = self._scores(combination, 2), self._values(combination, 2)
         for name, weight in self.weights.items():
             better = {**scores, name: scores[name] + np.sign(weight)}
@@ -64,13 +64,13 @@ class CombinationContract:
         assert fitness[2] == fitness[3]
 
     def test_fitness_does_not_depend_on_the_order_of_candidates(self, combination: Combination) -> None:
-        """Candidates in another order are worth the same."""
+        """Candidates in another order have the same fitness."""
         np.testing.assert_allclose(
             self._fitness(combination, [3, 1, 0, 2])[[2, 1, 3, 0]], self._fitness(combination, [0, 1, 2, 3]), rtol=1e-12
         )
 
     def test_a_candidate_that_is_better_in_everything_is_worth_more(self, combination: Combination) -> None:
-        """What beats another by every objective on every output is above it."""
+        """A candidate that beats another by every objective on every output has the higher fitness."""
         scores = self._scores(combination, 4)
         shift = {name: 1.0 if self.weights.get(name, 1.0) > 0 else -1.0 for name in scores}
         better = {name: values + shift[name] for name, values in scores.items()}
@@ -79,18 +79,18 @@ class CombinationContract:
         assert high > low
 
     def test_the_pool_is_frozen(self, combination: Combination) -> None:
-        """What a bucket is judged against depends on the bucket alone, and so is found again by a resumed run."""
+        """The pool of a bucket depends on the bucket alone, so that a resumed run uses the same pool."""
         assert combination.pool(BUCKET) == combination.pool(Bucket(BUCKET.prompts, BUCKET.seeds))
 
     def test_what_is_much_better_in_everything_may_be_chosen(self, combination: Combination) -> None:
-        """A setting far above the neutral one by every objective is admitted."""
+        """A setting far above the neutral setting by every objective may be chosen."""
         pool, scores = self._pool(combination), self._scores(combination, 5)
         shift = {name: 1e3 if self.weights.get(name, 1.0) > 0 else -1e3 for name in scores}
         better = {name: values + shift[name] for name, values in scores.items()}
         assert combination.admits(self._made(combination, better, pool), self._made(combination, scores, pool))
 
     def test_its_description_is_json_like(self, combination: Combination) -> None:
-        """What can change a value goes into the fingerprint, the same in every process."""
+        """The description can be part of a fingerprint, and is the same in every process."""
         assert self._says(combination) == self._says(combination)
 
     def _says(self, combination: Combination) -> str:
@@ -104,7 +104,7 @@ class CombinationContract:
         return {name: generator.normal(size=size) for name in self._names(combination)}
 
     def _pool(self, combination: Combination, bucket: Bucket = BUCKET) -> Evaluation | None:
-        """The pool with scores that depend on prompt and seed alone."""
+        """Make a pool whose scores depend on prompt and seed alone."""
         wanted = combination.pool(bucket)
         if wanted is None:
             return None

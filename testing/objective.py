@@ -1,4 +1,4 @@
-"""What every objective promises."""
+"""The contract of objectives."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ Examples = list[tuple[Output, str]]
 
 
 class ObjectiveContract:
-    """Inherit, and override the fixtures `objective` and `examples`; the others where they apply.
+    """Tests of an objective. Inherit, override the fixtures `objective` and `examples`, and others if they apply.
 
-    An objective that scores sets (`Objective.scores_sets`) is held to the same, a prompt's outputs taken together.
+    For an objective that scores sets (`Objective.scores_sets`), the outputs of a prompt are treated as one.
 
     Attributes:
-        tolerance: How far a score may move with its neighbours; 0 unless a model's batch arithmetic shows.
+        tolerance: The largest change of a score when other outputs of its batch change; 0 unless the model's
+            arithmetic depends on the batch.
     """
 
     tolerance: float = 0.0
@@ -34,39 +35,39 @@ class ObjectiveContract:
 
     @pytest.fixture
     def examples(self) -> Examples:
-        """At least three outputs, each with its prompt, that do not all deserve the same score.
+        """At least three outputs with their prompts, which do not all get the same score.
 
-        For an objective that scores sets: two prompts at least, each with two outputs at least.
+        For an objective that scores sets: at least two prompts with at least two outputs each.
         """
         raise NotImplementedError("override the fixture `examples`")
 
     @pytest.fixture
     def in_batches_of(self) -> Callable[[int], Objective]:
-        """The objective made again with another batch size, where it has one."""
+        """A function that makes the objective with a given batch size, if it has one."""
         pytest.skip("the objective has no batch size")
 
     @pytest.fixture
     def others(self) -> Sequence[Objective]:
-        """The objective made again with other weights, or with other options that change a score: one change each."""
-        pytest.skip("no other weights or options are named")
+        """Variants of the objective, each with other weights or with one other option that changes a score."""
+        pytest.skip("the fixture `others` gives no variants")
 
     @pytest.fixture
     def unscorable(self) -> Sequence[Output]:
-        """Outputs that it must refuse, such as sounds for a reward of pictures."""
-        pytest.skip("no output is named that it must refuse")
+        """Outputs that the objective must refuse, such as sounds for a reward of pictures."""
+        pytest.skip("the fixture `unscorable` gives no outputs")
 
     def test_every_output_gets_one_finite_score(self, objective: Objective, examples: Examples) -> None:
-        """As many scores as outputs, and none of them NaN or infinite."""
+        """There are as many scores as outputs, and all are finite."""
         scores = _score(objective, examples)
         assert scores.shape == (len(examples),)
         assert np.all(np.isfinite(scores))
 
     def test_outputs_are_told_apart(self, objective: Objective, examples: Examples) -> None:
-        """A reward that gives everything the same score is worth no search."""
+        """Not all outputs get the same score, or there would be nothing to search for."""
         assert np.ptp(_score(objective, examples)) > 0
 
     def test_scoring_is_deterministic(self, objective: Objective, examples: Examples) -> None:
-        """The same outputs get the same scores, bit for bit, or a resumed run would be another one."""
+        """The same outputs get bit-identical scores, so that a resumed run is the same run."""
         assert np.array_equal(_score(objective, examples), _score(objective, examples))
 
     def test_a_score_does_not_depend_on_the_order(self, objective: Objective, examples: Examples) -> None:
@@ -74,7 +75,7 @@ class ObjectiveContract:
         assert self._close(_score(objective, examples[::-1])[::-1], _score(objective, examples))
 
     def test_a_score_does_not_depend_on_its_neighbours(self, objective: Objective, examples: Examples) -> None:
-        """An output gets the same score alone as among others; where sets are scored, a prompt's outputs do."""
+        """An output (or, if sets are scored, the outputs of a prompt) gets the same score alone and among others."""
         alone, together = np.empty(len(examples)), _score(objective, examples)
         for places in _judged_alone(objective, examples):
             alone[places] = _score(objective, [examples[place] for place in places])
@@ -83,33 +84,33 @@ class ObjectiveContract:
     def test_a_score_does_not_depend_on_the_batch_size(
         self, objective: Objective, in_batches_of: Callable[[int], Objective], examples: Examples
     ) -> None:
-        """One at a time, two at a time, all at once: a batch size is a matter of memory."""
+        """Scores are the same one at a time, two at a time and all at once: a batch size only affects memory."""
         for size in (1, 2, len(examples) + 1):
             assert self._close(_score(in_batches_of(size), examples), _score(objective, examples))
 
     def test_what_it_cannot_score_is_refused_in_one_sentence(
         self, objective: Objective, examples: Examples, unscorable: Sequence[Output]
     ) -> None:
-        """An output of another kind is an error that the command line can print, not a number."""
+        """An output of another kind raises an error that the command line can print, instead of getting a score."""
         for output in unscorable:
             with pytest.raises(TrimpotError) as caught:
                 _score(objective, [*examples, (output, examples[0][1])])
             assert len(str(caught.value).splitlines()) == 1
 
     def test_a_set_of_one_is_refused_in_one_sentence(self, objective: Objective, examples: Examples) -> None:
-        """Where a score is of a set, an output alone has none."""
+        """If sets are scored, a single output has no score and is refused."""
         if not objective.scores_sets:
-            pytest.skip("it scores outputs, not sets")
+            pytest.skip("the objective scores single outputs, not sets")
         with pytest.raises(TrimpotError) as caught:
             _score(objective, examples[:1])
         assert len(str(caught.value).splitlines()) == 1
 
     def test_its_description_is_json_like(self, objective: Objective) -> None:
-        """What can change a score goes into fingerprint and calibration file, the same in every process."""
+        """The description can be part of a fingerprint and a calibration file, and is the same in every process."""
         assert self._says(objective) == self._says(objective)
 
     def test_its_description_does_not_change_with_use(self, objective: Objective, examples: Examples) -> None:
-        """What it says before it has scored anything, it says afterwards: a resumed run must know it again."""
+        """The description is the same before and after scoring: a resumed run must recognize the objective."""
         before = self._says(objective)
         _score(objective, examples)
         assert self._says(objective) == before
@@ -117,7 +118,7 @@ class ObjectiveContract:
     def test_what_scores_otherwise_describes_itself_otherwise(
         self, objective: Objective, others: Sequence[Objective]
     ) -> None:
-        """Two that differ have two identities, or one is given the other's scores from the store."""
+        """Objectives that differ have different identities; otherwise the store would mix up their scores."""
         says = [self._says(each) for each in (objective, *others)]
         assert len(set(says)) == len(says)
 
@@ -133,7 +134,7 @@ def _score(objective: Objective, examples: Examples) -> NDArray[np.float64]:
 
 
 def _judged_alone(objective: Objective, examples: Examples) -> list[list[int]]:
-    """Places of what gets its score by itself: each output, or each prompt's outputs."""
+    """Return the positions that are scored together: one output each, or the outputs of one prompt each."""
     if not objective.scores_sets:
         return [[place] for place in range(len(examples))]
     prompts = [prompt for _, prompt in examples]

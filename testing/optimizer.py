@@ -1,4 +1,4 @@
-"""What every optimizer promises."""
+"""The contract of optimizers."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ SPACE = KnobSpace([Knob(f"knob.{index}", spread=1 + index / 10) for index in ran
 
 
 class OptimizerContract:
-    """Inherit, and say how one is made.
+    """Tests of an optimizer. Inherit, and override `make`.
 
     Attributes:
-        improves: Whether it claims to climb a noisy hill; a plain sampler does not.
-        num_generations: Generations within which it should have climbed the hill.
+        improves: Whether the optimizer claims to climb a noisy hill; a plain sampler does not.
+        num_generations: Generations within which the optimizer should have climbed the hill.
     """
 
     improves: ClassVar[bool] = True
     num_generations: ClassVar[int] = 60
 
     def make(self, space: KnobSpace, start: Vector, seed: int) -> Optimizer:
-        """A fresh optimizer that starts at `start`, shape (num_knobs,)."""
+        """Make a new optimizer that starts at `start`, shape (num_knobs,)."""
         raise NotImplementedError("override make()")
 
     def test_populations_have_the_right_shape_and_lie_inside_the_bounds(self) -> None:
-        """Every population is (population_size, num_knobs), finite, in bounds, even from a corner."""
+        """Every population has the shape (population_size, num_knobs), finite and in bounds, even from a corner."""
         space = KnobSpace([Knob(f"knob.{index}", low=0.9, high=1.0, spread=2.0) for index in range(4)])
         optimizer = self.make(space, space.defaults, 0)
         low, high = space.bounds
@@ -48,17 +48,17 @@ class OptimizerContract:
         assert num_knobs == len(space)
 
     def test_the_same_seed_and_fitness_ask_the_same_populations(self) -> None:
-        """Resuming replays the search: populations are bit-identical."""
+        """Populations are bit-identical, because resuming replays the search."""
         assert np.array_equal(self._history(self._fresh(seed=3)), self._history(self._fresh(seed=3)))
 
     def test_another_seed_asks_other_populations(self) -> None:
-        """The seed reaches the generator; 0 is a seed like any other."""
+        """The seed reaches the generator, including the seed 0."""
         first = self._fresh(seed=0).ask()
         assert not np.array_equal(first, self._fresh(seed=1).ask())
         assert np.array_equal(first, self._fresh(seed=0).ask())
 
     def test_two_optimizers_do_not_disturb_each_other(self) -> None:
-        """Interleaved with another, an optimizer asks what it would have asked alone."""
+        """Interleaved with another, an optimizer asks the same populations as alone."""
         alone = self._history(self._fresh(seed=3))
         optimizer, other = self._fresh(seed=3), self._fresh(seed=4)
         together = []
@@ -70,7 +70,7 @@ class OptimizerContract:
         assert np.array_equal(alone, np.stack(together))
 
     def test_global_random_state_is_neither_read_nor_written(self) -> None:
-        """The state of `random` and `numpy.random` is the caller's own."""
+        """The global state of `random` and `numpy.random` belongs to the caller."""
         python_state, numpy_state = random.getstate(), np.random.get_state()
         try:
             histories = []
@@ -86,7 +86,7 @@ class OptimizerContract:
             np.random.set_state(numpy_state)
 
     def test_the_recommendation_is_a_point_inside_the_bounds(self) -> None:
-        """At any time, told or not, `recommend` gives a setting that may be shipped."""
+        """At any time, before and after `tell`, `recommend` returns a valid setting."""
         optimizer = self._fresh(seed=0)
         low, high = SPACE.bounds
         for _ in range(5):
@@ -97,18 +97,18 @@ class OptimizerContract:
             optimizer.tell(population, _hill(population))
 
     def test_the_first_recommendation_is_the_start(self) -> None:
-        """Before anything is told there is nothing better to say."""
+        """Before the first `tell`, the recommendation equals the start."""
         assert np.allclose(self._fresh(seed=0).recommend(), SPACE.defaults, rtol=0, atol=1e-12)
 
     def test_recommending_changes_nothing(self) -> None:
-        """A run may look at the recommendation whenever it wants."""
+        """Calling `recommend` at any time does not change the search."""
         optimizer = self._fresh(seed=3)
         looked_at = []
         for _ in range(5):
             optimizer.recommend()
             optimizer.stop_reason()
             looked_at.append(population := optimizer.ask())
-            optimizer.recommend()[:] = 0  # what it gives is a copy
+            optimizer.recommend()[:] = 0  # the recommendation is a copy
             optimizer.tell(population, _hill(population))
         assert np.array_equal(np.stack(looked_at), self._history(self._fresh(seed=3)))
 
@@ -120,9 +120,9 @@ class OptimizerContract:
             optimizer.tell(population, np.zeros(len(population) - 1))
 
     def test_it_is_told_what_it_asked_and_once(self) -> None:
-        """To tell without asking, twice, or another population is an error in a run, and the search goes on as it was.
+        """Telling without asking, telling twice, or telling another population is an error and changes nothing.
 
-        A run holds every optimizer to this (`HeldOptimizer`), so that none has to look by itself.
+        A run checks this for every optimizer (`HeldOptimizer`), so that an optimizer need not check it.
         """
         held = HeldOptimizer(self._fresh(seed=3), SPACE, "the optimizer")
         populations = []
@@ -146,11 +146,11 @@ class OptimizerContract:
         assert np.array_equal(np.stack(populations), self._history(self._fresh(seed=3)))
 
     def test_there_is_no_reason_to_stop_before_the_first_generation(self) -> None:
-        """A fresh search is worth beginning."""
+        """A new optimizer has no reason to stop."""
         assert self._fresh(seed=0).stop_reason() is None
 
     def test_a_flat_reward_never_breaks_it(self) -> None:
-        """A reward that scores everything alike may end the search, with a reason; it crashes nothing."""
+        """A reward that gives all candidates the same score may end the search with a reason, but raises no error."""
         optimizer = self._fresh(seed=0)
         for _ in range(40):
             population = optimizer.ask()
@@ -159,7 +159,7 @@ class OptimizerContract:
             assert reason is None or (isinstance(reason, str) and reason)
 
     def test_a_population_is_a_whole_number_of_groups(self) -> None:
-        """Where it says how many consecutive candidates share a bucket, there are at least 2, and none is left over."""
+        """If the optimizer has a group size, it is at least 2 and divides the population size."""
         optimizer = self._fresh(seed=0)
         size = optimizer.group_size
         if size is None:
@@ -172,7 +172,7 @@ class OptimizerContract:
             optimizer.tell(population, _hill(population))
 
     def test_what_all_of_a_group_have_in_common_changes_nothing(self) -> None:
-        """Fitness told less the mean of its group, or with a hard prompt's disadvantage, asks the same populations."""
+        """Adding a constant to the fitness of a whole group, such as a prompt's difficulty, changes no population."""
         size = self._fresh(seed=0).group_size
         if size is None:
             pytest.skip("this optimizer has one group")
@@ -185,7 +185,7 @@ class OptimizerContract:
             shifted.tell(other, _hill(other) + np.repeat(luck, size))
 
     def test_it_climbs_a_noisy_hill(self) -> None:
-        """From a start at distance 0.8 of the top it comes far nearer than the noise would take it."""
+        """From a start at distance 0.8, the optimizer comes much closer to the top than noise alone would bring it."""
         if not self.improves:
             pytest.skip("this optimizer does not claim to improve")
         for seed in range(3):
@@ -211,14 +211,14 @@ class OptimizerContract:
 
 
 def _hill(population: Population) -> Vector:
-    """A sphere whose top lies at 1.2 and 0.6 in turn, shape (population_size,)."""
+    """Score a sphere whose top has the alternating coordinates 1.2 and 0.6; returns shape (population_size,)."""
     top = np.where(np.arange(population.shape[1]) % 2 == 0, 1.2, 0.6)
     fitness: Vector = -np.square(population - top).sum(axis=1)
     return fitness
 
 
 def _centred(fitness: Vector, group_size: int | None) -> Vector:
-    """Fitness as the engine tells it: of several groups, less the mean of its group."""
+    """Return fitness as the engine tells it: with several groups, minus the mean of each group."""
     if group_size is None:
         return fitness
     groups = fitness.reshape(-1, group_size)

@@ -1,4 +1,4 @@
-"""What every store promises."""
+"""The contract of stores."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _numbers = itertools.count()
 
 @st.composite
 def evaluations(draw: st.DrawFn) -> Evaluation:
-    """Evaluations with any finite numbers, any text as prompts, and names in any alphabet."""
+    """Generate evaluations with any finite numbers, any text as prompts, and names in any alphabet."""
     size = draw(st.integers(1, 4))
     names = draw(st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=3, unique=True))
     scores = {name: tuple(draw(st.lists(_floats, min_size=size, max_size=size))) for name in names}
@@ -39,14 +39,14 @@ def evaluations(draw: st.DrawFn) -> Evaluation:
 
 
 def _any_evaluation(test: Callable[..., None]) -> Callable[..., None]:
-    """Give a test evaluations; its store lives through all examples, as stores do."""
+    """Run a test with generated evaluations, all on the same store."""
     allowed = [HealthCheck.function_scoped_fixture, HealthCheck.differing_executors, HealthCheck.too_slow]
     limited = settings(max_examples=30, deadline=None, suppress_health_check=allowed)
     return limited(given(evaluation=evaluations())(test))
 
 
 class StoreContract:
-    """Inherit, override the fixture `store`, and say how a run is begun and how the store is reopened."""
+    """Tests of a store. Inherit, and override the fixture `store` and the methods `begin_run` and `reopen`."""
 
     @pytest.fixture
     def store(self) -> Store:
@@ -54,16 +54,16 @@ class StoreContract:
         raise NotImplementedError("override the fixture `store`")
 
     def begin_run(self, store: Store) -> str:
-        """Begin another run and give back its name."""
+        """Begin another run, and return its name."""
         raise NotImplementedError("override begin_run()")
 
     def reopen(self, store: Store) -> Store:
-        """What another process would see; the store itself where that means nothing."""
+        """Return the store as another process would open it, or the store itself if it cannot be opened again."""
         return store
 
     @_any_evaluation
     def test_what_is_recorded_is_found_bit_for_bit(self, store: Store, evaluation: Evaluation) -> None:
-        """By place and by key, and by whoever opens the store next."""
+        """Evaluations are found by place and by key, also after the store is reopened."""
         run, key, place = self.begin_run(store), _new_key(), Place("search", 3, 1)
         store.record(run, [(place, key, evaluation)])
         for reader in (store, self.reopen(store)):
@@ -73,7 +73,7 @@ class StoreContract:
                 assert _exact(found) == _exact(evaluation)
 
     def test_places_are_ordered_and_kept_apart(self, store: Store) -> None:
-        """Evaluations come by position, whatever order they were recorded in, and only of the stage asked."""
+        """Evaluations are returned by position, not by order of recording, and only for the requested stage."""
         run, other = self.begin_run(store), self.begin_run(store)
         for position in (2, 0, 1):
             store.record(run, [(Place("search", 0, position), _new_key(), _example(float(position)))])
@@ -86,7 +86,7 @@ class StoreContract:
         assert store.recorded(run, "test", 0) == {}
 
     def test_a_place_is_taken_once(self, store: Store) -> None:
-        """A second record of the same place is refused, and the first stays."""
+        """A second record for the same place is refused, and the first stays."""
         run, place = self.begin_run(store), Place("search", 0, 0)
         store.record(run, [(place, _new_key(), _example(1.0))])
         with pytest.raises(StoreError):
@@ -94,7 +94,7 @@ class StoreContract:
         assert store.recorded(run, "search", 0)[0].scores["reward"][0] == 1.0
 
     def test_what_is_recorded_together_is_recorded_whole_or_not_at_all(self, store: Store) -> None:
-        """A call of the backbone is never half there."""
+        """The evaluations of one call are recorded completely or not at all."""
         run, taken = self.begin_run(store), Place("search", 0, 1)
         store.record(run, [(taken, _new_key(), _example(1.0))])
         with pytest.raises(StoreError):
@@ -102,7 +102,7 @@ class StoreContract:
         assert list(store.recorded(run, "search", 0)) == [1]
 
     def test_an_evaluation_is_found_across_runs(self, store: Store) -> None:
-        """Equal work is done once: a key recorded in one run is found from any, and may stand in several."""
+        """Equal work is done once: a key recorded in one run is found from any run, and may occur in several runs."""
         run, other, key = self.begin_run(store), self.begin_run(store), _new_key()
         assert store.find(key) is None
         store.record(run, [(Place("baseline", 0, 0), key, _example(1.0))])
@@ -120,7 +120,7 @@ class StoreContract:
             assert found.weighed({"reward": 2.0}).fitness == 2.0
 
     def test_a_generation_may_be_recorded_again(self, store: Store) -> None:
-        """A resumed run tells its generations anew."""
+        """A generation may be recorded twice, because a resumed run records its generations again."""
         run = self.begin_run(store)
         store.record_generation(run, 0, 0.25)
         store.record_generation(run, 0, 0.25)
@@ -137,7 +137,7 @@ def _example(score: float) -> Evaluation:
 
 
 def _exact(evaluation: Evaluation) -> list[object]:
-    """Everything that must survive, floats written out in hexadecimal (so that -0.0 is not 0.0)."""
+    """Return everything that a store must keep, with floats in hexadecimal (so that -0.0 is not 0.0)."""
     return [
         [(name, value.hex()) for name, value in sorted(evaluation.setting.items())],
         evaluation.bucket,

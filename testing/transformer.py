@@ -1,11 +1,11 @@
-"""What sites promise on a transformer, checked on one instance of its class.
+"""The contract of a transformer's sites, checked on one instance of its class.
 
     model = MyTransformer(num_layers=2, ...).eval()
     check_transformer(model, {"hidden_states": ..., "timestep": ...}, rows=2, blocks={"MyBlock": "block: ..."})
 
-Each check raises an AssertionError that names what went wrong. They are functions and no test class, so that a table
-can run them as well as a test suite. Take an instance whose parameters are large enough to be felt: freshly
-initialised transformers hardly react to their gates (`trimpot.proofs.transformers.shake`).
+Each check raises an AssertionError that says what failed. The checks are functions, not a test class, so that scripts
+can run them too. The parameters of the instance must be large enough to have an effect, because freshly initialised
+transformers hardly react to their gates; `trimpot.proofs.transformers.shake` enlarges them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..adapters.sites import Site, find_blocks, find_sites
 Call = Mapping[str, Any]
 Lines = Mapping[str, str] | None
 
-ROUNDING = 1e-5  # no more than this, relative to its largest value, may an output move by rounding alone
+ROUNDING = 1e-5  # the most that rounding alone may change an output, relative to its largest value
 
 
 def check_transformer(
@@ -36,7 +36,7 @@ def check_transformer(
     Args:
         model: An instance in evaluation mode.
         call: Keyword arguments of a forward call with `rows` rows.
-        rows: 1 where the class takes no batch; then rows are not compared.
+        rows: The number of rows; 1 for a class that takes no batch, which skips the comparison of rows.
         blocks: Site lines, as for `find_sites`.
         beside: Block classes that do more than add branches to their streams; see `check_zero`.
 
@@ -53,7 +53,7 @@ def check_transformer(
 
 
 def check_neutral(model: nn.Module, call: Call, blocks: Lines = None) -> None:
-    """Idle hooks, and scales of 1, leave every bit of the output as it was."""
+    """Check that idle hooks and scales of 1 change no bit of the output."""
     untouched = output(model, call)
     with _scaled(model, blocks) as (scaling, sites):
         assert _same(output(model, call), untouched), "idle hooks change the output"
@@ -62,11 +62,11 @@ def check_neutral(model: nn.Module, call: Call, blocks: Lines = None) -> None:
 
 
 def check_zero(model: nn.Module, call: Call, blocks: Lines = None, beside: Collection[str] = ()) -> None:
-    """With all scales 0 every block hands its streams on untouched: each tensor it returns is one it was given.
+    """Check that with all scales 0, every block returns its streams unchanged: each output tensor is an input tensor.
 
-    A block class in `beside` does more than add branches (it joins a skip connection into the stream, say). Of its
-    blocks it is shown that what the scaled modules compute no longer matters: with other parameters in them, the
-    block's output is the same to the bit.
+    A block class in `beside` does more than add branches; for example, it joins a skip connection into the stream. For
+    such blocks, the check is that the scaled modules no longer matter: with other parameters in these modules, the
+    block's output is bit-identical.
     """
     found = find_blocks(model, blocks)
     with _scaled(model, blocks) as (scaling, sites), torch.no_grad():
@@ -76,7 +76,7 @@ def check_zero(model: nn.Module, call: Call, blocks: Lines = None, beside: Colle
             if block.kind not in beside and block.path in before:
                 given, returned = before[block.path]
                 assert all(any(torch.equal(one, other) for other in given) for one in returned), (
-                    f"with all its scales at 0, block {block.path} is no identity"
+                    f"with all its scales at 0, block {block.path} is not the identity"
                 )
         others = [block.path for block in found if block.kind in beside and block.path in before]
         inside = tuple(f"{path}." for path in others)
@@ -84,11 +84,11 @@ def check_zero(model: nn.Module, call: Call, blocks: Lines = None, beside: Colle
         with _redrawn(branches):
             after = _block_traffic(model, call, others)
         for path in others:
-            assert _same(after[path][1], before[path][1]), f"with its scales at 0, block {path} feels its branches"
+            assert _same(after[path][1], before[path][1]), f"with scales at 0, block {path} depends on its branches"
 
 
 def check_rows(model: nn.Module, call: Call, rows: int, blocks: Lines = None) -> None:
-    """A batch of different candidates gives every row what its candidate gives the whole batch, to the bit."""
+    """Check that in a batch of different candidates, every row is bit-identical to a batch of its candidate alone."""
     with _scaled(model, blocks) as (scaling, sites), torch.no_grad():
         scales = _random_scales(rows, len(sites))
         scaling.set(scales)
@@ -96,16 +96,16 @@ def check_rows(model: nn.Module, call: Call, rows: int, blocks: Lines = None) ->
         for row in range(rows):
             scaling.set(scales[row : row + 1])
             alone = _rows_of(_forward(model, call), rows)
-            assert _same(mixed[row], alone[row]), f"row {row} of a mixed batch is not what its candidate gives alone"
+            assert _same(mixed[row], alone[row]), f"row {row} of a mixed batch differs from its candidate alone"
 
 
 def check_every_site(model: nn.Module, call: Call, blocks: Lines = None) -> list[str]:
-    """Every site moves the output by more than rounding, except those that cannot reach it: they change no bit of it.
+    """Check that every site changes the output by more than rounding, and that dead sites change no bit of it.
 
-    A site before a norm that undoes its scale is found here too: there only rounding moves.
+    This check also finds a site before a norm that undoes its scale, because only rounding then changes the output.
 
     Returns:
-        Names of the sites that cannot reach it, as `dead_sites` tells.
+        Names of the sites that cannot reach the output, according to `dead_sites`.
     """
     untouched = output(model, call)
     with _scaled(model, blocks) as (scaling, sites):
@@ -123,22 +123,23 @@ def check_every_site(model: nn.Module, call: Call, blocks: Lines = None) -> list
 
 
 def check_removal(model: nn.Module, call: Call, blocks: Lines = None) -> None:
-    """After removal the output is what it was, and no hook and no attribute is left."""
+    """Check that removal restores the output and leaves no hook and no attribute behind."""
     before = output(model, call)
     traces = {path: (set(vars(module)), len(module._forward_hooks)) for path, module in model.named_modules()}
     with _scaled(model, blocks) as (scaling, sites):
         scaling.set(_random_scales(1, len(sites)))
         assert not _same(output(model, call), before), "scales change nothing at all"
-    assert _same(output(model, call), before), "after removal the output is another"
+    assert _same(output(model, call), before), "after removal the output differs"
     left = {path: (set(vars(module)), len(module._forward_hooks)) for path, module in model.named_modules()}
     assert left == traces, "after removal something is left on the model"
 
 
 def check_gradient(model: nn.Module, call: Call, blocks: Lines = None, num_directions: int = 2) -> None:
-    """The derivative of the output in random directions of scale space, by autograd and by central differences.
+    """Check autograd's derivative in random directions of scale space against central differences.
 
-    Parts of most classes compute in float32 whatever their dtype: too short a step is lost in rounding, too long a one
-    in curvature, and where the right length lies differs. One of three must agree.
+    Parts of most classes compute in float32 regardless of their dtype. The error of a short step is dominated by
+    rounding, that of a long step by curvature, and the best length differs between classes. Therefore one of three
+    lengths must agree.
     """
     dtype = torch.float64 if next(model.parameters()).dtype == torch.float64 else torch.float32
     tolerance = 2e-3 if dtype == torch.float64 else 2e-2
@@ -169,13 +170,13 @@ def check_gradient(model: nn.Module, call: Call, blocks: Lines = None, num_direc
 
 
 def output(model: nn.Module, call: Call) -> list[Tensor]:
-    """Every tensor that a forward call returns, in order, without gradients."""
+    """Return every tensor of a forward call's result, in order, without gradients."""
     with torch.no_grad():
         return _tensors(_forward(model, call))
 
 
 def _forward(model: nn.Module, call: Call) -> Any:
-    """Arguments are copied for each call: a key-value cache among them would remember."""
+    """Call the model with copied arguments, because the call could change them, for example a key-value cache."""
     return model(**copy.deepcopy(dict(call)))
 
 
@@ -190,7 +191,7 @@ def _scaled(model: nn.Module, blocks: Lines) -> Iterator[tuple[Scaling, list[Sit
 
 
 def _block_traffic(model: nn.Module, call: Call, paths: Sequence[str]) -> dict[str, tuple[list[Tensor], list[Tensor]]]:
-    """What each block that runs was given and what it returned, by its path."""
+    """Return the input and output tensors of each block that runs, by the block's path."""
     traffic: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
 
     def listen(path: str) -> Any:
@@ -212,7 +213,7 @@ def _block_traffic(model: nn.Module, call: Call, paths: Sequence[str]) -> dict[s
 
 @contextmanager
 def _redrawn(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Other parameters in some modules, for a while."""
+    """Use other random parameters in some modules within the block."""
     generator = torch.Generator().manual_seed(7)
     kept = [(parameter, parameter.clone()) for module in modules for parameter in module.parameters()]
     try:
@@ -225,7 +226,7 @@ def _redrawn(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def _tensors(value: Any) -> list[Tensor]:
-    """The tensors in nested tuples, lists and mappings, in order."""
+    """Return the tensors in nested tuples, lists and mappings, in order."""
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, Mapping):
@@ -238,13 +239,13 @@ def _same(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
 
 
 def _distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
-    """The largest difference, relative to the largest value."""
+    """Return the largest difference, relative to the largest value."""
     pairs = zip(first, second, strict=True)
     return max(float((one - other).abs().max() / other.abs().max().clamp_min(1e-30)) for one, other in pairs)
 
 
 def _rows_of(value: Any, rows: int) -> list[list[Tensor]]:
-    """Part an output by row: a list holds one tensor a row; in a tensor, a row's frames may stand in the batch."""
+    """Split an output by row. A list holds one tensor per row; a tensor may hold several frames per row."""
     if isinstance(value, Tensor):
         return [[part] for part in value.chunk(rows)]
     if isinstance(value, list) and len(value) == rows:

@@ -134,7 +134,7 @@ CALL = {"hidden_states": torch.randn(2, 3, 4, generator=torch.Generator().manual
 @pytest.mark.parametrize(
     ("check", "fault", "complaint"),
     [
-        (contract.check_zero, "another branch", "is no identity"),
+        (contract.check_zero, "another branch", "is not the identity"),
         (contract.check_every_site, "normed", r"block\.00\.attn\.image moves nothing"),
         (lambda *args: contract.check_rows(args[0], args[1], 2, args[2]), "mixed rows", "row 0"),
         (contract.check_gradient, "detached", "autograd says"),
