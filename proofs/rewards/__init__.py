@@ -1,10 +1,10 @@
-"""Proofs that the rewards compute what they say, on tiny checkpoints of the real architectures.
+"""Proofs that the rewards compute their published formulas, on tiny checkpoints of the real architectures.
 
     python -m trimpot.proofs.rewards
 
 No published weights are needed: each proof builds a small checkpoint in code, saves it in the published layout,
 loads it through the objective's own loading code, and computes the same scores by an independent route.
-A module of this package that has a tuple `PROOFS` adds to the table.
+Each module of this package with a tuple `PROOFS` adds rows to the table.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Proof:
-    """One objective against an independent computation of it.
+    """A comparison of one objective with an independent computation.
 
     Attributes:
-        objective: Its registered name, with a convention where it has several.
-        source: Where the formula is published.
+        objective: The objective's registered name, with the convention if there are several.
+        source: The publication of the formula.
         compares_with: The independent route, in a few words.
         run: Given an empty folder for checkpoints, returns the largest absolute difference of the scores.
         tolerance: The largest difference that passes.
@@ -36,7 +36,7 @@ class Proof:
 
 
 def proofs() -> list[Proof]:
-    """Every proof, by objective."""
+    """Return all proofs, sorted by objective."""
     names = sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
     modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
     found = [proof for module in modules for proof in getattr(module, "PROOFS", ())]

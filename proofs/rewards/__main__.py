@@ -1,4 +1,4 @@
-"""Prints the table of proofs; exits 1 if one fails."""
+"""Run all proofs and print a table; exit with status 1 if a proof fails."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _HEADINGS = ("objective", "source", "compares with", "difference", "tolerance", 
 
 
 def main() -> int:
-    """Run every proof and print a row for each."""
+    """Run every proof, print a row for each, and return the exit status."""
     rows = [_HEADINGS]
     for proof in proofs():
         with tempfile.TemporaryDirectory() as folder:

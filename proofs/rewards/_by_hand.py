@@ -1,4 +1,4 @@
-"""Transformers and resizing in plain NumPy, in float64, to compare the rewards with."""
+"""Transformers and image resizing in plain NumPy and float64, for comparison with the rewards."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.261302
 
 
 def gelu(x: Array) -> Array:
-    """The argument times the normal distribution function of it."""
+    """Return x times the standard normal distribution function of x."""
     return np.asarray(x * 0.5 * (1 + np.vectorize(erf)(x / np.sqrt(2))))
 
 
 def quick_gelu(x: Array) -> Array:
-    """OpenAI's approximation of `gelu`."""
+    """Return OpenAI's approximation of `gelu`."""
     return np.asarray(x / (1 + np.exp(-1.702 * x)))
 
 
@@ -33,13 +33,13 @@ def layer_norm(x: Array, weight: Array, bias: Array | float, eps: float = 1e-5) 
 
 
 def softmax(x: Array) -> Array:
-    """Over the last axis."""
+    """Return the softmax over the last axis."""
     shifted = np.exp(x - x.max(-1, keepdims=True))
     return np.asarray(shifted / shifted.sum(-1, keepdims=True))
 
 
 def attention(queries: Array, keys: Array, values: Array, heads: int, mask: Array | float = 0.0) -> Array:
-    """Head by head; inputs of shape (length, width), mask added to (num_queries, num_keys)."""
+    """Compute attention head by head; inputs of shape (length, width), mask added to scores (num_queries, num_keys)."""
     split = [np.split(x, heads, axis=1) for x in (queries, keys, values)]
     return np.concatenate(
         [softmax(q @ k.T / np.sqrt(q.shape[1]) + mask) @ v for q, k, v in zip(*split, strict=True)], axis=1
@@ -48,7 +48,7 @@ def attention(queries: Array, keys: Array, values: Array, heads: int, mask: Arra
 
 @dataclass(frozen=True)
 class Names:
-    """How a checkpoint calls the parts of a pre-normalised block; `qkv` is one name, or three."""
+    """A checkpoint's names for the parts of a pre-normalised block; `qkv` is one name or three."""
 
     norm1: str
     qkv: tuple[str, ...]
@@ -79,13 +79,13 @@ HF_VIT = Names(
 
 
 def pair(state: State, name: str) -> tuple[Array, Array]:
-    """Weight and bias of a layer; open_clip joins its fused projection's name by an underscore."""
+    """Return the weight and bias of a layer; open_clip names those of its fused projection with an underscore."""
     joint = "_" if name.endswith("in_proj") else "."
     return state[f"{name}{joint}weight"], state[f"{name}{joint}bias"]
 
 
 def linear(state: State, name: str, x: Array) -> Array:
-    """A linear layer."""
+    """Apply a linear layer."""
     weight, bias = pair(state, name)
     return np.asarray(x @ weight.T + bias)
 
@@ -101,7 +101,7 @@ def blocks(
     mask: Array | float = 0.0,
     eps: float = 1e-5,
 ) -> Array:
-    """Every block `prefix.N` in turn; x of shape (length, width)."""
+    """Apply every block `prefix.N` in turn; x of shape (length, width)."""
     depth = 1 + max(int(name[len(prefix) + 1 :].split(".")[0]) for name in state if name.startswith(prefix + "."))
     for index in range(depth):
         at = f"{prefix}.{index}"
@@ -115,7 +115,7 @@ def blocks(
 
 
 def patches(pixels: Array, kernel: Array, bias: Array | float = 0.0) -> Array:
-    """A convolution that steps as far as it is wide; pixels (3, height, width) to (num_patches, width)."""
+    """Apply a convolution whose stride equals its kernel size; pixels (3, height, width) to (num_patches, width)."""
     size = kernel.shape[-1]
     rows, columns = pixels.shape[1] // size, pixels.shape[2] // size
     tiles = [
@@ -127,19 +127,20 @@ def patches(pixels: Array, kernel: Array, bias: Array | float = 0.0) -> Array:
 
 
 def causal(length: int) -> Array:
-    """The mask that hides what comes later."""
+    """Return the causal mask, which hides later tokens."""
     return np.triu(np.full((length, length), -np.inf), 1)
 
 
 def unit(x: Array) -> Array:
-    """Rows of length 1."""
+    """Scale rows to length 1."""
     return np.asarray(x / np.linalg.norm(x, axis=-1, keepdims=True))
 
 
 def hf_clip(state: State, heads: int, act: Callable[[Array], Array]) -> tuple[Any, Any]:
-    """Text and vision tower of a CLIP in CLIPModel's names: functions of token ids and of pixels to token features.
+    """Return the text and vision towers of a CLIP with CLIPModel's names, as functions that return token features.
 
-    The text tower's features are normalised, the vision tower's are not; neither is projected.
+    The text tower takes token ids and normalises its features; the vision tower takes pixels and does not. Neither
+    projects its features.
     """
 
     def text(ids: Sequence[int]) -> Array:
@@ -160,7 +161,7 @@ def hf_clip(state: State, heads: int, act: Callable[[Array], Array]) -> tuple[An
 def hf_clip_unit(
     state: State, heads: int, act: Callable[[Array], Array], ids: Sequence[int], pixels: Array
 ) -> tuple[Array, Array]:
-    """Unit embeddings of a text and a picture; the text's is where the largest id, the end's, is first."""
+    """Return the matrix (new, old) that resizes an axis with antialiasing, by a kernel as wide as an output pixel."""
     text, vision = hf_clip(state, heads, act)
     end = text(ids)[int(np.argmax(ids))] @ state["text_projection.weight"].T
     seen = layer_norm(vision(pixels)[0], *pair(state, "vision_model.post_layernorm"))
@@ -168,7 +169,7 @@ def hf_clip_unit(
 
 
 def square_on_pil(picture: Image.Image, size: int, how: Image.Resampling = Image.Resampling.BICUBIC) -> Array:
-    """Shorter edge to `size` on PIL, then the middle square, in [0, 1], shape (3, size, size)."""
+    """Resize the shorter edge to `size` with PIL and crop the middle square; in [0, 1], shape (3, size, size)."""
     width, height = picture.size
     short = min(width, height)
     resized = picture.resize((int(size * width / short), int(size * height / short)), how)
@@ -179,25 +180,25 @@ def square_on_pil(picture: Image.Image, size: int, how: Image.Resampling = Image
 
 
 def normalized(pixels: Array, mean: Sequence[float] = CLIP_MEAN, std: Sequence[float] = CLIP_STD) -> Array:
-    """Shift and scale channels."""
+    """Subtract the mean of each channel and divide by its standard deviation."""
     return np.asarray((pixels - np.array(mean)[:, None, None]) / np.array(std)[:, None, None])
 
 
 def cubic(x: Array) -> Array:
-    """Keys' cubic kernel with a = -1/2, two wide to either side."""
+    """Return Keys' cubic kernel with a = -1/2, which reaches 2 to either side."""
     x = np.abs(x)
     near, far = 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
     return np.where(x < 1, near, np.where(x < 2, far, 0.0))
 
 
 def triangle(x: Array) -> Array:
-    """The bilinear kernel, one wide to either side."""
+    """Return the bilinear kernel, which reaches 1 to either side."""
     height: Array = np.maximum(1 - np.abs(x), 0.0)
     return height
 
 
 def resampling(old: int, new: int, kernel: Callable[[Array], Array], reach: float) -> Array:
-    """The matrix (new, old) that resizes an axis with antialiasing: a kernel as wide as an output pixel."""
+    """Return the matrix (new, old) that resizes an axis with antialiasing, by a kernel scaled to the output pixel."""
     step = old / new
     wide = max(step, 1.0)
     matrix = np.zeros((new, old))
@@ -211,7 +212,7 @@ def resampling(old: int, new: int, kernel: Callable[[Array], Array], reach: floa
 
 
 def resized(picture: Image.Image, height: int, width: int, kernel: Callable[[Array], Array], reach: float) -> Array:
-    """A picture resized without rounding, shape (3, height, width), about [0, 1]."""
+    """Resize a picture without rounding; returns shape (3, height, width), approximately in [0, 1]."""
     pixels = np.asarray(picture, dtype=np.float64).transpose(2, 0, 1) / 255
     down = resampling(picture.height, height, kernel, reach)
     across = resampling(picture.width, width, kernel, reach)

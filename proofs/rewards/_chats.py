@@ -1,4 +1,4 @@
-"""Tiny vision-language models of the Qwen family, saved as the published ones are, and one computed by hand."""
+"""Tiny vision-language models of the Qwen family in the published layout, and a Qwen2 decoder in NumPy."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _TEMPLATE = (
 
 
 def pictures(*sizes: tuple[int, int]) -> list[Image.Image]:
-    """Random blotches of these widths and heights, always the same."""
+    """Make random blotches of the given widths and heights, the same at every call."""
     rng = np.random.default_rng(7)
     return [
         Image.fromarray(rng.integers(0, 256, (3, 3, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
@@ -41,7 +41,7 @@ def pictures(*sizes: tuple[int, int]) -> list[Image.Image]:
 
 
 def tokenizer(extra: tuple[str, ...] = ()) -> Any:
-    """A Qwen2Tokenizer of single bytes, a few merged pieces, the family's special tokens and `extra` whole pieces."""
+    """Make a Qwen2Tokenizer of single bytes, a few merged pieces, the special tokens and `extra` whole pieces."""
     from tokenizers.pre_tokenizers import ByteLevel
 
     pieces = [*sorted(ByteLevel.alphabet()), *("".join(pair) for pair in _MERGES)]
@@ -53,13 +53,13 @@ def tokenizer(extra: tuple[str, ...] = ()) -> Any:
 
 
 def save_chat(folder: Path, family: Family, *, spare: int = 0, extra: tuple[str, ...] = ()) -> Any:
-    """Save a random model with tokenizer and image processor.
+    """Save a random model with its tokenizer and image processor.
 
     Args:
-        folder: Where.
-        family: Its architecture.
-        spare: Rows that its vocabulary has beyond its tokens, as the published ones do.
-        extra: Whole pieces of text that are one token each.
+        folder: The folder to save in.
+        family: The model's architecture.
+        spare: Additional rows of the vocabulary without tokens, as published models have.
+        extra: Pieces of text that are one token each.
 
     Returns:
         The model, in float32.
@@ -78,7 +78,7 @@ def save_chat(folder: Path, family: Family, *, spare: int = 0, extra: tuple[str,
 
 
 def shaken(model: Any, scale: float = 0.15) -> Any:
-    """Give every parameter a visible value; what is freshly made hardly reacts to what it is shown."""
+    """Add noise to every parameter, because a freshly initialised model hardly reacts to its inputs."""
     import torch
 
     generator = torch.Generator().manual_seed(1)
@@ -127,14 +127,14 @@ def _config(library: Any, family: Family, words: Any, spare: int) -> Any:
 def asked(
     model: Any, words: Any, picture: Image.Image, question: str, answer: str = ""
 ) -> tuple[list[int], Array, tuple[int, int]]:
-    """One question laid out by hand: tokens, embeddings (length, width) with the picture in place, merged grid.
+    """Lay out one question by hand: tokens, embeddings (length, width) with the picture in place, merged grid.
 
     Args:
-        model: Of the family, whose own vision part is used.
+        model: A model of the family, whose own vision part is used.
         words: The tokenizer.
-        picture: RGB, with sides that are multiples of a merged patch and need no resizing.
-        question: What the user says.
-        answer: What the answer begins with.
+        picture: An RGB picture whose sides are multiples of a merged patch, so that it is not resized.
+        question: The user's text.
+        answer: The beginning of the answer.
     """
     import torch
 
@@ -151,7 +151,7 @@ def asked(
     with torch.no_grad():
         grid = torch.tensor([[1, height, width]])
         seen = model.model.visual(torch.tensor(patches(picture, side)), grid_thw=grid)
-        # Before and after transformers gave the merged patches a name.
+        # Older and newer versions of transformers return the merged patches differently.
         seen = seen if isinstance(seen, torch.Tensor) else seen.pooler_output
         embeddings = model.get_input_embeddings()(torch.tensor(ids)).double().numpy()
     embeddings[np.array(ids) == slot] = seen.double().numpy()
@@ -159,7 +159,7 @@ def asked(
 
 
 def patches(picture: Image.Image, side: int) -> NDArray[np.float32]:
-    """Patches in the order of merged squares, each twice in time: (number, 3 x 2 x side x side)."""
+    """Return patches in the order of merged squares, each twice in time: (number, 3 x 2 x side x side)."""
     mean, spread = np.array([0.48145466, 0.4578275, 0.40821073]), np.array([0.26862954, 0.26130258, 0.27577711])
     pixels = (np.asarray(picture) / 255 - mean) / spread
     rows = []
@@ -172,7 +172,7 @@ def patches(picture: Image.Image, side: int) -> NDArray[np.float32]:
 
 
 def places(ids: list[int], slot: int, grid: tuple[int, int]) -> Array:
-    """Positions in time, rows and columns, shape (3, length): a picture's patches share a time."""
+    """Return positions in time, rows and columns, shape (3, length); all patches of a picture share one time."""
     found, following = [], 0
     cells = [(row, column) for row in range(grid[0]) for column in range(grid[1])]
     for index, token in enumerate(ids):
@@ -189,7 +189,7 @@ def places(ids: list[int], slot: int, grid: tuple[int, int]) -> Array:
 
 
 def decoded(model: Any, embeddings: Array, positions: Array) -> Array:
-    """Last hidden states of a Qwen2 decoder, in NumPy and double precision, shape (length, width)."""
+    """Compute the last hidden states of a Qwen2 decoder in NumPy and float64, shape (length, width)."""
     text = model.config.text_config
     state = {name: value.double().numpy() for name, value in model.model.language_model.state_dict().items()}
     heads, size = text.num_attention_heads, text.hidden_size // text.num_attention_heads

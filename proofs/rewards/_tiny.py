@@ -1,4 +1,4 @@
-"""Tiny checkpoints of the published architectures, and pictures and prompts to score on them."""
+"""Tiny checkpoints of the published architectures, and pictures and prompts to score with them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ...setup.plugins import plugins
 
 Array = NDArray[np.float64]
 PROMPTS = ("a red circle", "two blue squares on a table", "fog", "a green triangle", "an owl")
-SIZE = 32  # what the tiny CLIPs read
+SIZE = 32  # input size of the tiny CLIPs, in pixels
 HEADS = 2
 ON_CPU: Mapping[str, Any] = {"device": "cpu", "batch_size": 2}  # two at a time, so that five pictures need three
 
 
 def pictures() -> list[Image.Image]:
-    """Five unlike pictures: upright, lying, square, small, large."""
+    """Make five different pictures: portrait, landscape, square, small, large."""
     rng = np.random.default_rng(5)
     made = []
     for width, height in ((48, 80), (90, 46), (64, 64), (24, 20), (100, 100)):
@@ -34,13 +34,13 @@ def pictures() -> list[Image.Image]:
 
 
 def score(objective: str, options: Mapping[str, Any], outputs: list[Image.Image], prompts: list[str]) -> Array:
-    """Scores of a registered objective, made as a configuration makes it."""
+    """Score outputs with a registered objective, made in the same way as from a configuration."""
     made = plugins().make("objectives", objective, options)
     return np.asarray(made.score(outputs, prompts), dtype=np.float64)
 
 
 def weights(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict[str, Array]:
-    """Random weights that all matter; those of norms are about 1."""
+    """Draw random weights, large enough to matter; those of norms are near 1."""
     rng = np.random.default_rng(seed)
     made = {name: rng.standard_normal(shape) * 0.25 for name, shape in shapes.items()}
     norms = [name for name in made if name.endswith("weight") and any(n in name.lower() for n in ("norm", "ln_"))]
@@ -57,14 +57,14 @@ def save(state: Mapping[str, Array], path: Path) -> Path:
 
 
 def tensors(state: Mapping[str, Array]) -> dict[str, Any]:
-    """A state dict as float32 tensors."""
+    """Convert a state dict to float32 tensors."""
     import torch
 
     return {name: torch.tensor(np.asarray(value), dtype=torch.float32) for name, value in state.items()}
 
 
 def library() -> Any:
-    """The library transformers, without notices."""
+    """Import the library transformers without its notices."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import transformers
@@ -72,7 +72,7 @@ def library() -> Any:
 
 
 def byte_tokenizer(length: int = 77) -> Any:
-    """A CLIPTokenizer whose words are single bytes."""
+    """Make a CLIPTokenizer whose words are single bytes."""
     from tokenizers.pre_tokenizers import ByteLevel
 
     letters = sorted(ByteLevel.alphabet())
@@ -82,7 +82,7 @@ def byte_tokenizer(length: int = 77) -> Any:
 
 
 def clip_config(act: str = "quick_gelu", width: int = 24) -> Any:
-    """A CLIP of two layers a tower; as in published files, its end of text is the largest id and 2 is written."""
+    """Configure a CLIP with two layers per tower; as in published files, the end token has the largest id, written 2."""
     tower = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": HEADS, "intermediate_size": 48}
     ends = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
     text = {**tower, **ends, "vocab_size": 514, "max_position_embeddings": 77, "hidden_act": act}
@@ -91,7 +91,7 @@ def clip_config(act: str = "quick_gelu", width: int = 24) -> Any:
 
 
 def clip_state(config: Any, seed: int = 0) -> dict[str, Array]:
-    """Random weights of such a CLIP, in CLIPModel's names; its logit scale is that of a trained one."""
+    """Draw random weights of a CLIP, with CLIPModel's names and the logit scale of a trained CLIP."""
     import torch
 
     with torch.device("meta"):
@@ -100,7 +100,7 @@ def clip_state(config: Any, seed: int = 0) -> dict[str, Array]:
 
 
 def save_reader(folder: Path, config: Any) -> Path:
-    """Save what belongs to a CLIP beside its weights: configuration, tokenizer and image processor."""
+    """Save the configuration, tokenizer and image processor of a CLIP, without its weights."""
     config.save_pretrained(folder)
     byte_tokenizer().save_pretrained(folder)
     square = {"height": SIZE, "width": SIZE}
@@ -109,7 +109,7 @@ def save_reader(folder: Path, config: Any) -> Path:
 
 
 def save_clip(folder: Path, act: str = "quick_gelu", width: int = 24) -> dict[str, Array]:
-    """Save a whole tiny CLIP; returns its weights."""
+    """Save a complete tiny CLIP, and return its weights."""
     config = clip_config(act, width)
     state = clip_state(config)
     save_reader(folder, config)

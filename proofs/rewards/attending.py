@@ -1,4 +1,4 @@
-"""Proofs of the rewards in which picture and prompt attend to each other: ImageReward and MPS."""
+"""Proofs of the rewards with cross-attention between picture and prompt: ImageReward and MPS."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from ._tiny import (
 )
 
 _WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "red", "circle", "two", "blue", "squares", "on", "table", "owl")
-_WIDTH = 64  # the head of ImageReward's vision tower is as wide
+_WIDTH = 64  # also the width of an attention head in ImageReward's vision tower
 _LENGTH = 35
 _CONDITION = (
     "light, color, clarity, tone, style, ambiance, artistry, shape, face, hair, hands, limbs, structure, instance, "
@@ -62,7 +62,7 @@ def _norm(name: str, width: int) -> dict[str, tuple[int, ...]]:
 
 
 def imagereward_state() -> dict[str, Array]:
-    """Random weights of a tiny ImageReward in the published layout."""
+    """Draw random weights of a tiny ImageReward in the published layout."""
     wide, up, vision, text = _WIDTH, 96, "blip.visual_encoder", "blip.text_encoder"
     shapes: dict[str, tuple[int, ...]] = {
         f"{vision}.cls_token": (1, 1, wide),
@@ -91,7 +91,7 @@ def imagereward_state() -> dict[str, Array]:
 
 
 def save_imagereward(folder: Path) -> dict[str, Array]:
-    """Save it as published, with a tokenizer of few words beside it; returns its weights."""
+    """Save a tiny ImageReward in the published layout with a tokenizer of few words, and return its weights."""
     import torch
 
     state = imagereward_state()
@@ -106,7 +106,7 @@ def save_imagereward(folder: Path) -> dict[str, Array]:
 
 
 def imagereward(folder: Path) -> float:
-    """A BLIP and its head by hand, in the published layout."""
+    """Compare with a BLIP and its head in NumPy, in the published layout."""
     state, expected = save_imagereward(folder), []
     for prompt, picture in zip(PROMPTS, pictures(), strict=True):
         words = [_WORDS.index(word) if word in _WORDS else 1 for word in prompt.split()]
@@ -128,7 +128,7 @@ def _seen(state: Mapping[str, Array], picture: Image.Image) -> Array:
 
 
 def _read(state: Mapping[str, Array], ids: list[int], seen: Array) -> Array:
-    """BERT that looks at the picture after every look at itself; what is padded is simply not there."""
+    """Run a BERT with cross-attention to the picture after each self-attention, without padding tokens."""
     at = "blip.text_encoder.embeddings"
     x = state[f"{at}.word_embeddings.weight"][ids] + state[f"{at}.position_embeddings.weight"][: len(ids)]
     x = layer_norm(x, *pair(state, f"{at}.LayerNorm"), 1e-12)
@@ -146,7 +146,7 @@ def _read(state: Mapping[str, Array], ids: list[int], seen: Array) -> Array:
 
 
 def cross_state(width: int, head: int, heads: int, depth: int) -> dict[str, Array]:
-    """Random weights of a cross model in the published module's names."""
+    """Draw random weights of a cross model, with the published module's names."""
     shapes: dict[str, tuple[int, ...]] = {}
     for index in range(depth):
         first, second = f"layers.{index}.0.fn", f"layers.{index}.1.fn"
@@ -160,10 +160,10 @@ def cross_state(width: int, head: int, heads: int, depth: int) -> dict[str, Arra
 
 
 def save_mps(folder: Path) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Save a tiny MPS as converted; returns the weights of its CLIP and of its cross model."""
+    """Save a tiny MPS in the converted layout, and return the weights of its CLIP and of its cross model."""
     config = clip_config("gelu")
     clip, crossing = clip_state(config, seed=6), cross_state(width=24, head=8, heads=3, depth=2)
-    clip["text_model.final_layer_norm.bias"] *= 0  # what all tokens share would keep every one of them unmasked
+    clip["text_model.final_layer_norm.bias"] *= 0  # a bias common to all tokens would leave every token unmasked
     save_reader(folder, config)
     joined = {f"model.{name}": value for name, value in clip.items()}
     save(joined | {f"cross_model.{name}": value for name, value in crossing.items()}, folder / "mps.safetensors")
@@ -171,7 +171,7 @@ def save_mps(folder: Path) -> tuple[dict[str, Array], dict[str, Array]]:
 
 
 def mps(threshold: float, folder: Path) -> float:
-    """Towers, mask and cross model by hand, one picture at a time."""
+    """Compare with towers, mask and cross model in NumPy, one picture at a time."""
     clip, crossing = save_mps(folder)
     text, vision = hf_clip(clip, HEADS, gelu)
     tokenizer = byte_tokenizer()
@@ -194,7 +194,7 @@ def mps(threshold: float, folder: Path) -> float:
 
 
 def crossed_by_hand(state: Mapping[str, Array], x: Array, context: Array, mask: Array, heads: int) -> Array:
-    """The cross model, head by head; x (num_query, width), context (num_context, width), mask (num_context,)."""
+    """Run the cross model head by head; x (num_query, width), context (num_context, width), mask (num_context,)."""
     depth = 1 + max(int(name.split(".")[1]) for name in state)
     for index in range(depth):
         first, second = f"layers.{index}.0.fn", f"layers.{index}.1.fn"
@@ -220,7 +220,7 @@ def _gated(x: Array) -> Array:
 
 
 def _turned(x: Array) -> Array:
-    """Rotary positions as multiplication of complex numbers."""
+    """Apply rotary positions by multiplying complex numbers."""
     half = x.shape[1] // 2
     rates = 10000.0 ** (-np.arange(half) / half)
     turned = (x[:, :half] + 1j * x[:, half:]) * np.exp(1j * np.arange(len(x))[:, None] * rates)

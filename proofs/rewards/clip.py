@@ -1,4 +1,4 @@
-"""Proofs of the rewards that are angles of CLIP: PickScore, CLIPScore, the aesthetic score and HPS v2.1."""
+"""Proofs of the rewards from CLIP embeddings: PickScore, CLIPScore, the aesthetic score and HPS v2.1."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _FORMULAS: dict[tuple[str, str], tuple[str, Callable[[Array], Array]]] = {
 
 
 def bilinear_square(picture: Image.Image, size: int) -> Array:
-    """Shorter edge to `size`, bilinear, unrounded; middle square."""
+    """Resize the shorter edge to `size`, bilinear and unrounded, and crop the middle square."""
     short = min(picture.size)
     height, width = int(size * picture.height / short), int(size * picture.width / short)
     top, left = round((height - size) / 2), round((width - size) / 2)
@@ -72,7 +72,7 @@ def _angles(state: Mapping[str, Array], prefix: str, pixels: Callable[[Image.Ima
 
 
 def angle(objective: str, convention: str, folder: Path) -> float:
-    """PickScore and CLIPScore: towers, preprocessing and formula by hand."""
+    """Compare PickScore or CLIPScore with towers, preprocessing and formula in NumPy."""
     state = save_clip(folder)
     options = {**ON_CPU, "convention": convention, "model": str(folder)}
     if objective == "pickscore":
@@ -84,7 +84,7 @@ def angle(objective: str, convention: str, folder: Path) -> float:
 
 
 def aesthetic(folder: Path) -> float:
-    """A random head of five layers, applied layer by layer to embeddings made by hand."""
+    """Compare with a random head of five layers, applied one by one to embeddings from NumPy."""
     import torch
 
     state = save_clip(folder, width=24)
@@ -106,7 +106,7 @@ def aesthetic(folder: Path) -> float:
 
 
 def open_clip_state() -> dict[str, Array]:
-    """Random weights of a tiny CLIP in the layout of the published HPS checkpoint."""
+    """Draw random weights of a tiny CLIP in the layout of the published HPS checkpoint."""
     width, narrow = 32, 24
     shapes: dict[str, tuple[int, ...]] = {
         "visual.class_embedding": (width,),
@@ -131,7 +131,7 @@ def open_clip_state() -> dict[str, Array]:
 
 
 def hpsv2(folder: Path) -> float:
-    """The published layout read by hand, and the whole picture resized by hand onto black."""
+    """Compare with the published layout in NumPy, on the whole picture resized in NumPy onto black."""
     import torch
 
     state = open_clip_state()

@@ -1,4 +1,4 @@
-"""GenEval on a tiny Mask2Former and a tiny CLIP."""
+"""Proof of GenEval on a tiny Mask2Former and a tiny CLIP."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIZES = ((96, 64), (64, 64), (64, 96))
 
 
 def save_detector(folder: Path) -> Any:
-    """Save a Mask2Former of ten queries that sees little but a few of COCO's eighty classes."""
+    """Save a Mask2Former with ten queries that mostly detects a few of COCO's eighty classes."""
     import torch
 
     library = transformers()
@@ -37,7 +37,7 @@ def save_detector(folder: Path) -> Any:
     torch.manual_seed(0)
     model = shaken(library.Mask2FormerForUniversalSegmentation(config), 0.2)
     with torch.no_grad():
-        # Bent towards three classes, and towards masks that are neither empty nor everything.
+        # Bias the model towards three classes, and towards masks that are neither empty nor full.
         model.class_predictor.bias[[NAMES.index(name) for name in ("boat", "dog", "kite")]] += 4.0
         model.model.pixel_level_module.decoder.mask_projection.bias.zero_()
     model.save_pretrained(folder)
@@ -47,7 +47,7 @@ def save_detector(folder: Path) -> Any:
 
 
 def save_metadata(path: Path) -> list[str]:
-    """Ask for several green or red boats, one number and one colour a prompt; returns the prompts."""
+    """Save metadata that ask for boats, with one number and one colour per prompt, and return the prompts."""
     entries = []
     for count in range(4, 9):
         for colour in ("green", "red"):
@@ -58,7 +58,7 @@ def save_metadata(path: Path) -> list[str]:
 
 
 def difference(folder: Path) -> float:
-    """Against boats found in NumPy and coloured by a CLIP in NumPy, on Flow-GRPO's soft score."""
+    """Compare Flow-GRPO's soft score with boats detected in NumPy and coloured by a CLIP in NumPy."""
     detector, clip = save_detector(folder / "detector"), save_clip(folder / "clip")
     prompts = save_metadata(folder / "metadata.jsonl")
     objective = make_geneval(
@@ -77,7 +77,7 @@ def difference(folder: Path) -> float:
 
 
 def _boats(model: Any, picture: Image.Image) -> list[Image.Image]:
-    """Each boat on grey, cut out; sides are such that nothing is resized."""
+    """Cut out each boat on a grey background; the sizes are chosen so that nothing is resized."""
     import torch
 
     mean, spread = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -100,7 +100,7 @@ def _boats(model: Any, picture: Image.Image) -> list[Image.Image]:
 
 
 def _named(clip: dict[str, Array]) -> dict[str, Array]:
-    """The direction of each colour of a boat."""
+    """Return the text embedding of each colour of a boat."""
     words, blank = byte_tokenizer(), np.zeros((3, SIZE, SIZE))
     found = {}
     for colour in COLOURS:

@@ -1,4 +1,4 @@
-"""HPSv3 on a tiny Qwen2-VL whose checkpoint is named as the published one is."""
+"""Proof of HPSv3 on a tiny Qwen2-VL whose checkpoint has the published names."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from ...objectives.judges.hpsv3_prompt import QUESTION, REWARD
 from . import Proof
 from ._chats import asked, decoded, pictures, save_chat, tokenizer
 
-# Long lines of the question as one token each: what is proved does not depend on how text is cut.
+# Long lines of the question are one token each, because the proof does not depend on how text is tokenized.
 LINES = tuple(line for line in QUESTION.splitlines() if len(line) > 40 and "{}" not in line and REWARD not in line)
 PROMPTS = ("a red circle", "two dogs left of a house")
 
 
 def save_hpsv3(folder: Path) -> tuple[Path, Path, Any, dict[str, Any]]:
-    """Save a base model and a bare state dict in the old naming; return both places, the model and its head."""
+    """Save a base model and a bare state dict with the old names; return both paths, the model and its head."""
     import torch
     from safetensors.torch import save_file
 
     base, home = folder / "base", folder / "hpsv3"
     home.mkdir(parents=True)
     save_chat(base, "qwen2_vl", spare=29, extra=LINES)
-    # Trained on: one token more than the tokenizer has, not the base model's spare rows.
+    # The trained model has one token more than the tokenizer, but not the base model's spare rows.
     model = save_chat(folder / "trained", "qwen2_vl", spare=1, extra=LINES)
     generator = torch.Generator().manual_seed(3)
     shapes = {"0": (24, 32), "3": (8, 24), "5": (2, 8)}
@@ -39,7 +39,7 @@ def save_hpsv3(folder: Path) -> tuple[Path, Path, Any, dict[str, Any]]:
 
 
 def difference(folder: Path) -> float:
-    """Against the decoder and the head in NumPy, with tokens counted 0, 1, 2, ... as positions."""
+    """Compare with the decoder and the head in NumPy, at positions 0, 1, 2, ..."""
     home, base, model, head = save_hpsv3(folder)
     objective = make_hpsv3(model=str(home), base=str(base), dtype="float32", device="cpu")
     shown = pictures((448, 448), (896, 224))

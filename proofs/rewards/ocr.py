@@ -1,4 +1,4 @@
-"""The OCR reward's arithmetic, on texts that the real reader reads; nothing is proved where it is not installed."""
+"""Proof of the OCR reward's arithmetic, on texts that the real reader reads; empty if the reader is not installed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ WANTED = ("Hello World", "hello", "Trimpot", "a fish", "cat")
 
 
 def written(text: str) -> Image.Image:
-    """Black letters on white."""
+    """Write a text in black letters on white."""
     page = Image.new("RGB", (260, 64), "white")
     ImageDraw.Draw(page).text((12, 10), text, fill="black", font_size=36)
     return page
 
 
 def difference(folder: Path) -> float:
-    """Against the recursive definition of the edit distance, on what the pages are known to say."""
+    """Compare with the recursive definition of the edit distance, on the known texts of the pages."""
     objective = make_ocr(detect=False)
     pages, prompts = [written(text) for text in WRITTEN], [f'a page with "{text}" on it' for text in WANTED]
     scores = objective.score(pages, prompts)

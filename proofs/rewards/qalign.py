@@ -1,4 +1,4 @@
-"""Q-ReAlign on a tiny Qwen3.5."""
+"""Proof of Q-ReAlign on a tiny Qwen3.5."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ._chats import patches, pictures, save_chat, tokenizer
 
 
 def difference(folder: Path) -> float:
-    """Against the logits that generation gives its first token, one picture at a time, weighed word by word."""
+    """Compare with the logits of the first generated token, one picture at a time, weighted word by word."""
     import torch
 
     model = save_chat(folder, "qwen3_5")

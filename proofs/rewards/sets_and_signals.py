@@ -1,4 +1,4 @@
-"""Proofs of what needs no text: diversity of sets, LPIPS, the size of files, plain statistics."""
+"""Proofs of the rewards without text: diversity of sets, LPIPS, the size of files, plain statistics."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ._by_hand import HF_VIT, Array, blocks, gelu, layer_norm, normalized, pair,
 from ._tiny import HEADS, ON_CPU, SIZE, library, pictures, save, score, tensors, weights
 
 _MEAN = _STD = (0.5, 0.5, 0.5)
-_SET = 5  # pictures of the first prompt; the second has the same, darker
+_SET = 5  # pictures of the first prompt; the second prompt has darker copies of them
 
 
 def _both_sets() -> tuple[list[Image.Image], list[str]]:
-    """Two prompts' pictures, in turn, so that a set's members do not stand together."""
+    """Return the pictures of two prompts in alternation, so that the members of a set are not adjacent."""
     light = [picture.resize((48, 48)) for picture in pictures()]
     dark = [picture.point(lambda value: value // 3).rotate(90) for picture in light]
     mixed = [picture for both in zip(light, dark, strict=True) for picture in both]
@@ -29,12 +29,12 @@ def _both_sets() -> tuple[list[Image.Image], list[str]]:
 
 
 def _published(distance: Array) -> float:
-    """The mean over pairs."""
+    """Return the mean over pairs."""
     return float(np.mean([distance[i, j] for i, j in combinations(range(len(distance)), 2)]))
 
 
 def save_dino(folder: Path) -> dict[str, Array]:
-    """Save a tiny ViT in the layout of the published DINO checkpoints; returns its weights."""
+    """Save a tiny ViT in the layout of the published DINO checkpoints, and return its weights."""
     wide, up = 32, 48
     shapes: dict[str, tuple[int, ...]] = {
         "embeddings.cls_token": (1, 1, wide),
@@ -62,7 +62,7 @@ def save_dino(folder: Path) -> dict[str, Array]:
 
 
 def dino(folder: Path) -> float:
-    """Class tokens by hand; a set's mean score is the published mean over pairs."""
+    """Compare with class tokens from NumPy; a set's mean score is the published mean over pairs."""
     state = save_dino(folder)
     outputs, prompts = _both_sets()
     found = []
@@ -87,7 +87,7 @@ _ALEXNET = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3),
 
 
 def save_lpips(folder: Path) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Save an AlexNet and heads, random, in the published layouts; returns both."""
+    """Save a random AlexNet and random heads in the published layouts, and return both."""
     import torch
 
     rng = np.random.default_rng(8)
@@ -105,7 +105,7 @@ def save_lpips(folder: Path) -> tuple[dict[str, Array], dict[str, Array]]:
 
 
 def lpips(folder: Path) -> float:
-    """AlexNet and the published sum over layers, places and channels, pair by pair."""
+    """Compare with an AlexNet in NumPy and the published sum over layers, positions and channels, pair by pair."""
     alexnet, heads = save_lpips(folder)
     outputs, prompts = _both_sets()
     stacks = [_alexnet(alexnet, np.asarray(picture, dtype=np.float64).transpose(2, 0, 1) / 255) for picture in outputs]
@@ -149,7 +149,7 @@ def _windows(x: Array, size: int, stride: int) -> Array:
 
 
 def jpeg(direction: str, folder: Path) -> float:
-    """The size of real files."""
+    """Compare with the size of real files."""
     sizes = []
     for index, picture in enumerate(pictures()):
         picture.save(folder / f"{index}.jpg", quality=95)
@@ -160,7 +160,7 @@ def jpeg(direction: str, folder: Path) -> float:
 
 
 def statistic(name: str, folder: Path) -> float:
-    """Pixel by pixel, in plain Python."""
+    """Compare with a computation pixel by pixel, in plain Python."""
     some = [picture.resize((24, 16)) for picture in pictures()]
     expected = [_statistic(name, picture) for picture in some]
     return float(np.abs(score(name, {}, some, [""] * len(some)) - np.array(expected)).max())

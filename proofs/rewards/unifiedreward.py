@@ -1,4 +1,4 @@
-"""UnifiedReward on a tiny Qwen2.5-VL that can say little but scores."""
+"""Proof of UnifiedReward on a tiny Qwen2.5-VL that generates almost nothing but scores."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ SIZES = ((56, 56), (84, 56), (112, 112), (56, 84), (112, 56), (84, 84))
 
 
 def save_scorer(folder: Path) -> Any:
-    """Save a model whose every answer is a row of scores, one score for each of the first five examples.
+    """Save a model that always answers with a row of scores, one score for each of the first five examples.
 
-    Its last layer is made of what sets the examples' hidden states apart; all other words are equally unlikely.
+    The last layer is built from the differences between the examples' hidden states; all other words are equally
+    unlikely.
     """
     import torch
 
@@ -41,7 +42,7 @@ def save_scorer(folder: Path) -> Any:
 
 
 def _seen(part: Any, ids: list[int], picture: Image.Image) -> Any:
-    """A forward pass over all of a row."""
+    """Run a forward pass over a whole row."""
     import torch
 
     row = torch.tensor([ids])
@@ -55,7 +56,7 @@ def _seen(part: Any, ids: list[int], picture: Image.Image) -> Any:
 
 
 def difference(folder: Path) -> float:
-    """Against one token after the other, each from a forward pass over everything before it."""
+    """Compare with generating one token at a time, each from a full forward pass over all earlier tokens."""
     model = save_scorer(folder)
     shown = pictures(*SIZES)
     objective = make_unifiedreward(model=str(folder), dtype="float32", device="cpu", max_new_tokens=3)

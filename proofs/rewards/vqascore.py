@@ -1,4 +1,4 @@
-"""VQAScore on a tiny Qwen2.5-VL, and on a tiny CLIP-FlanT5 with untied embeddings."""
+"""Proofs of VQAScore on a tiny Qwen2.5-VL, and on a tiny CLIP-FlanT5 with untied embeddings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROMPTS = ("a red circle", "two dogs left of a house", "a red circle")
 
 
 def chat_difference(folder: Path) -> float:
-    """Against the decoder in NumPy, with positions in rows and columns worked out by hand."""
+    """Compare with the decoder in NumPy, with row and column positions computed by hand."""
     model = save_chat(folder, "qwen2_5_vl")
     shown = pictures((56, 56), (84, 56), (112, 112))
     scores = make_vqascore(model=str(folder), dtype="float32", device="cpu").score(shown, PROMPTS)
@@ -34,7 +34,7 @@ def chat_difference(folder: Path) -> float:
 
 
 def save_clip_flant5(folder: Path) -> tuple[Path, Path, Any, Any, dict[str, Any]]:
-    """Save a tiny CLIP-FlanT5 in two parts with its vision tower; return both places and what is in them."""
+    """Save a tiny CLIP-FlanT5 in two parts with its vision tower, and return both paths and the contents."""
     import torch
 
     library = transformers()
@@ -49,7 +49,7 @@ def save_clip_flant5(folder: Path) -> tuple[Path, Path, Any, Any, dict[str, Any]
         feed_forward_proj="gated-gelu", tie_word_embeddings=False,
     )  # fmt: skip
     model = library.T5ForConditionalGeneration(config)
-    # The class ties its embeddings whatever the configuration says; Flan-T5's are apart.
+    # The class ties its embeddings regardless of the configuration, but Flan-T5's embeddings are untied.
     model.lm_head.weight = torch.nn.Parameter(torch.zeros_like(model.lm_head.weight))
     shaken(model, 0.2)
     generator = torch.Generator().manual_seed(5)
@@ -87,7 +87,7 @@ def save_clip_flant5(folder: Path) -> tuple[Path, Path, Any, Any, dict[str, Any]
 
 
 def flant5_difference(folder: Path) -> float:
-    """Against P("Yes") and P(</s> | "Yes") decoded one after the other, with the picture prepared in NumPy."""
+    """Compare with P("Yes") and P(</s> | "Yes"), decoded one after the other on a picture prepared in NumPy."""
     import torch
 
     home, _, model, vision, projector = save_clip_flant5(folder)

@@ -1,4 +1,4 @@
-"""Tiny real instances of diffusers' transformer classes, to try things on that concern all of them.
+"""Tiny real instances of diffusers' transformer classes, for checks that concern all of them.
 
     example = EXAMPLES["FluxTransformer2DModel"]
     model = example.build()
@@ -14,7 +14,7 @@ from .images import IMAGES
 from .videos import VIDEOS
 
 EXAMPLES = {example.kind: example for example in sorted((*IMAGES, *VIDEOS), key=lambda example: example.kind)}
-"""Example by transformer class."""
+"""The example of each transformer class."""
 
 _FLUX3 = EXAMPLES["Flux3Transformer2DModel"]
 _HUNYUAN = EXAMPLES["HunyuanVideoTransformer3DModel"]
@@ -25,6 +25,6 @@ VARIANTS = {
     "hunyuan-first-frame": replace(_HUNYUAN, config=f"{_HUNYUAN.config} image_condition_type=token_replace"),
     "kandinsky6-silent": replace(_KANDINSKY, inputs=f"{_KANDINSKY.inputs} audio_hidden_states=None"),
 }
-"""Examples of a class in another of its uses, where other blocks or other sites are at work."""
+"""Examples of classes in other configurations, in which other blocks or sites are active."""
 
 __all__ = ["EXAMPLES", "VARIANTS", "Example", "shake", "transformer_classes"]

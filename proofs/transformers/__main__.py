@@ -1,6 +1,6 @@
 """`python -m trimpot.proofs.transformers [CLASS ...]`: check every transformer class and print the table.
 
-Takes a minute or two. Ends with status 1 if a check does not hold.
+This takes a minute or two. The exit status is 1 if a check fails.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main(kinds: list[str]) -> int:
             found.append(one)
             status.update(f"{len(found)} of {len(kinds)}: {one.kind}")
     console = Console()
-    console.width = max(console.width, WIDTH)  # narrower, its cells would be cut off
+    console.width = max(console.width, WIDTH)  # a narrower console would cut off cells
     console.print(as_table(found))
     console.print(summary(found), highlight=False)
     return 0 if all(one.holds or one.reason for one in found) else 1

@@ -1,4 +1,4 @@
-"""What an example of a transformer class is: a tiny configuration and inputs that fit it."""
+"""An example of a transformer class: a tiny configuration and inputs that fit the configuration."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 
 class Draw:
-    """A source of inputs for one forward call, the same for the same seed.
+    """A seeded source of inputs for one forward call.
 
     Attributes:
         rows: Rows of the batch.
-        dtype: Of everything continuous.
+        dtype: Dtype of all floating-point inputs.
     """
 
     def __init__(self, rows: int, dtype: torch.dtype, seed: int) -> None:
@@ -26,19 +26,19 @@ class Draw:
         self._generator = torch.Generator().manual_seed(seed)
 
     def normal(self, *shape: int) -> Tensor:
-        """Noise of shape (rows, *shape)."""
+        """Draw noise of shape (rows, *shape)."""
         return self.fixed(self.rows, *shape)
 
     def fixed(self, *shape: int) -> Tensor:
-        """Noise of exactly this shape, for what the rows of a batch share."""
+        """Draw noise of exactly this shape, for inputs that the rows of a batch share."""
         return torch.randn(shape, generator=self._generator).to(self.dtype)
 
     def times(self, end: float) -> Tensor:
-        """A time for each row, between 0 and `end`, shape (rows,)."""
+        """Draw a time between 0 and `end` for each row, shape (rows,)."""
         return (torch.rand(self.rows, generator=self._generator) * 0.8 + 0.1).mul(end).to(self.dtype)
 
     def tokens(self, length: int, vocabulary: int) -> Tensor:
-        """Token numbers of shape (rows, length)."""
+        """Draw token ids of shape (rows, length)."""
         return torch.randint(0, vocabulary, (self.rows, length), generator=self._generator)
 
 
@@ -49,27 +49,28 @@ Maker = Callable[[Draw], Any]
 class Example:
     """A tiny real instance of a transformer class, and inputs for it.
 
-    Configuration and inputs are words of the form `name=value`; of a name that comes twice the later word counts.
-    Values are Python literals without spaces, or plain text. In inputs there are also
+    Configuration and inputs are words of the form `name=value`; if a name occurs twice, the later word is used. Values
+    are Python literals without spaces, or plain text. Inputs may also have these values:
 
         ~4x8            noise of shape (rows, 4, 8)
         [~4x8]          a list with noise of shape (4, 8) for each row
-        steps, sigmas   a time for each row, of 0 to 1000 or of 0 to 1; `steps:2` for each of two frames
+        steps, sigmas   a time for each row, from 0 to 1000 or from 0 to 1; `steps:2` for each of two frames
         ones:5          a mask of shape (rows, 5) that hides nothing
         ids:4x3         coordinates of 4 tokens along 3 axes
         rows:(32,32)    a tensor with these numbers in every row
-        each:(1,2,2)    a list with this for each row
+        each:(1,2,2)    a list with this value for each row
 
     Attributes:
         kind: Name of the class.
         config: Keyword arguments of the constructor.
         inputs: Keyword arguments of the forward call.
-        also: Those that no word says. A function is called with a `Draw`, anything else is passed as it is.
-        max_rows: 1 where the class takes no batch of independent rows.
-        precision: `float32` where the class cannot compute in float64.
-        differentiable: False where autograd cannot follow the class on a CPU.
-        beside: Block classes that do more than add branches to their streams, and what. With all their scales at 0
-            such a block is no identity; what its branches compute must still not matter.
+        also: Keyword arguments that no word can express. A function is called with a `Draw`; any other value is passed
+            unchanged.
+        max_rows: 1 if the class takes no batch of independent rows.
+        precision: `float32` if the class cannot compute in float64.
+        differentiable: False if autograd does not support the class on a CPU.
+        beside: Block classes that do more than add branches to their streams, each with a description of the rest. With
+            all scales at 0, such a block is not the identity, but its branches must still have no effect.
     """
 
     kind: str
@@ -82,21 +83,21 @@ class Example:
     beside: Mapping[str, str] = field(default_factory=dict)
 
     def build(self, dtype: torch.dtype = torch.float32) -> nn.Module:
-        """A tiny instance, with the same parameters every time, all of them large enough to be felt."""
+        """Build a tiny instance with reproducible parameters, all large enough to have an effect."""
         settings = {key: _literal(text) for key, text in _words(self.config).items()}
         torch.manual_seed(0)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what a class would do if it were large
+            warnings.simplefilter("ignore")  # warnings that concern only large instances
             model = transformer_classes()[self.kind](**settings)
         shake(model)
-        for module in model.children():  # not `model.to`, which warns of layers that are best kept in float32
+        for module in model.children():  # not `model.to`, which warns about layers that should stay in float32
             module.to(dtype)
         for parameter in model.parameters():
             parameter.data = parameter.data.to(dtype)
         return model.eval()
 
     def arguments(self, rows: int = 2, dtype: torch.dtype = torch.float32, seed: int = 0) -> dict[str, Any]:
-        """Keyword arguments of a forward call with so many rows, or as many as the class takes."""
+        """Return keyword arguments of a forward call with `rows` rows, or fewer if the class takes fewer."""
         draw = Draw(min(rows, self.max_rows), dtype, seed)
         made = {name: _made(text, draw) for name, text in _words(self.inputs).items()}
         return made | {name: value(draw) if callable(value) else value for name, value in self.also.items()}
@@ -119,7 +120,7 @@ def _shape(text: str) -> list[int]:
 
 
 def _made(text: str, draw: Draw) -> Any:
-    """The value that a word of the inputs stands for."""
+    """Return the value that a word of the inputs stands for."""
     if text.startswith("~"):
         return draw.normal(*_shape(text[1:]))
     if text.startswith("[~"):
@@ -143,7 +144,7 @@ def _made(text: str, draw: Draw) -> Any:
 
 
 def shake(model: nn.Module, scale: float = 0.3) -> None:
-    """Give every parameter a visible value: freshly initialised transformers hardly react to their gates."""
+    """Add noise to every parameter, because freshly initialised transformers hardly react to their gates."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -152,13 +153,13 @@ def shake(model: nn.Module, scale: float = 0.3) -> None:
 
 @cache
 def transformer_classes() -> dict[str, type[nn.Module]]:
-    """Every transformer class of the installed diffusers, by name."""
+    """Return every transformer class of the installed diffusers, by name."""
     import importlib
     import inspect
     import pkgutil
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of optional packages that nothing here needs
+        warnings.simplefilter("ignore")  # about optional packages that are not needed here
         from diffusers.models import transformers
 
         modules = [
@@ -171,5 +172,5 @@ def transformer_classes() -> dict[str, type[nn.Module]]:
         for module in modules
         for name, kind in sorted(vars(module).items())
         if inspect.isclass(kind) and kind.__module__ == module.__name__ and issubclass(kind, nn.Module)
-        if issubclass(kind, ModelMixin) or name.endswith("Model")  # two parts of U-Nets are no ModelMixin
+        if issubclass(kind, ModelMixin) or name.endswith("Model")  # two parts of U-Nets are not ModelMixins
     }

@@ -1,4 +1,4 @@
-"""Tiny examples of transformers that make pictures."""
+"""Tiny examples of transformers for pictures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .example import Draw, Example, Maker
 
 _LATENTS = "hidden_states=~4x4x4 encoder_hidden_states=~5x8 timestep=steps"
 _SIZES = "target_size=rows:(32,32) crop_coords=rows:(0,0)"
-# Flux and those who took its shape: packed tokens with coordinates.
+# Flux and classes with the same inputs: packed tokens with coordinates.
 _FLUX_CONFIG = (
     "in_channels=4 num_layers=2 num_single_layers=2 attention_head_dim=8 num_attention_heads=2 "
     "joint_attention_dim=16 axes_dims_rope=(2,2,4)"
@@ -33,7 +33,7 @@ _IDEOGRAM = ("hidden_states", "encoder_hidden_states", "position_ids", "segment_
 
 
 def _part(name: str) -> Maker:
-    """One argument of Ideogram, whose one sequence has four tokens of text and then four of the picture."""
+    """Make one argument of Ideogram, whose sequence consists of four text tokens followed by four picture tokens."""
 
     def make(draw: Draw) -> Any:
         is_text = torch.arange(8) < 4
@@ -139,7 +139,7 @@ IMAGES = (
             "prior_token_drop": lambda draw: torch.zeros(draw.rows, 4, dtype=torch.bool),
         },
     ),
-    Example(  # every expert acts: which ones are chosen would jump
+    Example(  # all experts are active, because their selection would be discontinuous
         "HiDreamImageTransformer2DModel",
         "patch_size=2 in_channels=4 out_channels=4 num_layers=2 num_single_layers=2 attention_head_dim=8 "
         "num_attention_heads=2 caption_channels=[8,4] text_emb_dim=8 num_routed_experts=2 "
@@ -147,7 +147,7 @@ IMAGES = (
         "force_inference_output=True",
         "hidden_states=~4x4x4 timesteps=steps encoder_hidden_states_t5=~5x8 pooled_embeds=~8",
         also={"encoder_hidden_states_llama3": lambda draw: draw.fixed(2, draw.rows, 5, 4)},
-        differentiable=False,  # its experts run without autograd
+        differentiable=False,  # the experts run without autograd
     ),
     Example(
         "HunyuanDiT2DModel",
@@ -215,7 +215,7 @@ IMAGES = (
         f"{_LATENTS} timestep=sigmas encoder_mask=ones:5",
         also={"image_rotary_emb": lambda draw: draw.fixed(384, 384, 4), "cross_attention_kwargs": {}},
     ),
-    Example(  # narrower, its feed-forward networks would have no width at all
+    Example(  # if narrower, the feed-forward networks would have width 0
         "NucleusMoEImageTransformer2DModel",
         f"{_QWEN_CONFIG} attention_head_dim=16 num_attention_heads=4 axes_dims_rope=(8,4,4) moe_enabled=False "
         "capacity_factors=[8.0,8.0]",

@@ -1,4 +1,4 @@
-"""The table of all transformer classes: their knobs, and what holds on a tiny instance of each."""
+"""The table of all transformer classes: knobs, and results of all checks on a tiny instance of each class."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ HOLDS, SKIPPED = "yes", "-"
 
 @dataclass(frozen=True)
 class Row:
-    """What is known of one transformer class.
+    """The results for one transformer class.
 
     Attributes:
-        kind: Its name.
-        knobs: Knobs of the default configuration at block, layer and gate granularity; None where the class has no
-            default that can be built.
-        mechanisms: What its sites scale: see `mechanism`.
-        verdicts: By check: `yes`, `-` where it does not apply, or what went wrong.
+        kind: The class's name.
+        knobs: Number of knobs of the default configuration at block, layer and gate granularity; None if the class has
+            no default configuration that can be built.
+        mechanisms: The kinds of the class's sites; see `mechanism`.
+        verdicts: Check name to `yes`, to `-` if the check does not apply, or to the failure.
         unread: Sites of the tiny instance that cannot reach the output.
-        reason: Why nothing was run, or empty.
+        reason: The reason why no check was run, or empty.
     """
 
     kind: str
@@ -50,7 +50,7 @@ class Row:
 
 
 def rows(kinds: Iterable[str] = ()) -> Iterator[Row]:
-    """Check the transformer classes of the installed diffusers, one after another; all of them unless named."""
+    """Check the named transformer classes of the installed diffusers one after another, or all if none are named."""
     for kind in kinds or sorted(transformer_classes()):
         with _quiet():
             yield row(kind)
@@ -63,7 +63,7 @@ def row(kind: str) -> Row:
         return Row(kind, reason=NOT_COVERED.get(kind, "it has no site line yet"))
     try:
         model = example.build()
-    except Exception as error:  # whatever a class of another diffusers does with these settings
+    except Exception as error:  # with another version of diffusers, a class may fail in any way
         return Row(kind, _knobs(kind), reason=f"not run: {_first_line(error)}")
     verdicts, unread = _verdicts(example, model)
     lines = [line for block in find_blocks(model) for line in block.lines]
@@ -71,7 +71,7 @@ def row(kind: str) -> Row:
 
 
 def mechanism(line: SiteLine) -> str:
-    """What a site scales: a norm's `gate`, an `item` of a joint attention, a `post-norm`, or a branch's `output`."""
+    """Return a site's kind: a norm's `gate`, an `item` of a joint attention, a `post-norm`, or a branch's `output`."""
     is_norm = "norm" in line.module.rpartition(".")[2]
     if line.item is not None:
         return "gate" if is_norm else "item"
@@ -107,11 +107,11 @@ def _verdicts(example: Example, model: nn.Module) -> tuple[dict[str, str], list[
 
 
 def _knobs(kind: str) -> tuple[int, int, int] | None:
-    """Knobs of a class's default configuration, without its weights."""
+    """Count the knobs of a class's default configuration, without weights."""
     try:
         with torch.device("meta"):
             sites = find_sites(transformer_classes()[kind]())
-    except Exception:  # some have no default that can be built
+    except Exception:  # some classes have no default configuration that can be built
         return None
     return len(tie(sites, "block")), len(tie(sites, "layer")), len(tie(sites, "gate"))
 
@@ -123,7 +123,7 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep classes from remarking on a tiny configuration."""
+    """Silence warnings about tiny configurations."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -135,7 +135,7 @@ def _quiet() -> Iterator[None]:
 
 
 def as_table(found: Iterable[Row]) -> Table:
-    """Rows as a table for the terminal."""
+    """Return the rows as a table for the terminal."""
     table = Table(title="Transformer classes", caption="- does not apply   unread: sites that nothing reads any more")
     table.add_column("class", no_wrap=True)
     table.add_column("block / layer / gate", justify="right")
@@ -154,7 +154,7 @@ def as_table(found: Iterable[Row]) -> Table:
 
 
 def summary(found: Iterable[Row]) -> str:
-    """How many classes hold, and why the others were not run."""
+    """Say how many classes pass every check, and why other classes were not run."""
     import diffusers
 
     found = list(found)

@@ -1,4 +1,4 @@
-"""Tiny examples of transformers that make video, sound, or both."""
+"""Tiny examples of transformers for video, sound, or both."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _shared_ones(*shape: int) -> Maker:
 
 
 def _packed(kind: str) -> Maker:
-    """Where MiniMax's text (four tokens), sound (six) and video (eight) lie in one sequence."""
+    """Make the positions of MiniMax's text (four tokens), sound (six) and video (eight) in one sequence."""
     start, length = {"text": (0, 4), "audio": (4, 6), "video": (10, 8)}[kind]
     return lambda _draw: torch.arange(start, start + length)
 
@@ -112,7 +112,7 @@ VIDEOS = (
         },
         max_rows=1,  # one packed sequence
     ),
-    Example(  # a learned position would be added in every block; a mask needs torchvision
+    Example(  # without learned positions, which every block would add, and without a mask, which needs torchvision
         "CosmosTransformer3DModel",
         f"{_CHANNELS} num_attention_heads=2 attention_head_dim=12 num_layers=2 mlp_ratio=2 text_embed_dim=8 "
         "adaln_lora_dim=4 max_size=(4,8,8) concat_padding_mask=False extra_pos_embed_type=None",
