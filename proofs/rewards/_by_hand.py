@@ -161,7 +161,7 @@ def hf_clip(state: State, heads: int, act: Callable[[Array], Array]) -> tuple[An
 def hf_clip_unit(
     state: State, heads: int, act: Callable[[Array], Array], ids: Sequence[int], pixels: Array
 ) -> tuple[Array, Array]:
-    """Return the matrix (new, old) that resizes an axis with antialiasing, by a kernel as wide as an output pixel."""
+    """Return unit embeddings of a text and a picture; the text's is at the first end token, the largest id."""
     text, vision = hf_clip(state, heads, act)
     end = text(ids)[int(np.argmax(ids))] @ state["text_projection.weight"].T
     seen = layer_norm(vision(pixels)[0], *pair(state, "vision_model.post_layernorm"))

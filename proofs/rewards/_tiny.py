@@ -82,7 +82,7 @@ def byte_tokenizer(length: int = 77) -> Any:
 
 
 def clip_config(act: str = "quick_gelu", width: int = 24) -> Any:
-    """Configure a CLIP with two layers per tower; as in published files, the end token has the largest id, written 2."""
+    """Configure a CLIP with two layers per tower; as in published files, the end token is the largest id, written 2."""
     tower = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": HEADS, "intermediate_size": 48}
     ends = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
     text = {**tower, **ends, "vocab_size": 514, "max_position_embeddings": 77, "hidden_act": act}
