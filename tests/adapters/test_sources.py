@@ -307,7 +307,7 @@ def test_a_folder_or_a_class_that_is_missing_is_said(tiny_folder: Folders, tmp_p
     with pytest.raises(ModelError, match=r"has no folder vae, which its model_index\.json names"):
         as_model(folder, str(folder))
     index = json.loads((folder / "model_index.json").read_text())
-    for name, message in ((None, "does not say"), ("MyPipeline", "a pipeline that diffusers does not have, 'MyP")):
+    for name, message in ((None, "names no pipeline class"), ("MyPipeline", "a pipeline that diffusers does not have, 'MyP")):
         (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": name}))
         with pytest.raises(ModelError, match=message):
             as_model(folder, str(folder))
