@@ -1,4 +1,4 @@
-"""What becomes of latents: the autoencoder's own dtype, and no black picture of numbers that are none."""
+"""Decoding of latents: a dtype for the autoencoder, and detection of numbers that are not finite."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from ..ground.errors import ModelError
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
 
-BLACK = -1.0  # what autoencoders decode black to, and less than black where pictures begin at 0
+BLACK = -1.0  # black for most autoencoders, and clipped to black if a picture's range begins at 0
 
 
 def set_vae_dtype(pipe: Any, dtype: str | None) -> None:
-    """Give the autoencoder a dtype of its own, and have it take latents of any other.
+    """Convert the autoencoder to its own dtype, and let its `decode` accept latents of any dtype.
 
     Args:
         pipe: The pipeline, before its weights are placed on a device or offloaded.
-        dtype: Such as `float32`; None leaves it as the rest.
+        dtype: The dtype, such as `float32`; None changes nothing.
 
     Raises:
         ModelError: If the pipeline has no autoencoder.
@@ -47,11 +47,11 @@ def set_vae_dtype(pipe: Any, dtype: str | None) -> None:
 
 
 class Decoding:
-    """Looks at what a pipeline decodes, so that numbers that are not finite never pass for a picture.
+    """A check of a pipeline's decoding, so that numbers that are not finite never pass for a picture.
 
-    It looks at what goes into and comes out of `decode`, whatever an autoencoder's class calls its parts; where a
-    pipeline has none, since its transformer makes pixels, at what its processor makes pictures of. A row that holds
-    a number that is not finite is decoded as black, and told of; its neighbours stay what they are.
+    The inputs and results of `decode` are checked, for any class of autoencoder. If a pipeline has no autoencoder,
+    because its transformer makes pixels, the inputs of its image processor are checked. A row with a number that is not
+    finite is decoded as black and reported; other rows are not changed.
 
     Args:
         pipe: The pipeline.
@@ -75,21 +75,21 @@ class Decoding:
 
     @property
     def looks_at(self) -> int:
-        """How many ways of decoding it looks at."""
+        """The number of functions that are checked."""
         return len(self._wrapped)
 
     def begin(self) -> None:
-        """Forget what an earlier call of the pipeline has shown."""
+        """Forget the findings from an earlier call of the pipeline."""
         self._calls = []
 
     def settle(self, outputs: Sequence[Output]) -> list[Output]:
-        """A call's outputs, with a `NotFinite` in place of each that holds numbers that are not finite.
+        """Replace each output of a call that had numbers that are not finite by a `NotFinite`.
 
         Args:
-            outputs: Images, or videos as lists of images, one a row.
+            outputs: Images, or videos as lists of images, one per row.
 
         Raises:
-            ModelError: If there are such numbers, and it cannot be told in which outputs.
+            ModelError: If there were such numbers, but the outputs that had them cannot be identified.
         """
         settled = list(outputs)
         found = self._found(len(settled))
@@ -98,13 +98,13 @@ class Decoding:
         shown = [rows for rows in found if all(_shows_black(settled[row]) for row in rows)]
         if not shown:  # rows were decoded in another order, or drawn over
             why = next(iter(found[0].values()))
-            raise ModelError(f"{why}; whose they are, a {self._kind} does not show: set batch_size: 1")
+            raise ModelError(f"{why}; which output this concerns cannot be told of a {self._kind}: set batch_size: 1")
         for row, why in max(shown, key=len).items():
             settled[row] = NotFinite(_black(settled[row]), why)
         return settled
 
     def remove(self) -> None:
-        """Look no more."""
+        """Stop checking, and restore the checked functions."""
         for owner, name, own in self._wrapped:
             delattr(owner, name)
             if own is not None:
@@ -112,9 +112,9 @@ class Decoding:
         self._wrapped = []
 
     def _found(self, num_rows: int) -> list[dict[int, str]]:
-        """Rows with numbers that are not finite, and why, in each order in which they may have been decoded.
+        """Return the rows with numbers that are not finite and the reasons, for each possible order of decoding.
 
-        Calls decode a part of the rows each, or all rows and a part of each; a row may be several frames in turn.
+        Each call decodes some of the rows, or a part of all rows; a row may consist of several consecutive frames.
         """
         calls = self._calls
         orders = [[[why for call in calls for why in call]]]
@@ -160,7 +160,7 @@ class Decoding:
 
 
 def _decodes(name: str, part: Any) -> bool:
-    """Whether a component decodes pictures; sound is no part of an output."""
+    """Return whether a component decodes pictures; decoders of sound do not count."""
     return isinstance(part, nn.Module) and hasattr(part, "decode") and not name.startswith(("audio", "sound"))
 
 
@@ -177,31 +177,31 @@ def _another(dtype: str, option: str) -> str:
 
 
 def _not_finite(values: Any) -> list[int]:
-    """Rows of a tensor, along its first axis, that hold a number that is not finite."""
+    """Return the rows of a tensor, along its first axis, that hold a number that is not finite."""
     if not isinstance(values, Tensor) or not values.is_floating_point() or _surely_finite(values):
         return []
     return [row for row in range(len(values)) if not bool(torch.isfinite(values[row]).all())]
 
 
 def _surely_finite(values: Tensor) -> bool:
-    """Whether the sum is finite, and with it every number: one pass that takes no memory. Not if the sum overflows."""
+    """Return whether the sum of all numbers is finite: one pass without a copy. False if only the sum overflows."""
     return math.isfinite(values.sum())
 
 
 def _keep_infinite(_module: nn.Module, _args: Any, decoded: Any) -> Any:
-    """Make infinite numbers NaN, since some autoencoders clamp what they decode."""
+    """Replace infinite numbers by NaN, because some autoencoders clamp their results."""
     if isinstance(decoded, Tensor) and decoded.is_floating_point() and not _surely_finite(decoded):
         return decoded.masked_fill(torch.isinf(decoded), torch.nan)
     return decoded
 
 
 def _black(output: Any) -> Any:
-    """A black picture, or a video of them, of the same size."""
+    """Return a black picture, or a video of black pictures, of the same size."""
     return list(map(_black, output)) if isinstance(output, list) else Image.new(output.mode, output.size)
 
 
 def _shows_black(output: Any) -> bool:
-    """Whether a picture is black, or one of a video is."""
+    """Return whether a picture, or any picture of a video, is black."""
     if isinstance(output, list):
         return any(map(_shows_black, output))
     return isinstance(output, Image.Image) and not any(output.convert("RGB").tobytes())

@@ -1,9 +1,9 @@
 """Ensembles: M settings of one transformer and M output weights (Calibri, section 3.4, equation 4).
 
-Hooks on the transformer itself turn one ordinary forward pass into one of every member, with each member's
-conditioning and scales, and give the weighted sum back. The pipeline around it runs unmodified. Guidance is the
-case of two members that see the conditional and the unconditional prompt; skip-layer guidance has a third, whose
-skipped blocks are scaled to 0.
+Hooks on the transformer turn one ordinary forward pass into a forward pass of every member, with the member's
+conditioning and scales, and return the weighted sum. The pipeline runs unmodified. Guidance is the case of two members
+that see the conditional and the unconditional prompt; skip-layer guidance adds a third member, whose skipped blocks are
+scaled to 0.
 """
 
 from __future__ import annotations
@@ -32,12 +32,11 @@ class Conditioning:
     """How a transformer takes its inputs, and how its outputs are combined.
 
     Attributes:
-        rows: Keyword arguments whose first dimension is the batch, latents first.
-        prompt: Those among them that carry the prompt, and so differ between members.
-        hints: Those among the rows that another model, a ControlNet, has made from latents and prompt; lists of
-            tensors.
-        together: Whether members share one batch, as the stock pipeline's guidance does, or each have their own.
-        rescaled: Whether a guided sum is given the norm of the conditional prediction.
+        rows: Names of the keyword arguments whose first dimension is the batch, latents first.
+        prompt: The names in `rows` of arguments that carry the prompt and therefore differ between members.
+        hints: The names in `rows` of lists of tensors that another model, a ControlNet, made from latents and prompt.
+        together: Whether members share one batch, as in the stock pipeline's guidance, or have one batch each.
+        rescaled: Whether a guided sum is rescaled to the norm of the conditional prediction.
     """
 
     rows: tuple[str, ...]
@@ -49,16 +48,16 @@ class Conditioning:
 
 @dataclass(frozen=True)
 class OwnGuidance:
-    """How the own guidance of whatever pipeline is calling is told.
+    """Functions that inspect the own guidance of the calling pipeline.
 
     Attributes:
-        check: Refuses what no ensemble can take part in.
-        num_groups: Tells how often the pipeline stacks its rows itself: 2 where it puts unconditional rows before
-            conditional ones. They are then taken from there, and the sum is given back for both halves, which makes
-            the pipeline's own guidance formula give exactly that sum.
-        moment: Tells the denoising at hand by an object of its own. A second forward pass on the same latents
-            within it is the pipeline's own guidance and gets the first one's sum, to the same end.
-        is_empty: Tells whether the pipeline's negative prompt is the empty one; None where it was given as embeddings.
+        check: Refuses kinds of guidance that do not work with an ensemble.
+        num_groups: Returns 2 if the pipeline stacks unconditional rows before conditional ones, otherwise 1. With 2,
+            the members take these rows as their inputs, and the sum is returned for both halves, so that the pipeline's
+            own guidance formula gives exactly that sum.
+        moment: Returns an object that identifies the current denoising. A second forward pass on the same latents in
+            one denoising is the pipeline's own guidance; it returns the sum of the first pass, to the same effect.
+        is_empty: Returns whether the pipeline's negative prompt is empty; None if it was given as embeddings.
     """
 
     check: Callable[[], None]
@@ -68,18 +67,18 @@ class OwnGuidance:
 
 
 class Ensemble:
-    """Members of one transformer, attached until `remove` and idle until `set`.
+    """The members of one transformer, attached until `remove` is called and idle until `set` is called.
 
     Args:
-        model: The transformer, as it is or wrapped by PEFT.
-        sites: Its sites.
+        model: The transformer, with or without a PEFT wrapper.
+        sites: The transformer's sites.
         members: What each member sees.
         conditioning: How the transformer takes its inputs.
-        own: How the pipeline's own guidance is told, where it may be on. Members that all see the prompt leave it
-            alone: every forward pass is summed as it comes.
+        own: Functions that inspect the pipeline's own guidance, which may be on. If all members see the prompt, the
+            pipeline's guidance is left alone: every forward pass becomes a sum over the members.
 
     Raises:
-        ModelError: If the model is compiled already, or hooked already.
+        ModelError: If the model is already compiled or hooked.
     """
 
     def __init__(
@@ -96,7 +95,7 @@ class Ensemble:
         self.guides = "unconditional" in members
         self.unconditional: Mapping[str, Tensor] = {}  # the empty prompt in one row, by argument, on the device
         self._own = own
-        self._num_groups = 1  # in the forward pass at hand
+        self._num_groups = 1  # in the current forward pass
         self._skipping = False
         self._scales: Tensor | None = None
         self._weights: Tensor | None = None
@@ -115,8 +114,8 @@ class Ensemble:
         """Set every member's scales and weight; None for both makes the hooks idle.
 
         Args:
-            scales: Shape (num_rows, num_members, num_sites), or num_rows 1 for all rows alike; float32. They lie
-                anywhere, and follow what the transformer is given.
+            scales: Shape (num_rows, num_members, num_sites), with num_rows 1 for the same scales in all rows; float32.
+                They may be on any device and are moved to the device of the transformer's inputs.
             weights: Shape (num_rows, num_members); float64.
         """
         self._scales, self._weights = scales, weights
@@ -124,13 +123,13 @@ class Ensemble:
         self._scaling.rest(active=scales is not None)
 
     def remove(self) -> None:
-        """Take all hooks off; the model is as it was."""
+        """Remove all hooks and restore the model."""
         for handle in self._handles:
             handle.remove()
         self._scaling.remove()
 
     def _spread(self, _model: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
-        """Turn one forward pass into one of every member: the first is made here, `_combine` makes the others."""
+        """Turn one forward pass into one per member. This hook prepares the first; `_combine` makes the others."""
         self._passes = []
         if self._scales is None:
             return None
@@ -141,7 +140,7 @@ class Ensemble:
             return None
         self._skipping = self.guides and kwargs.get("skip_layers") is not None
         self._num_groups = 1
-        if self._skipping:  # the pipeline wants the conditional rows alone, some layers of them left out
+        if self._skipping:  # the pipeline asks for the conditional rows only, with some layers skipped
             self._passes = [dict(kwargs)]
             latents = kwargs[self.conditioning.rows[0]]
             parts = self._parts(len(latents), latents.device, only=self.members.index("conditional"))
@@ -160,28 +159,28 @@ class Ensemble:
         return args, self._passes[0]
 
     def _check(self, args: Any, kwargs: Mapping[str, Any]) -> None:
-        """Refuse what members cannot share."""
+        """Refuse inputs and caches that members cannot share."""
         if args:
             raise ModelError("the transformer was called with positional arguments; name them, as pipelines do")
         if "ip_adapter_image_embeds" in (kwargs.get("joint_attention_kwargs") or {}):
-            raise ModelError("an ensemble knows nothing of an IP-Adapter's images; call the pipeline without them")
+            raise ModelError("an ensemble does not support an IP-Adapter's images; call the pipeline without them")
         if len(self.members) > 1 and _have_cache(self._modules):
             raise ModelError(
-                "a cache keeps what blocks gave one member and gives it to the others; call the transformer's "
+                "a cache reuses one member's block outputs for the other members; call the transformer's "
                 "disable_cache(), or apply a calibration of one member"
             )
         if self._own is not None:
             self._own.check()
 
     def _is_repeated(self, kwargs: Mapping[str, Any]) -> bool:
-        """Whether the pipeline asks again within a step, for guidance of its own."""
+        """Return whether this is the pipeline's second forward pass of a step, for its own guidance."""
         if self._own is None or self._own.moment is None or self._last is None:
             return False
         latents, moment, *_ = self._last
         return kwargs[self.conditioning.rows[0]] is latents and self._own.moment() is moment
 
     def _seen(self, member: Condition, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """What a member is given, row by row."""
+        """Return the inputs of a member, with one row per row of the pipeline."""
         inputs = {name: kwargs[name] for name in self.conditioning.rows if kwargs.get(name) is not None}
         without: Mapping[str, Tensor] = self.unconditional
         if self._num_groups == 2:
@@ -190,7 +189,7 @@ class Ensemble:
             inputs = {name: _half(value, 1) for name, value in inputs.items()}
         elif member == "unconditional" and any(name in inputs for name in self.conditioning.hints):
             raise ModelError(
-                "a ControlNet looks at the prompt too, and was not shown the empty one; pass a guidance_scale above 1"
+                "a ControlNet also reads the prompt, but was not given the empty prompt; pass a guidance_scale above 1"
             )
         if member == "unconditional":
             num_rows = len(inputs[self.conditioning.rows[0]])
@@ -205,10 +204,10 @@ class Ensemble:
         return inputs
 
     def _check_negative(self, kwargs: Mapping[str, Any]) -> None:
-        """Refuse a negative prompt where it comes too late: the sum is made already, of the empty one."""
+        """Refuse a negative prompt in a second forward pass, because the sum already used the empty prompt."""
         assert self._own is not None
         empty = self._own.is_empty()
-        if empty is None:  # given as embeddings, which stay the same from step to step and are looked at once
+        if empty is None:  # given as embeddings, which are the same in every step and compared only once
             given = [kwargs.get(name) for name in self.conditioning.prompt]
             if self._negative is not None and all(map(operator.is_, given, self._negative)):
                 return
@@ -222,7 +221,7 @@ class Ensemble:
             )
 
     def _check_length(self, inputs: Mapping[str, Any], kwargs: Mapping[str, Any]) -> None:
-        """Refuse a prompt whose tokens are numbered for another length."""
+        """Refuse a prompt whose length differs from that of the calibration's empty prompt."""
         numbered, tokens = kwargs.get("txt_ids"), inputs.get("encoder_hidden_states")
         if numbered is not None and tokens is not None and numbered.shape[-2] != tokens.shape[1]:
             raise ModelError(
@@ -231,7 +230,7 @@ class Ensemble:
             )
 
     def _parts(self, num_rows: int, device: torch.device, only: int | None = None) -> list[list[Tensor]]:
-        """Each pass's scales, parted by module; those of one member where only it makes a pass."""
+        """Return the scales of each forward pass, split by module; only those of member `only` if it is given."""
         key = (num_rows, len(self._passes), only, device)
         if key not in self._tables:
             assert self._scales is not None
@@ -242,7 +241,7 @@ class Ensemble:
         return self._tables[key]
 
     def _combine(self, model: nn.Module, _args: Any, kwargs: dict[str, Any], output: Any) -> Any:
-        """Make the other members' passes and give the weighted sum back, in the pipeline's layout."""
+        """Make the forward passes of the other members, and return the weighted sum in the pipeline's layout."""
         if self._weights is None:
             return None
         if not self._passes:
@@ -267,17 +266,19 @@ class Ensemble:
         return _with_sample(output, torch.cat([combined] * self._num_groups))
 
     def _skipped(self, skipped: Tensor) -> Tensor:
-        """What a pipeline that adds `scale * (conditional - skipped)` to a guided prediction must be given.
+        """Return the output of a pass with skipped layers, for a pipeline that adds `scale * (conditional - skipped)`.
 
-        It takes the sum for the conditional prediction, so that the difference is taken from the sum.
+        The pipeline uses the sum as its conditional prediction, so the difference must be subtracted from the sum.
         """
         if self._last is None or self._last[2].shape != skipped.shape:
-            raise ModelError("the pipeline leaves out layers of another batch than it has just guided")
+            raise ModelError(
+                "the pipeline skips layers for another batch than it has just guided; turn skip-layer guidance off"
+            )
         _, _, combined, conditional = self._last
         return combined - (conditional - skipped)
 
     def _sum(self, members: Tensor) -> Tensor:
-        """The members' weighted sum, by the family's rule; guidance is written around the unconditional member."""
+        """Return the members' weighted sum by the family's rule; guidance takes differences to the unconditional."""
         assert self._weights is not None
         around = self.members.index("unconditional") if self.guides else len(self.members) - 1
         combined = weighted_sum(members, self._weights, around)
@@ -289,14 +290,14 @@ class Ensemble:
 def weighted_sum(members: Tensor, weights: Tensor, around: int = -1) -> Tensor:
     """Sum members' outputs by weight, in at least float32.
 
-    Written around one of them, so that weights (g, 1 - g) give bit for bit the guidance formula
-    `uncond + g * (cond - uncond)` of the stock pipelines.
+    The sum is computed from differences to one member. With weights (g, 1 - g), the result is therefore bit-identical
+    to the stock pipelines' guidance formula `uncond + g * (cond - uncond)`.
 
     Args:
         members: Shape (num_members, num_rows, ...).
-        weights: Shape (num_rows or 1, num_members), float64, on any device: they are narrowed before they are
-            moved, since some devices have no float64.
-        around: The member that differences are taken from.
+        weights: Shape (num_rows or 1, num_members), float64, on any device. They are converted to the dtype of the sum
+            before they are moved, because some devices have no float64.
+        around: Index of the member to which differences are computed.
 
     Returns:
         Shape (num_rows, ...), float32 or wider.
@@ -313,11 +314,11 @@ def weighted_sum(members: Tensor, weights: Tensor, around: int = -1) -> Tensor:
 
 
 def with_norm_of(combined: Tensor, conditional: Tensor) -> Tensor:
-    """Give every token's prediction the norm of the conditional one, as Qwen-Image's pipeline does.
+    """Rescale every token's prediction to the norm of the conditional prediction, as Qwen-Image's pipeline does.
 
     Args:
         combined: Shape (num_rows, num_tokens, num_channels).
-        conditional: Of the same shape.
+        conditional: The conditional prediction, of the same shape.
     """
     wanted = torch.norm(conditional.to(combined.dtype), dim=-1, keepdim=True)
     found = torch.norm(combined, dim=-1, keepdim=True)
@@ -326,7 +327,7 @@ def with_norm_of(combined: Tensor, conditional: Tensor) -> Tensor:
 
 
 def _equal(given: Tensor | None, wanted: Tensor | None) -> bool:
-    """Whether every row is the one that is wanted; a mask that masks nothing is none."""
+    """Return whether every row equals the wanted one; a mask that masks nothing equals None."""
     if given is None or wanted is None:
         only = wanted if given is None else given
         return only is None or (not only.is_floating_point() and bool(only.all()))
@@ -338,16 +339,16 @@ def _shape(value: Any) -> Any:
 
 
 def _half(value: Any, index: int) -> Any:
-    """One half of stacked rows."""
+    """Return one half of stacked rows."""
     if isinstance(value, (list, tuple)):
         return [_half(each, index) for each in value]
     if len(value) % 2:
-        raise ModelError(f"the pipeline guides with an odd number of rows, {len(value)}, so halves cannot be told")
+        raise ModelError(f"the pipeline guides with an odd number of rows, {len(value)}, which cannot be halved")
     return value.chunk(2)[index]
 
 
 def _joined(values: Sequence[Any]) -> Any:
-    """Rows of several members as one batch."""
+    """Join the rows of several members into one batch."""
     if isinstance(values[0], (list, tuple)):
         return [_joined(each) for each in zip(*values, strict=True)]
     return torch.cat(list(values))
@@ -364,6 +365,6 @@ def _with_sample(output: Any, sample: Tensor) -> Any:
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # it looks at every module's dictionary
 def _have_cache(modules: Sequence[nn.Module]) -> bool:
-    """Whether a hook of diffusers keeps something of one forward pass for another, as its caches do."""
+    """Return whether a hook of diffusers reuses results of one forward pass in another, as its caches do."""
     registries = [module.__dict__["_diffusers_hook"] for module in modules if "_diffusers_hook" in module.__dict__]
     return any(hook._is_stateful for registry in registries for hook in registry.hooks.values())

@@ -1,4 +1,4 @@
-"""What every adapter that drives a stock pipeline has in common: rows, batches, and hooks that stay."""
+"""The common base of all adapters that drive a stock pipeline: rows, batches and permanent hooks."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ from .transformer import TransformerAdapter
 
 
 class Hooked(Protocol):
-    """What scales a transformer: an `Ensemble`, or the rows of a stock pipeline."""
+    """The hooks that scale a transformer: an `Ensemble`, or the rows of a stock pipeline."""
 
     def set(self, scales: Tensor | None, weights: Tensor | None) -> None:
-        """Set (num_rows, num_members, num_sites) scales and (num_rows, num_members) weights, or idle with None."""
+        """Set scales (num_rows, num_members, num_sites) and weights (num_rows, num_members), or idle with None."""
 
     def remove(self) -> None:
-        """Take all hooks off."""
+        """Remove all hooks."""
 
 
 class PipelineAdapter(TransformerAdapter):
-    """A transformer within its pipeline.
+    """A transformer in its pipeline.
 
-    Hooks are attached once, before anything is compiled, and are idle but while `generate` works: the pipeline is
-    then the stock pipeline to the bit. Adapters made by `with_steps` share hooks, batches and embeddings.
+    Hooks are attached once, before anything is compiled, and are active only during `generate`. At other times, the
+    pipeline's outputs are bit-identical to the stock pipeline's. Adapters made by `with_steps` share hooks, batches and
+    embeddings.
     """
 
     mixes_buckets = True
@@ -47,15 +48,15 @@ class PipelineAdapter(TransformerAdapter):
     _batches: Batches
 
     def _attach(self, pipe: Any, hooked: Hooked) -> None:
-        """Take over a pipeline whose transformer has just been hooked."""
+        """Store the pipeline and its hooks, and compile its transformers."""
         self.pipe = pipe
         self._hooked = hooked
         self._decoding = Decoding(pipe)
-        self.outputs_per_call = self.options.batch_size  # not what memory turns out to allow: a resume repeats calls
+        self.outputs_per_call = self.options.batch_size  # not the size that fits memory: a resumed run repeats calls
         self._batches = Batches(
             self.options.batch_size,
             partial(no_room, "for one output at a time", self.options, making=True),
-            pipe.maybe_free_model_hooks,  # what is offloaded stays on the device where a call ends early
+            pipe.maybe_free_model_hooks,  # offloaded weights stay on the device if a call fails
         )
         for model in transformers(pipe).values():
             compile_transformer(model, self.options.blocks, self.options.compile)
@@ -64,43 +65,43 @@ class PipelineAdapter(TransformerAdapter):
             keep_freed_memory()
 
     def _release_text_encoders(self) -> None:
-        """Drop them; prompts that are not encoded yet can no longer be."""
+        """Drop the text encoders; afterwards, no further prompt can be encoded."""
         for name in [name for name in self.pipe.components if name.startswith("text_encoder")]:
             setattr(self.pipe, name, None)
-        self.pipe.maybe_free_model_hooks()  # the hooks of what is offloaded hold each other's modules
+        self.pipe.maybe_free_model_hooks()  # offloading hooks hold each other's modules
         free_memory()
 
     @abstractmethod
     def _encode(self, prompts: Sequence[str]) -> None:
-        """Encode those of these prompts that are not encoded yet, and what every batch needs beside them."""
+        """Encode prompts that are not encoded yet, and everything else that a batch needs."""
 
     @abstractmethod
     def _call(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Output]:
-        """One call of the stock pipeline, an output a row."""
+        """Call the stock pipeline once, and return one output per row."""
 
     def _asked(self) -> Mapping[str, Any]:
-        """Sizes that were asked for: `height`, `width` and, of videos, `num_frames`."""
+        """Return the requested sizes: `height`, `width` and, for videos, `num_frames`."""
         return {"height": self.options.height, "width": self.options.width}
 
     def generate(self, population: Population, bucket: Bucket) -> list[list[Output]]:
-        """Make outputs of candidates on one bucket. See `Adapter.generate`."""
+        """Generate outputs of candidates on one bucket. See `Adapter.generate`."""
         return self.generate_each(population, [bucket] * len(population))
 
     def generate_each(self, population: Population, buckets: Sequence[Bucket]) -> list[list[Output]]:
-        """Make outputs; rows of any candidates, prompts and seeds share a pipeline call. See `Adapter.generate_each`.
+        """Generate outputs, with any candidates, prompts and seeds in one call. See `Adapter.generate_each`.
 
-        A batch that runs out of memory is halved; see `Batches` for what that does to the last bits.
+        A batch that runs out of memory is halved; see `Batches` for the effect on the last bits.
         """
         device = self.pipe._execution_device
         scales, weights = map(torch.from_numpy, self.layout.tables(population))
-        scales = scales.float()  # here and not on the way: some devices have no float64
+        scales = scales.float()  # before moving: some devices have no float64
         rows = [
             (candidate, prompt, seed)
             for candidate, bucket in enumerate(buckets)
             for prompt, seed in zip(bucket.prompts, bucket.seeds, strict=True)
         ]
 
-        self._encode(list(dict.fromkeys(prompt for _, prompt, _ in rows)))  # while no batch takes up memory
+        self._encode(list(dict.fromkeys(prompt for _, prompt, _ in rows)))  # before a batch takes up memory
 
         def work(batch: Sequence[tuple[int, str, int]]) -> list[Output]:
             candidates, prompts, seeds = map(list, zip(*batch, strict=True))
@@ -126,7 +127,7 @@ class PipelineAdapter(TransformerAdapter):
         self._batches.size = size or self.options.batch_size
 
     def describe(self) -> dict[str, Any]:
-        """Everything that can change an output. See `Adapter.describe`."""
+        """Return everything that can change an output. See `Adapter.describe`."""
         return {
             **super().describe(),
             "pipeline": type(self.pipe).__name__,
@@ -143,24 +144,24 @@ class PipelineAdapter(TransformerAdapter):
         }
 
     def with_steps(self, num_steps: int) -> PipelineAdapter:
-        """The same pipeline at another number of steps; nothing is loaded again."""
+        """Return an adapter of the same pipeline with another number of steps; nothing is loaded again."""
         other = copy(self)
         other.num_steps = num_steps
         return other
 
     def close(self) -> None:
-        """Take the hooks off; the pipeline is the stock pipeline again, and this adapter generates no more."""
+        """Remove the hooks and restore the stock pipeline; this adapter can no longer generate."""
         self._hooked.remove()
         self._hooked = _Removed()
         self._decoding.remove()
 
 
 class _Removed:
-    """What is left of hooks that were taken off."""
+    """A stand-in for hooks that were removed."""
 
     def set(self, scales: Tensor | None, _weights: Tensor | None) -> None:
         if scales is not None:
-            raise ModelError("this adapter has been closed; make another of its pipeline")
+            raise ModelError("this adapter has been closed; make a new adapter from its pipeline")
 
     def remove(self) -> None:
-        """There is nothing to take off."""
+        """Do nothing, because the hooks are already removed."""

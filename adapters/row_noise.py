@@ -1,6 +1,6 @@
-"""Noise of a row's own: schedulers that draw noise draw it from the row's generator, never from the global one.
+"""Separate noise for each row: schedulers that draw noise use the row's generator, never the global generator.
 
-Most pipelines give their generator to the first latents alone, and a stochastic scheduler then draws from torch's
+Most pipelines use their generator for the first latents only, and a stochastic scheduler then draws from torch's
 global generator: the same candidate, prompt and seed would give another image each time.
 """
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 def schedulers(pipe: Any) -> dict[str, Any]:
-    """A pipeline's schedulers by component name."""
+    """Return a pipeline's schedulers by component name."""
     return {name: part for name, part in pipe.components.items() if name.endswith("scheduler") and part is not None}
 
 
 @contextmanager
 def row_noise(pipe: Any, generators: Sequence[torch.Generator]) -> Iterator[None]:
-    """Have every scheduler's `step` draw from rows' generators, unless its caller gives others.
+    """Within the block, let every scheduler's `step` draw from the rows' generators, unless its caller passes others.
 
     Args:
         pipe: The pipeline.
-        generators: One for each row, in the state that drawing the row's latents leaves them in.
+        generators: One generator for each row, in its state after drawing the row's latents.
     """
     with ExitStack() as stack:
         for scheduler in schedulers(pipe).values():
@@ -38,7 +38,9 @@ def row_noise(pipe: Any, generators: Sequence[torch.Generator]) -> Iterator[None
 
 @contextmanager
 def _drawing_from(scheduler: Any, generators: list[torch.Generator]) -> Iterator[None]:
-    if "generator" not in inspect.signature(scheduler.step).parameters:  # whether it draws noise, each run proves
+    if (
+        "generator" not in inspect.signature(scheduler.step).parameters
+    ):  # each run proves that such a scheduler draws no noise
         yield
         return
     scheduler.step = _Step(scheduler.step, generators)
@@ -49,7 +51,7 @@ def _drawing_from(scheduler: Any, generators: list[torch.Generator]) -> Iterator
 
 
 class _Step:
-    """A scheduler's `step` that draws from rows' generators; of a copy of the scheduler, the copy's own."""
+    """A scheduler's `step` that draws from the rows' generators; a copy of the scheduler gets its own `step`."""
 
     def __init__(self, step: Any, generators: list[torch.Generator]) -> None:
         functools.update_wrapper(self, step)

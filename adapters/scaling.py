@@ -1,7 +1,7 @@
-"""Scaling sites: one forward hook on each module that a site names.
+"""Scale sites with one forward hook on each module that a site names.
 
-The scales lie as a small float32 tensor on the hooked module itself, one row for each row of the batch, so the
-hook is the same code for every block and compiled graphs see values change without being compiled again.
+The scales are a small float32 tensor on the hooked module itself, with one row for each row of the batch. The hook's
+code is therefore the same for every block, and compiled graphs take new values without being compiled again.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ class Scaling:
 
     Args:
         model: The transformer.
-        sites: Where to scale; a site's index is its column in `set`.
+        sites: The sites to scale; a site's index is its column in `set`.
 
     Raises:
-        ModelError: If the model is compiled already (its hooks would silently be ignored) or hooked already.
+        ModelError: If the model is already compiled (hooks would silently be ignored) or already has scales.
     """
 
     def __init__(self, model: nn.Module, sites: Sequence[Site]) -> None:
         if is_compiled(model):
-            raise ModelError("the model is compiled already, so hooks would be ignored; attach first, then compile")
+            raise ModelError("the model is compiled already, so hooks would be ignored; attach scales, then compile")
         columns: dict[str, list[int]] = {}
         for index, site in enumerate(sites):
             columns.setdefault(site.path, []).append(index)
@@ -50,7 +50,7 @@ class Scaling:
         self._modules = {path: model.get_submodule(path) for path in columns}
         for module in self._modules.values():
             if hasattr(module, ITEMS):
-                raise ModelError("the model carries scales already; remove them before adding others")
+                raise ModelError("the model already has scales; remove them before adding others")
         self._handles: dict[str, RemovableHandle] = {}
         for path, module in self._modules.items():
             self._hook(path, module)
@@ -59,42 +59,44 @@ class Scaling:
         """Set every site's scale, or make the hooks idle.
 
         Args:
-            scales: Shape (num_rows, num_sites) with one row for each row of the coming batches, or
-                (1, num_sites) for all rows alike; float32, on any device: a module's scales follow its output. None
-                leaves outputs alone.
+            scales: Shape (num_rows, num_sites) with one row for each row of the next batches, or (1, num_sites) for
+                the same scales in all rows; float32. They may be on any device and are moved to the device of the
+                module's output. None makes the hooks idle.
         """
         self.use(None if scales is None else self.split(scales))
 
     def split(self, scales: Tensor) -> list[Tensor]:
-        """Part a table of scales by hooked module, to `use` it as often as is wanted."""
+        """Split a (num_rows, num_sites) table by hooked module, so that `use` can apply it repeatedly."""
         return [scales[:, indices.to(scales.device)] for indices in self._columns.values()]
 
     def use(self, parts: Sequence[Tensor] | None) -> None:
-        """Set scales that `split` has parted, or make the hooks idle with None."""
+        """Apply scales that `split` has returned, or make the hooks idle with None."""
         if not torch.compiler.is_compiling():
             self._follow()
         for index, module in enumerate(self._modules.values()):
             setattr(module, SCALES, None if parts is None else parts[index])
 
     def rest(self, *, active: bool) -> None:
-        """Wait for the next forward pass: what is then scaled without being told its scales is refused, if active."""
+        """Clear the scales until the next pass. If active, a module that runs before new scales are set is refused."""
         for module in self._modules.values():
             setattr(module, SCALES, RESTING if active else None)
 
     def remove(self) -> None:
-        """Take the hooks off; the model is as it was."""
+        """Remove the hooks and restore the model."""
         for path in list(self._handles):
             self._unhook(path)
         self._modules = {}
 
     def _follow(self) -> None:
-        """Go along where a module has been put around another, or taken off it, as a LoRA's are."""
+        """Move hooks to the current modules after a module was wrapped or unwrapped, for example by a LoRA."""
         for path, module in self._modules.items():
             try:
                 found = self._model.get_submodule(path)
             except AttributeError:
-                raise ModelError(f"the transformer has no {path} any more, which a calibration scales") from None
-            if found != module:  # modules are equal to themselves alone
+                raise ModelError(
+                    f"the transformer no longer has {path}, which the calibration scales; apply the calibration again"
+                ) from None
+            if found != module:  # modules are equal only to themselves
                 self._unhook(path)
                 self._hook(path, found)
 
@@ -117,8 +119,8 @@ def _scale(module: nn.Module, _args: Any, output: Any) -> Any:
         return None
     if isinstance(scales, str):
         raise ModelError(
-            "a calibrated transformer is run past its own call, so its scales are not known; apply the calibration "
-            "again to the pipeline as it is now"
+            "a module of a calibrated transformer runs outside a call of the transformer, so its scales are unknown; "
+            "apply the calibration again to the current pipeline"
         )
     result = output
     for column, (item, batch_dim) in enumerate(getattr(module, ITEMS)):
@@ -132,26 +134,26 @@ def _scale(module: nn.Module, _args: Any, output: Any) -> Any:
 
 
 def check_item(module: nn.Module, output: Any, item: int) -> None:
-    """Refuse a site that names an item which its module does not give.
+    """Refuse a site that names an item of a module's output that does not exist.
 
     Raises:
-        ModelError: If so.
+        ModelError: If the output has no such item.
     """
     if not isinstance(output, tuple) or item >= len(output):
-        raise ModelError(f"{type(module).__name__} gives no item [{item}] to scale; correct the site line of its block")
+        raise ModelError(f"{type(module).__name__} returns no item [{item}]; correct the site line of its block")
 
 
 def _times(output: Tensor, factor: Tensor, batch_dim: int) -> Tensor:
-    """Multiply rows in the wider of both dtypes and give the model its own dtype back: in bfloat16, 1.003 is 1.0."""
+    """Multiply rows in the wider of both dtypes, because 1.003 is 1.0 in bfloat16, and return the model's dtype."""
     num_rows = output.shape[batch_dim]
-    if len(factor) not in (1, num_rows):  # a row's frames stand in the batch, together
+    if len(factor) not in (1, num_rows):  # the frames of a row are adjacent in the batch
         if num_rows % len(factor):
             raise ModelError(
-                f"a scaled module gives {num_rows} rows for {len(factor)} candidates and prompts, so it cannot be told "
-                "which is whose; set batch_size: 1"
+                f"a scaled module returns {num_rows} rows for {len(factor)} pairs of candidate and prompt, so it is "
+                "unclear which row belongs to which pair; set batch_size: 1"
             )
         factor = factor.repeat_interleave(num_rows // len(factor))
-    if factor.device != output.device:  # as where a model is spread over several
+    if factor.device != output.device:  # for example if a model is spread over several devices
         factor = factor.to(output.device)
     shape = [1] * output.ndim
     shape[batch_dim] = -1
@@ -159,7 +161,7 @@ def _times(output: Tensor, factor: Tensor, batch_dim: int) -> Tensor:
 
 
 def is_compiled(model: nn.Module) -> bool:
-    """Whether `torch.compile` has been at a model, at a block of it, or at its `forward`."""
+    """Return whether a model, one of its blocks or its `forward` is compiled by `torch.compile`."""
     return any(
         hasattr(module, "_orig_mod")
         or getattr(module, "_compiled_call_impl", None) is not None

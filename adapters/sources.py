@@ -1,7 +1,7 @@
-"""Where weights come from, and which they are.
+"""Locate weights, and record which weights they are.
 
-Of a folder the digest of its files is recorded. Of a hub id it is the commit that was read, since a branch may
-move. Files are kept in the hub's own cache under their commit, where they are found again without the network.
+For a folder, the digest of its files is recorded; for a hub id, the commit that was read, because a branch may move.
+The hub's own cache keeps files under their commit, so that they are found again without the network.
 """
 
 from __future__ import annotations
@@ -50,17 +50,17 @@ class OnHub:
 
 
 def located(given: str, what: str, instead: str, revision: str | None = None) -> Path | OnHub:
-    """What the user named: a path that is there, or else a place on the hub.
+    """Return the existing path that a user named, or otherwise the place on the hub.
 
     Args:
-        given: A path, in which `~` stands for the home folder, a hub id, `owner/name/path/in/it`, or the address of
-            a page of the hub.
-        what: What is looked for, such as `transformer`, for a sentence.
-        instead: What can be given, for a sentence.
-        revision: Branch, tag or commit on the hub, where the address of a page names none.
+        given: A path, in which `~` is the home folder, a hub id, `owner/name/path/in/it`, or the address of a page of
+            the hub.
+        what: The kind of thing to locate, such as `transformer`, for error messages.
+        instead: The values that are possible, for error messages.
+        revision: Branch, tag or commit on the hub, if the address of a page names none.
 
     Raises:
-        ModelError: If it is neither, or cannot be read.
+        ModelError: If `given` is neither, or the path cannot be read.
     """
     if not given.strip() or "\0" in given:
         raise ModelError(f"the name of the {what} is {given!r}; give {instead}, or leave the option out")
@@ -71,7 +71,7 @@ def located(given: str, what: str, instead: str, revision: str | None = None) ->
             raise ModelError(f"{given} is of the revision {named}, not {revision}; leave one of them out")
         return OnHub(page["repository"], inside, named or revision)
     if _ADDRESS.match(given):
-        raise ModelError(f"{given} is no page of the hub; download what it leads to, and give its path as the {what}")
+        raise ModelError(f"{given} is not a page of the hub; download its file, and give the file's path as the {what}")
     try:
         path = Path(given).expanduser()
         there = path.is_symlink() or path.exists()
@@ -90,16 +90,16 @@ def located(given: str, what: str, instead: str, revision: str | None = None) ->
 
 
 def located_checkpoint(model: str, revision: str | None) -> Path | OnHub:
-    """What a checkpoint's name stands for; see `located`.
+    """Return the path or the place on the hub that a checkpoint's name stands for; see `located`.
 
     Raises:
-        ModelError: If nothing.
+        ModelError: If the name stands for neither.
     """
     return located(model, "checkpoint folder", f"a folder with a {INDEX_FILE}, or a hub id", revision)
 
 
 def _as_hub_id(given: str) -> tuple[str, str]:
-    """Split `owner/name/path/in/it`; what reads like a path of this machine gives nothing."""
+    """Split `owner/name/path/in/it` into repository and path; both are empty if it looks like a local path."""
     parts = given.rstrip("/").split("/")
     named = len(parts) > 1 and all(parts) and not given.startswith((".", "~", "/")) and "\\" not in given
     if not named or (len(parts) == 2 and Path(given).suffix in (*WEIGHTS, *PICKLES)):
@@ -108,19 +108,19 @@ def _as_hub_id(given: str) -> tuple[str, str]:
 
 
 def local_source(path: Path) -> dict[str, Any]:
-    """What a file or folder is: `id`, its name, and `weights`, a digest.
+    """Return the source of a file or folder: `id`, its name, and `weights`, a digest.
 
     Raises:
-        ModelError: If something in it may not be read.
+        ModelError: If a file cannot be read.
     """
-    try:  # made absolute: it may be given as `.`
+    try:  # absolute, because the path may be `.`
         return {"id": Path(os.path.abspath(path)).name, "weights": weights_digest(path)}
     except OSError as error:
         raise ModelError(f"{error.filename or path} cannot be read: {_reason(error)}") from error
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with the files of a checkpoint, in a sentence, or None: asked when it cannot be loaded.
+    """Say in a sentence what is wrong with the files of a checkpoint that cannot be loaded, or return None.
 
     Args:
         folder: A folder with its subfolders, or one file.
@@ -166,7 +166,7 @@ def _damaged_safetensors(path: Path) -> str | None:
 
 
 def cannot_load(what: str, kind: str, where: Path, error: BaseException) -> ModelError:
-    """Say in one sentence why something cannot be loaded: by its files where they are damaged, else by the error."""
+    """Return an error that says why something cannot be loaded: damaged files if any, otherwise the given error."""
     return ModelError(f"cannot load {what} as a {kind}: {damage(where) or first_line(error)}")
 
 
@@ -175,10 +175,10 @@ def _reason(error: BaseException) -> str:
 
 
 def first_on_hub(place: OnHub, names: Sequence[str]) -> Path:
-    """The first of several files that a folder on the hub has; see `hub_file`.
+    """Return the first of several files that a folder on the hub has; see `hub_file`.
 
     Raises:
-        ModelError: If it has none, saying what was wrong with the first.
+        ModelError: If the folder has none of the files. The message is about the first file.
     """
     refusals = []
     for name in names:

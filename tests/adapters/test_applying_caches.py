@@ -76,7 +76,7 @@ def test_a_cache_that_is_applied_by_its_function_is_refused_too(pipeline: Any) -
     config = diffusers.PyramidAttentionBroadcastConfig(**ATTENTION)
     with trimpot.load_calibration(pipe, file):
         diffusers.apply_pyramid_attention_broadcast(pipe.transformer, config)
-        with pytest.raises(ModelError, match="a cache keeps what blocks gave one member"):
+        with pytest.raises(ModelError, match="a cache reuses one member's block outputs"):
             drawn(pipe, "sd3")
     pipe = pipeline("sd3", "conditional", "unconditional")[0]
     for module in pipe.transformer.modules():

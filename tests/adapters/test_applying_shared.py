@@ -241,7 +241,7 @@ def test_a_transformer_that_is_called_past_its_hooks_is_refused(fresh: Any, sees
         if before:
             drawn(pipe, "sd3")
         wrapped, pipe.transformer = pipe.transformer, inner
-        with pytest.raises(ModelError, match="past its own call, so its scales are not known"):
+        with pytest.raises(ModelError, match="outside a call of the transformer, so its scales are unknown"):
             drawn(pipe, "sd3")
         pipe.transformer = wrapped
     applied.remove()

@@ -59,7 +59,7 @@ def folders(
         (
             "sd3",
             ("model=SD3", "blocks={JointTransformerBlock: 'joint: attn.image=norm1[9]'}"),
-            "gives no item [9] to scale; correct the site line",
+            "returns no item [9]; correct the site line",
         ),
         (
             "diffusers",
@@ -133,5 +133,5 @@ def test_a_compiled_pipeline_is_refused(sd3_folder: Path) -> None:
     assert isinstance(sd3, DiffusionAdapter)
     sd3.close()
     sd3.pipe.transformer.compile()
-    with pytest.raises(ModelError, match="attach first, then compile"):
+    with pytest.raises(ModelError, match="attach scales, then compile"):
         DiffusionAdapter(sd3.pipe, {"id": "x"}, sd3.options)

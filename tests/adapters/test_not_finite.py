@@ -190,7 +190,7 @@ def test_rows_that_are_decoded_in_another_order_are_refused_not_mistaken() -> No
     pipe = pipe_of(vae=Plain())
     decoding = Decoding(pipe)
     decoding.begin()
-    with pytest.raises(ModelError, match=r"whose they are, .* does not show: set batch_size: 1"):
+    with pytest.raises(ModelError, match=r"which output this concerns cannot be told of a .*: set batch_size: 1"):
         decoding.settle(draw(pipe, spoiled(4, 0))[::-1])
 
 

@@ -205,7 +205,7 @@ def test_a_compiled_model_is_refused(model: nn.Module) -> None:
 def test_a_second_set_of_scales_is_refused(model: nn.Module) -> None:
     """Two sets of scales on one model would overwrite each other."""
     Scaling(model, find_sites(model))
-    with pytest.raises(ModelError, match="carries scales already"):
+    with pytest.raises(ModelError, match="already has scales"):
         Scaling(model, find_sites(model))
 
 

@@ -55,7 +55,7 @@ NOWHERE = {
     "a\0b": "the name of the",
     "name.safetensors": r"no (checkpoint folder|transformer|LoRA) name\.safetensors; give",
     "folder/name.safetensors": r"no (checkpoint folder|transformer|LoRA) folder/name\.safetensors; give",
-    "https://example.com/x.safetensors": "is no page of the hub; download what it leads to",
+    "https://example.com/x.safetensors": "is not a page of the hub; download its file",
     "https://civitai.com/models/1?modelVersionId=2": "is no page of the hub",
     "s3://bucket/x": "is no page of the hub",
     "file:///tmp/x.safetensors": "is no page of the hub",
@@ -307,7 +307,10 @@ def test_a_folder_or_a_class_that_is_missing_is_said(tiny_folder: Folders, tmp_p
     with pytest.raises(ModelError, match=r"has no folder vae, which its model_index\.json names"):
         as_model(folder, str(folder))
     index = json.loads((folder / "model_index.json").read_text())
-    for name, message in ((None, "names no pipeline class"), ("MyPipeline", "a pipeline that diffusers does not have, 'MyP")):
+    for name, message in (
+        (None, "names no pipeline class"),
+        ("MyPipeline", "a pipeline that diffusers does not have, 'MyP"),
+    ):
         (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": name}))
         with pytest.raises(ModelError, match=message):
             as_model(folder, str(folder))
