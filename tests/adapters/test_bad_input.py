@@ -64,7 +64,7 @@ def folders(
         (
             "diffusers",
             ("model=PIXART", *PIXART, "blocks={BasicTransformerBlock: 'b: attn.image=ff[3]'}", *REAL),
-            "FeedForward gives no item [3] to scale",
+            "FeedForward returns no item [3]",
         ),
         ("sd3", ("model=SD3", "device=cpuu", "outline=false"), "there is no device 'cpuu' here; choose cpu"),
         ("sd3", ("model=SD3", "lora=LORA", *REAL), "holds only half of the LoRA of transformer.x: lora_A"),
@@ -113,7 +113,7 @@ def test_an_item_that_is_not_there_is_said_at_the_latest_by_the_first_image(sd3_
         model=str(sd3_folder), device="cpu", dtype="float32", dead="keep", blocks=blocks, num_inference_steps=1
     )
     assert isinstance(adapter, DiffusionAdapter)
-    with pytest.raises(ModelError, match=r"no item \[9\] to scale"):
+    with pytest.raises(ModelError, match=r"no item \[9\]"):
         adapter.generate(adapter.space.defaults[None], Bucket(("a",), (0,)))
     call = {"height": 16, "width": 16, "num_inference_steps": 1, "max_sequence_length": 4}
     assert len(adapter.pipe(prompt="a", **call).images) == 1

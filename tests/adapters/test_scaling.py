@@ -198,7 +198,7 @@ def test_a_missing_item_is_named(model: nn.Module) -> None:
 def test_a_compiled_model_is_refused(model: nn.Module) -> None:
     """Hooks added after compilation would silently be ignored, so attaching then is refused."""
     model.transformer_blocks[1].compile()
-    with pytest.raises(ModelError, match="attach first"):
+    with pytest.raises(ModelError, match="attach scales"):
         Scaling(model, find_sites(model))
 
 
@@ -213,5 +213,5 @@ def test_rows_that_no_candidate_is_told_by_are_refused(model: nn.Module) -> None
     """A module whose rows are no multiple of the candidates' is a sentence, not a misfit of shapes."""
     sites = find_sites(model)
     Scaling(model, sites).set(torch.ones(3, len(sites)))
-    with pytest.raises(ModelError, match=r"gives 4 rows for 3 candidates.*batch_size: 1"):
+    with pytest.raises(ModelError, match=r"returns 4 rows for 3 pairs.*batch_size: 1"):
         forward(model)
