@@ -210,7 +210,7 @@ def test_what_a_pipeline_does_not_use_is_found_out(tiny_folder: Folders) -> None
     other, _ = load(tiny_folder("sd3"))
     with pytest.raises(ModelError, match="does not use the transformer that it is given"):
         inspect_pipeline(pipe, {"transformer": other.transformer}, Loading(dtype="float32"))
-    with pytest.raises(ModelError, match="was loaded as float32 where bfloat16 was asked for"):
+    with pytest.raises(ModelError, match="was loaded as float32 although bfloat16 was asked for"):
         inspect_pipeline(pipe, {}, Loading(dtype="bfloat16"))
     with pytest.raises(ModelError, match="quantization: torchao-int8 left the transformer"):
         inspect_pipeline(pipe, {}, Loading(dtype="float32", quantization="torchao-int8"))
