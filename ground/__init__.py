@@ -1,1 +1,1 @@
-"""The ground under every room: what can go wrong, plain numbers, files, devices. It imports no other room."""
+"""Errors, plain numbers, files and devices, which every other room uses. The ground imports no other room."""

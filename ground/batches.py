@@ -1,4 +1,4 @@
-"""Rows in batches: as many as fit, shared out evenly."""
+"""Work on rows in batches of equal size that fit in memory."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ Made = TypeVar("Made")
 
 
 def no_room(error: BaseException) -> TrimpotError:
-    """The sentence for a single row that does not fit, where no option is known that would help."""
+    """Make the error for a single row that does not fit in memory, if the caller knows no option that would help."""
     return TrimpotError(f"there is not enough memory for one output at a time ({first_sentence(error)})")
 
 
 class Batches:
-    """How many rows fit a batch; found out by trying, from a given number downwards.
+    """A batch size that is found by trial: it starts at a given number and is halved when memory runs out.
 
-    Rows are shared out evenly, 17 at 16 a batch as 9 and 8, so that hardly ever one is computed alone: batches of
-    one run through other kernels, and their results differ in the last bits. A batch that runs out of memory is
-    halved, and later ones stay that small. Rows do not know each other, so that changes the order of additions
-    inside a kernel at most; a resumed run with more or less memory is equal but for that.
+    Rows are divided evenly: 17 rows at a batch size of 16 become batches of 9 and 8. So a row is rarely computed
+    alone; a batch of one row uses other kernels, and its results differ in the last bits. After a batch has run out
+    of memory, the smaller size is kept for all later batches. Rows do not depend on each other, so the batch size
+    changes at most the order of additions inside a kernel, and a run resumed with more or less memory differs in
+    nothing else.
 
     Args:
-        size: The most rows a batch.
-        refusal: Makes the error to raise where a single row runs out of memory.
-        tidy: What must be called after a batch has failed, before another is tried.
+        size: The largest number of rows in a batch.
+        refusal: Makes the error to raise if a single row runs out of memory.
+        tidy: A function to call after a batch has failed and before the next attempt.
 
     Attributes:
-        size: The most rows a batch.
+        size: The largest number of rows in a batch.
     """
 
     def __init__(
@@ -44,10 +45,10 @@ class Batches:
         self._refusal, self._tidy = refusal, tidy
 
     def map(self, rows: Sequence[Row], work: Callable[[Sequence[Row]], Iterable[Made]]) -> list[Made]:
-        """Do work on rows, batch by batch.
+        """Apply `work` to the rows, batch by batch, and return the results in the order of the rows.
 
         Raises:
-            TrimpotError: As `refusal` makes it, if there is not enough memory for a single row.
+            TrimpotError: The error that `refusal` makes, if there is not enough memory for a single row.
         """
         made: list[Made] = []
         while len(made) < len(rows):
@@ -56,11 +57,11 @@ class Batches:
             try:
                 made.extend(work(batch))
                 continue
-            except Exception as error:  # memory runs out in many classes
+            except Exception as error:  # libraries report a lack of memory with many classes of error
                 if shortage(error) is None:
                     raise
                 refused = self._refusal(error) if len(batch) == 1 else None
-            # Memory held by the failed attempt is free only out of that block.
+            # The memory of the failed attempt is released only after the `except` block.
             self._tidy()
             free_memory()
             if refused is not None:
@@ -70,6 +71,6 @@ class Batches:
 
 
 def _even_share(num_rows: int, most: int) -> int:
-    """The first of as many nearly equal shares as are needed."""
+    """Return the size of the first share when rows are divided into as few nearly equal shares as possible."""
     num_batches = -(-num_rows // most)
     return -(-num_rows // num_batches)

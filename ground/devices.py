@@ -1,6 +1,6 @@
-"""Devices: which there are, and which errors say that memory ran out.
+"""Find devices, and recognize errors that report a lack of memory.
 
-PyTorch is imported when it is first asked for, so that the engine stays light.
+PyTorch is imported only inside the functions that need it, so that the engine can be imported without it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 
 from .errors import ConfigError, TrimpotError
 
-# What libraries say in a RuntimeError when memory ran out, in lower case with spaces for underscores: their
-# allocators', their handles' and, for convolutions, what cuDNN says when no algorithm's workspace fits.
+# Phrases with which libraries report a lack of memory in a RuntimeError, in lower case and with spaces instead of
+# underscores: phrases of allocators, of library handles, and of cuDNN when the workspace of no algorithm fits.
 _FULL = (
     "out of memory",
     "out of device memory",
@@ -43,10 +43,10 @@ _HOST = ("defaultcpuallocator", "cannot allocate memory", "out of host memory", 
 
 
 def present() -> dict[str, int]:
-    """The kinds of device that there are, and how many of each."""
+    """Count the devices of this machine by kind, such as {"cpu": 1, "cuda": 2}."""
     import torch
 
-    own = torch.accelerator.current_accelerator()  # of a backend that PyTorch was built with or was extended by
+    own = torch.accelerator.current_accelerator()  # includes backends that extend PyTorch
     found = {"cpu": 1}
     for kind in dict.fromkeys(("cuda", "xpu", "mps", *([own.type] if own else []))):
         module = getattr(torch, kind, None)
@@ -56,15 +56,18 @@ def present() -> dict[str, int]:
 
 
 def resolve(name: str | None, error: type[TrimpotError] = ConfigError) -> str:
-    """The device to work on.
+    """Check the name of a device, or choose a device if no name is given.
 
     Args:
-        name: As PyTorch writes it: `cpu`, `cuda`, `cuda:1`, `mps`, `xpu`. None takes a CUDA GPU if there is one, and
-            the CPU otherwise.
-        error: The class to refuse it with.
+        name: A device in PyTorch's notation: `cpu`, `cuda`, `cuda:1`, `mps`, `xpu`. None selects a CUDA GPU if the
+            machine has one, and the CPU otherwise.
+        error: The class of the error to raise.
+
+    Returns:
+        The device in PyTorch's notation.
 
     Raises:
-        TrimpotError: Of the class `error`, if there is no such device, or it cannot be used.
+        TrimpotError: Of the class `error`, if the machine has no such device, or the device cannot be used.
     """
     import torch
 
@@ -73,9 +76,9 @@ def resolve(name: str | None, error: type[TrimpotError] = ConfigError) -> str:
         return "cuda" if "cuda" in here else "cpu"
     try:
         device = torch.device(name)
-    except Exception:  # names and numbers that PyTorch cannot read fail in several classes
+    except Exception:  # PyTorch raises several classes of error for names and numbers it cannot read
         device = None
-    wrapped = device is not None and str(device) != name  # cuda:256 is read as cuda:0
+    wrapped = device is not None and str(device) != name  # PyTorch reads cuda:256 as cuda:0
     if device is None or wrapped or (device.index or 0) >= here.get(device.type, 0):
         known = [kind if many == 1 else f"{kind}:{at}" for kind, many in here.items() for at in range(many)]
         raise error(f"there is no device {name!r} here; choose {' or '.join(known)}, or leave `device` out")
@@ -83,13 +86,13 @@ def resolve(name: str | None, error: type[TrimpotError] = ConfigError) -> str:
         return "cpu"
     try:
         torch.empty(1, device=device)
-    except Exception as reason:  # drivers, and devices that another process has to itself
+    except Exception as reason:  # the driver is broken, or another process uses the device exclusively
         raise error(f"the device {name!r} cannot be used: {first_sentence(reason)}") from reason
     return str(device)
 
 
 def narrow(module: Any, device: str) -> None:
-    """Make a module's float64 buffers float32 where a device has no float64; MPS has none."""
+    """Convert a module's float64 buffers to float32 if the device is MPS, which has no float64."""
     import torch
 
     if torch.device(device).type != "mps":
@@ -102,11 +105,11 @@ def narrow(module: Any, device: str) -> None:
 
 @dataclass(frozen=True)
 class Shortage:
-    """Memory that ran out.
+    """A lack of memory.
 
     Attributes:
-        error: The error that says so.
-        on_host: Whether it was main memory.
+        error: The error that reports it.
+        on_host: Whether main memory ran out, as opposed to a device's memory.
     """
 
     error: BaseException
@@ -114,7 +117,7 @@ class Shortage:
 
 
 def shortage(error: BaseException | None) -> Shortage | None:
-    """What ran out of memory, if an error or one that it was raised from says so; None if neither does."""
+    """Return the lack of memory that an error or one of its causes reports, or None if none of them does."""
     seen: list[BaseException] = []
     while error is not None and error not in seen:
         text = str(error).lower().replace("_", " ")
@@ -130,12 +133,12 @@ def shortage(error: BaseException | None) -> Shortage | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error, or one that it was raised from, says that a device's memory or the machine's ran out."""
+    """Tell whether an error or one of its causes reports that a device's or the machine's memory ran out."""
     return shortage(error) is not None
 
 
 def first_sentence(error: BaseException) -> str:
-    """What an error says first, as the end of a sentence."""
+    """Return the first sentence of an error's text without its full stop, to end another sentence with."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].partition(". ")[0].rstrip(".")
 
@@ -157,7 +160,7 @@ def keep_freed_memory() -> None:
 
 
 def free_memory() -> None:
-    """Give back what PyTorch holds on devices and nobody uses."""
+    """Release the device memory that PyTorch has reserved and no tensor uses."""
     kinds = [kind for kind in present() if kind != "cpu"] if "torch" in sys.modules else []
     if kinds:
         gc.collect()  # modules and their hooks hold each other

@@ -1,8 +1,8 @@
-"""Digests of files and folders by every byte in them.
+"""Compute digests of files and folders from every byte in them.
 
-A large file is read once: its digest is kept in the user's cache folder (`$XDG_CACHE_HOME/trimpot`, or
-`~/.cache/trimpot`) beside its path, size, times of change and inode, and is made anew when any of them is another. A
-file that changed within the last seconds is read each time, since its times could not tell a further change.
+A large file is read once: its digest is cached in the user's cache folder (`$XDG_CACHE_HOME/trimpot`, or
+`~/.cache/trimpot`) under the file's path, size, times of change and inode, and is computed again when any of these
+differs. A file that changed within the last two seconds is always read, because its times may not show another change.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from pathlib import Path
 
 from .errors import ConfigError
 
-LARGE = 16 << 20  # bytes from which on a digest is worth keeping
+LARGE = 16 << 20  # bytes; the digests of larger files are cached
 MOST_FILES = 20_000
-SETTLED = 2 * 10**9  # nanoseconds: coarser than the clocks of file systems
-_THREADS = 4  # hashing gives up the interpreter's lock; disks seldom feed more
+SETTLED = 2 * 10**9  # nanoseconds; longer than the time resolution of file systems
+_THREADS = 4  # hashing releases the interpreter's lock; disks rarely supply more threads with data
 _File = tuple[str, Path]
 _kept: dict[str, str] = {}
 
 
 def content_digest(path: Path, passed_over: Collection[str] = ()) -> str:
-    """A digest of a file, or of the names and contents of all files under a folder.
+    """Compute a digest of a file, or of the names and contents of all files under a folder.
 
-    Hidden files do not count, links to folders are followed. Where the path itself lies does not matter, nor a
-    file's name beside its suffix.
+    Hidden files are ignored, and links to folders are followed. The digest of a folder does not depend on its path;
+    the digest of a single file depends on its suffix, but not on the rest of its path.
 
     Args:
         path: The file or folder.
-        passed_over: Suffixes that do not count in a folder.
+        passed_over: Suffixes of files to ignore in a folder.
 
     Returns:
         16 hexadecimal digits.
 
     Raises:
-        ConfigError: If something cannot be read, or there are more than `MOST_FILES` files.
+        ConfigError: If a file cannot be read, or the folder holds more than `MOST_FILES` files.
     """
     found = hashlib.sha256()
     try:
@@ -58,10 +58,10 @@ def content_digest(path: Path, passed_over: Collection[str] = ()) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """The sha256 of a file's bytes, 64 hexadecimal digits.
+    """Return the SHA-256 of a file's bytes as 64 hexadecimal digits.
 
     Raises:
-        OSError: If it cannot be read.
+        OSError: If the file cannot be read.
     """
     before = path.stat()
     settled = time.time_ns() - max(before.st_mtime_ns, before.st_ctime_ns) > SETTLED
@@ -80,10 +80,10 @@ def file_digest(path: Path) -> str:
 
 
 def _files(folder: Path, passed_over: Collection[str], above: tuple[tuple[int, int], ...] = ()) -> Iterator[_File]:
-    """The files under a folder that count, by their names from there on."""
+    """Yield the files under a folder that are not ignored, each with its path relative to the folder."""
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
-    if here in above:  # a link to a folder that holds it
+    if here in above:  # a link to one of its own parent folders
         return
     for entry in sorted(os.scandir(folder), key=lambda each: each.name):
         if entry.name.startswith(".") or entry.name == "__pycache__":
@@ -96,7 +96,7 @@ def _files(folder: Path, passed_over: Collection[str], above: tuple[tuple[int, i
 
 
 def _stamp(path: Path, status: os.stat_result) -> str:
-    """What is another as soon as a file is."""
+    """Return a text that differs as soon as the file has been changed or replaced."""
     times = (status.st_mtime_ns, status.st_ctime_ns)
     return "\0".join(map(str, (os.path.realpath(path), status.st_size, *times, status.st_dev, status.st_ino)))
 
@@ -107,7 +107,7 @@ def _entry(key: str) -> Path:
 
 
 def _recalled(key: str, size: int) -> str | None:
-    """What an earlier process found of a large file."""
+    """Return the cached digest of a large file, or None if the cache holds no intact entry."""
     if size < LARGE:
         return None
     with contextlib.suppress(OSError, ValueError):
@@ -119,7 +119,7 @@ def _recalled(key: str, size: int) -> str | None:
 
 
 def _remember(key: str, size: int, found: str) -> None:
-    """Keep a digest for later processes, where there is a place for it."""
+    """Cache the digest of a large file for later processes, if the cache folder can be written."""
     if size < LARGE:
         return
     entry = _entry(key)
@@ -131,5 +131,5 @@ def _remember(key: str, size: int, found: str) -> None:
 
 
 def _check(key: str, found: str) -> str:
-    """Tells a whole entry from a damaged one."""
+    """Return the checksum that tells an intact cache entry from a damaged one."""
     return hashlib.sha256(f"{key}\0{found}".encode("utf-8", "surrogateescape")).hexdigest()

@@ -1,4 +1,4 @@
-"""What can go wrong, drawn first.
+"""The errors that trimpot raises.
 
     TrimpotError                 one sentence that says what is wrong and what to do
     ├── ConfigError              a configuration that cannot be run as written
@@ -9,8 +9,8 @@
     └── StoreError               a database that cannot be opened, read or written
         └── ReplayError          a resumed search that no longer asks what was recorded
 
-Every error a user can cause is one of these; the command line prints it without a traceback and exits 1. What a user
-should know and what stops nothing is a `Notice`, a warning that the command line prints as a sentence.
+Every error that a user can cause is one of these; the command line prints it without a traceback and exits 1. A
+`Notice` is a warning: the command line prints its sentence and continues.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator
 
-MOST_KNOWN = 30  # names that are listed where none of them is near
-#: What a terminal acts on instead of showing it: escape sequences, other control characters, changes of direction.
+MOST_KNOWN = 30  # names listed if none of them resembles the unknown name
+#: Characters that a terminal obeys instead of showing: escape sequences, control characters, changes of direction.
 _ACTED_ON = re.compile(
     "(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]"
     "|(?:\x1b[\\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\\\|\x9c)"
@@ -29,19 +29,19 @@ _ACTED_ON = re.compile(
 
 
 def printable(text: str) -> str:
-    """A stranger's text as a terminal may be shown it: without control characters, but for tabs and ends of lines."""
+    """Remove control characters from a text that is to be shown in a terminal; tabs and line feeds stay."""
     return _ACTED_ON.sub("", text)
 
 
 class TrimpotError(Exception):
-    """Base of everything trimpot raises on purpose; its sentence may quote strangers and is printable nevertheless."""
+    """The base class of trimpot's errors; its message is printable even if it quotes text with control characters."""
 
     def __str__(self) -> str:
         return printable(super().__str__())
 
 
 class Notice(UserWarning):
-    """Something that a user should know and that stops nothing."""
+    """A warning to the user that does not stop the work."""
 
 
 class ConfigError(TrimpotError):
@@ -73,10 +73,10 @@ class ReplayError(StoreError):
 
 
 def near_misses(name: str, known: Iterable[str]) -> str:
-    """Say what `name` may have meant.
+    """Suggest known names that resemble an unknown one, or list the known names.
 
     Returns:
-        A clause to end a sentence with: `did you mean 'cma-es'?` or `known: 'a', 'b'`.
+        A clause that ends a sentence, such as `did you mean 'cma-es'?` or `known: 'a', 'b'`.
     """
     names = sorted(known)
     plain = {other: _plain(other) for other in names}
@@ -88,7 +88,7 @@ def near_misses(name: str, known: Iterable[str]) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name without what is easily mistaken in it: capitals, and which of `-` and `_` it is written with."""
+    """Return a name in lower case and with `-` for `_`, because these differences are easily mistyped."""
     return name.casefold().replace("_", "-")
 
 

@@ -1,6 +1,7 @@
-"""What a file of prompts holds: its text, and its records in each format.
+"""Read the records of a file of prompts, in each format.
 
-A record is a prompt, or a mapping from column names to values; its number is a line of text or a position in a list.
+A record is a prompt, or a mapping from column names to values; its number is its line in the text or its position in a
+list.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from .errors import ConfigError
 
 Record = tuple[int, "str | Mapping[str, Any]"]
 
-LARGEST = 1 << 30  # bytes of a text file; the largest published set of prompts has a tenth of it
+LARGEST = 1 << 30  # bytes of a text file; the largest published set of prompts is ten times smaller
 PARQUET = b"PAR1"
 _FOREIGN = (
     (b"\x1f\x8b", "is compressed with gzip; unpack it first"),
@@ -43,10 +44,10 @@ _SURROGATE, _HALF = re.compile("[\ud800-\udfff]"), re.compile(r"\\u[dD][89a-fA-F
 
 
 def contents(path: Path) -> bytes | None:
-    """The bytes of a file of text, or None of a Parquet file, which is not read here.
+    """Return the bytes of a text file, or None if the file is Parquet, which `parquet_records` reads.
 
     Raises:
-        ConfigError: If it cannot be read, or is of a kind that holds no prompts.
+        ConfigError: If the file cannot be read, or is of a kind that holds no prompts.
     """
     try:
         if path.is_dir():
@@ -69,10 +70,10 @@ def contents(path: Path) -> bytes | None:
 
 
 def decoded(data: bytes, path: Path) -> str:
-    r"""The text of a file, without a byte order mark, its lines ended by \n whatever ended them before.
+    r"""Decode the bytes of a text file, remove a byte order mark, and end every line with \n.
 
     Raises:
-        ConfigError: If it is no text in UTF-8.
+        ConfigError: If the bytes are not UTF-8 text.
     """
     for mark, encoding in _MARKS:
         if data.startswith(mark):
@@ -94,22 +95,22 @@ def decoded(data: bytes, path: Path) -> str:
 
 
 def line_records(text: str) -> Iterator[tuple[int, str]]:
-    """A record of every line that is not blank; only ends of lines end one, not U+2028 or a form feed."""
+    r"""Yield every line that is not blank with its number; only \n ends a line, not U+2028 or a form feed."""
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip("\ufeff \t"):
             yield number, line.lstrip("\ufeff")
 
 
 def table_records(text: str, path: Path, preferred: str) -> Iterator[Record]:
-    """A record of every row of a table whose first line names the columns.
+    """Yield a record for every row of a table whose first line names the columns.
 
     Args:
-        text: The file's.
-        path: Where it came from.
-        preferred: What separates cells if the first line leaves a choice.
+        text: The text of the file.
+        path: The file, for error messages.
+        preferred: The separator to use if the first line fits several.
 
     Raises:
-        ConfigError: If a row has more or fewer cells than there are columns, or quotes do not match.
+        ConfigError: If a row does not have as many cells as the table has columns, or quotes do not match.
     """
     first = next((line for line in text.split("\n") if line.strip()), "")
     try:
@@ -132,10 +133,10 @@ def table_records(text: str, path: Path, preferred: str) -> Iterator[Record]:
 
 
 def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Rows with their lines' numbers.
+    """Yield the cells of every row, with the row's line number.
 
-    Tab-separated files are often written without any quoting, with marks that stand for themselves inside a prompt;
-    where every line has as many cells as the first, quotes are therefore taken off only where they enclose a cell.
+    Tab-separated files are often written without quoting, and a quotation mark is then a part of the prompt. So if
+    every line has as many cells as the first, only quotation marks that enclose a whole cell are removed.
     """
     if delimiter == "\t":
         lines = [(number, line.split("\t")) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
@@ -155,17 +156,17 @@ def _unquoted(cell: str) -> str:
 
 
 def json_records(text: str, path: Path, names: Sequence[str]) -> Iterator[Record]:
-    """A record of every entry of a JSON list, or of every JSON value of several, as in JSON lines.
+    """Yield a record for every entry of a JSON list, or for every value of a text of several, such as JSON lines.
 
-    One object may also hold the list, the columns as lists, or objects by some identifier.
+    A single JSON object may hold the list, or one list for each column, or one object for each identifier.
 
     Args:
-        text: The file's.
-        path: Where it came from.
-        names: What the column of prompts may be called.
+        text: The text of the file.
+        path: The file, for error messages.
+        names: The names that the column of prompts may have.
 
     Raises:
-        ConfigError: If it is not JSON, or holds something else.
+        ConfigError: If the text is not JSON, or holds anything but strings and objects.
     """
     values = list(_json_values(text, path))
     records: list[Record] = values
@@ -188,7 +189,7 @@ def json_records(text: str, path: Path, names: Sequence[str]) -> Iterator[Record
 
 
 def _json_values(text: str, path: Path) -> Iterator[tuple[int, Any]]:
-    """JSON values one after the other, each with the line it begins in."""
+    """Yield consecutive JSON values, each with the number of the line that it begins in."""
     decoder, blank = json.JSONDecoder(object_pairs_hook=_without_repeats), re.compile(r"[ \t\n]*")
     at = line = 0
     begin = _after(blank, text, 0)
@@ -223,13 +224,13 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _entries(found: Mapping[str, Any], names: Sequence[str]) -> Any:
-    """What of a single object is the list: of objects, of strings, or columns put together; None if nothing is."""
+    """Return the list of records that a single JSON object holds, or None if it holds none."""
     named = [name for name in found if name.strip().casefold() in names]
     nested = any(isinstance(value, (list, Mapping)) for value in found.values())
     if any(isinstance(found[name], str) for name in named) or (found and not nested):
         return [found]
     if not named and found and all(isinstance(value, Mapping) for value in found.values()):
-        return list(found.values())  # by some identifier
+        return list(found.values())  # one object for each identifier
     columns = {
         name: list(value.values()) if named and isinstance(value, Mapping) else value for name, value in found.items()
     }
@@ -242,10 +243,14 @@ def _entries(found: Mapping[str, Any], names: Sequence[str]) -> Any:
 
 
 def parquet_records(path: Path) -> tuple[list[Record], list[str]]:
-    """A record of every row of a Parquet file, and the columns of it that are no text, number or list of such.
+    """Read a Parquet file.
+
+    Returns:
+        A record for every row, and the names of the columns left out because they hold neither text nor numbers, nor
+        lists of these.
 
     Raises:
-        ConfigError: If pyarrow is not installed or cannot read it.
+        ConfigError: If pyarrow is not installed or cannot read the file.
     """
     try:
         import pyarrow
@@ -257,7 +262,7 @@ def parquet_records(path: Path) -> tuple[list[Record], list[str]]:
             schema = file.schema_arrow
             names = [field.name for field in schema if _is_plain(field.type)]
             if len(set(schema.names)) < len(schema.names):
-                raise ConfigError(f"{path} has two columns of one name; rename one of them")
+                raise ConfigError(f"{path} has two columns with the same name; rename one of them")
             table = file.read(columns=names)
             rows = table.select([name for name in table.column_names if name in names]).to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError, KeyError, MemoryError, OverflowError) as error:
@@ -280,7 +285,7 @@ def _is_plain(kind: Any) -> bool:
 
 
 def _without_nulls(value: Any) -> Any:
-    """A row without the nulls that Parquet puts where an object lacks a key."""
+    """Remove the nulls that Parquet stores for keys that an object lacks."""
     if isinstance(value, dict):
         return {key: _without_nulls(each) for key, each in value.items() if each is not None}
     return [_without_nulls(each) for each in value] if isinstance(value, list) else value

@@ -1,11 +1,11 @@
-"""Reading one file of prompts by what it holds.
+"""Read a file of prompts and recognize its format by its content.
 
     first bytes       PAR1 is Parquet; archives, databases, UTF-16 and other binary files are refused by name
-    first characters  {"  [{  ["  are JSON: one value, or one after the other as in JSON lines
-    the name's end    .csv and .tsv are tables whose first line names the columns; .txt or none holds a prompt a line
+    first characters  {"  [{  ["  are JSON: one value, or several values as in JSON lines
+    suffix            .csv and .tsv are tables whose first line names the columns; .txt or none is one prompt per line
 
-Where name and content disagree, a column is guessed or something is left out, a notice says so; what could be read
-in two ways is refused.
+A notice says if the suffix and the content disagree, if a column was guessed, or if anything was left out. A file that
+can be read in two ways is refused.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .errors import ConfigError, near_misses
 from .formats import Record, contents, decoded, json_records, line_records, parquet_records, table_records
 
 KNOWN = ("prompt", "prompts", "caption", "captions", "text", "texts")
-LONGEST = 20_000  # characters; what is longer is no prompt, but a file that was taken for another kind
+LONGEST = 20_000  # characters; a longer text is no prompt, but a file whose format was mistaken
 _LINES, _TABLES, _JSON = (
     ("", ".txt", ".text", ".list", ".lst", ".prompts"),
     (".csv", ".tsv", ".tab"),
@@ -34,7 +34,7 @@ _LIKE_NAME = re.compile(r"\w[\w .#-]{0,30}")
 
 
 class Row(NamedTuple):
-    """A prompt, and what its file says of it in other columns."""
+    """A prompt, and the values of the other columns of its row."""
 
     prompt: str
     metadata: Mapping[str, Any]
@@ -42,14 +42,14 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Listing:
-    """What a file of prompts holds.
+    """The content of a file of prompts.
 
     Attributes:
         path: The file.
-        rows: Its prompts in order, repeated ones too.
-        column: The column they stood in, or None in a file without columns.
-        others: Its other columns.
-        notices: Sentences on what was left out or taken for something.
+        rows: Its prompts in order, including repeated ones.
+        column: The name of the column of prompts, or None if the file has no columns.
+        others: The names of the other columns.
+        notices: Sentences about guesses and about lines or columns left out.
     """
 
     path: Path
@@ -63,11 +63,12 @@ def read_listing(path: Path, column: str | None = None) -> Listing:
     """Read a file of prompts.
 
     Args:
-        path: Text of one prompt a line, CSV, TSV, JSON, JSON lines or Parquet.
-        column: Where the prompts stand, in a file with columns; None looks for a column called like prompts.
+        path: A file of text with one prompt per line, CSV, TSV, JSON, JSON lines or Parquet.
+        column: The name of the column of prompts, in a file with columns; None looks for one of the names in `KNOWN`.
 
     Raises:
-        ConfigError: If it cannot be read, holds no prompts or something else, or its column cannot be told.
+        ConfigError: If the file cannot be read, holds no prompts or something else, or its column of prompts is
+            unknown.
     """
     notices: list[str] = []
     records = list(_records(path, column, notices))
@@ -92,7 +93,7 @@ def read_listing(path: Path, column: str | None = None) -> Listing:
 
 
 def _records(path: Path, column: str | None, notices: list[str]) -> Iterable[Record]:
-    """What a file holds, read as its content says."""
+    """Read the records of a file in the format that its content shows."""
     data, suffix = contents(path), path.suffix.lower()
     if data is None:
         records, unread = parquet_records(path)
@@ -112,7 +113,7 @@ def _records(path: Path, column: str | None, notices: list[str]) -> Iterable[Rec
     if suffix not in _LINES:
         raise ConfigError(
             f"{path} is none of the files that hold prompts: txt, csv, tsv, json, jsonl, parquet; rename it to .txt "
-            f"if it holds one prompt a line"
+            f"if it holds one prompt per line"
         )
     delimiter = _names_columns(text)
     if delimiter:
@@ -122,7 +123,7 @@ def _records(path: Path, column: str | None, notices: list[str]) -> Iterable[Rec
 
 
 def _lines(lines: Iterable[tuple[int, str]], path: Path, notices: list[str]) -> list[Record]:
-    """Prompts one a line: without comments, and without the first if that names a column."""
+    """Remove comments from lines of prompts, and the first line if it names a column."""
     kept: list[Record] = []
     comments: list[str] = []
     unusual = 0
@@ -149,7 +150,7 @@ def _lines(lines: Iterable[tuple[int, str]], path: Path, notices: list[str]) -> 
 
 
 def _names_columns(text: str) -> str | None:
-    """What separates the names in the first line, if it names columns and not the first prompt."""
+    """Return the separator of the first line if that line names columns, or None if it is a prompt."""
     first = next((line for line in text.split("\n") if line.strip()), "")
     for delimiter in "\t,":
         cells = [cell.strip('"') for cell in first.split(delimiter)]
@@ -160,7 +161,7 @@ def _names_columns(text: str) -> str | None:
 
 
 def _column(names: Sequence[str], wanted: str | None, path: Path) -> str:
-    """The column that holds the prompts."""
+    """Return the name of the column that holds the prompts."""
     if wanted is not None:
         found = [name for name in names if name == wanted] or [
             name for name in names if name.strip().casefold() == wanted.strip().casefold()
@@ -185,7 +186,7 @@ def _stripped(prompt: str) -> str:
 
 
 def _checked(prompt: object, where: str, path: Path) -> str:
-    """A prompt without space around it."""
+    """Check a prompt, and remove the white space around it."""
     if not isinstance(prompt, str):
         raise ConfigError(f"the prompt in {where} of {path} is a {type(prompt).__name__}, {prompt!r:.60}; give text")
     stripped = _stripped(prompt)

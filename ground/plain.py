@@ -1,6 +1,6 @@
-"""The gate for values that enter from outside: numbers that are finite and in range, descriptions of plain types.
+"""Check values that come from outside: numbers must be finite and in range, descriptions must be of plain types.
 
-Whoever gave a value is named in the sentence that refuses it.
+The error names the source of the refused value.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ def number(
     high: float = LARGEST,
     error: type[TrimpotError] = ConfigError,
 ) -> float:
-    """A number that may be calculated with.
+    """Check that a value is a finite real number within a range, and return it as a float.
 
     Args:
-        value: What was given.
-        name: What to call it in a sentence, such as `the calibration's gain.mean`.
-        low: Smallest value allowed.
-        high: Largest value allowed.
-        error: The class to refuse it with.
+        value: The value to check.
+        name: The name of the value in an error message, such as `the calibration's gain.mean`.
+        low: The smallest value allowed.
+        high: The largest value allowed.
+        error: The class of the error to raise.
 
     Raises:
-        TrimpotError: Of the class `error`, if it is no real number, not finite, or outside the range.
+        TrimpotError: Of the class `error`, if the value is no real number, not finite, or outside the range.
     """
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise error(f"{name} must be a number, not {_shown(value)}")
@@ -54,19 +54,19 @@ def number(
 
 
 def real_numbers(values: ArrayLike, length: int, name: str, error: type[TrimpotError]) -> NDArray[np.float64]:
-    """A list of real numbers of an expected length; they may still be infinite or not a number.
+    """Check that values are a list of real numbers of an expected length; infinity and NaN are allowed.
 
     Args:
-        values: What was given, such as what a reward returned.
-        length: How many there must be.
-        name: What to call them in a sentence.
-        error: The class to refuse them with.
+        values: The values to check, such as the scores that a reward returned.
+        length: The number of values expected.
+        name: The name of the values in an error message.
+        error: The class of the error to raise.
 
     Returns:
-        Shape (length,).
+        Float64 array of shape (length,).
 
     Raises:
-        TrimpotError: Of the class `error`, if there are more or fewer, or some are masked or no real numbers.
+        TrimpotError: Of the class `error`, if the length differs, or a value is masked or no real number.
     """
     if isinstance(values, np.ma.MaskedArray) and np.ma.getmaskarray(values).any():
         raise error(f"{name} has masked values; give a number for each")
@@ -80,18 +80,18 @@ def real_numbers(values: ArrayLike, length: int, name: str, error: type[TrimpotE
 
 
 def plain(value: object, name: str, error: type[TrimpotError] = ConfigError, _depth: int = 0) -> Any:
-    """A description as JSON holds it, the same for equal values.
+    """Convert a description to the types of JSON; equal values give equal results.
 
-    NumPy's numbers and arrays, sets, tuples and paths become numbers, lists and strings; sets are sorted. Infinite
-    values and NaN become strings of their JavaScript names: they describe, and are never calculated with.
+    NumPy's numbers and arrays, sets, tuples and paths become numbers, lists and strings; sets are sorted. Infinity and
+    NaN become strings with their JavaScript names, because a description is never used in a calculation.
 
     Args:
-        value: What was given.
-        name: Who gave it, for a sentence.
-        error: The class to refuse it with.
+        value: The description to convert.
+        name: The source of the description, for an error message.
+        error: The class of the error to raise.
 
     Raises:
-        TrimpotError: Of the class `error`, if it holds something else, or is deeper than `DEEPEST`.
+        TrimpotError: Of the class `error`, if the description holds another type or is nested more than `DEEPEST` deep.
     """
     if _depth > DEEPEST:
         raise error(f"{name} is nested more than {DEEPEST} deep or holds itself; make it flatter")
@@ -124,14 +124,14 @@ def _key(key: object, name: str, error: type[TrimpotError]) -> str:
 
 
 def short(value: object) -> str:
-    """A value in a sentence, shortened."""
+    """Return the repr of a value in one line of at most 60 characters, for use in a sentence."""
     try:
         text = " ".join(repr(value).split())
-    except Exception:  # a stranger's class may fail in any way, and Python refuses integers of thousands of digits
+    except Exception:  # a plugin's class may raise anything, and Python refuses integers of thousands of digits
         text = "one that cannot be shown"
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _shown(value: object) -> str:
-    """The same with its type."""
+    """Return the type of a value, and the value as `short` writes it."""
     return f"{type(value).__name__} {short(value)}"

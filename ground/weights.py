@@ -1,4 +1,4 @@
-"""Telling which weights were loaded, and loading a model library without its notices. Needs no model library."""
+"""Identify the weights of a checkpoint, and import a model library without its notices. Needs no model library."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ PASSED_OVER = (".md", ".png", ".jpg", ".jpeg", ".webp", ".gif", ".mp4", ".pdf", 
 
 
 def weights_digest(folder: Path) -> str:
-    """A digest of a checkpoint's files: the name and every byte of each that loading may read.
+    """Compute a digest of the names and contents of all files that loading a checkpoint may read.
 
     Args:
-        folder: A checkpoint's folder, or one file of it.
+        folder: The folder of a checkpoint, or a single file.
 
     Returns:
         16 hexadecimal digits.
 
     Raises:
-        ConfigError: If something cannot be read.
+        ConfigError: If a file cannot be read.
     """
     return content_digest(folder, PASSED_OVER)
 
 
 @contextlib.contextmanager
 def quiet_import() -> Iterator[None]:
-    """Import a model library without its notices about optional packages.
+    """Suppress the notices about optional packages while a model library is imported.
 
-    A verbosity that the user has set stays as it is.
+    A verbosity that the user has set is kept.
     """
     silenced = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # quantization packages log what compiled parts this machine has no use for
+    logging.disable(logging.WARNING)  # quantization packages log compiled parts that this machine cannot use
     try:
         with _default_environment("TRANSFORMERS_VERBOSITY", "error"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -47,7 +47,7 @@ def quiet_import() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _default_environment(name: str, value: str) -> Iterator[None]:
-    """Set an environment variable unless the user has, for a while."""
+    """Set an environment variable inside the `with` block, unless the user has set it."""
     if name in os.environ:
         yield
         return

@@ -1,4 +1,4 @@
-"""Rewards, and ways of combining them."""
+"""Rewards, and combinations of rewards."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ CLIP_H = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
 
 
 def make_shapes() -> Objective:
-    """How well a picture of the shapes world shows its prompt, from 0 to 1."""
+    """The share of a prompt's demands that a picture of the shapes world meets, from 0 to 1."""
     from .shapes.reward import ShapesReward
 
     return ShapesReward()
 
 
 def make_shapes_prompts() -> PromptSet:
-    """The disjoint prompts of the shapes world."""
+    """The prompts of the shapes world: disjoint sets for training, validation and test."""
     from .shapes.scenes import prompts
 
     return PromptSet(
@@ -41,7 +41,7 @@ def make_pickscore(
     revision: str | None = None,
     processor: Source = CLIP_H,
 ) -> Objective:
-    """How much people would prefer a picture for its prompt: PickScore, about 17 to 24 as logits."""
+    """PickScore, a model of human preference for a picture given its prompt: about 17 to 24 as logits."""
     from .clip import ClipReward
 
     return ClipReward(
@@ -62,7 +62,7 @@ def make_clipscore(
     model: Source | None = None,
     revision: str | None = None,
 ) -> Objective:
-    """How well a picture fits its prompt: the angle of CLIP's embeddings, in one of three conventions."""
+    """CLIPScore, the similarity of a picture and its prompt in CLIP's embeddings, in one of three conventions."""
     from .clip import ClipReward
 
     return ClipReward(
@@ -84,7 +84,7 @@ def make_hpsv2(
     file: str = "HPS_v2.1_compressed.pt",
     clip: Source = CLIP_H,
 ) -> Objective:
-    """How much people would prefer a picture for its prompt: HPS v2.1, a cosine of about 0.2 to 0.35."""
+    """HPS v2.1, a model of human preference for a picture given its prompt: a cosine of about 0.2 to 0.35."""
     from .hpsv2 import Hpsv2
 
     return Hpsv2(model=model, revision=revision, file=file, clip=clip, host=host)
@@ -99,7 +99,7 @@ def make_imagereward(
     file: str = "ImageReward.pt",
     tokenizer: Source = "google-bert/bert-base-uncased",
 ) -> Objective:
-    """How well a picture is made for its prompt, in people's eyes: ImageReward, about -2 to 2."""
+    """ImageReward, a model of human ratings of a picture given its prompt: about -2 to 2."""
     from .imagereward import ImageReward
 
     return ImageReward(
@@ -119,7 +119,7 @@ def make_aesthetic(
     revision: str | None = None,
     head: Source | None = None,
 ) -> Objective:
-    """How pleasing a picture is, whatever the prompt: the LAION aesthetic score, about 1 to 10."""
+    """The LAION aesthetic score of a picture, about 1 to 10; it ignores the prompt."""
     from .aesthetic import Aesthetic
 
     return Aesthetic(model=model, revision=revision, head=head, host=host)
@@ -135,7 +135,7 @@ def make_mps(
     clip: Source = CLIP_H,
     threshold: float = 0.01,
 ) -> Objective:
-    """How much people would prefer a picture overall: MPS, about 8 to 13; its weights are converted by hand."""
+    """MPS, a model of overall human preference for a picture: about 8 to 13; its weights must be converted by hand."""
     from .mps import Mps
 
     return Mps(
@@ -155,7 +155,7 @@ def make_dino_diversity(
     model: Source = "facebook/dino-vits16",
     revision: str | None = None,
 ) -> Objective:
-    """How different a prompt's pictures are: 1 - cosine of DINO features, to the prompt's other pictures."""
+    """The mean DINO distance (1 - cosine of features) of a picture to the other pictures of its prompt."""
     from .diversity import DinoDiversity
 
     return DinoDiversity(model=model, revision=revision, host=host)
@@ -170,21 +170,21 @@ def make_lpips_diversity(
     backbone: str = "alexnet-owt-7be5be79.pth",
     heads: str = "alex.pth",
 ) -> Objective:
-    """How different a prompt's pictures are: LPIPS to the prompt's other pictures."""
+    """The mean LPIPS distance of a picture to the other pictures of its prompt."""
     from .diversity import LpipsDiversity
 
     return LpipsDiversity(model=model, revision=revision, backbone=backbone, heads=heads, host=host)
 
 
 def make_jpeg_size(*, direction: Literal["incompressible", "compressible"] = "incompressible") -> Objective:
-    """How much there is in a picture: its size as a JPEG file, in kB, or how little."""
+    """The size of a picture as a JPEG file in kB, or with `compressible` its negative divided by 500."""
     from .jpeg import JpegSize
 
     return JpegSize(direction=direction)
 
 
 def _statistic(name: str) -> Factory:
-    """The factory of a statistic, which says of itself what the statistic says."""
+    """Make the factory of a statistic, with the statistic's docstring."""
 
     def make() -> Objective:
         from .image_statistics import Statistic
@@ -196,7 +196,7 @@ def _statistic(name: str) -> Factory:
 
 
 def make_value() -> Objective:
-    """The output itself, where it is a number already."""
+    """The output itself, for adapters whose outputs are numbers."""
     from .value import Value
 
     return Value()
@@ -219,7 +219,7 @@ REWARDS: dict[str, Factory] = {
 
 @hookimpl
 def register_objectives(register: Register) -> None:
-    """Name the built-in rewards."""
+    """Register the built-in rewards."""
     for name, factory in REWARDS.items():
         register(name, factory)
     for name in STATISTICS:
@@ -228,5 +228,5 @@ def register_objectives(register: Register) -> None:
 
 @hookimpl
 def register_prompts(register: Register) -> None:
-    """Name the built-in prompts."""
+    """Register the built-in prompts."""
     register("shapes", make_shapes_prompts)

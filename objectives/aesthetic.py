@@ -1,8 +1,8 @@
-"""The LAION aesthetic score: a linear function of CLIP's picture embedding.
+"""The LAION aesthetic score: an affine function of CLIP's picture embedding. It ignores the prompt.
 
-Schuhmann 2022, improved-aesthetic-predictor, head `sac+logos+ava1-l14-linearMSE`. The published head has five
-layers with nothing between them, which makes it one affine map; that map ships with the package
-(`aesthetic.json`, with where it came from). The prompt does not count.
+Schuhmann 2022, improved-aesthetic-predictor, head `sac+logos+ava1-l14-linearMSE`. The published head has five linear
+layers without activations between them, so it is one affine map. The package contains that map and its source in
+`aesthetic.json`.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 
 class Aesthetic(Objective):
-    """How pleasing a picture is, about 1 to 10, as people rated pictures of the web and of early generators.
+    """The LAION aesthetic score, about 1 to 10, trained on ratings of web pictures and of early generators' pictures.
 
     Args:
-        model: Which CLIP weights; the shipped head belongs to `openai/clip-vit-large-patch14`.
-        revision: Of it, on the hub.
-        head: File of another head of the same kind, a state dict of linear layers `layers.N`; None is the shipped one.
-        host: Holds CLIP; the head computes in float64.
+        model: The CLIP weights; the shipped head belongs to `openai/clip-vit-large-patch14`.
+        revision: The revision of `model` on the hub.
+        head: The file of another head: a state dict of linear layers `layers.N`. None uses the shipped head.
+        host: The host of CLIP; the head computes in float64.
     """
 
     def __init__(self, *, model: str, revision: str | None, head: str | None, host: Host) -> None:
@@ -46,14 +46,14 @@ class Aesthetic(Objective):
         width = loaded.config.projection_dim
         if width != len(self.weight):
             raise ScoreError(
-                f"the aesthetic head reads embeddings of width {len(self.weight)} and {model} makes {width}; "
+                f"the aesthetic head reads embeddings of width {len(self.weight)}, but those of {model} have {width}; "
                 "name the CLIP that the head was trained on"
             )
         self.clip = Clip("aesthetic", loaded, self._weights, host)
 
     @awake
     def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
-        """Score pictures, whatever their prompts. See `Objective.score`."""
+        """Score pictures without regard to their prompts. See `Objective.score`."""
 
         def work(some: Sequence[Image]) -> Any:
             return self.clip.pictures(self.clip.processed(some)).cpu().numpy().astype(np.float64)
@@ -62,7 +62,7 @@ class Aesthetic(Objective):
         return np.asarray(seen @ self.weight + self.bias, dtype=np.float64)
 
     def describe(self) -> dict[str, Any]:
-        """Weights, head and preprocessing. See `Objective.describe`."""
+        """Describe weights, head and preprocessing. See `Objective.describe`."""
         return {
             "weights": self._weights.describe(),
             "head": "sac+logos+ava1-l14-linearMSE" if self._head is None else weights_digest(Path(self._head)),
@@ -73,13 +73,13 @@ class Aesthetic(Objective):
 
 
 def shipped_head() -> tuple[NDArray[np.float64], float]:
-    """The shipped affine map: its weight, shape (768,), and bias."""
+    """Return the weight, shape (768,), and the bias of the shipped affine map."""
     said = json.loads((resources.files("trimpot.objectives") / "aesthetic.json").read_text(encoding="utf-8"))
     return np.array(said["weight"], dtype=np.float64), float(said["bias"])
 
 
 def loaded_head(path: str) -> tuple[NDArray[np.float64], float]:
-    """The affine map of a published head's file.
+    """Load the affine map of a published head from its file.
 
     Raises:
         ScoreError: If the file is missing or holds no such head.
@@ -100,13 +100,13 @@ def loaded_head(path: str) -> tuple[NDArray[np.float64], float]:
 def collapsed(
     layers: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
 ) -> tuple[NDArray[np.float64], float]:
-    """Linear layers with nothing between them, the last of them one number wide, as one affine map.
+    """Multiply consecutive linear layers into one affine map; the last layer must have one output.
 
     Args:
-        layers: Weight, shape (num_out, num_in), and bias, shape (num_out,), of each.
+        layers: The weight, shape (num_out, num_in), and the bias, shape (num_out,), of every layer.
 
     Returns:
-        Weight, shape (num_in of the first,), and bias.
+        The weight, shape (num_in of the first layer,), and the bias.
     """
     weight, bias = layers[0]
     for following, shift in layers[1:]:

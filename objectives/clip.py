@@ -1,4 +1,4 @@
-"""The two towers of CLIP, and the rewards that are their angle: PickScore and CLIPScore.
+"""CLIP's text and vision towers, and the rewards that are the cosine of their embeddings: PickScore and CLIPScore.
 
 CLIP: Radford et al. 2021, arXiv 2103.00020. PickScore: Kirstain et al. 2023, arXiv 2305.01569, section 4.
 CLIPScore: Hessel et al. 2021, arXiv 2104.08718, equation 1.
@@ -27,17 +27,17 @@ BILINEAR = "bilinear tensor resize of the shorter edge, middle square"
 
 
 class Clip:
-    """A CLIPModel that gives text and pictures their embeddings.
+    """A CLIPModel that computes the embeddings of texts and pictures.
 
-    Prompts come back every generation, so their embeddings are kept, in main memory; they are padded to the tower's
-    full length, so that they do not depend on their neighbours. Angles are taken in float32 whatever the towers
-    compute in.
+    Embeddings of prompts are cached in main memory, because every generation uses the same prompts. Prompts are padded
+    to the full length of the text tower, so that an embedding does not depend on the rest of its batch. Cosines are
+    computed in float32, whatever the precision of the towers.
 
     Args:
-        name: The reward's name, for its notice of a truncated prompt.
+        name: The name of the reward, for the notice about a truncated prompt.
         model: A CLIPModel.
-        processor: Where tokenizer and image processor are.
-        host: Holds the model.
+        processor: The weights that the tokenizer and the image processor are loaded from.
+        host: The host of the model.
     """
 
     def __init__(self, name: str, model: Any, processor: Weights, host: Host) -> None:
@@ -53,18 +53,18 @@ class Clip:
         self._texts: dict[str, Any] = {}
 
     def notice(self, prompts: Sequence[str]) -> None:
-        """Warn of a prompt that is too long, the first time there is one."""
+        """Warn once about a prompt that is longer than the text tower reads."""
         self._truncation.notice(self.tokenizer, prompts)
 
     def tokens(self, prompts: Sequence[str]) -> Any:
-        """Token ids of prompts, shape (num_prompts, length)."""
+        """Return the token ids of prompts, shape (num_prompts, length)."""
         made = self.tokenizer(
             list(prompts), padding="max_length", truncation=True, max_length=self.length, return_tensors="pt"
         )
         return made.input_ids.to(self.device)
 
     def texts(self, prompts: Sequence[str]) -> Any:
-        """Unit embeddings of prompts, float32, shape (num_prompts, width)."""
+        """Return unit embeddings of prompts, float32, shape (num_prompts, width)."""
         import torch
 
         self.notice(prompts)
@@ -79,23 +79,23 @@ class Clip:
         return torch.stack([self._texts[prompt] for prompt in prompts]).to(self.device)
 
     def processed(self, pictures: Sequence[Image]) -> Any:
-        """Pixels as the checkpoint's own processor makes them."""
+        """Preprocess pictures with the checkpoint's own image processor."""
         return self.processor(images=list(pictures), return_tensors="pt").pixel_values
 
     def bilinear(self, pictures: Sequence[Image]) -> Any:
-        """Pixels resized as bilinear tensors."""
+        """Preprocess pictures with a bilinear resize of tensors."""
         import torch
 
         mean, std = self.processor.image_mean, self.processor.image_std
         return torch.stack([normalized(shortest_edge(to_tensor(p), self.size), mean, std) for p in pictures])
 
     def cosines(self, texts: Any, pictures: Sequence[Image], pixels: Callable[[Sequence[Image]], Any]) -> Any:
-        """Cosines of texts and pictures, float64, shape (num_pictures,).
+        """Return the cosines of texts and pictures, float64, shape (num_pictures,).
 
         Args:
-            texts: As `texts` gives them, one for each picture.
-            pictures: RGB.
-            pixels: Makes a batch of pictures what `pictures` takes.
+            texts: Embeddings from `texts`, one for each picture.
+            pictures: RGB pictures.
+            pixels: Preprocesses a batch of pictures for `pictures`.
         """
 
         def work(places: Sequence[int]) -> Any:
@@ -105,10 +105,10 @@ class Clip:
         return np.array(self.host.map(range(len(pictures)), work), dtype=np.float64)
 
     def pictures(self, pixels: Any) -> Any:
-        """Unit embeddings of pictures, float32, shape (num_pictures, width).
+        """Return unit embeddings of pictures, float32, shape (num_pictures, width).
 
         Args:
-            pixels: Normalized, shape (num_pictures, 3, size, size).
+            pixels: Normalized pixels, shape (num_pictures, 3, size, size).
         """
         import torch
 
@@ -119,13 +119,13 @@ class Clip:
 
 @dataclass(frozen=True)
 class Convention:
-    """One published way of writing the angle of text and picture as a number.
+    """A published formula that turns the cosine of text and picture into a score.
 
     Attributes:
-        score: From cosine and CLIP's logit scale.
-        says: The formula, for descriptions.
-        model: The checkpoint it was published with.
-        prefix: What is set before a prompt.
+        score: Computes the score from the cosine and CLIP's logit scale.
+        says: The formula as text, for descriptions.
+        model: The checkpoint that the formula was published with.
+        prefix: Text that is put before every prompt.
         pixels: The preprocessing, `PROCESSED` or `BILINEAR`.
     """
 
@@ -159,15 +159,15 @@ CONVENTIONS = {
 
 
 class ClipReward(Objective):
-    """How well a picture fits its prompt, by the angle of their CLIP embeddings.
+    """The similarity of a picture and its prompt, from the cosine of their CLIP embeddings.
 
     Args:
         name: `pickscore` or `clipscore`.
-        convention: One of the name's in `CONVENTIONS`.
-        model: Which weights; None takes the convention's own.
-        revision: Of the weights, on the hub.
-        processor: Where tokenizer and image processor are; None says beside the weights.
-        host: Holds the towers.
+        convention: A key of `CONVENTIONS[name]`.
+        model: The weights; None uses the weights of the convention.
+        revision: The revision of the weights on the hub.
+        processor: The source of the tokenizer and the image processor; None uses the source of the weights.
+        host: The host of the towers.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ class ClipReward(Objective):
         return np.asarray(self._how.score(angles, self.clip.scale), dtype=np.float64)
 
     def describe(self) -> dict[str, Any]:
-        """Weights, convention and preprocessing. See `Objective.describe`."""
+        """Describe weights, convention and preprocessing. See `Objective.describe`."""
         return {
             "weights": self._weights.describe(),
             "processor": self._processor.describe(),
@@ -211,6 +211,6 @@ class ClipReward(Objective):
 
 
 def unit(embeddings: Any) -> Any:
-    """Embeddings in float32, of length 1."""
+    """Return embeddings in float32, scaled to length 1 along the last axis."""
     embeddings = embeddings.float()
     return embeddings / embeddings.norm(dim=-1, keepdim=True)

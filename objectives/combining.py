@@ -1,4 +1,4 @@
-"""Ways of combining several objectives into what is optimised."""
+"""Combine the scores of several objectives into the values and the fitness that are optimised."""
 
 from __future__ import annotations
 
@@ -25,34 +25,36 @@ class Weighted(Combination):
     """The weighted sum of the scores.
 
     Args:
-        weights: Objective name to its weight, none of them 0.
+        weights: The weight of every objective, by name; not 0.
     """
 
     def __init__(self, weights: Mapping[str, float]) -> None:
         self.weights = dict(weights)
 
     def values(self, scores: Scores, bucket: Bucket, pool: Evaluation | None) -> Values:
-        """See `Combination.values`."""
+        """Return the weighted sum of every output's scores. See `Combination.values`."""
         return weighted_sum(scores, self.weights, len(bucket))
 
 
 class WinRate(Combination):
-    """The expected rate of wins against the neutral model's outputs of the same prompt (CaPO, arXiv 2502.02588).
+    """The expected win rate against the neutral model's outputs for the same prompt (CaPO, arXiv 2502.02588).
 
-    CaPO's win-rate calibrated reward of an output x is the mean of the Bradley-Terry probability
-    sigmoid(R(x) - R(y)) over outputs y of the reference model for the same prompt: the N - 1 others of the N that are
-    compared. Here the y are a pool that never changes, outputs of the neutral model, and the difference is divided by
-    a temperature, which is 1 in CaPO. As there, several rewards are averaged. A rate lies in [0, 1] whatever the
-    reward, does not change when the reward is shifted, and grows with it; but it does change when the reward is
-    multiplied: give one whose differences are small a small temperature.
+    CaPO defines the win-rate calibrated reward of an output x as the mean of the Bradley-Terry probability
+    sigmoid(R(x) - R(y)) over outputs y of the reference model for the same prompt: the N - 1 others of the N outputs
+    compared. Here the outputs y are a fixed pool, made by the neutral model, and the difference is divided by a
+    temperature, which is 1 in CaPO. The win rates of several rewards are averaged, as in CaPO. A win rate lies in
+    [0, 1], grows with the reward, and does not change if a constant is added to the reward. It does depend on the
+    reward's scale: give a reward with small differences a small temperature.
 
     Args:
-        weights: Objective name to its share in the average; positive.
-        references: Neutral outputs a prompt.
-        temperature: Of every reward, or by objective, 1 where none is given; in units of the score.
+        weights: The share of every objective in the average, by name; positive.
+        references: The number of neutral outputs for each prompt.
+        temperature: One temperature for all rewards, or one for each objective by name (1 for those left out); in
+            units of the score.
 
     Raises:
-        ConfigError: If a weight is negative, or a temperature is not positive or belongs to no optimised objective.
+        ConfigError: If a weight is negative, a temperature is not positive, or a temperature names no optimised
+            objective.
     """
 
     def __init__(
@@ -78,13 +80,13 @@ class WinRate(Combination):
         self.temperature = {name: float(given.get(name, 1.0)) for name in self.weights}
 
     def pool(self, bucket: Bucket) -> Bucket:
-        """Every prompt of the bucket once, with seeds of its own. See `Combination.pool`."""
+        """Return a bucket of every prompt with `references` seeds of its own. See `Combination.pool`."""
         prompts = dict.fromkeys(bucket.prompts)
         pairs = [(prompt, _seed(prompt, index)) for prompt in prompts for index in range(self.references)]
         return Bucket(tuple(prompt for prompt, _ in pairs), tuple(seed for _, seed in pairs))
 
     def values(self, scores: Scores, bucket: Bucket, pool: Evaluation | None) -> Values:
-        """The weighted mean of the rewards' win rates, shape (num_outputs,). See `Combination.values`."""
+        """Return the weighted mean of the rewards' win rates, shape (num_outputs,). See `Combination.values`."""
         assert pool is not None
         rows = {prompt: index for index, prompt in enumerate(dict.fromkeys(pool.bucket.prompts))}
         own = [rows[prompt] for prompt in bucket.prompts]
@@ -95,51 +97,53 @@ class WinRate(Combination):
         return total / sum(self.weights.values())
 
     def describe(self) -> dict[str, object]:
-        """See `Combination.describe`."""
+        """Describe the number of references and the temperatures. See `Combination.describe`."""
         return {"references": self.references, "temperature": self.temperature}
 
 
 def win_rate(scores: Values, others: Values, temperature: float = 1.0) -> Values:
-    """Expected Bradley-Terry rate of wins: CaPO's calibrated reward, (1/M) sum_j sigmoid((R(x) - R(y_j)) / T).
+    """Compute the expected Bradley-Terry win rate, CaPO's calibrated reward: (1/M) sum_j sigmoid((R(x) - R(y_j)) / T).
 
     Args:
-        scores: Shape (num_outputs,).
-        others: Scores of each output's opponents, shape (num_outputs, num_opponents).
-        temperature: In units of the score.
+        scores: Scores R(x) of the outputs, shape (num_outputs,).
+        others: Scores R(y_j) of each output's M opponents, shape (num_outputs, M).
+        temperature: T, in units of the score.
 
     Returns:
         Shape (num_outputs,), in [0, 1].
     """
     from scipy.special import expit
 
-    with np.errstate(over="ignore"):  # a difference far beyond a tiny temperature is a certain win
+    with np.errstate(over="ignore"):  # a quotient that overflows is a certain win or a certain loss
         rates: Values = expit((scores[:, None] - others) / temperature).mean(axis=1)
     return rates
 
 
 class Pareto(Weighted):
-    """Non-dominated rank of a generation's candidates, and crowding within a rank (NSGA-II, Deb et al. 2002).
+    """The non-dominated rank of a generation's candidates, with crowding within a rank (NSGA-II, Deb et al. 2002).
 
-    A candidate dominates another if no mean score of its is worse and one is better; of a weight, the sign alone says
-    which way is better. Held-out settings are compared by the weighted sum.
+    Candidate A dominates candidate B if none of A's mean scores is worse than B's and at least one is better. The sign
+    of a weight says whether larger or smaller scores are better; its size does not matter here. Settings are compared
+    by the weighted sum on held-out prompts.
     """
 
     def fitness(self, evaluations: Sequence[Evaluation], pool: Evaluation | None) -> Values:
-        """Minus the rank, plus a share for standing apart. See `pareto_fitness` and `Combination.fitness`."""
+        """Rank candidates by their mean scores. See `pareto_fitness` and `Combination.fitness`."""
         signs = {name: np.sign(weight) for name, weight in self.weights.items()}
         points = np.array([[sign * np.mean(each.scores[name]) for name, sign in signs.items()] for each in evaluations])
         return pareto_fitness(points)
 
 
 def pareto_fitness(points: Values) -> Values:
-    """Rank points by dominance, larger coordinates being better.
+    """Rank points by dominance, and points of the same rank by crowding distance. Larger coordinates are better.
 
     Args:
         points: Shape (num_points, num_objectives).
 
     Returns:
-        Shape (num_points,): minus the non-dominated rank, from 0, plus 0.5 crowding / (1 + crowding) of the point
-        within its rank. A dominating point is at least 0.5 above those it dominates, and equal points are equal.
+        Shape (num_points,): minus the non-dominated rank, which begins at 0, plus 0.5 d / (1 + d), where d is the
+        point's crowding distance within its rank. A point is at least 0.5 above the points that it dominates, and equal
+        points get equal values.
     """
     import moocore
 
@@ -152,16 +156,16 @@ def pareto_fitness(points: Values) -> Values:
 
 
 def crowding_distance(points: Values) -> Values:
-    """How far apart each point's neighbours are, summed over objectives (Deb et al. 2002, section III-B).
+    """Sum over objectives the gap between the coordinates next to each point's (Deb et al. 2002, section III-B).
 
-    Where points share a coordinate, neighbours are the next larger and smaller coordinates, so that the order in
-    which points come decides nothing.
+    A gap is divided by the range of its objective. If points share a coordinate, the gap reaches from the next smaller
+    to the next larger coordinate, so that the result does not depend on the order of the points.
 
     Args:
-        points: Shape (num_points, num_objectives), of one rank.
+        points: The points of one rank, shape (num_points, num_objectives).
 
     Returns:
-        Shape (num_points,); infinite at the ends of an objective's range.
+        Shape (num_points,); infinite for points at an end of an objective's range.
     """
     distance = np.zeros(len(points))
     for column in points.T:
@@ -174,16 +178,18 @@ def crowding_distance(points: Values) -> Values:
 
 
 class Constrained(Weighted):
-    """The weighted sum, while other objectives must not fall below the neutral model's.
+    """The weighted sum, under the constraint that other objectives do not fall below the neutral model's scores.
 
-    A candidate's shortfall in each of those, against the neutral model on the same prompts and seeds and in standard
-    deviations between its outputs, is taken off its fitness. Beside the best neutral setting on the validation prompts,
-    a setting that falls short cannot be chosen, whatever its value; the neutral setting always can.
+    A candidate's shortfall in a constrained objective is measured against the neutral model on the same prompts and
+    seeds, in standard deviations of the neutral model's scores, and `penalty` times the shortfall is subtracted from
+    the fitness. A setting that falls short on the validation prompts is never chosen, whatever its value; the neutral
+    setting can always be chosen.
 
     Args:
-        weights: Objective name to its weight.
-        floors: Objectives that must not fall, with how much they must gain (negative: may lose), in their own unit.
-        penalty: What a standard deviation of shortfall costs, in standard deviations of the neutral values.
+        weights: The weight of every objective, by name.
+        floors: The gain that each constrained objective must reach at least, in its own unit; a negative number allows
+            a loss.
+        penalty: The cost of a shortfall of one standard deviation, in standard deviations of the neutral values.
     """
 
     pool_in_search_only = True
@@ -195,11 +201,11 @@ class Constrained(Weighted):
         self.uses = tuple(floors)
 
     def pool(self, bucket: Bucket) -> Bucket:
-        """The same prompts and seeds. See `Combination.pool`."""
+        """Return the bucket itself: the neutral model gets the same prompts and seeds. See `Combination.pool`."""
         return bucket
 
     def fitness(self, evaluations: Sequence[Evaluation], pool: Evaluation | None) -> Values:
-        """See `Combination.fitness`."""
+        """Return the weighted sums minus the penalties for shortfalls. See `Combination.fitness`."""
         assert pool is not None
         unit = float(np.std(weighted_sum(pool.scores, self.weights, len(pool.bucket)))) or 1.0
         worth = super().fitness(evaluations, pool)
@@ -212,19 +218,19 @@ class Constrained(Weighted):
         return worth
 
     def admits(self, candidate: Evaluation, neutral: Evaluation) -> bool:
-        """See `Combination.admits`."""
+        """Tell whether a setting keeps every constraint. See `Combination.admits`."""
         return all(
             np.mean(candidate.scores[name]) >= np.mean(neutral.scores[name]) + margin
             for name, margin in self.floors.items()
         )
 
     def describe(self) -> dict[str, object]:
-        """See `Combination.describe`."""
+        """Describe floors and penalty. See `Combination.describe`."""
         return {"floors": self.floors, "penalty": self.penalty}
 
 
 def _seed(prompt: str, index: int) -> int:
-    """The seed of a prompt's reference output: the same in every bucket, below 2**31."""
+    """Return the seed of a prompt's reference output: the same in every bucket, below 2**31."""
     return int.from_bytes(hashlib.sha256(f"{index}\0{prompt}".encode()).digest()[:4], "big") >> 1
 
 
@@ -239,12 +245,12 @@ def make_winrate(
     references: Annotated[int, Field(ge=1)] = 8,
     temperature: float | dict[str, float] = 1.0,
 ) -> Combination:
-    """The expected rate of wins against the neutral model's images of the same prompt, averaged over rewards (CaPO)."""
+    """The expected win rate against the neutral model's images of the same prompt, averaged over rewards (CaPO)."""
     return WinRate(weights, references, temperature)
 
 
 def make_pareto(weights: Mapping[str, float]) -> Combination:
-    """Non-dominated rank of a generation's candidates with crowding; the weighted sum on held-out prompts."""
+    """The non-dominated rank of a generation's candidates with crowding; the weighted sum on held-out prompts."""
     return Pareto(weights)
 
 
@@ -254,13 +260,13 @@ def make_constrained(
     floors: Annotated[dict[str, FiniteFloat], Field(min_length=1)],
     penalty: Annotated[float, Field(gt=0)] = 10.0,
 ) -> Combination:
-    """The weighted sum, while the objectives named in floors must not fall below the neutral model's."""
+    """The weighted sum, while the objectives in `floors` must not fall below the neutral model's scores."""
     return Constrained(weights, floors, penalty)
 
 
 @hookimpl
 def register_combinations(register: Register) -> None:
-    """Name the built-in combinations."""
+    """Register the built-in combinations."""
     register("weighted", make_weighted)
     register("winrate", make_winrate)
     register("pareto", make_pareto)

@@ -1,10 +1,10 @@
-"""Diversity: how different the pictures of one prompt are from each other.
+"""Diversity: the distance between pictures of the same prompt.
 
-A measure of a set is split into scores of its members: a picture's score is its mean distance to the other pictures
-of its prompt in the same call. Their mean is the mean over pairs, which is the published measure.
+A picture's score is its mean distance to the other pictures of its prompt in the same call. The mean of these scores is
+the mean over all pairs, which is the published measure.
 
-Of DINO features the distance is 1 - cosine (Caron et al. 2021, arXiv 2104.14294, for the features); of LPIPS it is
-that distance (Zhang et al. 2018, arXiv 1801.03924).
+The distance is 1 - cosine of DINO features (Caron et al. 2021, arXiv 2104.14294), or LPIPS (Zhang et al. 2018, arXiv
+1801.03924).
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ Distances = NDArray[np.float64]
 
 
 class Diversity(Objective):
-    """The mean distance of a picture to its prompt's other pictures."""
+    """The mean distance of a picture to the other pictures of its prompt."""
 
     scores_sets = True
     host: Host
 
     @awake
     def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
-        """Score pictures by their sets. See `Objective.score`.
+        """Score each picture against the other pictures of its prompt. See `Objective.score`.
 
         Raises:
-            ScoreError: If a prompt has one picture only.
+            ScoreError: If a prompt has only one picture.
         """
         pictures, scores = rgb(outputs), np.empty(len(outputs))
         for prompt in dict.fromkeys(prompts):
             places = [place for place, other in enumerate(prompts) if other == prompt]
             if len(places) < 2:
                 raise ScoreError(
-                    f"{prompt!r} has one picture only, and diversity is a matter of several: give it two seeds or more"
+                    f"{prompt!r} has only one picture, but diversity compares pictures: give it two seeds or more"
                 )
             distances = self.distances([pictures[place] for place in places])
             np.fill_diagonal(distances, 0)
@@ -57,16 +57,16 @@ class Diversity(Objective):
 
     @abstractmethod
     def distances(self, pictures: Sequence[Image]) -> Distances:
-        """How far pictures are apart, shape (num_pictures, num_pictures); the diagonal does not count."""
+        """Compute pairwise distances, shape (num_pictures, num_pictures); the diagonal is ignored."""
 
 
 class DinoDiversity(Diversity):
-    """1 - cosine of DINO's class tokens: 0 for equal pictures, about 0.2 to 0.6 for a prompt's.
+    """1 - cosine of DINO's class tokens: 0 for equal pictures, about 0.2 to 0.6 for pictures of one prompt.
 
     Args:
-        model: Which ViT weights, with their image processor.
-        revision: Of it, on the hub.
-        host: Holds the tower; cosines are taken in float32.
+        model: The ViT weights and their image processor.
+        revision: The revision of `model` on the hub.
+        host: The host of the ViT; cosines are computed from float32 features.
     """
 
     def __init__(self, *, model: str, revision: str | None, host: Host) -> None:
@@ -75,7 +75,7 @@ class DinoDiversity(Diversity):
         self._model = host.load(self._weights, "ViTModel", add_pooling_layer=False)
 
     def distances(self, pictures: Sequence[Image]) -> Distances:
-        """1 - cosine. See `Diversity.distances`."""
+        """Compute 1 - cosine of every pair. See `Diversity.distances`."""
         found = np.stack(self.host.map(pictures, self._features))
         return np.asarray(1 - found @ found.T)
 
@@ -88,7 +88,7 @@ class DinoDiversity(Diversity):
         return np.asarray(unit(hidden[:, 0]).cpu().numpy(), dtype=np.float64)
 
     def describe(self) -> dict[str, Any]:
-        """Weights and preprocessing. See `Objective.describe`."""
+        """Describe weights and preprocessing. See `Objective.describe`."""
         return {
             "weights": self._weights.describe(),
             "convention": "1 - cosine of class tokens, mean over the prompt's other pictures",
@@ -99,14 +99,14 @@ class DinoDiversity(Diversity):
 
 
 class LpipsDiversity(Diversity):
-    """LPIPS of a prompt's pictures: 0 for equal ones, about 0.5 to 0.8 for unlike ones.
+    """LPIPS between pictures of a prompt: 0 for equal pictures, about 0.5 to 0.8 for dissimilar ones.
 
     Args:
-        model: Folder or hub id that holds both files.
-        revision: Of it, on the hub.
-        backbone: File name of torchvision's AlexNet.
-        heads: File name of the published heads, `lpips/weights/v0.1/alex.pth` of the package lpips.
-        host: Holds the convolutions.
+        model: The folder or hub id that holds both files.
+        revision: The revision of `model` on the hub.
+        backbone: The file name of torchvision's AlexNet.
+        heads: The file name of the published heads, `lpips/weights/v0.1/alex.pth` in the package lpips.
+        host: The host of the convolutions.
     """
 
     def __init__(self, *, model: str, revision: str | None, backbone: str, heads: str, host: Host) -> None:
@@ -114,11 +114,11 @@ class LpipsDiversity(Diversity):
         self._lpips = Lpips(self._weights, backbone=backbone, heads=heads, host=host)
 
     def distances(self, pictures: Sequence[Image]) -> Distances:
-        """LPIPS. See `Diversity.distances`."""
+        """Compute LPIPS of every pair. See `Diversity.distances`."""
         sizes = {picture.size for picture in pictures}
         if len(sizes) > 1 or min(map(min, sizes)) < SMALLEST:
             raise ScoreError(
-                f"LPIPS compares pictures of one size, {SMALLEST} pixels at least, but got "
+                f"LPIPS compares pictures of one size, at least {SMALLEST} pixels high and wide, but got "
                 + ", ".join(f"{width}x{height}" for width, height in sorted(sizes))
             )
 
@@ -129,7 +129,7 @@ class LpipsDiversity(Diversity):
         return np.array([((rows - row) ** 2).sum(1) for row in rows])
 
     def describe(self) -> dict[str, Any]:
-        """Weights. See `Objective.describe`."""
+        """Describe weights and convention. See `Objective.describe`."""
         return {
             "weights": {**self._weights.describe(), "files": list(self._files)},
             "convention": "LPIPS 0.1 with AlexNet, mean over the prompt's other pictures",

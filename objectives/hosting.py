@@ -1,7 +1,7 @@
-"""How the models of rewards are hosted: in which precision, on which device, and where they wait between turns.
+"""Host the models of rewards: their precision, quantization, device, offloading and batch size.
 
-Every reward that runs a model takes these options and gives its models to a host, which loads, quantizes and moves
-them, and finds out how many pictures fit.
+Every reward that runs a model takes these options and gives its models to a host. The host loads, quantizes and moves
+the models, and finds a batch size that fits in memory.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from ..ground.weights import quiet_import
 from .pretrained import Dtype, Weights, transformers
 
 Quantization = Literal["bitsandbytes-8bit", "bitsandbytes-4bit", "torchao-int8", "torchao-float8"]
-SHARED = ("cuda", "cuda:0", "mps", "xpu", "xpu:0")  # devices on which the backbone works too, unless it is told
+SHARED = ("cuda", "cuda:0", "mps", "xpu", "xpu:0")  # devices that the backbone uses too, unless told otherwise
 Row = TypeVar("Row")
 Made = TypeVar("Made")
 
 
 class Hosting(BaseModel):
-    """What every reward that runs a model can be told.
+    """The options of every reward that runs a model.
 
     Attributes:
-        dtype: Of weights and arithmetic, but for what a reward says it computes in float32.
-        device: `cpu`, `cuda`, `cuda:1`, `mps` or `xpu`; None takes a CUDA GPU if there is one.
-        offload: Where weights are while other work is done: on the device (`none`), or in main memory (`model`),
-            from where they come to the device for every call of `score`.
-        quantization: Of the model's linear layers while it is loaded.
-        batch_size: The most pictures at once; halved by itself where memory does not suffice.
+        dtype: The precision of weights and arithmetic, except where a reward documents float32.
+        device: `cpu`, `cuda`, `cuda:1`, `mps` or `xpu`; None selects a CUDA GPU if the machine has one, else the CPU.
+        offload: The place of the weights between calls of `score`: the device (`none`), or main memory (`model`), from
+            which every call moves them to the device.
+        quantization: The quantization of the model's linear layers, done while the model is loaded.
+        batch_size: The largest number of pictures in a batch; halved automatically when memory runs out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,17 +52,17 @@ class Hosting(BaseModel):
 
 
 class Host:
-    """Holds the models of one reward.
+    """The host of the models of one reward.
 
     Args:
-        hosting: What was chosen.
+        hosting: The options; None uses the defaults.
 
     Attributes:
-        device: Where the arithmetic happens.
+        device: The device of the arithmetic.
         dtype: The torch dtype of the arithmetic.
 
     Raises:
-        ScoreError: If there is no such device, options exclude each other, or a package is missing.
+        ScoreError: If the machine has no such device, options exclude each other, or a package is missing.
     """
 
     def __init__(self, hosting: Hosting | None = None) -> None:
@@ -83,21 +83,21 @@ class Host:
         return self._taken(weights, kind, weights.load(kind, **self._how(), **options))
 
     def assemble(self, weights: Weights, kind: str, config: Any, state: Mapping[str, Any], **options: Any) -> Any:
-        """Make a model of a state dict and hold it. See `Weights.assemble`."""
+        """Build a model from a state dict and hold it. See `Weights.assemble`."""
         return self._taken(weights, kind, weights.assemble(kind, config, state, **self._how(), **options))
 
     def hold(self, module: Any) -> Any:
-        """Hold a module, or a dict of tensors, whose dtype is its own: bring it to where it waits for its turn."""
+        """Hold a module or a dict of tensors, and move it to its place between calls; its dtype is not changed."""
         self._move(module, self.device if self.hosting.offload == "none" else "cpu")
         self._held.append(module)
         return module
 
     @contextlib.contextmanager
     def awake(self) -> Iterator[None]:
-        """Have all that is held on the device for a while. May be nested.
+        """Keep all held models on the device inside the `with` block. Blocks may be nested.
 
         Raises:
-            ScoreError: If there is not enough memory there.
+            ScoreError: If the device does not have enough memory.
         """
         offloaded = self.hosting.offload != "none"
         if offloaded:
@@ -107,7 +107,7 @@ class Host:
                 self._turns += 1
         try:
             yield
-        except Exception as error:  # memory runs out in many classes
+        except Exception as error:  # libraries report a lack of memory with many classes of error
             if shortage(error) is None:
                 raise
             raise self._no_room(error) from None
@@ -124,12 +124,15 @@ class Host:
         work: Callable[[Sequence[Row]], Iterable[Made]],
         alike: Callable[[Row], Hashable] = lambda _: None,
     ) -> list[Made]:
-        """Do work on rows, a batch at a time. See `Batches`.
+        """Apply `work` to rows in batches that fit in memory. See `Batches`.
 
         Args:
-            rows: One for each result.
-            work: Makes the results of some of them.
-            alike: What rows must have in common to be in one batch.
+            rows: One row for each result.
+            work: Computes the results of a batch of rows.
+            alike: Computes a key of a row; only rows with equal keys share a batch.
+
+        Returns:
+            The results in the order of the rows.
         """
         groups: dict[Hashable, list[int]] = {}
         for index, row in enumerate(rows):
@@ -141,15 +144,15 @@ class Host:
         return [found[index] for index in range(len(rows))]
 
     def describe(self) -> dict[str, Any]:
-        """What of the choices can change a score."""
+        """Describe the options that can change a score."""
         quantization = self.hosting.quantization
         return {"dtype": self.hosting.dtype, **({"quantization": quantization} if quantization else {})}
 
     def _how(self) -> dict[str, Any]:
-        """Options for `from_pretrained`."""
+        """Return the options for `from_pretrained`."""
         how: dict[str, Any] = {"dtype": self.dtype}
         chosen = self.hosting.quantization or ""
-        if chosen.startswith("bitsandbytes"):  # which quantizes on a GPU, while it loads
+        if chosen.startswith("bitsandbytes"):  # bitsandbytes quantizes on a GPU while it loads
             kind = transformers().BitsAndBytesConfig
             how["device_map"] = {"": self.device}
             how["quantization_config"] = (
@@ -160,11 +163,11 @@ class Host:
         return how
 
     def _taken(self, weights: Weights, kind: str, model: Any) -> Any:
-        """A model that was just loaded, quantized if it was asked for, and held."""
+        """Quantize a loaded model if the options say so, and hold it."""
         chosen = self.hosting.quantization
         if chosen is None:
             return self.hold(model)
-        if chosen.startswith("torchao"):  # by itself: transformers asks models for embeddings that some have not
+        if chosen.startswith("torchao"):  # not through transformers, which asks for embeddings that some models lack
             with quiet_import():
                 from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
 
@@ -192,13 +195,13 @@ class Host:
                 held.update({name: tensor.to(device) for name, tensor in held.items()})
             else:
                 held.to(device)
-        except Exception as error:  # devices and quantized weights fail in many classes
+        except Exception as error:  # devices and quantized weights raise many classes of error
             if shortage(error) is not None:
                 raise self._no_room(error, f"to hold this reward's model on {device}") from None
             raise ScoreError(f"a reward's model cannot be moved to {device}: {first_sentence(error)}") from error
 
     def _no_room(self, error: BaseException, what: str = "for one picture at a time") -> ScoreError:
-        """The sentence for memory that ran out: what is not chosen yet and would be accepted."""
+        """Make the error for a lack of memory; it lists the options that save memory and are not chosen yet."""
         found, hosting = shortage(error), self.hosting
         assert found is not None
         choices = []
@@ -221,7 +224,7 @@ Score = TypeVar("Score", bound=Callable[..., Any])
 
 
 def awake(score: Score) -> Score:
-    """Have a reward's models on their device while it scores."""
+    """Decorate the `score` method of a reward so that its models are on their device during the call."""
 
     @functools.wraps(score)
     def scored(self: _Hosted, *args: Any, **kwargs: Any) -> Any:
@@ -232,14 +235,14 @@ def awake(score: Score) -> Score:
 
 
 def hosted(*, without: Collection[str] = (), **defaults: Any) -> Callable[[Callable[..., Objective]], Factory]:
-    """Make a factory of a function whose first parameter is a host, the options of `Hosting` among its own.
+    """Return a decorator that turns a function whose first parameter is a host into a factory with `Hosting` options.
 
     Args:
-        without: Options that this reward does not take.
-        **defaults: Its own defaults.
+        without: Options of `Hosting` that this reward does not take.
+        **defaults: Defaults of this reward that differ from those of `Hosting`.
 
     Returns:
-        A decorator; what it makes is called with keyword arguments.
+        The decorator; the factory it makes takes keyword arguments only.
     """
     hints = get_type_hints(Hosting, include_extras=True)
     fields = {name: field.default for name, field in Hosting.model_fields.items() if name not in without} | defaults
@@ -259,7 +262,7 @@ def hosted(*, without: Collection[str] = (), **defaults: Any) -> Callable[[Calla
             made.waits = made.waits or host.device in SHARED
             return made
 
-        del factory.__wrapped__  # its signature is another
+        del factory.__wrapped__  # the wrapped function has another signature
         factory.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
         factory.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *shared)}
         return factory
@@ -268,7 +271,7 @@ def hosted(*, without: Collection[str] = (), **defaults: Any) -> Callable[[Calla
 
 
 def _conflict(hosting: Hosting, device: str) -> str | None:
-    """What cannot be had, as a sentence; None where all can."""
+    """Return the sentence that says which option cannot be used, or None if all can."""
     if hosting.quantization:
         package = hosting.quantization.partition("-")[0]
         if importlib.util.find_spec(package) is None:
@@ -280,12 +283,12 @@ def _conflict(hosting: Hosting, device: str) -> str | None:
         return None
     if hosting.offload != "none":
         return (
-            f"offload: {hosting.offload} moves weights between main memory and a GPU, and there is no GPU to use; "
+            f"offload: {hosting.offload} moves weights between main memory and a GPU, but no GPU is used; "
             "choose offload: none"
         )
     if (hosting.quantization or "").startswith("bitsandbytes"):
         return (
-            f"quantization: {hosting.quantization} needs a GPU, and there is none to use; choose torchao-int8, or none"
+            f"quantization: {hosting.quantization} needs a GPU, but no GPU is used; choose torchao-int8, or none"
         )
     return None
 

@@ -1,7 +1,7 @@
-"""HPS v2.1, a CLIP that was fine-tuned on people's choices between pictures.
+"""HPS v2.1: a CLIP fine-tuned on human choices between pictures.
 
-Wu et al. 2023, Human Preference Score v2, arXiv 2306.09341, section 4. The score is the cosine alone, without
-CLIP's logit scale; a picture is resized by its longer edge and laid on black, so that none of it is cut off.
+Wu et al. 2023, Human Preference Score v2, arXiv 2306.09341, section 4. The score is the cosine, without CLIP's logit
+scale. A picture is resized by its longer edge and padded with black, so that nothing is cut off.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .pretrained import Weights, renamed, versions
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# open_clip's names for what CLIPModel names otherwise, tried in order; the rest of a name stays.
+# Patterns of open_clip's names and CLIPModel's names for the same parts, applied in order.
 _RENAMED = (
     (r"^visual\.class_embedding$", "vision_model.embeddings.class_embedding"),
     (r"^visual\.positional_embedding$", "vision_model.embeddings.position_embedding.weight"),
@@ -44,17 +44,17 @@ _PROJECTIONS = {"visual.proj": "visual_projection.weight", "text_projection": "t
 
 
 class Hpsv2(Objective):
-    """How much people would prefer a picture for its prompt: a cosine, about 0.2 to 0.35.
+    """Human preference for a picture given its prompt: a cosine, about 0.2 to 0.35.
 
-    The published package scores in mixed half precision unless it is changed, and cleans prompts of HTML entities
-    first; neither is done here.
+    The published package scores in mixed half precision by default, and removes HTML entities from prompts; this class
+    does neither.
 
     Args:
-        model: Hub id or folder that holds `file`.
-        revision: Of it, on the hub.
-        file: A state dict in open_clip's names: the published one, or the same as safetensors.
-        clip: Where configuration and tokenizer of the architecture are.
-        host: Holds the towers.
+        model: The hub id or folder that holds `file`.
+        revision: The revision of `model` on the hub.
+        file: A state dict with open_clip's names: the published file, or the same tensors as safetensors.
+        clip: The source of the configuration and the tokenizer of the architecture.
+        host: The host of the towers.
     """
 
     def __init__(self, *, model: str, revision: str | None, file: str, clip: str, host: Host) -> None:
@@ -70,14 +70,14 @@ class Hpsv2(Objective):
         return found
 
     def pixels(self, pictures: Sequence[Image]) -> Any:
-        """Pixels as published, shape (num_pictures, 3, size, size)."""
+        """Preprocess pictures as published, to shape (num_pictures, 3, size, size)."""
         import torch
 
         size = self.clip.size
         return torch.stack([normalized(longest_edge(to_tensor(p), size), CLIP_MEAN, CLIP_STD) for p in pictures])
 
     def describe(self) -> dict[str, Any]:
-        """Weights and preprocessing. See `Objective.describe`."""
+        """Describe weights and preprocessing. See `Objective.describe`."""
         return {
             "weights": {**self._weights.describe(), "file": self._file},
             "architecture": self._architecture.describe(),
@@ -90,7 +90,7 @@ class Hpsv2(Objective):
 
 
 def converted(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A state dict in open_clip's names, in CLIPModel's: queries, keys and values apart, projections transposed."""
+    """Convert open_clip's state dict to CLIPModel's: split queries, keys and values, and transpose the projections."""
     out: dict[str, Any] = {}
     for name, tensor in renamed(state, _RENAMED).items():
         fused = re.fullmatch(r"(.*)\.attn\.in_proj_(weight|bias)", name)

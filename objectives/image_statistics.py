@@ -1,7 +1,7 @@
-"""Plain statistics of pictures: cheap, of no model, and good to watch while another reward is climbed.
+"""Statistics of pictures that need no model, to watch while another reward is optimised.
 
-A search that finds brighter, flatter or more colourful pictures, rather than better ones, shows here first. Each is
-between 0 and 1. Luma is that of ITU-R BT.601, 0.299 red + 0.587 green + 0.114 blue, from 0 to 1.
+They show early whether a search finds brighter, flatter or more colourful pictures instead of better ones. Each
+statistic lies between 0 and 1. Luma is that of ITU-R BT.601, 0.299 red + 0.587 green + 0.114 blue, from 0 to 1.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from .images import rgb
 
 Pixels = NDArray[np.uint8]
 
-EDGE = 0.1  # luma that two pixels side by side must differ by to be an edge
+EDGE = 0.1  # the smallest change of luma at an edge
 DARK, BRIGHT = 0.1, 0.9  # luma below and above which a pixel is dark or bright
 
 
 def edge_density(pixels: Pixels) -> float:
-    """The share of pixels where luma changes by more than 0.1 to the right-hand or lower neighbour, taken together.
+    """The share of pixels whose luma gradient is longer than 0.1.
 
-    The change is the Euclidean length of both differences; the last row and column, which lack a neighbour, do
-    not count. A picture one pixel high or wide has no edges.
+    The gradient consists of the differences to the right and the lower neighbour. The last row and column lack a
+    neighbour and are left out. A picture one pixel high or wide has no edges.
     """
     luma = _luma(pixels)
     if min(luma.shape) < 2:
@@ -35,14 +35,14 @@ def edge_density(pixels: Pixels) -> float:
 
 
 def entropy(pixels: Pixels) -> float:
-    """Shannon entropy of luma in 256 levels, as a share of the most there can be, 8 bits."""
+    """The Shannon entropy of luma in 256 levels, divided by its maximum of 8 bits."""
     counts = np.bincount(np.rint(_luma(pixels) * 255).astype(np.int64).ravel(), minlength=256)
     shares = counts[counts > 0] / counts.sum()
     return float(-(shares * np.log2(shares)).sum() / 8) + 0.0
 
 
 def saturation(pixels: Pixels) -> float:
-    """The mean of a pixel's saturation as in HSV: (largest - smallest channel) / largest, 0 for black."""
+    """The mean HSV saturation of the pixels: (largest - smallest channel) / largest, 0 for black."""
     largest = pixels.max(-1).astype(np.float64)
     return float(np.mean((largest - pixels.min(-1)) / np.maximum(largest, 1)))
 
@@ -64,14 +64,14 @@ STATISTICS: dict[str, Callable[[Pixels], float]] = {
     "dark-share": dark_share,
     "bright-share": bright_share,
 }
-CONVENTION = 1  # raised whenever a change of a definition changes a score
+CONVENTION = 1  # increased whenever a change of a definition changes a score
 
 
 class Statistic(Objective):
-    """One statistic as an objective, whatever the prompt.
+    """A statistic of pictures as an objective; it ignores the prompt.
 
     Args:
-        name: One of `STATISTICS`.
+        name: A key of `STATISTICS`.
     """
 
     def __init__(self, name: str) -> None:
@@ -83,7 +83,7 @@ class Statistic(Objective):
         return np.array([self._measure(np.asarray(picture)) for picture in rgb(outputs)], dtype=np.float64)
 
     def describe(self) -> dict[str, Any]:
-        """The definition's version. See `Objective.describe`."""
+        """Describe the version of the definition and the range. See `Objective.describe`."""
         return {"convention": CONVENTION, "range": [0, 1]}
 
 

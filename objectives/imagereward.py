@@ -1,7 +1,7 @@
-"""ImageReward: a BLIP that reads the prompt while it looks at the picture, and a head trained on rankings.
+"""ImageReward: a BLIP whose text tower attends to the picture, and a head trained on human rankings.
 
-Xu et al. 2023, ImageReward, arXiv 2304.05977, section 2.2. The five layers of the head have nothing between them.
-The scores of the training pictures have mean 0 and deviation 1 by two published constants.
+Xu et al. 2023, ImageReward, arXiv 2304.05977, section 2.2. The head has five linear layers without activations between
+them. Two published constants standardize the scores: those of the training pictures have mean 0 and deviation 1.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from .pixels import clip_pixels
 from .pretrained import Weights, part, renamed, transformers, versions
 
 MEAN, DEVIATION = 0.16717362830052426, 1.0333394966054072
-LENGTH = 35  # tokens of a prompt that are read
+LENGTH = 35  # tokens read of a prompt
 HEAD = ("mlp.layers.0", "mlp.layers.2", "mlp.layers.4", "mlp.layers.6", "mlp.layers.7")
 
-# What `med_config.json` says that BlipTextConfig calls the same.
+# Entries of `med_config.json` that BlipTextConfig has under the same names.
 _TEXT_SIZES = (
     "hidden_size",
     "intermediate_size",
@@ -36,7 +36,7 @@ _TEXT_SIZES = (
     "hidden_act",
     "pad_token_id",
 )
-# The published names of the vision tower, in BlipVisionModel's.
+# Patterns of the published names of the vision tower, and BlipVisionModel's names for the same parts.
 _RENAMED = (
     (r"^cls_token$", "embeddings.class_embedding"),
     (r"^pos_embed$", "embeddings.position_embedding"),
@@ -50,14 +50,14 @@ _RENAMED = (
 
 
 class ImageReward(Objective):
-    """How well a picture is made for its prompt, in people's eyes: about -2 to 2, 0 on average.
+    """A model of human ratings of a picture given its prompt: about -2 to 2, 0 on average.
 
     Args:
-        model: Hub id or folder that holds `file` and `med_config.json`.
-        revision: Of it, on the hub.
-        file: The published state dict, or the same as safetensors.
-        tokenizer: Where BERT's tokenizer is.
-        host: Holds the towers, and the head, which computes in float32.
+        model: The hub id or folder that holds `file` and `med_config.json`.
+        revision: The revision of `model` on the hub.
+        file: The published state dict, or the same tensors as safetensors.
+        tokenizer: The source of BERT's tokenizer.
+        host: The host of the towers and of the head, which computes in float32.
     """
 
     def __init__(self, *, model: str, revision: str | None, file: str, tokenizer: str, host: Host) -> None:
@@ -78,7 +78,7 @@ class ImageReward(Objective):
         self._truncation = Truncation("imagereward", LENGTH)
 
     def _vision_config(self, state: Mapping[str, Any]) -> Any:
-        """The vision tower's sizes, read off its weights; its heads are 64 wide."""
+        """Derive the sizes of the vision tower from its weights; its attention heads are 64 wide."""
         width, _, patch, _ = state["patch_embed.proj.weight"].shape
         depth = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
         return transformers().BlipVisionConfig(
@@ -88,7 +88,7 @@ class ImageReward(Objective):
             num_attention_heads=width // 64,
             patch_size=patch,
             image_size=round((state["pos_embed"].shape[1] - 1) ** 0.5) * patch,
-            layer_norm_eps=1e-6,  # the class's own default is another
+            layer_norm_eps=1e-6,  # differs from the default of the class
         )
 
     def _text_config(self) -> Any:
@@ -99,7 +99,7 @@ class ImageReward(Objective):
         except (ValueError, KeyError, TypeError):
             raise ScoreError(f"{path} is no configuration of ImageReward's text tower; download it again") from None
         sizes |= {name: said[name] for name in _TEXT_SIZES if name in said}
-        return transformers().BlipTextConfig(**sizes, is_decoder=True)  # only a decoder looks at pictures
+        return transformers().BlipTextConfig(**sizes, is_decoder=True)  # only a decoder has cross-attention to pictures
 
     @awake
     def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
@@ -125,7 +125,7 @@ class ImageReward(Objective):
                     attention_mask=tokens.attention_mask,
                     encoder_hidden_states=seen,
                     encoder_attention_mask=torch.ones(seen.shape[:2], dtype=torch.long, device=device),
-                    is_decoder=False,  # the prompt is read in both directions
+                    is_decoder=False,  # the prompt is attended to in both directions
                 )
                 .last_hidden_state[:, 0]
                 .float()
@@ -136,7 +136,7 @@ class ImageReward(Objective):
         return (raw - MEAN) / DEVIATION
 
     def describe(self) -> dict[str, Any]:
-        """Weights and preprocessing. See `Objective.describe`."""
+        """Describe weights and preprocessing. See `Objective.describe`."""
         return {
             "weights": {**self._weights.describe(), "file": self._file},
             "tokenizer": self._reader.describe(),

@@ -1,4 +1,4 @@
-"""What rewards are given: pictures in one known mode, and prompts that may be longer than a model reads."""
+"""Prepare the inputs of rewards: convert pictures to RGB, and warn about prompts that a model truncates."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _MAYBE_CLEAR = ("RGBA", "LA", "PA", "P")
 
 
 class PromptTruncated(UserWarning):
-    """A prompt is longer than a reward's text model reads; its end does not count."""
+    """A warning that a prompt is longer than a reward's text model reads, so that its end is ignored."""
 
 
 def rgb(outputs: Sequence[Output]) -> list[Image]:
-    """The outputs as RGB pictures.
+    """Convert outputs to RGB pictures.
 
-    Grey pictures become RGB; what is transparent is laid on white, as a page or a viewer would show it.
+    Grey pictures become RGB. Transparent pictures are put on white, as web pages and viewers show them.
 
     Args:
         outputs: PIL images of mode RGB, RGBA, L, LA, 1, P or PA.
 
     Raises:
-        ScoreError: If an output is anything else; a list of frames is refused too, as which of them counts is not
-            for a reward of pictures to say.
+        ScoreError: If an output is anything else, including a list of frames: a reward of pictures cannot choose the
+            frame to score.
     """
     return [_rgb(output) for output in outputs]
 
@@ -40,7 +40,7 @@ def _rgb(output: Output) -> Image:
 
     if isinstance(output, (list, tuple)) and output and isinstance(output[0], Image.Image):
         raise ScoreError(
-            f"this reward scores pictures, but got a video of {len(output)} frames; let the model make one"
+            f"this reward scores pictures, but got a video of {len(output)} frames; let the model make one frame"
         )
     if not isinstance(output, Image.Image):
         raise ScoreError(f"this reward scores pictures (PIL images), but got {_called(output)}")
@@ -54,18 +54,18 @@ def _rgb(output: Output) -> Image:
 
 
 def _called(output: Output) -> str:
-    """What an output is, in words."""
+    """Describe the type and the shape of an output in words."""
     shape = getattr(output, "shape", None)
     name = f"{type(output).__module__}.{type(output).__qualname__}".removeprefix("builtins.")
     return name if shape is None else f"{name} of shape {tuple(shape)}"
 
 
 class Truncation:
-    """Says once that a prompt is longer than the text model reads.
+    """A warning, given once, that a prompt is longer than a reward's text model reads.
 
     Args:
-        objective: The reward's name.
-        limit: The most tokens that it reads, special tokens included.
+        objective: The name of the reward.
+        limit: The largest number of tokens that the text model reads, special tokens included.
     """
 
     def __init__(self, objective: str, limit: int) -> None:
@@ -74,11 +74,11 @@ class Truncation:
         self._told = False
 
     def notice(self, tokenizer: Any, prompts: Sequence[str]) -> None:
-        """Warn of the first prompt that is too long, the first time there is one.
+        """Warn about the first prompt that is too long, unless a warning was given before.
 
         Args:
-            tokenizer: Of transformers; its special tokens are counted.
-            prompts: Texts as the model is given them.
+            tokenizer: A tokenizer of transformers; its special tokens are counted.
+            prompts: The texts that the model gets.
         """
         if self._told:
             return
@@ -87,8 +87,8 @@ class Truncation:
             if length > self.limit:
                 self._told = True
                 warnings.warn(
-                    f"{self.objective} reads {self.limit} tokens of a prompt and one has {length}: the end of "
-                    f"{prompt[:60]!r}... does not count",
+                    f"{self.objective} reads {self.limit} tokens of a prompt, but {prompt[:60]!r}... has {length}: its "
+                    f"end is ignored",
                     PromptTruncated,
                     stacklevel=3,
                 )

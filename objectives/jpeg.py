@@ -1,7 +1,7 @@
-"""The size of a picture as a JPEG file: how much, or how little, there is in it.
+"""The size of a picture as a JPEG file, as a reward for large or for small files.
 
 Black et al. 2023, Training Diffusion Models with Reinforcement Learning, arXiv 2305.13301, section 5; 1 kB is
-1000 bytes. The size depends a little on the JPEG library that Pillow was built with.
+1000 bytes. The size depends slightly on the JPEG library that Pillow was built with.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SAYS = {"incompressible": "kB at quality 95", "compressible": "-kB at quality 9
 
 
 class JpegSize(Objective):
-    """Size as a reward, whatever the prompt.
+    """The size of a picture as a JPEG file of quality 95; it ignores the prompt.
 
     Args:
         direction: `incompressible` is the size in kB; `compressible` is its negative divided by 500, as published.
@@ -35,12 +35,12 @@ class JpegSize(Objective):
         self.direction = direction
 
     def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
-        """Score pictures by their size. See `Objective.score`."""
+        """Score pictures by the size of their JPEG files. See `Objective.score`."""
         sizes = np.array([_kilobytes(picture) for picture in rgb(outputs)], dtype=np.float64)
         return sizes if self.direction == "incompressible" else -sizes / 500
 
     def describe(self) -> dict[str, Any]:
-        """The direction and the JPEG library. See `Objective.describe`."""
+        """Describe the direction and the JPEG library. See `Objective.describe`."""
         from PIL import features
 
         libraries = {name: features.version(name) for name in ("jpg", "libjpeg_turbo")}

@@ -1,7 +1,7 @@
-"""LPIPS, a distance of pictures that is near to people's: weighted squared differences of AlexNet's features.
+"""LPIPS, a perceptual distance of pictures: weighted squared differences of AlexNet's features.
 
 Zhang et al. 2018, The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, arXiv 1801.03924,
-equation 1, version 0.1. AlexNet's five convolutions are written here, so that torchvision is not needed.
+equation 1, version 0.1. This module implements AlexNet's five convolutions, so that torchvision is not needed.
 """
 
 from __future__ import annotations
@@ -17,22 +17,25 @@ from .pretrained import Weights
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Number in torchvision's `features`, stride, padding, and whether a 3x3 pooling of stride 2 comes before.
+# For every convolution: index in torchvision's `features`, stride, padding, and whether 3x3 pooling precedes it.
 _CONVOLUTIONS = ((0, 4, 2, False), (3, 1, 2, True), (6, 1, 1, True), (8, 1, 1, False), (10, 1, 1, False))
-# The published constants shift and scale pictures in [-1, 1]; these do the same to pictures in [0, 1].
+# The published constants apply to pixels in [-1, 1]; these are the equivalent constants for pixels in [0, 1].
 _MEAN = tuple((1 + shift) / 2 for shift in (-0.030, -0.088, -0.188))
 _STD = tuple(scale / 2 for scale in (0.458, 0.448, 0.450))
 SMALLEST = 32
 
 
 class Lpips:
-    """Features whose squared distance is LPIPS.
+    """A feature extractor: the squared Euclidean distance of two pictures' features is their LPIPS.
 
     Args:
-        weights: Holds both files.
-        backbone: File name of torchvision's AlexNet.
-        heads: File name of the published heads, `lin0` to `lin4`.
-        host: Holds the layers.
+        weights: The source of both files.
+        backbone: The file name of torchvision's AlexNet.
+        heads: The file name of the published heads, `lin0` to `lin4`.
+        host: The host of the layers.
+
+    Raises:
+        ScoreError: If a file lacks a layer.
     """
 
     def __init__(self, weights: Weights, *, backbone: str, heads: str, host: Host) -> None:
@@ -54,9 +57,10 @@ class Lpips:
         )
 
     def features(self, pictures: Sequence[Image]) -> Any:
-        """One vector a picture, shape (num_pictures, width); pictures of one size.
+        """Compute a feature vector of every picture, shape (num_pictures, width).
 
-        The squared Euclidean distance of two vectors is the pictures' LPIPS.
+        Args:
+            pictures: RGB pictures of equal size.
         """
         import torch
         from torch.nn.functional import conv2d, max_pool2d

@@ -1,12 +1,12 @@
-"""MPS, the multi-dimensional preference score: a picture's tokens attend to the prompt's before they are compared.
+"""MPS, the multi-dimensional preference score: the picture's tokens attend to the prompt's before the comparison.
 
 Zhang et al. 2024, Learning Multi-dimensional Human Preference for Text-to-Image Generation, arXiv 2405.14705,
-section 4. Prompt tokens that have nothing to do with a condition, a list of words, are masked. The cross model is
-written here on a plain state dict: pre-normalised multi-query attention (Shazeer 2019) beside a SwiGLU layer, then
-the same as self-attention with rotary positions (Su et al. 2021).
+section 4. Prompt tokens that are unrelated to the condition, a list of words, are masked. This module implements the
+cross model on a state dict. Each layer is pre-normalised multi-query cross-attention (Shazeer 2019) in parallel with
+SwiGLU, then self-attention with rotary positions (Su et al. 2021) in parallel with SwiGLU.
 
-The published checkpoint is a pickled module, which is program code and is not loaded here. Convert it once where
-code that you did not write may run, with its own package installed:
+The published checkpoint is a pickled module. Unpickling runs code, so trimpot does not load it. Convert the checkpoint
+once, on a machine that may run foreign code and has the checkpoint's own package installed:
 
     module = torch.load("MPS_overall_checkpoint.pth", weights_only=False)
     safetensors.torch.save_model(module, "mps.safetensors")
@@ -34,16 +34,20 @@ CONDITION = (
 
 
 class Mps(Objective):
-    """How much people would prefer a picture overall, about 8 to 13.
+    """A model of overall human preference for a picture, about 8 to 13.
 
     Args:
-        model: Folder or hub id that holds `file`.
-        revision: Of it, on the hub.
-        file: The converted weights, in the published module's names.
-        clip: Where configuration, tokenizer and image processor of the CLIP inside are.
-        threshold: How near a token must be to the condition, as a share of the nearest token, to count. Published
-            are 0.01, in the model, and 0.3, in the authors' evaluations.
-        host: Holds the whole; the published scores are in half precision. The cross model is never quantized.
+        model: The folder or hub id that holds `file`.
+        revision: The revision of `model` on the hub.
+        file: The converted weights, with the names of the published module.
+        clip: The source of the configuration, the tokenizer and the image processor of the CLIP inside MPS.
+        threshold: The smallest similarity of a prompt token to the condition, relative to the most similar token; less
+            similar tokens are masked. The published model has 0.01, the authors' evaluations 0.3.
+        host: The host of CLIP and the cross model; the published scores are in half precision. The cross model is
+            never quantized.
+
+    Raises:
+        ScoreError: If the threshold is outside [0, 1), or the file lacks the cross model.
     """
 
     def __init__(
@@ -57,7 +61,7 @@ class Mps(Objective):
         host: Host,
     ) -> None:
         if not 0 <= threshold < 1:
-            raise ScoreError(f"mps: threshold is {threshold}; a share of the nearest token is at least 0 and below 1")
+            raise ScoreError(f"mps: threshold is {threshold}, but must be at least 0 and below 1")
         self._weights, self._architecture, self._file = Weights(model, revision), Weights(clip), file
         self.host = host
         self.threshold = threshold
@@ -96,7 +100,7 @@ class Mps(Objective):
         return self.clip.scale * np.asarray(cosines.cpu().numpy(), dtype=np.float64)
 
     def _prompt(self, prompt: str) -> tuple[Any, Any, Any]:
-        """A prompt's token features, its end's feature, and 0 or minus infinity a token; in main memory."""
+        """Return a prompt's token features, pooled feature, and attention mask (0 or -inf), all in main memory."""
         import torch
 
         if prompt not in self._read:
@@ -108,7 +112,7 @@ class Mps(Objective):
         return self._read[prompt]
 
     def _text(self, prompts: Sequence[str]) -> tuple[Any, Any]:
-        """Token features, shape (num_prompts, length, width), and the end's, shape (num_prompts, width)."""
+        """Return token features, shape (num_prompts, length, width), and pooled ones, shape (num_prompts, width)."""
         import torch
 
         with torch.inference_mode():
@@ -117,7 +121,7 @@ class Mps(Objective):
             return project(read.last_hidden_state), project(read.pooler_output)
 
     def describe(self) -> dict[str, Any]:
-        """Weights, threshold and preprocessing. See `Objective.describe`."""
+        """Describe weights, threshold and preprocessing. See `Objective.describe`."""
         return {
             "weights": {**self._weights.describe(), "file": self._file},
             "architecture": self._architecture.describe(),
@@ -130,13 +134,13 @@ class Mps(Objective):
 
 
 def cross(weights: Mapping[str, Any], query: Any, context: Any, mask: Any) -> Any:
-    """The cross model.
+    """Apply the cross model.
 
     Args:
-        weights: Its state dict.
-        query: Shape (batch, num_query, width).
-        context: Shape (batch, num_context, width).
-        mask: Added to the attention; broadcasts to (batch, num_query, num_context).
+        weights: The state dict of the cross model.
+        query: Picture tokens, shape (batch, num_query, width).
+        context: Prompt tokens, shape (batch, num_context, width).
+        mask: Added to the attention logits; broadcasts to (batch, num_query, num_context).
 
     Returns:
         Shape (batch, num_query, width).
@@ -166,12 +170,12 @@ def _attend_self(weights: Mapping[str, Any], x: Any) -> Any:
 
 
 def _heads(x: Any, width: int) -> Any:
-    """Shape (batch, length, heads * width) as (batch, heads, length, width)."""
+    """Reshape (batch, length, heads * width) to (batch, heads, length, width)."""
     return x.unflatten(-1, (-1, width)).transpose(1, 2)
 
 
 def _attention(queries: Any, keys: Any, values: Any, mask: Any) -> Any:
-    """Every head of the queries looks at the same keys and values."""
+    """Compute multi-query attention: all heads share the keys and values."""
     likeness = queries * queries.shape[-1] ** -0.5 @ keys[:, None].transpose(-1, -2) + mask
     return (likeness.softmax(-1) @ values[:, None]).transpose(1, 2).flatten(2)
 
@@ -190,7 +194,7 @@ def _swiglu(x: Any) -> Any:
 
 
 def _rotated(x: Any) -> Any:
-    """Turn pairs (i, i + width / 2) of the last axis by position times 10000 ** (-2 i / width)."""
+    """Rotate pairs (i, i + width / 2) of the last axis by the angle position * 10000 ** (-2 i / width)."""
     import torch
 
     width, places = x.shape[-1], torch.arange(x.shape[-2], device=x.device, dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""Pictures as the tensors that vision models read, where a processor of transformers does not do as published."""
+"""Convert pictures to tensors as published, for models whose processor in transformers does it differently."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def to_tensor(picture: Image) -> Any:
-    """An RGB picture as a float32 tensor of shape (3, height, width) in [0, 1]."""
+    """Convert an RGB picture to a float32 tensor of shape (3, height, width) in [0, 1]."""
     import torch
 
     return torch.from_numpy(np.array(picture, dtype=np.uint8)).permute(2, 0, 1).float() / 255
 
 
 def resize(pixels: Any, height: int, width: int, how: Literal["bicubic", "bilinear"]) -> Any:
-    """Resize a tensor of shape (3, height, width) with antialiasing, as torchvision resizes a tensor.
+    """Resize a tensor of shape (3, height, width) with antialiasing, as torchvision does.
 
-    Bicubic pixels may leave [0, 1] by a little; on tensors nothing is clipped or rounded.
+    Bicubic interpolation may slightly leave [0, 1]: the result is neither clipped nor rounded.
     """
     from torch.nn.functional import interpolate
 
@@ -32,7 +32,11 @@ def resize(pixels: Any, height: int, width: int, how: Literal["bicubic", "biline
 
 
 def clip_pixels(picture: Image, size: int) -> Any:
-    """What the first CLIP reads: a picture resized on PIL, bicubic, by its shorter edge; middle square; normalized."""
+    """Preprocess a picture as the first CLIP does: bicubic PIL resize of the shorter edge, centre crop, normalization.
+
+    Returns:
+        Shape (3, size, size).
+    """
     from PIL.Image import Resampling
 
     height, width = _shortest_edge(picture.height, picture.width, size)
@@ -41,7 +45,7 @@ def clip_pixels(picture: Image, size: int) -> Any:
 
 
 def shortest_edge(pixels: Any, size: int) -> Any:
-    """Resize a tensor, bilinear, until its shorter edge is `size`, then cut the middle square out."""
+    """Resize a tensor bilinearly so that its shorter edge is `size`, then crop the central square."""
     height, width = _shortest_edge(pixels.shape[1], pixels.shape[2], size)
     return _middle(resize(pixels, height, width, "bilinear"), size)
 
@@ -57,7 +61,7 @@ def _middle(pixels: Any, size: int) -> Any:
 
 
 def longest_edge(pixels: Any, size: int) -> Any:
-    """Resize, bicubic, until the longer edge is `size`, then lay the picture on the middle of a black square."""
+    """Resize a tensor bicubically so that its longer edge is `size`, then pad it with black to a centred square."""
     from torch.nn.functional import pad
 
     height, width = pixels.shape[1:]
@@ -70,7 +74,7 @@ def longest_edge(pixels: Any, size: int) -> Any:
 
 
 def normalized(pixels: Any, mean: Sequence[float], std: Sequence[float]) -> Any:
-    """Shift and scale each channel of a tensor of shape (3, height, width)."""
+    """Subtract the mean from each channel of a tensor of shape (3, height, width), and divide by `std`."""
     import torch
 
     return (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]

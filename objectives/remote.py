@@ -1,7 +1,7 @@
-"""A reward that another process serves: asked over HTTP, waited for while it is away, and held to what it was.
+"""A reward served by another process over HTTP. It waits for an absent server, and refuses a changed reward.
 
-The other side is `servers/reward_server.py`, which documents the protocol; `trimpot serve` and the scripts in
-`servers/` start one.
+`servers/reward_server.py` implements the server and documents the protocol; `trimpot serve` and the scripts in
+`servers/` start a server.
 """
 
 from __future__ import annotations
@@ -33,39 +33,39 @@ if TYPE_CHECKING:
 
 PROTOCOL = 1
 TOKEN_VARIABLE = "TRIMPOT_TOKEN"
-#: Statuses of a server, or of a proxy before it, that is starting, stopping or busy.
+#: Statuses that a server, or a proxy in front of a server, sends while the server starts, stops or is busy.
 _AWAY = (502, 503, 504)
-LONGEST_WAIT = 7 * 86_400.0  # seconds: longer is never, and beyond what a socket can be told
+LONGEST_WAIT = 7 * 86_400.0  # seconds; sockets do not accept much longer timeouts
 SHORTEST_WAIT = 1e-3
 MOST_AT_ONCE = 65_536
-_MOST_BYTES = 1 << 20  # of an answer, and 64 more for every score asked for
+_MOST_BYTES = 1 << 20  # largest answer, plus 64 bytes for every score asked for
 _log = logging.getLogger("trimpot.remote")
 
 
 class _AwayError(Exception):
-    """The server cannot be asked just now; says why."""
+    """The server cannot be reached at the moment; the message says why."""
 
 
 class Remote(Objective):
     """A reward served by another process.
 
-    It is pinned when this is made: an answer under another fingerprint is refused, so that one run is never
-    scored by two rewards.
+    The constructor reads the fingerprint of the served reward. A later answer with another fingerprint is refused, so
+    that two rewards never score one run.
 
     Args:
-        url: Where the server listens.
-        timeout: Seconds without a byte after which a request is asked again, a week at most.
-        patience: Seconds for which a server that is away is waited for, a week at most.
-        batch_size: Outputs asked for in one request.
-        compression: Of the images on their way, from 0 (none, fastest on one machine) to 9.
-        token: What the server wants to be shown, if anything.
+        url: The address of the server.
+        timeout: Seconds without a byte after which a request is sent again; at most a week.
+        patience: Seconds to wait for a server that is away; at most a week.
+        batch_size: The number of outputs in a request.
+        compression: The compression of the images sent, from 0 (none, fastest on one machine) to 9.
+        token: The token to show to the server; None shows none.
 
     Raises:
-        ConfigError: If the address is none, or a number is none that can be waited or sent by.
-        ScoreError: If there is no such server.
+        ConfigError: If the address is invalid, or a number is out of range.
+        ScoreError: If no reward server answers at the address.
     """
 
-    calls_at_once = 4  # a server that takes fewer has the others wait
+    calls_at_once = 4  # a server that takes fewer requests lets the others wait
 
     def __init__(
         self,
@@ -92,8 +92,8 @@ class Remote(Objective):
         self._client = httpx.Client(
             timeout=limits,
             headers=headers,
-            trust_env=False,  # no proxy for a neighbour
-            verify=self.url.startswith("https:"),  # plain HTTP needs no certificates, which take a while to load
+            trust_env=False,  # the server is asked directly, without a proxy
+            verify=self.url.startswith("https:"),  # HTTP needs no certificates, which are slow to load
         )
         weakref.finalize(self, self._client.close)
         self._metadata: Mapping[str, Mapping[str, Any]] = {}
@@ -101,14 +101,14 @@ class Remote(Objective):
         self._description, self._fingerprint, self._takes_metadata, self.scores_sets = self._health()
 
     def prepare(self, metadata: Mapping[str, Mapping[str, Any]]) -> None:
-        """Have the server try what prompt files say of their prompts, and send it along. See `Objective.prepare`.
+        """Keep the metadata of prompt files for later requests, and let the server check it. See `Objective.prepare`.
 
         Raises:
-            ScoreError: If the server cannot use it.
+            ScoreError: If the server cannot use the metadata.
         """
         if metadata and not self._takes_metadata:
             warnings.warn(
-                f"{self._name()} takes no metadata, so what prompt files say of their prompts does not reach it",
+                f"{self._name()} takes no metadata, so the other columns of prompt files are not sent to it",
                 Notice,
                 stacklevel=2,
             )
@@ -120,7 +120,7 @@ class Remote(Objective):
         """Ask the server, `batch_size` outputs at a time. See `Objective.score`.
 
         Raises:
-            ScoreError: If the server refuses, stays away, or answers what no score can be.
+            ScoreError: If the server refuses, stays away, or answers with an invalid score.
         """
         scores: list[float] = []
         size = len(outputs) if self.scores_sets else self._batch_size
@@ -131,9 +131,9 @@ class Remote(Objective):
         return np.array(scores, dtype=np.float64)
 
     def describe(self) -> Mapping[str, Any]:
-        """What the server says of itself, its fingerprint, and the metadata it is sent. See `Objective.describe`.
+        """Describe the served reward by its own description, its fingerprint, and a digest of the metadata sent.
 
-        Where it listens changes no score.
+        The address is left out, because it changes no score. See `Objective.describe`.
         """
         sent = {"metadata": digest(self._metadata)} if self._metadata else {}
         return {"served": self._description, "fingerprint": self._fingerprint, **sent}
@@ -158,7 +158,7 @@ class Remote(Objective):
         return [float(score) for score in scores]
 
     def _health(self) -> tuple[dict[str, Any], str, bool, bool]:
-        """Who is there, its fingerprint, whether metadata changes scores, and whether it scores sets."""
+        """Return the reward's description and fingerprint, whether it takes metadata, and whether it scores sets."""
         answer = self._ask("GET", "/health")
         if "protocol" not in answer:
             raise ScoreError(f"{self._name()} is no reward server: its /health says nothing of a protocol")
@@ -176,7 +176,7 @@ class Remote(Objective):
         return clean, fingerprint, answer.get("metadata") is True, answer.get("scores_sets") is True
 
     def _ask(self, method: str, path: str, body: bytes | None = None, num_scores: int = 0) -> dict[str, Any]:
-        """Ask until there is an answer or patience ends."""
+        """Send a request again and again until the server answers or `patience` has passed."""
         import tenacity
 
         begun: list[float] = []
@@ -207,7 +207,7 @@ class Remote(Objective):
         return self._read(status, answer)
 
     def _exchange(self, method: str, path: str, body: bytes | None, most: int) -> tuple[int, bytes]:
-        """One request and the raw bytes of its answer."""
+        """Send a request once, and return the status and the bytes of the answer."""
         import httpx
 
         headers = {"Content-Type": "application/json"} if body is not None else {}
@@ -217,7 +217,7 @@ class Remote(Objective):
                 for chunk in response.iter_raw(1 << 16):
                     answer += chunk
                     if len(answer) > most:
-                        raise ScoreError(f"{self._name()} sent more than {most} bytes where a few were due")
+                        raise ScoreError(f"{self._name()} sent more than {most} bytes, which is no list of scores")
                     if time.monotonic() > deadline:
                         raise _AwayError(f"its answer did not end within {self._timeout:g} s")
         except httpx.TransportError as error:
@@ -227,7 +227,7 @@ class Remote(Objective):
         return response.status_code, bytes(answer)
 
     def _read(self, status: int, answer: bytes) -> dict[str, Any]:
-        """The JSON object of an answer, or the sentence of a refusal."""
+        """Return the JSON object of an answer, or raise an error with the sentence of a refusal."""
         sentence = _error_in(answer)
         if status == 409 and self._fingerprint:
             raise self._another(None, sentence)
@@ -244,7 +244,7 @@ class Remote(Objective):
 
     def _another(self, fingerprint: object, sentence: str = "") -> ScoreError:
         return ScoreError(
-            f"{self._name()} is no longer the reward this run was begun with, {self._fingerprint}"
+            f"{self._name()} no longer serves the reward this run was begun with, {self._fingerprint}"
             f"{_colon(sentence or f'it now is {fingerprint!r:.60}')}; start that one there again and resume"
         )
 
@@ -261,16 +261,16 @@ def make_remote(
     compression: Annotated[int, Field(ge=0, le=9)] = 0,
     token_env: str = TOKEN_VARIABLE,
 ) -> Objective:
-    """A reward that another process serves at `url`; `trimpot serve` starts one.
+    """A reward that another process serves at `url`; `trimpot serve` starts a server.
 
     Args:
-        url: Where it listens, such as http://127.0.0.1:8200.
-        timeout: Seconds without a byte after which a request is asked again, a week at most.
-        patience: Seconds for which a server that is away is waited for, a week at most.
-        batch_size: Outputs asked for in one request.
-        compression: Of the images on their way, always lossless, from 0 (none) to 9.
-        token_env: The environment variable that holds the server's token, if it wants one. The token itself
-            has no place in a configuration, which is stored and shown.
+        url: The address of the server, such as http://127.0.0.1:8200.
+        timeout: Seconds without a byte after which a request is sent again; at most a week.
+        patience: Seconds to wait for a server that is away; at most a week.
+        batch_size: The number of outputs in a request.
+        compression: The lossless compression of the images sent, from 0 (none) to 9.
+        token_env: The environment variable that holds the server's token, if the server wants one. The token itself
+            does not belong in a configuration, which is stored and shown.
     """
     return Remote(
         url,
@@ -284,7 +284,7 @@ def make_remote(
 
 @hookimpl
 def register_objectives(register: Register) -> None:
-    """Name the reward that others serve."""
+    """Register the reward served by another process."""
     register("remote", make_remote)
 
 
@@ -311,7 +311,7 @@ def _check_url(url: str) -> None:
 
 
 def _error_in(answer: bytes) -> str:
-    """The sentence with which a server says what is wrong, or nothing."""
+    """Return the error sentence in a server's answer, or an empty text."""
     try:
         found = json.loads(answer)
     except (ValueError, RecursionError):
@@ -321,7 +321,7 @@ def _error_in(answer: bytes) -> str:
 
 
 def _printable(value: Any) -> Any:
-    """JSON of a server, whose strings will be shown."""
+    """Remove control characters from all strings in a server's JSON, because the strings will be shown."""
     if isinstance(value, dict):
         return {printable(key): _printable(each) for key, each in value.items()}
     if isinstance(value, list):

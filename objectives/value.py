@@ -1,4 +1,4 @@
-"""The value of an output that is a number."""
+"""An objective whose score is the output itself, a number."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..ground.errors import ScoreError
 
 
 class Value(Objective):
-    """Returns outputs themselves, for adapters whose outputs are scores already."""
+    """The output itself as the score, for adapters whose outputs are numbers."""
 
     def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
-        """See `Objective.score`.
+        """Return the outputs as float64. See `Objective.score`.
 
         Raises:
             ScoreError: If an output is no number.
@@ -31,5 +31,5 @@ class Value(Objective):
         return scores
 
     def describe(self) -> Mapping[str, Any]:
-        """It has nothing that could change a score."""
+        """Return the name alone, since no option changes a score."""
         return {"id": "value"}

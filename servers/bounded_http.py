@@ -1,12 +1,12 @@
-"""An HTTP server that bounds what a client may take, whoever it is: the ground that the reward server stands on.
+"""An HTTP server that limits the memory, connections and time of its clients; the reward server is built on it.
 
-    connections   CONNECTIONS at once; one more displaces the one that has waited longest without a whole request
-    a head        HEAD_BYTES, in `Patience.head` seconds from its first byte
-    a body        as large as the handler allows, as long as it arrives at RATE; all of them together `most_held`
-    its JSON      as many values as the handler allows, DEEPEST within each other, counted before one is made
-    a refusal     DRAINED bytes of the request are read after it, for `Patience.refusal` seconds
+    connections   at most CONNECTIONS; another one replaces the connection that has waited longest without a request
+    a head        at most HEAD_BYTES, within `Patience.head` seconds of its first byte
+    a body        as large as the handler allows, arriving at RATE at least; all bodies together at most `most_held`
+    its JSON      as many values as the handler allows, nested at most DEEPEST deep, counted before parsing
+    a refusal     after it, at most DRAINED bytes of the request are read, for at most `Patience.refusal` seconds
 
-Only the standard library, on Python 3.9 and later.
+It needs only the standard library of Python 3.9 or later.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ HEAD_BYTES = 1 << 16
 DRAINED = 1 << 24
 RATE = 1 << 16  # bytes a second, on average
 _BUFFER = 1 << 13
-#: Lists and objects within each other in a request.
+#: The greatest depth of nested lists and objects in a request.
 DEEPEST = 64
 _NESTING = re.compile(rb'["\[\]{}]')
 
 
 class RefusalError(Exception):
-    """What a request or a start is refused for: an HTTP status and a sentence."""
+    """The refusal of a request, or of starting the server: an HTTP status and a sentence."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(" ".join(shown(sentence).split())[:1000])
@@ -47,14 +47,14 @@ class RefusalError(Exception):
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds for which a client is waited for.
+    """Time limits for a client, in seconds.
 
     Attributes:
-        head: For the head of a request.
-        idle: For another request on the same connection.
-        body: For a body, beside the time that it takes at `RATE`.
-        answer: To take an answer.
-        refusal: To take a refusal and hang up.
+        head: To send the head of a request.
+        idle: To begin another request on the same connection.
+        body: To send a body, in addition to the time that the body takes at `RATE`.
+        answer: To receive an answer.
+        refusal: To receive a refusal and hang up.
     """
 
     head: float = 10.0
@@ -65,13 +65,13 @@ class Patience:
 
 
 class BoundedServer(socketserver.ThreadingTCPServer):
-    """A server that listens once it is made and answers inside `serve_forever`.
+    """A server that listens as soon as it is constructed and answers inside `serve_forever`.
 
     Args:
         address: Host and port.
         handler: A `BoundedHandler`.
-        most_held: Bytes of bodies in memory at once, of all connections.
-        patience: How long clients are waited for.
+        most_held: The largest number of bytes of all bodies in memory at the same time.
+        patience: The time limits for clients.
     """
 
     allow_reuse_address = True
@@ -83,14 +83,14 @@ class BoundedServer(socketserver.ThreadingTCPServer):
     ) -> None:
         self.patience, self._most_held, self._held = patience, most_held, 0
         self._turn = threading.Condition()
-        #: Connections in the order in which they began to wait, and what for: a head, a body, or an answer.
+        #: Connections in the order in which they began to wait, each with what it waits for: head, body or answer.
         self._open: dict[Any, str] = {}
         self._stopping = False
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Take a connection; where there are too many, in the place of another."""
+        """Accept a connection; if there are too many, replace another connection or refuse the new one."""
         with self._turn:
             if len(self._open) >= CONNECTIONS:
                 waiting = sorted(self._open.items(), key=lambda entry: ("head", "body", "answer").index(entry[1]))
@@ -111,10 +111,10 @@ class BoundedServer(socketserver.ThreadingTCPServer):
 
     @contextmanager
     def admitted(self, connection: Any) -> Iterator[None]:
-        """Work on a request whose sender may ask; the server does not end before.
+        """Mark a connection as having a request, inside the `with` block; `finish` waits for the end of the block.
 
         Raises:
-            RefusalError: If the server is ending.
+            RefusalError: If the server is stopping.
         """
         if self._stopping:
             raise RefusalError(503, "this server is stopping")
@@ -126,10 +126,10 @@ class BoundedServer(socketserver.ThreadingTCPServer):
                 self.waits_for(connection, "head")
 
     def waits_for(self, connection: Any, what: str) -> None:
-        """Note what a connection waits for now; one that waits for an answer keeps its place.
+        """Record what a connection waits for now; a connection that waits for an answer cannot be replaced.
 
         Raises:
-            ConnectionError: If it has lost it.
+            ConnectionError: If the connection has been replaced.
         """
         with self._turn:
             if self._open.pop(connection, None) is None:
@@ -138,10 +138,10 @@ class BoundedServer(socketserver.ThreadingTCPServer):
             self._turn.notify_all()
 
     def hold(self, num_bytes: int) -> None:
-        """Count bytes of bodies that are in memory, or are no longer where it is negative.
+        """Count bytes of bodies in memory; a negative number counts bytes that were released.
 
         Raises:
-            RefusalError: If there are too many.
+            RefusalError: If the bodies in memory would exceed the limit.
         """
         with self._turn:
             if num_bytes > 0 and self._held + num_bytes > self._most_held:
@@ -149,7 +149,7 @@ class BoundedServer(socketserver.ThreadingTCPServer):
             self._held += num_bytes
 
     def finish(self) -> None:
-        """Wait for the answers to what has been asked, and hang up."""
+        """Wait until every request has its answer, and close all connections."""
         with self._turn:
             self._stopping = True
             self._turn.wait_for(lambda: all(what == "head" for what in self._open.values()))
@@ -157,20 +157,20 @@ class BoundedServer(socketserver.ThreadingTCPServer):
                 self._hang_up(connection)
 
     def _hang_up(self, connection: Any) -> None:
-        """End a connection, which its thread finds out by itself."""
+        """Close a connection; its thread notices by itself."""
         del self._open[connection]
         self._turn.notify_all()
         with suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Forget clients that went away; show what is our own fault."""
+        """Ignore errors of the connection; print the traceback of any other error."""
         if not isinstance(sys.exc_info()[1], OSError):
             show_traceback()
 
 
 class _Arriving(io.RawIOBase):
-    """What a connection brings: until a deadline, and as much as there is room for."""
+    """The bytes that a connection receives, up to a deadline and a number of bytes."""
 
     def __init__(self, connection: Any) -> None:
         self.connection, self.deadline, self.room = connection, 0.0, 0
@@ -191,7 +191,7 @@ class _Arriving(io.RawIOBase):
 
 
 class BoundedHandler(BaseHTTPRequestHandler):
-    """One connection, in a thread of its own."""
+    """The handler of one connection, in a thread of its own."""
 
     server: BoundedServer
     protocol_version = "HTTP/1.1"
@@ -200,7 +200,7 @@ class BoundedHandler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def setup(self) -> None:
-        """Put bounds between the connection and what is read of it."""
+        """Limit the time and the bytes of everything read from the connection."""
         super().setup()
         self.rfile.close()
         self.arriving = _Arriving(self.connection)
@@ -208,7 +208,7 @@ class BoundedHandler(BaseHTTPRequestHandler):
         self.wait = self.server.patience.head
 
     def handle_one_request(self) -> None:
-        """Take a request's head within its time and room."""
+        """Read the head of a request within its limits of time and size, and handle the request."""
         self.command, self.requestline, self.request_version = "", "", "HTTP/1.1"
         self.close_connection, self.arriving.room = True, HEAD_BYTES + _BUFFER
         try:
@@ -223,14 +223,14 @@ class BoundedHandler(BaseHTTPRequestHandler):
         self.wait = self.server.patience.idle
 
     def handle_expect_100(self) -> bool:
-        """Say nothing yet: who may not ask is not asked for more."""
+        """Send no 100 Continue yet: `body` sends it, once the request has not been refused."""
         return True
 
     def length(self) -> int:
-        """How many bytes follow the request's head.
+        """Return the length of the request's body in bytes.
 
         Raises:
-            RefusalError: If it does not say so, or in two ways.
+            RefusalError: If the request does not state a length, or states two different lengths.
         """
         if "Transfer-Encoding" in self.headers:
             raise RefusalError(411, "the request must have a body and say its Content-Length")
@@ -244,11 +244,11 @@ class BoundedHandler(BaseHTTPRequestHandler):
 
     @contextmanager
     def body(self, length: int) -> Iterator[bytearray]:
-        """The request's body, as long as it is needed.
+        """Receive the request's body, and keep it in memory inside the `with` block.
 
         Raises:
-            RefusalError: If it does not come in time, or there is no room for it.
-            ConnectionError: If the client goes away.
+            RefusalError: If the body does not arrive in time, or too many bodies are in memory.
+            ConnectionError: If the client disconnects.
         """
         if self.headers.get("Expect", "").lower() == "100-continue" and self.request_version == "HTTP/1.1":
             self.connection.settimeout(self.server.patience.answer)
@@ -270,7 +270,7 @@ class BoundedHandler(BaseHTTPRequestHandler):
             self.server.hold(-len(body))
 
     def _chunks(self, most: int, patience: float) -> Iterator[bytes]:
-        """What arrives, of so many bytes at most, as long as it does so at `RATE`."""
+        """Yield at most `most` bytes as they arrive, for `patience` seconds plus the time that they take at `RATE`."""
         begun, received = time.monotonic(), 0
         self.arriving.room = most
         while received < most:
@@ -282,7 +282,7 @@ class BoundedHandler(BaseHTTPRequestHandler):
             yield chunk
 
     def answer(self, status: int, body: dict[str, Any]) -> None:
-        """Answer in JSON."""
+        """Send an answer in JSON."""
         encoded = json.dumps(body, allow_nan=False).encode()
         self.connection.settimeout(self.server.patience.answer)
         self.send_response(status)
@@ -296,7 +296,7 @@ class BoundedHandler(BaseHTTPRequestHandler):
         self.wfile.write(encoded)
 
     def refuse(self, refusal: RefusalError, drained: int = DRAINED) -> None:
-        """Say why not, and hear the client out for a while, or it may never see that."""
+        """Send a refusal, then read on for a while, since a client that is still sending may miss it otherwise."""
         self.close_connection = True
         self.answer(refusal.status, {"error": str(refusal)})
         with suppress(OSError):
@@ -305,34 +305,35 @@ class BoundedHandler(BaseHTTPRequestHandler):
                 pass
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """What the standard library refuses, said like everything else."""
+        """Send the standard library's refusals in the same form as all others."""
         self.refuse(RefusalError(int(code), message or f"HTTP error {int(code)}"))
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Keep quiet."""
+        """Log nothing."""
 
 
 def shown(text: str, *kept: str) -> str:
-    """A stranger's text without what a terminal would act on."""
+    """Replace the unprintable characters of a text by spaces, except those in `kept`."""
     return "".join(character if character.isprintable() or character in kept else " " for character in text)
 
 
 def show_traceback() -> None:
-    """Print where an error came from, whatever a client put into it."""
+    """Print the traceback of the current error without unprintable characters, which a client may have sent."""
     sys.stderr.write(shown(traceback.format_exc(), "\n"))
 
 
 def parsed(body: bytearray, most_values: int) -> Any:
-    """The JSON value of a body.
+    """Parse the JSON value of a body.
 
     Args:
-        body: In UTF-8.
-        most_values: It may hold, counted before one is made, by the marks that begin them.
+        body: JSON in UTF-8.
+        most_values: The largest number of values, estimated before parsing from the characters that begin them.
 
     Raises:
-        RefusalError: If it holds more, is nested more than `DEEPEST` deep, or is no JSON without doubt.
+        RefusalError: If the body holds more values, is nested more than `DEEPEST` deep, is not JSON, or has a number
+            that is not finite or an object that has a key twice.
     """
-    if sum(body.count(mark) for mark in b'[{,"\\') > most_values:  # what texts hold of them is counted too
+    if sum(body.count(mark) for mark in b'[{,"\\') > most_values:  # also counts these characters inside texts
         raise RefusalError(
             413, f"a request of more than {most_values} values is too large; send fewer or smaller outputs at once"
         )
@@ -347,7 +348,7 @@ def parsed(body: bytearray, most_values: int) -> Any:
 
 
 def _depth(body: bytearray) -> int:
-    """How deep lists and objects are nested in JSON that is not read yet."""
+    """Return how deep lists and objects are nested in JSON, without parsing it."""
     depth = deepest = position = 0
     while found := _NESTING.search(body, position):
         position = found.end()
@@ -362,13 +363,13 @@ def _depth(body: bytearray) -> int:
 
 
 def _end_of_text(body: bytearray, begin: int) -> int:
-    """Where a text of JSON ends that begins here, after its quote; a megabyte of base64 is passed over at once."""
+    """Return the position after a JSON string whose first character is at `begin`; skips long base64 quickly."""
     end = body.find(b'"', begin)
     while end >= 0:
         last = end - 1
         while last >= begin and body[last] == ord("\\"):
             last -= 1
-        if (end - last) % 2:  # an even number of backslashes stands before it
+        if (end - last) % 2:  # an even number of backslashes precedes the quotation mark
             return end + 1
         end = body.find(b'"', end + 1)
     return len(body)

@@ -14,18 +14,17 @@
 # [tool.uv]
 # find-links = ["https://download.openmmlab.com/mmcv/dist/cu117/torch1.13.0/index.html"]
 # ///
-"""Serve GenEval (Ghosh et al., NeurIPS 2023) with its own detector: 1 where a picture shows what is asked, else 0.
+"""Serve GenEval (Ghosh et al., NeurIPS 2023) with its own detector: 1 if a picture shows what is asked, else 0.
 
     uv run servers/geneval_mmdet.py --metadata evaluation_metadata.jsonl --config mask2former.py
         --checkpoint mask2former.pth --probe picture.png dog --port 8200
 
-The benchmark's repository names the three files: its prompts with what each asks for, and mmdetection's
-configuration and weights of Mask2Former with Swin-S. Only those prompts can be scored, and prompts whose files say in
-the same form what they ask for. mmcv-full has wheels for
-few combinations of CUDA and torch; the one named above is for CUDA 11.7.
+The benchmark's repository names the three files: the metadata of its prompts, and mmdetection's configuration and
+weights of Mask2Former with Swin-S. The server scores these prompts, and prompts whose prompt files hold metadata in the
+same form. mmcv-full has wheels for few combinations of CUDA and torch; the wheel above is for CUDA 11.7.
 
-A wrong configuration makes this detector find nothing and say nothing, so before it serves it is shown a picture
-of your choice, with --probe PICTURE CLASS, and must find that class in it.
+With a wrong configuration this detector finds nothing and reports no error. So the server first shows it a picture of
+your choice, --probe PICTURE CLASS, and does not start unless the detector finds that class in the picture.
 """
 
 from __future__ import annotations
@@ -40,8 +39,8 @@ from reward_server import RefusalError, Scorer, main
 
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
 TEMPLATES = ("a photo of a {colour} {name}", "a photo of a {colour}-colored {name}", "a photo of a {colour} object")
-#: The benchmark's own numbers: least confidence, for counting and otherwise; objects of one class; and the share
-#: of two objects' sizes by which their centres must be apart before one is beside the other.
+#: The benchmark's own numbers: the smallest confidence, the smallest confidence for counting, the largest number of
+#: objects of a class, and the smallest distance of two objects' centres for a relation, as a share of their sizes.
 CONFIDENCE, COUNTING_CONFIDENCE, MOST_OBJECTS, APART = 0.3, 0.9, 16, 0.1
 
 Box = Sequence[float]  # left, top, right, bottom, in pixels
@@ -49,11 +48,11 @@ Found = Mapping[str, Sequence[Any]]  # (box, mask) of every object by class, sur
 
 
 def judge(asked: Mapping[str, Any], found: Found, colours_of: Callable[[str, Sequence[Any]], list[str]]) -> bool:
-    """Whether what was found is what was asked.
+    """Tell whether a picture shows what its prompt asks for.
 
     Args:
         asked: A line of the benchmark's metadata: `include` and perhaps `exclude`, lists of demands.
-        found: What the detector saw.
+        found: The objects that the detector found.
         colours_of: Names the colours of objects of a class.
     """
     met: list[Sequence[Any]] = []
@@ -73,7 +72,7 @@ def judge(asked: Mapping[str, Any], found: Found, colours_of: Callable[[str, Seq
 
 
 def sides(box: Box, other: Box) -> set[str]:
-    """On which sides of `other` a box lies: none while their centres are near, two where it lies diagonally."""
+    """Return the sides of `other` on which a box lies: none if the centres are near, two if it lies diagonally."""
     offset = [(box[axis] + box[axis + 2] - other[axis] - other[axis + 2]) / 2 for axis in (0, 1)]
     near = [APART * (box[axis + 2] - box[axis] + other[axis + 2] - other[axis]) for axis in (0, 1)]
     beyond = [math.copysign(max(abs(o) - n, 0), o) for o, n in zip(offset, near)]  # noqa: B905  # as elsewhere here
@@ -85,7 +84,7 @@ def sides(box: Box, other: Box) -> set[str]:
 
 
 class Judge:
-    """The detector and the classifier of colours."""
+    """The object detector and the colour classifier."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         import mmdet.apis
@@ -105,7 +104,7 @@ class Judge:
         self.heads: dict[str, Any] = {}
 
     def prepare(self, metadata: Mapping[str, Mapping[str, Any]]) -> None:
-        """Take what prompt files ask for in the benchmark's form; its own prompts ask for what they always did."""
+        """Use the metadata of prompt files that have the benchmark's form; they must not contradict the benchmark's."""
         given = {prompt: about for prompt, about in metadata.items() if "include" in about}
         for prompt in given.keys() & self.read.keys():
             if any(given[prompt].get(key) != self.read[prompt].get(key) for key in ("tag", "include", "exclude")):
@@ -113,7 +112,7 @@ class Judge:
         self.asked = {**self.read, **given}
 
     def score(self, outputs: list[Any], prompts: list[str]) -> list[float]:
-        """One where a picture shows what its prompt asks, otherwise nought."""
+        """Score each picture: 1 if it shows what its prompt asks for, else 0."""
         return [float(self.right(image.convert("RGB"), prompt)) for image, prompt in zip(outputs, prompts)]  # noqa: B905
 
     def right(self, image: Any, prompt: str) -> bool:
@@ -125,7 +124,7 @@ class Judge:
         return judge(asked, found, lambda name, objects: self.colours(image, name, objects))
 
     def find(self, image: Any, confidence: float) -> dict[str, list[Any]]:
-        """Boxes and masks of what is seen, by class, surest first."""
+        """Return the boxes and masks of the objects found, by class, in order of falling confidence."""
         import numpy
 
         result = self.inference(self.detector, numpy.ascontiguousarray(numpy.asarray(image)[..., ::-1]))  # blue first
@@ -139,7 +138,7 @@ class Judge:
         return found
 
     def colours(self, image: Any, name: str, objects: Sequence[Any]) -> list[str]:
-        """The likeliest colour of every object, seen alone on grey."""
+        """Return the likeliest colour of every object, cut out on grey."""
         import torch
         from PIL import Image
 
@@ -155,7 +154,7 @@ class Judge:
         return [COLOURS[index] for index in likeness.argmax(1).tolist()]
 
     def head(self, name: str) -> Any:
-        """A direction for every colour: the mean of its templates' directions, as long as one."""
+        """Return a unit embedding for every colour, the normalized mean over its templates, shape (width, num_colours)."""
         import torch
 
         if name not in self.heads:
@@ -170,12 +169,12 @@ class Judge:
         return self.heads[name]
 
 
-#: Classes that the benchmark calls otherwise than the detector does.
+#: The benchmark's names of the classes that the detector names differently.
 COMMON = {"mouse": "computer mouse", "remote": "tv remote", "keyboard": "computer keyboard"}
 
 
 def read_metadata(path: str) -> dict[str, Any]:
-    """What every prompt asks for."""
+    """Read the benchmark's metadata, by prompt."""
     try:
         with open(path, encoding="utf-8") as file:
             lines = [json.loads(line) for line in file if line.strip()]
@@ -185,7 +184,7 @@ def read_metadata(path: str) -> dict[str, Any]:
 
 
 def load(options: argparse.Namespace) -> Scorer:
-    """Load detector and classifier, and try the detector on the probe."""
+    """Load the detector and the colour classifier, and try the detector on the probe."""
     from PIL import Image
 
     made = Judge(options)
@@ -215,6 +214,6 @@ if __name__ == "__main__":
     parser.add_argument("--metadata", required=True, help="the benchmark's evaluation_metadata.jsonl")
     parser.add_argument("--config", required=True, help="mmdetection's configuration of the detector")
     parser.add_argument("--checkpoint", required=True, help="the detector's weights")
-    parser.add_argument("--probe", required=True, nargs=2, metavar=("PICTURE", "CLASS"), help="what it must see")
-    parser.add_argument("--device", default="cuda", help="where the models run")
+    parser.add_argument("--probe", required=True, nargs=2, metavar=("PICTURE", "CLASS"), help="a picture and the class it must find")
+    parser.add_argument("--device", default="cuda", help="the device of the models")
     main(load, parser)

@@ -2,12 +2,12 @@
 # requires-python = ">=3.10"
 # dependencies = ["pillow==11.3.0"]
 # ///
-"""Serve how little an image weighs as JPEG: minus its kilobytes at quality 95. The smallest server there is.
+"""Serve the negative size of an image as JPEG of quality 95, in kilobytes. This is the smallest server.
 
     uv run servers/jpeg_size.py --port 8200
 
-No model and nothing but Pillow, pinned, since the size depends on the encoder: a template for a server of your
-own, and a way to see one work.
+It needs no model and only Pillow, in a fixed version because the size depends on the encoder. Use it as a template for
+your own server, or to try a server.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from reward_server import Scorer, main
 
 
 def score(outputs: list[Any], prompts: list[str]) -> list[float]:
-    """Minus the kilobytes (1000 bytes) of every image; the prompts are not looked at."""
+    """Return the negative size of every image in kilobytes (1000 bytes); the prompts are ignored."""
     sizes = []
     for image in outputs:
         file = io.BytesIO()
@@ -31,7 +31,7 @@ def score(outputs: list[Any], prompts: list[str]) -> list[float]:
 
 
 def load(options: argparse.Namespace) -> Scorer:
-    """There is nothing to load."""
+    """Make the scorer; there is no model to load."""
     return Scorer("jpeg-size", score, {"quality": 95, "unit": "kB", "pillow": PIL.__version__})
 
 

@@ -16,9 +16,9 @@
 
     uv run servers/qalign_original.py --revision COMMIT --port 8200
 
-The model brings its own code, written for transformers 4.36, and that code is run: so its commit has to be named,
-as the model's page on the hub lists it. The score is the mean of five levels, bad (1) to excellent (5), under the
-model's probabilities of their words. It needs about 17 GB of GPU memory. The prompt is not looked at.
+The checkpoint contains code for transformers 4.36, and the server runs this code. So you must name its commit, which
+the model's page on the hub lists. The score is the mean of five levels, bad (1) to excellent (5), weighted with the
+model's probabilities of their words. The model needs about 17 GB of GPU memory. The prompt is ignored.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from reward_server import Scorer, main
 
 
 def revision(text: str) -> str:
-    """A commit, which unlike a branch is always the same code."""
+    """Check that a revision is a commit, because a branch may change its code later."""
     if not re.fullmatch("[0-9a-f]{40}", text):
         raise argparse.ArgumentTypeError("it must be a commit of 40 hexadecimal digits, not a branch")
     return text
 
 
 def load(options: argparse.Namespace) -> Scorer:
-    """Load the model in half precision, as its own code demands."""
+    """Load the model in half precision, which its code requires."""
     import torch
     import transformers
 
@@ -76,6 +76,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="qalign_original.py", description=__doc__.splitlines()[0])
     parser.add_argument("--revision", type=revision, required=True, help="the model's commit: 40 hexadecimal digits")
     parser.add_argument("--model", default="q-future/one-align", help="a model of the hub, or a folder")
-    parser.add_argument("--task", choices=("quality", "aesthetics"), default="quality", help="what is judged")
-    parser.add_argument("--device", default="cuda", help="where the model runs")
+    parser.add_argument("--task", choices=("quality", "aesthetics"), default="quality", help="the aspect to score")
+    parser.add_argument("--device", default="cuda", help="the device of the model")
     main(load, parser)

@@ -1,15 +1,15 @@
-"""The reward server: any scorer behind HTTP, for rewards that cannot live in the process that asks for them.
+"""Serve any scorer over HTTP, for rewards that cannot run in the process that uses them.
 
     GET  /health  ->  {"protocol", "name", "fingerprint", "description", "limits", "metadata",
                        "scores_sets"}
     POST /score   {"protocol", "prompts": [...], "outputs": [{"png": base64} | {"json": value}, ...], "fingerprint"?,
                    "metadata"?: {prompt: {...}, ...}}
                   ->  {"fingerprint", "scores": [...]}
-    whatever fails ->  {"error": one sentence} with a status of 400 or more
+    any failure   ->  {"error": one sentence} with a status of 400 or more
 
-This file and `bounded_http.py` are all a server needs: they import the standard library, and Pillow once an image
-arrives. They run on Python 3.9, so that they can be copied or imported beside whatever a reward's own code insists on;
-nothing is unpickled. One thread scores, always the same, because models are seldom safe to call from two.
+A server needs only this file and `bounded_http.py`. They import the standard library, and Pillow once an image arrives.
+They run on Python 3.9, so that they fit into the environment of almost any reward. Nothing is unpickled. A single
+thread does all the scoring, because models are rarely safe to call from two threads.
 """
 
 from __future__ import annotations
@@ -36,29 +36,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __package__:
     from .bounded_http import DRAINED, BoundedHandler, BoundedServer, Patience, RefusalError, parsed, show_traceback
-else:  # beside a reward's own code
+else:  # the two files were copied out of the package
     from bounded_http import DRAINED, BoundedHandler, BoundedServer, Patience, RefusalError, parsed, show_traceback
 
 __all__ = ["PORT", "PROTOCOL", "SLOTS", "Limits", "Patience", "RefusalError", "RewardServer", "Scorer", "main", "serve"]
 
 PROTOCOL = 1
 PORT = 8200
-#: Requests that have arrived and wait or are scored; one more is told to come back later.
+#: The largest number of requests that wait or are being scored; another request is refused with status 503.
 SLOTS = 8
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """What is served.
+    """A reward to serve.
 
     Attributes:
-        name: What people call it.
-        score: Gives every output, seen with its prompt, a finite number. Images arrive as PIL images, everything
-            else as JSON values.
+        name: The name of the reward.
+        score: Computes a finite score of every output, given the outputs and their prompts. Images arrive as PIL
+            images, all other outputs as JSON values.
         description: Everything that can change a score, JSON-like: weights, revision, options, library versions.
-        prepare: Is given what prompt files say of a request's prompts before these are scored; None where that
-            changes no score.
-        scores_sets: Whether a score depends on the prompt's other outputs too, which then arrive in one request.
+        prepare: Takes the metadata of a request's prompts before the outputs are scored; None if metadata changes no
+            score.
+        scores_sets: Whether a score also depends on the other outputs of the prompt; a request then holds all of them.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Scorer:
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that change with name, description, and the file that scores are calculated in.
+        """Sixteen hexadecimal digits: a digest of the name, the description, and the source file of `score`.
 
         Raises:
             RefusalError: If the description is not JSON-like.
@@ -88,7 +88,7 @@ class Scorer:
 
 
 def _code_of(score: Any) -> str | None:
-    """A digest of the source file of a function, so that an edited reward is another one; None where there is none."""
+    """Return a digest of a function's source file, or None if it has none; an edited reward gets another digest."""
     while isinstance(score, functools.partial):
         score = score.func
     function = getattr(score, "__func__", score)
@@ -102,13 +102,14 @@ def _code_of(score: Any) -> str | None:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may hold at most.
+    """The limits of one request.
 
     Attributes:
-        body_bytes: Bytes of its body.
-        outputs: Outputs.
-        pixels: Pixels of all its images together.
-        values: Values of JSON, counted before one is made: in memory an empty list is twenty times its two letters.
+        body_bytes: Bytes of the body.
+        outputs: Number of outputs.
+        pixels: Pixels of all images together.
+        values: Number of JSON values, estimated before parsing: an empty list takes twenty times more memory than its
+            two characters.
     """
 
     body_bytes: int = 256 << 20
@@ -118,19 +119,19 @@ class Limits:
 
 
 class RewardServer(BoundedServer):
-    """A server that listens once it is made and answers inside `serve_forever`.
+    """A server that listens as soon as it is constructed and answers inside `serve_forever`.
 
     Args:
-        scorer: What to serve.
-        host: Where to listen; anything but this machine's loopback needs a token.
-        port: Where to listen; 0 takes a free one.
-        token: What a client must show, as `Authorization: Bearer TOKEN`.
-        batch_size: Outputs scored at once; None scores a request whole.
-        limits: What one request may hold; None takes the defaults of `Limits`.
-        patience: How long clients are waited for; None takes the defaults of `Patience`.
+        scorer: The reward to serve.
+        host: The address to listen at; any address but this machine's loopback needs a token.
+        port: The port to listen at; 0 selects a free port.
+        token: The token that clients must send as `Authorization: Bearer TOKEN`; None requires none.
+        batch_size: The number of outputs scored at once; None scores all outputs of a request at once.
+        limits: The limits of a request; None uses the defaults of `Limits`.
+        patience: The time limits for clients; None uses the defaults of `Patience`.
 
     Raises:
-        RefusalError: In one sentence, if it cannot listen there or must not.
+        RefusalError: If the server cannot listen at the address, or must not without a token.
     """
 
     def __init__(
@@ -164,7 +165,7 @@ class RewardServer(BoundedServer):
         self.hosts = {host.lower(), "localhost", "127.0.0.1", "::1"}
 
     def health(self) -> dict[str, Any]:
-        """What this server is."""
+        """Return the answer to GET /health."""
         return {
             "protocol": PROTOCOL,
             "name": self.scorer.name,
@@ -176,10 +177,10 @@ class RewardServer(BoundedServer):
         }
 
     def score(self, request: Any) -> dict[str, Any]:
-        """Score what a request asks for, after those that came before it.
+        """Score the outputs of a request, after all earlier requests, and return the answer to POST /score.
 
         Raises:
-            RefusalError: If the request is not as it must be, or the scorer fails.
+            RefusalError: If the request is malformed, or the scorer fails.
         """
         if not isinstance(request, dict):
             raise RefusalError(422, "the request must be a JSON object")
@@ -226,7 +227,7 @@ class RewardServer(BoundedServer):
             try:
                 given = itertools.islice(self.scorer.score(outputs[begin : begin + size], part), len(part) + 1)
                 found = [_real(score) for score in given]
-            except (Exception, SystemExit) as error:  # somebody else's reward may fail in any way
+            except (Exception, SystemExit) as error:  # a foreign reward may raise anything
                 show_traceback()
                 raise RefusalError(
                     500, f"{self.scorer.name} failed on prompts such as {part[0]!r}: {type(error).__name__}: {error}"
@@ -242,14 +243,14 @@ class RewardServer(BoundedServer):
         return scores
 
     def close(self) -> None:
-        """Finish what has been begun, refuse what has not, and stop listening."""
+        """Answer the requests that have begun, refuse all others, and stop listening."""
         self.finish()
         self.worker.shutdown()
         self.server_close()
 
 
 class _Handler(BoundedHandler):
-    """Who may ask, and for what."""
+    """The handler of the two requests, GET /health and POST /score."""
 
     server: RewardServer
 
@@ -288,7 +289,7 @@ class _Handler(BoundedHandler):
                 f"a request of {length} bytes is too large; send at most {self.server.limits.body_bytes}, "
                 f"which means fewer outputs at once",
             )
-        self._take_slot()  # or the body would be sent in vain
+        self._take_slot()  # refuses before the client sends the body in vain
         self.server.slots.release()
         with self.body(length) as body:
             self._take_slot()
@@ -303,10 +304,10 @@ class _Handler(BoundedHandler):
             raise RefusalError(503, f"{SLOTS} requests are waiting already; try again later")
 
     def _admit(self) -> None:
-        """Refuse who may not ask.
+        """Refuse a client that is not allowed to ask.
 
-        Without a token, a page in somebody's browser could reach this server under a name of its own that leads
-        to the loopback; so only names of the loopback are answered.
+        If the server has no token, only requests to a name of the loopback are answered: otherwise a web page could
+        reach this server through the user's browser, under a domain name that resolves to the loopback.
         """
         token = self.server.token
         if token is not None:
@@ -320,10 +321,17 @@ class _Handler(BoundedHandler):
 def serve(
     scorer: Scorer, host: str = "127.0.0.1", port: int = PORT, token: str | None = None, batch_size: int | None = None
 ) -> None:
-    """Serve until SIGINT or SIGTERM, then finish what is being scored; a second signal ends it at once.
+    """Serve until SIGINT or SIGTERM, then answer the requests that have begun; a second signal ends at once.
+
+    Args:
+        scorer: The reward to serve.
+        host: The address to listen at.
+        port: The port to listen at; 0 selects a free port.
+        token: The token that clients must send; None requires none.
+        batch_size: The number of outputs scored at once; None scores all outputs of a request at once.
 
     Raises:
-        RefusalError: In one sentence, if it cannot listen there or must not.
+        RefusalError: If the server cannot listen at the address, or must not without a token.
     """
     server = RewardServer(scorer, host, port, token, batch_size)
     both = (signal.SIGINT, signal.SIGTERM)
@@ -331,7 +339,7 @@ def serve(
     def stop(*_: Any) -> None:
         for each in both:
             signal.signal(each, signal.SIG_DFL)
-        threading.Thread(target=server.shutdown).start()  # which waits for the loop that this signal interrupted
+        threading.Thread(target=server.shutdown).start()  # shutdown waits for the loop that this signal interrupted
 
     for each in both:
         signal.signal(each, stop)
@@ -345,17 +353,17 @@ def main(
     parser: argparse.ArgumentParser,
     arguments: Sequence[str] | None = None,
 ) -> None:
-    """The command line of a script that serves one reward.
+    """Run the command line of a script that serves one reward.
 
     Args:
         load: Makes the scorer from the parsed arguments.
-        parser: Knows the script's own arguments; where to listen is added here.
-        arguments: Instead of the process's own.
+        parser: The parser with the script's own arguments; this function adds the arguments of the server.
+        arguments: The arguments to parse; None uses those of the process.
     """
-    parser.add_argument("--host", default="127.0.0.1", help="where to listen; other machines' reach needs a token")
-    parser.add_argument("--port", type=int, default=PORT, help="where to listen; 0 takes a free one")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at; one that others reach needs a token")
+    parser.add_argument("--port", type=int, default=PORT, help="port to listen at; 0 selects a free port")
     parser.add_argument("--token", default=os.environ.get("TRIMPOT_TOKEN"), help="default: $TRIMPOT_TOKEN")
-    parser.add_argument("--batch-size", type=int, help="outputs scored at once; default: a request's all")
+    parser.add_argument("--batch-size", type=int, help="outputs scored at once; default: all outputs of a request")
     options = parser.parse_args(arguments)
     try:
         serve(load(options), options.host, options.port, options.token, options.batch_size)
@@ -364,7 +372,7 @@ def main(
 
 
 def _decode(outputs: list[Any], pixels: int) -> list[Any]:
-    """Outputs as a scorer takes them."""
+    """Decode the outputs of a request to PIL images and JSON values."""
     decoded = []
     for index, output in enumerate(outputs):
         if not isinstance(output, dict) or set(output) not in ({"png"}, {"json"}):
@@ -379,7 +387,7 @@ def _decode(outputs: list[Any], pixels: int) -> list[Any]:
 
 
 def _image(text: Any, index: int, pixels: int) -> Any:
-    """A PIL image from base64 PNG, of at most so many pixels; nothing is decompressed before they are counted."""
+    """Decode a PIL image from base64 PNG; an image of more than `pixels` pixels is refused before decompression."""
     try:
         from PIL import Image
     except ImportError:
@@ -388,7 +396,7 @@ def _image(text: Any, index: int, pixels: int) -> Any:
         image = Image.open(io.BytesIO(binascii.a2b_base64(text)), formats=("PNG",))
         if image.width * image.height <= pixels:
             image.load()
-    except Exception as error:  # Pillow says in many ways that bytes are no image
+    except Exception as error:  # Pillow raises many classes of error for bytes that are no image
         raise RefusalError(422, f"output {index} is no PNG image in base64: {type(error).__name__}: {error}") from None
     if image.width * image.height > pixels:
         raise RefusalError(
@@ -405,13 +413,13 @@ def _is_loopback(host: str) -> bool:
 
 
 def _hostname(header: str) -> str:
-    """The name in a Host header, without port and brackets."""
+    """Return the name in a Host header, without port and brackets."""
     name = header.rpartition(":")[0] if header.rpartition(":")[2].isdigit() else header
     return name.strip("[]").lower()
 
 
 def _real(score: Any) -> float:
-    """A score as a number, where nothing of it gets lost."""
+    """Convert a score to float, and refuse texts and complex numbers."""
     if isinstance(score, (str, bytes)) or (isinstance(score, numbers.Complex) and not isinstance(score, numbers.Real)):
         raise TypeError(f"a score must be a real number, not a {type(score).__name__}")
     return float(score)

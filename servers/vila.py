@@ -9,12 +9,12 @@
 #     "tf-keras==2.15.1",
 # ]
 # ///
-"""Serve VILA-R (Ke et al., CVPR 2023), a score of how good a picture looks, from its TensorFlow model.
+"""Serve VILA-R (Ke et al., CVPR 2023), a score of a picture's aesthetics, from its TensorFlow model.
 
     uv run servers/vila.py --port 8200
 
-The model takes a picture's file and does its own resizing; it gives a number from 0 to 1. Papers often print ten
-times as much. The prompt is not looked at.
+The model reads a picture's file and resizes the picture itself. The score lies in [0, 1]; papers often print ten times
+the score. The prompt is ignored.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MODEL = "https://tfhub.dev/google/vila/image/1"
 
 
 def load(options: argparse.Namespace) -> Scorer:
-    """Fetch the model, unless it is there already."""
+    """Load the model, and download it first if it is not cached."""
     import tensorflow
     import tensorflow_hub
 

@@ -1,4 +1,4 @@
-"""Rewards judged by larger models: chat models that look at pictures, detectors, text readers."""
+"""Rewards judged by larger models: vision-language chat models, object detectors, text recognition."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def make_hpsv3(
     base: Source = "Qwen/Qwen2-VL-7B-Instruct",
     base_revision: str | None = None,
 ) -> Objective:
-    """HPSv3, human preference for a picture given its prompt, about 0 to 15 (a 7B model, 17 GB)."""
+    """HPSv3, a model of human preference for a picture given its prompt: about 0 to 15 (7B parameters, 17 GB)."""
     from .hpsv3 import HPSv3
 
     return HPSv3(Weights(model, revision), Weights(base, base_revision), host)
@@ -39,7 +39,7 @@ def make_qalign(
     aspect: Literal["quality", "aesthetics"] = "quality",
     question: str | None = None,
 ) -> Objective:
-    """Q-ReAlign, the successor of Q-Align: quality or aesthetics of a picture, from 0 to 1 (0.8B, 4B or 9B)."""
+    """Q-ReAlign, the successor of Q-Align: the quality or aesthetics of a picture, from 0 to 1 (0.8B, 4B or 9B)."""
     from .chat import Chat
     from .qalign import QAlign
 
@@ -60,7 +60,7 @@ def make_vqascore(
     vision: Source | None = None,
     vision_revision: str | None = None,
 ) -> Objective:
-    """VQAScore, the probability that a picture shows its prompt (by a Qwen chat model, or CLIP-FlanT5)."""
+    """VQAScore, the probability that a picture shows its prompt, according to a Qwen chat model or CLIP-FlanT5."""
     if architecture == "chat":
         from .chat import Chat
         from .vqascore import QUESTION, VQAScore
@@ -113,7 +113,7 @@ def make_geneval(
     counting_threshold: float = 0.9,
     metadata: Path | None = None,
 ) -> Objective:
-    """GenEval, whether the objects asked for are there, in number, colour and place (as "geneval-hf")."""
+    """GenEval (as "geneval-hf"): whether a picture shows the objects asked for, in number, colour and position."""
     from .geneval import GenEval
 
     for name, value in (("threshold", threshold), ("counting_threshold", counting_threshold)):
@@ -131,7 +131,7 @@ def make_geneval(
 
 
 def make_ocr(*, target: str | None = None, detect: bool = True, upscale: PositiveInt = 1) -> Objective:
-    """How well the text that a prompt puts in quotes can be read in the picture, from 0 to 1."""
+    """The legibility in the picture of the text that the prompt puts in quotes, from 0 to 1."""
     from .ocr import OCR
 
     return OCR(target=target, detect=detect, upscale=upscale)
@@ -144,7 +144,7 @@ def make_geneval_prompts(
     validation: PositiveInt = 20,
     seed: int = 0,
 ) -> PromptSet:
-    """GenEval's 553 prompts to test on, and others of its grammar to search on."""
+    """GenEval's 553 prompts for the test, and other prompts of the same grammar for the search."""
     from .geneval_prompts import prompt_set
 
     return prompt_set(tags, train, validation, seed)
@@ -152,7 +152,7 @@ def make_geneval_prompts(
 
 @hookimpl
 def register_objectives(register: Register) -> None:
-    """Name the rewards judged by larger models."""
+    """Register the rewards judged by larger models."""
     register("hpsv3", make_hpsv3)
     register("qalign", make_qalign)
     register("vqascore", make_vqascore)
@@ -163,5 +163,5 @@ def register_objectives(register: Register) -> None:
 
 @hookimpl
 def register_prompts(register: Register) -> None:
-    """Name the prompts that come with them."""
+    """Register GenEval's prompts."""
     register("geneval", make_geneval_prompts)

@@ -151,7 +151,7 @@ def test_a_server_that_takes_no_metadata_is_told_of() -> None:
     with serving() as server:
         remote = Remote(server.url)
         with pytest.warns(
-            Notice, match="takes no metadata, so what prompt files say of their prompts does not reach it"
+            Notice, match="takes no metadata, so the other columns of prompt files are not sent to it"
         ):
             remote.prepare(ABOUT)
         assert "metadata" not in remote.describe()
@@ -378,7 +378,7 @@ def scores(value: Any) -> Callable[[], bytes]:
         (lambda: http(b"[" * 100_000), "did not answer in JSON"),
         (lambda: http(b'{"fingerprint": "f", "scores": [1' + b"0" * 5000 + b", 1]}"), "did not answer in JSON|gave"),
         (lambda: http(b""), "did not answer in JSON but with ''"),
-        (lambda: http(b" " * (2 << 20)), "sent more than 1048704 bytes where a few were due"),
+        (lambda: http(b" " * (2 << 20)), "sent more than 1048704 bytes, which is no list of scores"),
         (lambda: b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{", r"has been away for 0 s \(RemoteProtocolError"),
         (lambda: b"SSH-2.0-OpenSSH_9.2\r\n", r"has been away for 0 s \(RemoteProtocolError"),
     ],
