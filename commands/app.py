@@ -1,4 +1,4 @@
-"""What every command shares: the application, its options, and how it prints."""
+"""The application, and the options and the JSON output that all commands share."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ app = typer.Typer(
 )
 
 StoreOption = Annotated[
-    Path, typer.Option("--store", envvar="TRIMPOT_STORE", help="Folder of the database and the runs' files.")
+    Path, typer.Option("--store", envvar="TRIMPOT_STORE", help="The folder of the database and the runs' files.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]
-PartOptions = Annotated[list[str] | None, typer.Option("-o", "--option", help="An option of it: key=value.")]
+PartOptions = Annotated[list[str] | None, typer.Option("-o", "--option", help="An option of the part: key=value.")]
 FOLDER = Path("trimpot-runs")
 
 
 @app.callback()
 def _options(
     context: typer.Context,
-    show_traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error came from.")] = False,
+    show_traceback: Annotated[bool, typer.Option("--traceback", help="Show the traceback of an error.")] = False,
 ) -> None:
     context.obj = show_traceback
 
 
 def print_json(value: object) -> None:
-    """Print for programs: infinite numbers as strings, which JSON lacks, and nothing that a terminal acts on."""
+    """Print a value as JSON, with infinite numbers as strings and control characters escaped."""
     from ..ground.plain import plain
 
     text = json.dumps(plain(value, "what is printed"), indent=2, ensure_ascii=False, allow_nan=False)

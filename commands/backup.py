@@ -1,4 +1,4 @@
-"""Copying a store whole."""
+"""The command `backup`: copy a whole store."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def backup(
     store: StoreOption = FOLDER,
     as_json: JsonOption = False,
 ) -> None:
-    """Copy a store whole, even while runs write to it, and look through every record of the copy.
+    """Copy a whole store, even while runs write to it, and check every record of the copy.
 
-    Copying the database's file alone may leave behind what its -wal file holds.
+    A copy of the database's file alone may lack the records in its -wal file.
 
     Example:  trimpot backup /mnt/archive/trimpot-runs
     """

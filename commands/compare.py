@@ -1,4 +1,4 @@
-"""Comparing optimizers and protocols on one knob space."""
+"""The command `compare`: compare optimizers and protocols on one knob space."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ if TYPE_CHECKING:
 @app.command()
 def compare(
     source: Annotated[
-        str, typer.Argument(help="A preset or configuration with --contender; else a comparison's file or name.")
+        str, typer.Argument(help="With --contender: a preset or configuration; else: a comparison's file or name.")
     ],
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="With --contender: dotted keys, for all contenders.")
+        list[str] | None, typer.Argument(help="With --contender: dotted keys for all contenders.")
     ] = None,
     contender: Annotated[
         list[str] | None, typer.Option("-c", "--contender", help="A protocol's or an optimizer's name; at least two.")
     ] = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="With --contender: runs of each.")] = 5,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="With --contender: runs of each contender.")] = 5,
     images: Annotated[
-        int | None, typer.Option("--images", min=1, help="With --contender: images of search of every run.")
+        int | None, typer.Option("--images", min=1, help="With --contender: search images of every run.")
     ] = None,
     name: Annotated[
         str | None, typer.Option("--name", help="With --contender: prefix of the comparison's name.")
     ] = None,
-    reports: Annotated[bool, typer.Option("--reports", help="Write a report of every run too.")] = False,
-    look: Annotated[bool, typer.Option("--look", help="Only write the page of what there is; run nothing.")] = False,
+    reports: Annotated[bool, typer.Option("--reports", help="Also write a report of every run.")] = False,
+    look: Annotated[bool, typer.Option("--look", help="Only write the page of existing results; run nothing.")] = False,
     store: StoreOption = FOLDER,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare optimizers and protocols over several seeds at equal images, with statistics; goes on where it stopped.
+    """Compare optimizers and protocols over several seeds with equal numbers of images; a stopped comparison goes on.
 
     Example:  trimpot compare shapes --contender cma-es --contender random --seeds 5 --images 4000
     """
@@ -95,7 +95,7 @@ def compare(
 
 
 def _design(source: str, seeds: int, given: dict[str, Any]) -> Design:
-    """What is asked: by options or by a file."""
+    """Return the design of the comparison, from the options or from a file."""
     from ..comparison.design import read_design
 
     if given["contender"]:
@@ -112,7 +112,7 @@ def _asked(source: str, seeds: int, given: dict[str, Any]) -> Design:
     from ..setup.config import read_values
 
     if given["images"] is None:
-        raise ConfigError("say how many images every search may take: --images 4000")
+        raise ConfigError("set the number of images of every search, such as --images 4000")
     names = given["contender"]
     shared, _ = read_values(source, given["overrides"] or [])
     return make_design(
@@ -129,7 +129,7 @@ def _asked(source: str, seeds: int, given: dict[str, Any]) -> Design:
 
 
 def _known(store: Path) -> dict[str, Any]:
-    """Comparisons in the store, by name."""
+    """Return the comparisons in the store: functions that load their designs, by name."""
     from functools import partial
 
     from ..comparison.results import design_of
@@ -156,7 +156,7 @@ def _existing(design: Design, store: Path) -> str:
 
 
 def _write_missing_reports(opened: SqliteStore, comparison: str) -> None:
-    """Reports of runs that had finished before they were asked for; such have no pictures."""
+    """Write the reports of runs that finished before reports were asked for; these reports have no pictures."""
     from ..runs.results import Files as RunFiles
     from ..runs.results import report
     from ..storage import Comparisons
@@ -168,7 +168,7 @@ def _write_missing_reports(opened: SqliteStore, comparison: str) -> None:
 
 
 def _command(source: str, seeds: int, given: dict[str, Any], store: Path) -> str:
-    """What was typed, to be kept with the comparison."""
+    """Return the command line, to be kept with the comparison."""
     words = ["trimpot", "compare", source, *(given["overrides"] or [])]
     for label in given["contender"] or []:
         words += ["--contender", label]
@@ -184,7 +184,7 @@ def _where(store: Path) -> str:
 
 
 def _hint(comparison: str | None, store: Path) -> str:
-    """How to go on, if there is a comparison to go on with."""
+    """Return the end of a sentence that says how to continue the comparison, if it exists already."""
     return f"; go on with `trimpot compare {comparison}{_where(store)}`" if comparison else ""
 
 

@@ -1,7 +1,7 @@
-"""Standard output and error that may fail without stopping what is being done.
+"""Standard output and standard error that may fail without stopping the work.
 
-A full disk or a reader that has gone must not end a run of many hours at a progress line. What could not be written is
-lost; what was recorded is not.
+A progress line that cannot be written, because the disk is full or the reader has gone, must not end a run of many
+hours. Text that cannot be written is lost; the records of the run are not.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any, TextIO
 
 
 class Enduring:
-    """A text stream that writes for as long as it can.
+    """A text stream that writes until it fails, and then drops everything.
 
     Attributes:
-        failure: Why it has stopped writing, or None. A reader that has gone is no failure: it has what it wanted.
+        failure: The error that stopped the writing, or None. A reader that has closed its end is no failure.
 
     Args:
-        stream: Where to write; None, as where a process began without one, is nowhere.
+        stream: The stream to write to; None, in a process without such a stream, drops everything.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -29,16 +29,16 @@ class Enduring:
         self.failure: OSError | None = None
 
     def write(self, text: str) -> int:
-        """Write, or do nothing once that has failed."""
+        """Write a text, or drop it if writing has failed before."""
         self._try(self._stream.write, text)
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Write each of them."""
+        """Write several texts."""
         self._try(self._stream.writelines, lines)
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write the buffered text."""
         self._try(self._stream.flush)
 
     def __getattr__(self, name: str) -> Any:
@@ -55,7 +55,7 @@ class Enduring:
             self._to_nowhere()
 
     def _to_nowhere(self) -> None:
-        """Send what still waits in the stream's buffer nowhere, so that ending the process does not complain of it."""
+        """Drop the text in the stream's buffer, so that Python does not report it when the process ends."""
         with contextlib.suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())

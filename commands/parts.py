@@ -1,4 +1,4 @@
-"""Looking at parts: the knobs of a backbone, the plugins."""
+"""The commands that list parts: `knobs`, `optimizers`, `sites` and `plugins`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def knobs(
     adapter: Annotated[str, typer.Argument(help="An adapter's name; `trimpot plugins` lists them.")],
     granularity: Annotated[str | None, typer.Option("-g", "--granularity", help="block, layer or gate.")] = None,
     option: PartOptions = None,
-    count: Annotated[bool, typer.Option("--count", help="Print only how many there are.")] = False,
+    count: Annotated[bool, typer.Option("--count", help="Print only the number of knobs.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List the knobs of a backbone, from its configuration alone where it can be had without weights.
+    """List the knobs of a backbone, without loading weights if its configuration suffices.
 
     Example:  trimpot knobs shapes --granularity gate --count
     """
@@ -53,14 +53,14 @@ def knobs(
 
 @app.command()
 def optimizers(
-    methods: Annotated[list[str] | None, typer.Argument(help="Methods of nevergrad; all of them if left out.")] = None,
-    num_knobs: Annotated[int, typer.Option("--knobs", min=1, help="Knobs to search.")] = 57,
-    population_size: Annotated[int, typer.Option("--population", min=2, help="Candidates a generation.")] = 16,
+    methods: Annotated[list[str] | None, typer.Argument(help="Methods of nevergrad; default: all.")] = None,
+    num_knobs: Annotated[int, typer.Option("--knobs", min=1, help="The number of knobs to search.")] = 57,
+    population_size: Annotated[int, typer.Option("--population", min=2, help="Candidates per generation.")] = 16,
     as_json: JsonOption = False,
 ) -> None:
-    """Try which of nevergrad's optimizers can search here, and say why others cannot.
+    """Test which of nevergrad's optimizers can search here, and say why the others cannot.
 
-    Each is tried on a few generations, twice, so all of them take some minutes.
+    Each optimizer runs a few generations twice, so testing all takes some minutes.
 
     Example:  trimpot optimizers DE PSO TBPSA --knobs 114
     """
@@ -68,7 +68,7 @@ def optimizers(
     from ..optimizers.nevergrad_search import registered
 
     for method in methods or ():
-        registered(method)  # a wrong name is said before anything is tried
+        registered(method)  # refuses a wrong name before any test
     rows = listing(num_knobs, population_size, methods=methods or ())
     if as_json:
         print_json([{"name": f"nevergrad:{row.method}", "reason": row.reason, "seconds": row.seconds} for row in rows])
@@ -76,18 +76,18 @@ def optimizers(
     console, able, count = Console(highlight=False), 0, 0
     for row in rows:
         count, able = count + 1, able + (row.reason is None)
-        said = f"{row.seconds:.3f} s a generation" if row.reason is None else f"[dim]it {escape(row.reason)}[/]"
+        said = f"{row.seconds:.3f} s per generation" if row.reason is None else f"[dim]it {escape(row.reason)}[/]"
         console.print(f"nevergrad:{row.method}  {said}")
-    console.print(f"{able} of {count} can search {num_knobs} knobs with {population_size} candidates a generation")
+    console.print(f"{able} of {count} can search {num_knobs} knobs with {population_size} candidates per generation")
 
 
 @app.command()
 def sites(
-    classes: Annotated[list[str] | None, typer.Argument(help="Transformer classes; all of them if left out.")] = None,
+    classes: Annotated[list[str] | None, typer.Argument(help="Transformer classes; default: all.")] = None,
 ) -> None:
     """Check the sites of every transformer class of the installed diffusers on a tiny instance, and print the table.
 
-    Takes a minute or two; ends with status 1 if a check does not hold.
+    This takes one or two minutes. The exit status is 1 if a check fails.
 
     Example:  trimpot sites FluxTransformer2DModel QwenImageTransformer2DModel
     """
@@ -98,7 +98,7 @@ def sites(
 
 @app.command(name="plugins")
 def list_plugins(as_json: JsonOption = False) -> None:
-    """List what can be named in a configuration: backbones, rewards, searchers, prompts, protocols, presets.
+    """List the names that a configuration can use: backbones, rewards, optimizers, prompts, protocols, presets.
 
     Example:  trimpot plugins
     """

@@ -1,4 +1,4 @@
-"""Planning: what a run will take, before anything is generated."""
+"""The command `plan`: predict the images, time and memory of a run."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def plan(
     config: Annotated[str, typer.Argument(help="A preset's name or the path of a YAML file.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Dotted keys: optimizer.sigma0=0.1")] = None,
     rate: Annotated[
-        float | None, typer.Option("--rate", min=1e-9, help="Images a second; measured on two images if left out.")
+        float | None, typer.Option("--rate", min=1e-9, help="Images per second; default: measured on two images.")
     ] = None,
-    devices: Annotated[int, typer.Option("--devices", min=1, help="How many devices an hour is counted for.")] = 1,
+    devices: Annotated[int, typer.Option("--devices", min=1, help="The number of devices, to count device-hours.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Say how many images, hours and how much memory a run will take at most, without beginning it.
+    """Predict how many images, how many hours and how much memory a run takes at most, without beginning the run.
 
     Example:  trimpot plan shapes generations=40
     """
@@ -48,7 +48,7 @@ def plan(
     table.add_row("images", f"{sum(found['images'].values()) + found['images_elsewhere']:,}")
     console.print(table)
     measured = "given" if rate else "measured on two images; larger batches may be faster"
-    console.print(f"{found['rate']:.3g} images a second ({measured})")
+    console.print(f"{found['rate']:.3g} images per second ({measured})")
     console.print(f"at most {duration(found['seconds'])}, {found['gpu_hours']:.3g} device-hours")
     if found["memory"]:
         console.print(f"{found['memory'] / 2**30:.2f} GiB of memory so far")

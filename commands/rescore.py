@@ -1,4 +1,4 @@
-"""Scoring kept images with a reward that came later."""
+"""The command `rescore`: score the kept images of a run with another reward."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def rescore(
     store: StoreOption = FOLDER,
     as_json: JsonOption = False,
 ) -> None:
-    """Score the images that a run kept with a reward it did not have; its report shows the result.
+    """Score the kept images of a run with a reward that the run did not use; the run's report then shows the result.
 
     Example:  trimpot rescore shapes-1 --objective jpeg-size
     """
@@ -70,6 +70,6 @@ def rescore(
     if rough := caution(vars(found)):
         console.print(f"[yellow]{rough}[/]")
     if not any(check.chosen for check in found.checks):
-        console.print("the run has chosen its neutral setting, or images of its choice were not kept")
+        console.print("the run chose its neutral setting, or did not keep images of the setting it chose")
     if found.num_lacking:
         console.print(f"the images of {found.num_lacking} recommendations were not kept")

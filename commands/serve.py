@@ -1,4 +1,4 @@
-"""Serving a reward to other processes."""
+"""The command `serve`: serve a reward to other processes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .app import PartOptions, app
 def serve(
     objective: Annotated[str, typer.Argument(help="An objective's name; `trimpot plugins` lists them.")],
     option: PartOptions = None,
-    host: Annotated[str, typer.Option(help="Where to listen; other machines' reach needs a token.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Where to listen; 0 takes a free one.")] = 8200,
-    token: Annotated[str | None, typer.Option(envvar="TRIMPOT_TOKEN", help="What a client must show.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Outputs scored at once; a request's all if left out.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen at; one that others reach needs a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen at; 0 selects a free port.")] = 8200,
+    token: Annotated[str | None, typer.Option(envvar="TRIMPOT_TOKEN", help="The token that clients must send.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Outputs scored at once; default: all of a request.")] = None,
 ) -> None:
-    """Serve an objective to runs in other processes, until Ctrl-C; they name it as `remote` with its url.
+    """Serve an objective to runs in other processes until Ctrl-C; the runs use the objective `remote` with the url.
 
     Example:  trimpot serve pickscore --port 8200
     """

@@ -1,4 +1,4 @@
-"""Wishes to end: Ctrl-C, SIGTERM of a scheduler or a spot machine, SIGHUP of a terminal that was closed."""
+"""Handle requests to stop: Ctrl-C, SIGTERM of a scheduler or a spot machine, SIGHUP of a closed terminal."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from types import FrameType
 
 
-class Stopped(KeyboardInterrupt):  # as KeyboardInterrupt is: a wish, and no error
-    """Somebody wants the process to end.
+class Stopped(KeyboardInterrupt):  # like KeyboardInterrupt a request, not an error
+    """A signal has asked the process to stop.
 
     Args:
-        number: Of the signal.
+        number: The number of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -22,15 +22,15 @@ class Stopped(KeyboardInterrupt):  # as KeyboardInterrupt is: a wish, and no err
 
 
 def status_of(stop: KeyboardInterrupt) -> int:
-    """The exit status by which a shell knows the signal."""
+    """Return the exit status that a shell expects after the signal."""
     return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
 
 
 @contextlib.contextmanager
 def stopping_cleanly() -> Iterator[None]:
-    """Have SIGTERM and SIGHUP raise `Stopped` where the main thread is, as Ctrl-C raises KeyboardInterrupt.
+    """Let SIGTERM and SIGHUP raise `Stopped` in the main thread, as Ctrl-C raises KeyboardInterrupt.
 
-    A signal that the process was told to ignore, as `nohup` does, stays ignored.
+    A signal that the process ignores, for example under `nohup`, stays ignored.
     """
 
     def stop(number: int, _frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""What was typed and cannot be meant so, as one sentence that says what to type."""
+"""Recognize typing mistakes on the command line, and say in one sentence what to type."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from ..ground.errors import near_misses
 
-DASHES = "‐‑‒–—―−"  # noqa: RUF001  # what word processors make of hyphens
+DASHES = "‐‑‒–—―−"  # noqa: RUF001  # word processors replace hyphens by these
 _MEANT = {"-g": "adapter.granularity", "--granularity": "adapter.granularity"}  # options of `trimpot knobs`
-_WITH_KEYS = ("calibrate", "compare", "plan", "resume")  # whose configurations are changed by key=value
+_WITH_KEYS = ("calibrate", "compare", "plan", "resume")  # commands that take key=value
 
 
 def wrong_dash(arguments: Sequence[str]) -> str | None:
-    """A sentence on the first argument that begins with a dash which is no hyphen, if there is one."""
+    """Return a sentence about the first argument that begins with a dash instead of a hyphen, or None."""
     for argument in arguments:
         if argument[:1] and argument[0] in DASHES:
             bare = argument.lstrip(DASHES + "-")
@@ -22,13 +22,13 @@ def wrong_dash(arguments: Sequence[str]) -> str | None:
 
 
 def unknown_option(option: str, arguments: Sequence[str]) -> str:
-    """A sentence on an option that a command does not have.
+    """Return a sentence about an option that a command does not have.
 
-    Keys of a configuration are often typed as options; then it says how they are typed.
+    Keys of a configuration are often typed as options; the sentence then says how to type them.
 
     Args:
-        option: As it was typed, without its value.
-        arguments: All that was typed.
+        option: The option as typed, without its value.
+        arguments: All arguments of the command line.
     """
     from ..engine.schema import Config
 
@@ -46,7 +46,7 @@ def unknown_option(option: str, arguments: Sequence[str]) -> str:
 
 
 def _value_of(option: str, arguments: Sequence[str]) -> str:
-    """What was typed after an option."""
+    """Return the value that was typed after an option, or VALUE if there is none."""
     for number, argument in enumerate(arguments):
         if argument == option and len(arguments) > number + 1:
             return arguments[number + 1]

@@ -104,7 +104,7 @@ class Judge:
         self.heads: dict[str, Any] = {}
 
     def prepare(self, metadata: Mapping[str, Mapping[str, Any]]) -> None:
-        """Use the metadata of prompt files that have the benchmark's form; they must not contradict the benchmark's."""
+        """Use metadata of prompt files in the benchmark's form; it must not contradict the benchmark's own."""
         given = {prompt: about for prompt, about in metadata.items() if "include" in about}
         for prompt in given.keys() & self.read.keys():
             if any(given[prompt].get(key) != self.read[prompt].get(key) for key in ("tag", "include", "exclude")):
@@ -154,7 +154,7 @@ class Judge:
         return [COLOURS[index] for index in likeness.argmax(1).tolist()]
 
     def head(self, name: str) -> Any:
-        """Return a unit embedding for every colour, the normalized mean over its templates, shape (width, num_colours)."""
+        """Return unit embeddings of the colours, means over the templates, shape (width, num_colours)."""
         import torch
 
         if name not in self.heads:
@@ -214,6 +214,6 @@ if __name__ == "__main__":
     parser.add_argument("--metadata", required=True, help="the benchmark's evaluation_metadata.jsonl")
     parser.add_argument("--config", required=True, help="mmdetection's configuration of the detector")
     parser.add_argument("--checkpoint", required=True, help="the detector's weights")
-    parser.add_argument("--probe", required=True, nargs=2, metavar=("PICTURE", "CLASS"), help="a picture and the class it must find")
+    parser.add_argument("--probe", required=True, nargs=2, metavar=("PICTURE", "CLASS"), help="what it must see")
     parser.add_argument("--device", default="cuda", help="the device of the models")
     main(load, parser)

@@ -1,1 +1,1 @@
-"""What a run is asked to do: read, checked, and its parts made from that."""
+"""Read and check configurations, and make the parts that they name."""

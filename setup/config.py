@@ -1,8 +1,8 @@
-"""What a run is asked to do, validated before anything is loaded.
+"""Read a configuration, and validate it before anything is loaded.
 
 A configuration is a YAML file, a preset shipped with the package, or a mapping; dotted overrides such as
-`optimizer.sigma0=0.1` change single keys. Unknown keys are errors that name the nearest known one, and whatever is
-wrong is told at once.
+`optimizer.sigma0=0.1` change single keys. An unknown key is an error that names the most similar known key. All
+mistakes are reported together.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .paths import anchored_options
 from .plugins import plugins
 from .yaml_text import lines_of, read_yaml
 
-DEFAULT_PROTOCOL = "grouped-cma"  # among those that save most images wherever it was measured: docs/search.md
+DEFAULT_PROTOCOL = "grouped-cma"  # among the protocols that saved the most images in all measurements: docs/search.md
 
 __all__ = [
     "DEFAULT_PROTOCOL",
@@ -49,26 +49,26 @@ __all__ = [
 
 
 def presets() -> list[str]:
-    """Names of the configurations shipped with the package."""
+    """Return the names of the configurations shipped with the package."""
     folder = resources.files("trimpot.presets")
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
 def protocols() -> list[str]:
-    """Names of the search protocols shipped with the package."""
+    """Return the names of the search protocols shipped with the package."""
     folder = resources.files("trimpot.presets") / "protocols"
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir())
 
 
 def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
-    """Read and validate a configuration. Where it says nothing of how to search, it gets the default protocol.
+    """Read and validate a configuration. A configuration that sets nothing of the search gets the default protocol.
 
     Args:
-        source: A preset's name, the path of a YAML file, or the mapping itself.
+        source: The name of a preset, the path of a YAML file, or the mapping itself.
         overrides: `key=value` pairs with dotted keys; values are read as YAML.
 
     Raises:
-        ConfigError: In one sentence, if it cannot be found, read or run as written.
+        ConfigError: If the configuration cannot be found, read or run as written.
     """
     values, where = read_values(source, overrides)
     values = expanded(values)
@@ -81,19 +81,19 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
 
 
 def read_values(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> tuple[dict[str, Any], str]:
-    """Read a configuration's values as they are written, its paths made absolute and its overrides applied.
+    """Read the values of a configuration without validating them, make its paths absolute, and apply the overrides.
 
-    A protocol it names is not spelled out, save for a key of which an override changes a part.
+    The keys of a protocol are not filled in, except a key of which an override changes a part.
 
     Args:
-        source: A preset's name, the path of a YAML file, or the mapping itself.
+        source: The name of a preset, the path of a YAML file, or the mapping itself.
         overrides: `key=value` pairs with dotted keys.
 
     Returns:
-        The mapping, and what to call it in an error.
+        The mapping, and the name of the configuration for error messages.
 
     Raises:
-        ConfigError: If it cannot be found or read, or is no mapping.
+        ConfigError: If the configuration cannot be found or read, or is no mapping.
     """
     if isinstance(source, Mapping):
         values, where, folder = plain(source, "config"), "config", Path.cwd()
@@ -104,7 +104,7 @@ def read_values(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
         where = str(source)
     values = anchored_at((), values, parts_of(values), folder)
     typed = read_overrides(overrides)
-    for override in sorted(typed, key=lambda each: each.path != ("protocol",)):  # single keys go before a protocol's
+    for override in sorted(typed, key=lambda each: each.path != ("protocol",)):  # single keys take precedence
         if override.path == ("protocol",) and override.value is not None:
             values = with_protocol(values, override.value)
         else:
@@ -117,18 +117,18 @@ def read_values(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
 
 
 def names_a_search(values: Mapping[str, Any]) -> bool:
-    """Whether a configuration names a protocol or sets any key of one, so that the default protocol is not wanted."""
+    """Tell whether a configuration names a protocol or sets a key of one, and so does not get the default protocol."""
     return any(values.get(key) is not None for key in search_keys())
 
 
 @cache
 def search_keys() -> tuple[str, ...]:
-    """The keys that a protocol stands for, and its name's."""
+    """Return `protocol` and the keys that a protocol sets."""
     return ("protocol", *_protocol(DEFAULT_PROTOCOL))
 
 
 def expanded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration's values with its protocol spelled out: the one it names, or the default where it names none.
+    """Fill in the keys of the protocol that a configuration names, or of the default protocol if it names none.
 
     Raises:
         ConfigError: If there is no such protocol.
@@ -141,7 +141,7 @@ def expanded(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_protocol(values: Mapping[str, Any], name: object) -> dict[str, Any]:
-    """A configuration's values with another protocol in place of every key that one stands for.
+    """Replace a configuration's protocol, and remove every key that a protocol sets.
 
     Raises:
         ConfigError: If there is no such protocol.
@@ -151,7 +151,7 @@ def with_protocol(values: Mapping[str, Any], name: object) -> dict[str, Any]:
 
 
 def pinned(values: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """A configuration's values with one key of the protocol it names spelled out, so that a part can be changed."""
+    """Copy one key of the configuration's protocol into its values, so that an override can change a part of it."""
     name = values.get("protocol")
     if name is None or key in values or key not in search_keys():
         return dict(values)
@@ -159,7 +159,7 @@ def pinned(values: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def typed_options(kind: str, name: str, pairs: Sequence[str]) -> dict[str, Any]:
-    """Options of a part as they are typed: `key=value` pairs, paths relative to the working folder.
+    """Read the options of a part from `key=value` pairs; paths are relative to the working folder.
 
     Raises:
         PluginError: If there is no such part.
@@ -175,17 +175,20 @@ def _protocol_text(name: str) -> str:
 
 
 def _protocol(name: object) -> dict[str, Any]:
-    """The keys that a protocol stands for."""
+    """Return the keys that a protocol sets, with their values."""
     if name not in protocols():
         raise ConfigError(f"no protocol {short(str(name))}; {near_misses(str(name), protocols())}")
     return dict(read_yaml(_protocol_text(str(name)), f"protocol {name}"))
 
 
 def read_file(source: str | Path) -> tuple[dict[str, Any], Path]:
-    """The values of a file or a preset as they are written, and the folder that paths in it are relative to.
+    """Read the values of a file or a preset.
+
+    Returns:
+        The values as written, and the folder that their paths are relative to.
 
     Raises:
-        ConfigError: If it cannot be found or read, or is no mapping.
+        ConfigError: If the file or preset cannot be found or read, or is no mapping.
     """
     values = read_yaml(_text(source), str(source))
     if not isinstance(values, dict):
@@ -194,7 +197,7 @@ def read_file(source: str | Path) -> tuple[dict[str, Any], Path]:
 
 
 def lines_in(source: str | Path, overrides: Sequence[str] = ()) -> dict[tuple[str, ...], int]:
-    """The line of every key of a file or a preset that has been read, but for those that overrides change."""
+    """Return the line number of every key in a file or a preset, except the keys that overrides change."""
     typed = [override.path for override in read_overrides(overrides)]
     found = lines_of(_text(source))
     return {place: line for place, line in found.items() if not any(place[: len(path)] == path for path in typed)}
@@ -217,7 +220,7 @@ def _text(source: str | Path) -> str:
 
 
 def _not_finite(value: Any, place: tuple[str, ...] = ()) -> Iterator[str]:
-    """A sentence for every number that is infinite or NaN, in mappings and lists at any depth."""
+    """Yield a sentence for every infinite number and NaN, in mappings and lists at any depth."""
     if isinstance(value, float) and not math.isfinite(value):
         yield f"{'.'.join(place)!r}: should be a finite number, not {value}"
     entries = (
@@ -230,7 +233,7 @@ def _not_finite(value: Any, place: tuple[str, ...] = ()) -> Iterator[str]:
 def _is_file(path: Path) -> bool:
     try:
         return path.expanduser().is_file()
-    except (OSError, ValueError, RuntimeError):  # a name too long, no path at all, an unknown home
+    except (OSError, ValueError, RuntimeError):  # the name is too long, no path, or has an unknown home folder
         return False
 
 

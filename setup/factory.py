@@ -1,7 +1,7 @@
-"""A factory is its own schema: which options it takes, what each may be, and which of them name files.
+"""Derive from a factory's signature which options it takes, and check the options of a configuration against it.
 
-A function's keyword options are its annotated parameters; a class's are those of its `__init__`. Parameters that the
-engine fills itself, the first ones of an optimizer or a combination among them, are none.
+The options of a function are its annotated parameters, those of a class the parameters of its `__init__`. Parameters
+that the engine fills, such as the first ones of an optimizer or a combination, are not options.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..ground.plain import LARGEST, short
 from .mistakes import sentences_of
 
 MOST_WHOLE = 2**63 - 1
-GIVEN = {"combinations": (1, ()), "optimizers": (1, ("start", "seed"))}  # how many by position, which by name
+GIVEN = {"combinations": (1, ()), "optimizers": (1, ("start", "seed"))}  # filled: number by position, names by keyword
 _LENIENT = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
 _NO_DEFAULT = inspect.Parameter.empty
 _TRUTH_VALUES = {"yes", "no", "on", "off"}
@@ -30,9 +30,9 @@ class Option:
     """A keyword that a configuration may give to a factory.
 
     Attributes:
-        name: Of the parameter.
-        annotation: What it may be, or `Any` where it says nothing.
-        required: Whether it has no default.
+        name: The name of the parameter.
+        annotation: The annotation of the parameter, or `Any` if it has none.
+        required: Whether the parameter has no default.
     """
 
     name: str
@@ -41,17 +41,17 @@ class Option:
 
 
 class Options:
-    """What a configuration may give to a factory.
+    """The options that a factory takes.
 
     Args:
         factory: A function or a class.
-        kind: What it makes: `adapters`, `optimizers` and so on.
+        kind: The kind of part that the factory makes: `adapters`, `optimizers` and so on.
 
     Attributes:
-        open_ended: Whether it takes any other keyword too.
+        open_ended: Whether the factory also takes arbitrary other keywords.
 
     Raises:
-        PluginError: If it is neither, or cannot be called with what the engine gives it.
+        PluginError: If the factory is neither, or the engine cannot call it with the arguments that it fills.
     """
 
     def __init__(self, factory: Callable[..., Any], kind: str) -> None:
@@ -73,18 +73,18 @@ class Options:
 
     @property
     def names(self) -> list[str]:
-        """Names of all options, in the order of the signature."""
+        """The names of all options, in the order of the signature."""
         return list(self._options)
 
     def read(self, options: Mapping[str, Any], title: str) -> tuple[dict[str, Any], list[str]]:
         """Check options against their annotations.
 
         Args:
-            options: What a configuration says.
-            title: Begins the sentences: `adapter 'flux'`.
+            options: The options in a configuration.
+            title: The beginning of the sentences, such as `adapter 'flux'`.
 
         Returns:
-            The options as the factory is to get them, and a sentence for every mistake.
+            The options converted to the annotated types, and a sentence for every mistake.
         """
         missing = [each.name for each in self if each.required and each.name not in options]
         mistakes = [f"{title} needs the option {name!r}" for name in missing]
@@ -102,10 +102,10 @@ class Options:
         return checked, mistakes
 
     def check(self, name: str, value: Any) -> Any:
-        """A value as the option is annotated.
+        """Convert a value to the annotated type of an option.
 
         Raises:
-            ConfigError: If it cannot be that.
+            ConfigError: If the value cannot be converted.
         """
         try:
             return _checked(self._options[name], value)
@@ -116,11 +116,11 @@ class Options:
 
 
 class _RefusedError(ValueError):
-    """A value that pydantic would take for something else."""
+    """A refused value that pydantic would silently convert."""
 
 
 def _checked(option: Option, value: Any) -> Any:
-    """The value as it is annotated; a single value where a list is wanted is a list of one."""
+    """Convert a value to the annotated type; a single value becomes a list of one if a list is annotated."""
     schema = _schema(option.name, option.annotation)
     given = {option.name: value}
     try:
@@ -141,7 +141,7 @@ def _checked(option: Option, value: Any) -> Any:
 
 
 def _schema(name: str, annotation: Any) -> TypeAdapter[Any]:
-    """What checks a mapping with this option alone, so that errors begin with its name."""
+    """Make a validator of a mapping with only this option, so that errors begin with the option's name."""
     import typing_extensions
 
     make: Any = typing_extensions.TypedDict
@@ -161,7 +161,7 @@ def _holds_truth_value(value: Any) -> bool:
 
 
 def _spelled_out(schema: TypeAdapter[Any], name: str, value: Any) -> None:
-    """Refuse `true` for a number: it is 1 to Python, and no number to whoever wrote it."""
+    """Refuse `true` for a number: Python would use 1, but the user did not write a number."""
 
     def spelled(value: Any) -> Any:
         if isinstance(value, Mapping):
@@ -178,7 +178,7 @@ def _spelled_out(schema: TypeAdapter[Any], name: str, value: Any) -> None:
 
 
 def _check_leaves(value: Any, free: bool) -> None:
-    """Refuse numbers that cannot be calculated with and, where anything is allowed, words that may mean true."""
+    """Refuse numbers that are not finite or too large and, if `free`, words that may mean true or false."""
     if isinstance(value, (Mapping, list, tuple, set, frozenset)):
         for each in value.values() if isinstance(value, Mapping) else value:
             _check_leaves(each, free)
@@ -197,7 +197,7 @@ def _signature(factory: Any) -> inspect.Signature:
     if inspect.iscoroutinefunction(factory) or inspect.isasyncgenfunction(factory):
         raise PluginError("its factory is asynchronous; write an ordinary function")
     if inspect.isgeneratorfunction(factory):
-        raise PluginError("its factory yields; let it return what it makes")
+        raise PluginError("its factory is a generator; write a function that returns the part")
     try:
         return inspect.signature(factory)
     except (TypeError, ValueError):
@@ -209,7 +209,7 @@ def _article(kind: str) -> str:
 
 
 def _check_call(parameters: list[inspect.Parameter], num_positional: int, given: tuple[str, ...]) -> None:
-    """Whether the engine can call it at all."""
+    """Check that the engine can call a factory with these parameters."""
     inspected = inspect.Signature(parameters)
     wanted = {each.name: None for each in parameters if each.default is _NO_DEFAULT and each.kind is each.KEYWORD_ONLY}
     try:
@@ -225,16 +225,16 @@ def _check_call(parameters: list[inspect.Parameter], num_positional: int, given:
 
 
 def _hints(factory: Any) -> dict[str, Any]:
-    """Annotations of the parameters, evaluated."""
+    """Return the evaluated annotations of a factory's parameters."""
     while isinstance(factory, functools.partial):
         factory = factory.func
     if isinstance(factory, type):
         factory = factory.__init__  # type: ignore[misc]
     elif not inspect.isroutine(factory):
-        factory = type(factory).__call__  # an object that can be called
+        factory = type(factory).__call__  # a callable object
     if "__annotations__" not in getattr(factory, "__dict__", {}) and not hasattr(factory, "__annotations__"):
         return {}
     try:
         return get_type_hints(factory, include_extras=True)
-    except Exception as error:  # annotations are a stranger's code
+    except Exception as error:  # annotations are the plugin's code, which may raise anything
         raise PluginError(f"its factory's annotations cannot be read: {type(error).__name__}: {error}") from None

@@ -1,4 +1,4 @@
-"""What is wrong with values that were given, as sentences: every mistake, once each, with what to write instead."""
+"""Turn the mistakes in a configuration into sentences: each mistake once, with the correction if it is known."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ MOST_TOLD = 20
 
 
 def listed(where: str, mistakes: Sequence[str]) -> str:
-    """One sentence for one mistake, and a counted list of sentences for several.
+    """Join mistakes: one mistake is one sentence, several are a numbered list.
 
     Args:
-        where: What they are in, such as a file's name.
-        mistakes: A sentence each.
+        where: The place of the mistakes, such as the name of a file.
+        mistakes: One sentence for each mistake.
     """
     if len(mistakes) == 1:
         return f"{where}: {mistakes[0]}"
@@ -29,7 +29,7 @@ def listed(where: str, mistakes: Sequence[str]) -> str:
 
 
 def at_line(number: int | None) -> str:
-    """The beginning of a sentence on a line of a file, if it is known."""
+    """Return the beginning of a sentence about a line of a file, or an empty text if the line is unknown."""
     return "" if number is None else f"line {number}: "
 
 
@@ -39,15 +39,15 @@ def sentences_of(
     root: type[BaseModel] | None = None,
     lines: Mapping[tuple[str, ...], int] | None = None,
 ) -> list[str]:
-    """Every validation error as a sentence, with near misses for unknown keys.
+    """Turn every validation error into a sentence, with near misses for unknown keys.
 
-    What the members of a union say of one value is one mistake: that which went deepest is told.
+    The members of a union may report several errors for one value; only the most deeply nested one is kept.
 
     Args:
-        error: What pydantic found.
-        values: What it looked at.
-        root: The class they were for, whose keys are known.
-        lines: In which line of a file a key stands; of those that do not stand there, nothing is said.
+        error: The error that pydantic raised.
+        values: The values that were validated.
+        root: The model that the values were validated against, for the names of its keys.
+        lines: The line numbers of keys in a file; a key without a line number is reported without one.
     """
     found: dict[tuple[str, ...], list[ErrorDetails]] = {}
     for each in error.errors():
@@ -57,12 +57,12 @@ def sentences_of(
 
 
 def _line(path: tuple[str, ...], errors: Sequence[ErrorDetails], lines: Mapping[tuple[str, ...], int]) -> str:
-    """Where to look for a mistake; a key that is missing is missed under the one above it."""
+    """Return the line of a mistake as the beginning of a sentence; for a missing key, the line of its parent."""
     return at_line(lines.get(path[:-1] if errors[0]["type"] == "missing" else path))
 
 
 def _path(error: ErrorDetails, values: Any) -> tuple[str, ...]:
-    """Where a value stands; names of a union's members, which pydantic puts in between, are left out."""
+    """Return the keys that lead to a value, without the names of union members that pydantic inserts."""
     path: list[str] = []
     for part in error["loc"]:
         keys = (
@@ -89,13 +89,13 @@ def _sentence(path: tuple[str, ...], errors: Sequence[ErrorDetails], root: type[
 
 
 def _said(messages: Sequence[str]) -> str:
-    """Several things that a value could have been, as one."""
+    """Join the messages about a value that could have had several types."""
     rest = [message.removeprefix("Input should be ") for message in messages[1:]]
     return " or ".join([messages[0], *rest])
 
 
 def _hint(name: str, error: ErrorDetails) -> str:
-    """What to write where that is not plain."""
+    """Return a hint at the right notation, for mistakes with a known correction."""
     value = error["input"]
     if error["type"] in ("list_type", "tuple_type") and isinstance(value, str) and len(value) < 60:
         return f"; write {name}=[{value}]"
@@ -103,7 +103,7 @@ def _hint(name: str, error: ErrorDetails) -> str:
 
 
 def _keys(path: Sequence[str], root: Any) -> Sequence[str]:
-    """The keys that are known at a place."""
+    """Return the known keys at a place of the configuration."""
     model = root
     for part in path:
         annotation = model.model_fields[part].annotation

@@ -1,4 +1,4 @@
-"""The parts that a configuration names, before any is made: which they are, what is wrong, where files lie."""
+"""Find and check the parts that a configuration names, and make their paths absolute, before any part is made."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Place = tuple[str, ...]
 
 
 class NamedOne(NamedTuple):
-    """A part as a configuration names it."""
+    """A part in a configuration: its kind, name and options."""
 
     kind: str
     name: str
@@ -26,7 +26,7 @@ class NamedOne(NamedTuple):
 
 
 def parts_of(values: Mapping[str, Any]) -> dict[Place, NamedOne]:
-    """The parts by the keys under which they stand. What is none, for its mistakes, is passed over."""
+    """Return the parts by their keys in the configuration; malformed parts are skipped."""
     entries: list[tuple[Place, str, Any, object]] = [
         ((key,), kind, values.get(key), None) for key, kind in PARTS.items()
     ]
@@ -50,12 +50,12 @@ def parts_of(values: Mapping[str, Any]) -> dict[Place, NamedOne]:
 def mistakes_of(
     values: Mapping[str, Any], known: Plugins, lines: Mapping[tuple[str, ...], int] | None = None
 ) -> list[str]:
-    """A sentence for everything that is wrong with the names and options of a configuration's parts.
+    """Return a sentence for every mistake in the names and options of a configuration's parts.
 
     Args:
         values: The configuration.
-        known: The plugins that there are.
-        lines: In which line of a file a part stands; of those that do not stand there, nothing is said.
+        known: The registered plugins.
+        lines: The line numbers of keys in a file; a part without a line number is reported without one.
     """
     return [
         at_line((lines or {}).get(place)) + mistake
@@ -68,8 +68,8 @@ def check_parts(config: Config, known: Plugins) -> None:
     """Check the names and options of all parts, before anything costly is made.
 
     Raises:
-        PluginError: If one is unknown.
-        ConfigError: If an option is, or several things are wrong, which are all told.
+        PluginError: If a name is unknown and nothing else is wrong.
+        ConfigError: If an option is wrong, or there are several mistakes; the message lists all of them.
     """
     values = config.model_dump()
     mistakes = mistakes_of(values, known)
@@ -80,16 +80,16 @@ def check_parts(config: Config, known: Plugins) -> None:
 
 
 def anchored_at(place: Place, value: Any, parts: Mapping[Place, NamedOne], folder: Path) -> Any:
-    """What stands at a place of a configuration, with every path in it made absolute.
+    """Make every path in a value of a configuration absolute.
 
     Args:
-        place: Keys from the outside in; () for the whole configuration.
-        value: What stands there.
-        parts: Of the whole configuration.
-        folder: What relative paths are relative to.
+        place: The keys that lead to the value, from the outside in; () for the whole configuration.
+        value: The value at this place.
+        parts: The parts of the whole configuration.
+        folder: The folder that relative paths are relative to.
 
     Raises:
-        ConfigError: If a path could be meant to be relative to either of two folders.
+        ConfigError: If a file is in the working folder, but not in `folder`.
     """
     if place == ("start",) and isinstance(value, str) and value:
         return anchored(value, folder, "start")
@@ -104,5 +104,5 @@ def anchored_at(place: Place, value: Any, parts: Mapping[Place, NamedOne], folde
 def _options(part: NamedOne) -> Iterable[Option]:
     try:
         return plugins().get(part.kind, part.name).options
-    except TrimpotError:  # that it is unknown is said where it is made
+    except TrimpotError:  # an unknown part is reported when it is made
         return ()

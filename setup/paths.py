@@ -1,7 +1,7 @@
-"""One rule for relative paths: what a file says is relative to that file, what is typed is relative to where one is.
+"""Make relative paths absolute: paths in a file are relative to the file, typed paths to the working folder.
 
-Which options name files is read off their annotations. A `Path` always does. A `Source` is a local file or folder if
-there is one, or if it is written as one, with `.`, `/` or `~` at its beginning; otherwise it is an id on the hub.
+The annotation of an option says whether its value is a path. A `Path` always is. A `Source` is a local file or folder
+if that exists, or if the value begins with `.`, `/` or `~`; otherwise it is an id on the hub.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from .factory import Option
 def anchored_options(
     options: Mapping[str, Any], known: Iterable[Option], folder: Path, only: str | None = None
 ) -> dict[str, Any]:
-    """Options with every path made absolute.
+    """Make every path in the options of a part absolute.
 
     Args:
-        options: What a configuration says of a part.
+        options: The options of the part in a configuration.
         known: The options that the part takes.
-        folder: What relative paths are relative to.
-        only: The one option to look at; None for all.
+        folder: The folder that relative paths are relative to.
+        only: The only option to change; None changes all.
 
     Raises:
-        ConfigError: If a path could be meant to be relative to either of two folders.
+        ConfigError: If a file is in the working folder, but not in `folder`.
     """
     result = dict(options)
     for each in known:
@@ -40,15 +40,15 @@ def anchored_options(
 
 
 def anchored(value: str, folder: Path, name: str) -> str:
-    """A path made absolute.
+    """Make a path absolute.
 
     Args:
-        value: As it was written; `~` stands for the home folder.
-        folder: What it is relative to.
-        name: What to call it in a sentence.
+        value: The path; `~` stands for the home folder.
+        folder: The folder that the path is relative to.
+        name: The name of the path in an error message.
 
     Raises:
-        ConfigError: If it names the home of a user whom nobody knows, or no path at all.
+        ConfigError: If the value names the home folder of an unknown user, or is no path.
     """
     if "\0" in value:
         raise ConfigError(f"{name} {short(value)} is no path: it holds a character of code 0")
@@ -59,7 +59,7 @@ def anchored(value: str, folder: Path, name: str) -> str:
 
 
 def _kind_of(annotation: Any) -> tuple[bool, bool]:
-    """Whether it is always a path, and whether it is one if it is there."""
+    """Tell whether a value of this annotation is always a path, and whether it is a path if the file exists."""
     inner = [_kind_of(each) for each in get_args(annotation)]
     always = isinstance(annotation, type) and issubclass(annotation, Path)
     return always or any(a for a, _ in inner), isinstance(annotation, OfTheHubOrHere) or any(h for _, h in inner)
@@ -77,7 +77,7 @@ def _anchored(value: Any, folder: Path, always: bool, name: str) -> Any:
     if _exists(Path(value)):
         raise ConfigError(
             f"{name} {short(value)} is in the working folder, but not in {folder}, which it is relative to; "
-            f"write it as it is seen from there, or an absolute path"
+            f"write a path relative to that folder, or an absolute path"
         )
     return value
 
@@ -85,5 +85,5 @@ def _anchored(value: Any, folder: Path, always: bool, name: str) -> Any:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except (OSError, ValueError):  # a name too long, or with a character of code 0
+    except (OSError, ValueError):  # the name is too long, or holds a character of code 0
         return False

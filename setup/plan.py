@@ -1,4 +1,4 @@
-"""How much work a run will be, before anything is generated."""
+"""Predict how much work a run will take, before anything is generated."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ..ground.errors import ConfigError
 
 @dataclass(frozen=True)
 class Plan:
-    """Outputs that a run will generate at most, by stage.
+    """An upper bound on the outputs that a run will generate.
 
     Attributes:
-        population_size: Candidates of a generation.
-        generations: The most generations.
-        images: Stage to outputs at the calibrated number of steps.
-        images_elsewhere: Outputs at every other step count.
-        work: Denoising steps of them all (images where steps mean nothing).
+        population_size: The number of candidates in a generation.
+        generations: The largest number of generations.
+        images: The number of outputs at the calibrated number of steps, by stage.
+        images_elsewhere: The number of outputs at other numbers of steps.
+        work: The number of denoising steps of all outputs, or of images if the adapter has no steps.
     """
 
     population_size: int
@@ -33,7 +33,7 @@ class Plan:
 
 
 def plan(run: Run) -> Plan:
-    """Count what a run can generate at most, before anything is."""
+    """Count the outputs that a run can generate at most, before anything is generated."""
     config, adapter = run.config, run.adapter
     steps = adapter.num_steps or 1
     repeats, num_neutrals = config.seeds_per_prompt, len(adapter.neutrals())
@@ -71,10 +71,10 @@ def plan(run: Run) -> Plan:
 
 
 def check_budget(run: Run) -> None:
-    """Check that the images a run may spend suffice for its first generation.
+    """Check that the budget of images suffices for a run's first generation.
 
     Raises:
-        ConfigError: If not.
+        ConfigError: If the budget does not suffice.
     """
     config, rung = run.config, replace(run.rungs[0], generations=1)
     if config.budget.images is None:
@@ -86,12 +86,12 @@ def check_budget(run: Run) -> None:
     if before + images > config.budget.images:
         raise ConfigError(
             f"budget.images {config.budget.images:,} is smaller than one generation: {asked} candidates on "
-            f"{config.bucket_size} prompts are {images:,} images, after {before:,} for what they are compared with"
+            f"{config.bucket_size} prompts are {images:,} images, after {before:,} images for comparison; raise it"
         )
 
 
 def _search_pools(run: Run, spaces: Sequence[tuple[Rung, int]], bucket_size: int | None = None) -> int:
-    """Neutral outputs that those of the search are judged against, found ones included."""
+    """Count the neutral outputs that the search compares with, including those already in the store."""
     config, start = run.config, run.adapter.space.defaults
     if bucket_size is None and config.adaptive_bucket:
         bucket_size = config.adaptive_bucket.largest
@@ -109,7 +109,7 @@ def _search_pools(run: Run, spaces: Sequence[tuple[Rung, int]], bucket_size: int
 
 
 def _held_out_pools(run: Run, checks: int) -> int:
-    """Neutral outputs that recommendations are judged against, found ones included."""
+    """Count the neutral outputs that recommendations are compared with, including those already in the store."""
     if run.combination.pool_in_search_only:
         return 0
     others, validation, test = run.config.by_steps, run.validation_bucket, run.test_bucket
@@ -126,5 +126,5 @@ def _pool_size(run: Run, bucket: Bucket) -> int:
 
 
 def planned_work(run: Run) -> int:
-    """The most denoising steps that a run can take, summed over its images (images where steps mean nothing)."""
+    """Return the largest number of denoising steps of a run, over all its images. See `Plan.work`."""
     return plan(run).work

@@ -1,6 +1,6 @@
-"""Finding plugins by name.
+"""Find plugins by name.
 
-The built-ins are plugins too: they are loaded from one tuple and register through the same hooks.
+The built-in parts are plugins too: they are loaded from one tuple and register through the same hooks.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ BUILT_IN = (
     "trimpot.surrogate.adapter",
 )
 _NAME = re.compile(r"\w[\w.+-]*")
-_FILES = {  # what to write where a file or folder was given for a name
+_FILES = {  # the hint if a file or folder is given instead of a name
     "prompts": "give three files: prompts.name=files prompts.train=... prompts.validation=... prompts.test=...",
     "adapters": "give a checkpoint as the model of an adapter: adapter.name=diffusers adapter.model=...",
 }
@@ -49,15 +49,15 @@ _FILES = {  # what to write where a file or folder was given for a name
 
 @dataclass(frozen=True)
 class Registration:
-    """A name that a plugin gave to a factory.
+    """A factory that a plugin registered under a name.
 
     Attributes:
         kind: One of `KINDS`.
-        name: What a configuration calls it.
-        factory: Makes it from keyword options.
-        origin: The distribution it came from.
+        name: The name in configurations.
+        factory: The function or class that makes the part from keyword options.
+        origin: The distribution that the plugin belongs to.
         plugin: The entry point of that distribution.
-        family: The registration that a method was chosen from, if one was.
+        family: The registration that a method was chosen from (`nevergrad` for `nevergrad:DE`), or None.
     """
 
     kind: str
@@ -69,17 +69,17 @@ class Registration:
 
     @cached_property
     def options(self) -> Options:
-        """What a configuration may give to the factory."""
+        """The options that the factory takes."""
         return Options(self.factory, self.kind)
 
     @property
     def title(self) -> str:
-        """What to call it in a sentence: `optimizer 'cma-es'`."""
+        """The name of the part in a sentence, such as `optimizer 'cma-es'`."""
         return f"{_one_of(self.kind)} {self.name!r}"
 
     @property
     def who(self) -> str:
-        """The same with where it comes from, unless that is trimpot itself."""
+        """The title with the plugin and its distribution, unless the part is built in."""
         return self.title if self.origin == "trimpot" else f"{self.title}{OF_PLUGIN}{self.plugin!r} ({self.origin})"
 
     @cached_property
@@ -90,7 +90,7 @@ class Registration:
 
 @dataclass(frozen=True)
 class Broken:
-    """A plugin that could not be imported: its entry point, distribution and the reason."""
+    """A plugin that could not be imported: its entry point, its distribution, and the reason."""
 
     name: str
     origin: str
@@ -101,7 +101,7 @@ class Plugins:
     """Every registered factory, by kind and name.
 
     Attributes:
-        manager: The pluggy manager; its hooks announce what a run does.
+        manager: The pluggy manager; its hooks announce the events of a run.
         broken: Plugins that could not be imported; they stop only the runs that name them.
     """
 
@@ -122,15 +122,20 @@ class Plugins:
                 raise
             except TrimpotError as error:
                 self.broken.append(Broken(entry.name, origin, str(error)))
-            except BaseException as error:  # a stranger's import may fail in any way, and may even end the process
+            except BaseException as error:  # importing a plugin may raise anything, even SystemExit
                 self.broken.append(Broken(entry.name, origin, told(error)))
 
     def add(self, plugin: object, *, name: str, origin: str) -> None:
-        """Register a plugin object and collect what it names: all of it, or nothing if something is wrong.
+        """Register a plugin object with all its factories, or none of them if something is wrong.
+
+        Args:
+            plugin: A module or an object with hooks.
+            name: The entry point of the plugin.
+            origin: The distribution of the plugin.
 
         Raises:
-            PluginError: If it implements no hook, or wrongly; if it names what cannot be named or made; or if
-                another distribution has given a name already.
+            PluginError: If the plugin implements no hook or a wrong one, registers an invalid name or factory, or
+                registers a name that is taken already.
         """
         _check_hooks(plugin)
         if self.manager.is_registered(plugin):
@@ -148,7 +153,7 @@ class Plugins:
             self._registered[each.kind][each.name] = each
 
     def _asked(self, plugin: object, kind: str, name: str, origin: str) -> list[Registration]:
-        """What a plugin names of a kind."""
+        """Return the registrations of a kind that a plugin makes."""
         found: list[Registration] = []
 
         def register(label: str, factory: Factory) -> None:
@@ -171,51 +176,51 @@ class Plugins:
                 f"two plugins register {new.kind} {new.name!r}: {taken.origin} and {new.origin}; uninstall one of them"
             )
         try:
-            new.options  # noqa: B018  # read once, so that a factory nobody can call is said at once
+            new.options  # noqa: B018  # read now, so that a factory that cannot be called is reported at once
         except PluginError as error:
             raise PluginError(f"it registers {new.title}, but {error}") from None
         if new.origin != TRIMPOT:
-            new.code  # noqa: B018  # read as soon as it is imported: its author may edit it while it runs
+            new.code  # noqa: B018  # read right after the import, because the author may edit the file during a run
 
     def announce(self, event: str, facts: Mapping[str, Any]) -> None:
-        """Tell every plugin that watches what a run does.
+        """Announce an event of a run to every plugin that implements its hook.
 
-        A watcher that raises is warned about and told no more: watching must not stop a run.
+        A plugin that raises is reported in a warning and gets no more events, because watching must not stop a run.
         """
         for implementation in getattr(self.manager.hook, event).get_hookimpls():
             plugin = implementation.plugin
             try:
                 implementation.function(**{name: facts[name] for name in implementation.argnames})
-            except (Exception, SystemExit) as error:  # a stranger's watcher may fail in any way
+            except (Exception, SystemExit) as error:  # a plugin may raise anything
                 warnings.warn(
-                    f"plugin {implementation.plugin_name} failed while watching and is told no more: {told(error)}",
+                    f"plugin {implementation.plugin_name} failed while watching and gets no more events: {told(error)}",
                     stacklevel=2,
                 )
                 self.manager.unregister(plugin)
 
     def add_commands(self, cli: Any) -> None:
-        """Let every plugin add commands to the command line, a `typer.Typer`; one that fails stops none of the others.
+        """Let every plugin add commands to the command line, a `typer.Typer`.
 
-        It is shown among the broken ones.
+        A plugin that fails is listed in `broken` and does not stop the others.
         """
         for implementation in self.manager.hook.register_commands.get_hookimpls():
             try:
                 implementation.function(**dict.fromkeys(implementation.argnames, cli))
-            except (Exception, SystemExit) as error:  # a stranger's command may fail in any way
+            except (Exception, SystemExit) as error:  # a plugin may raise anything
                 name, _, origin = implementation.plugin_name.removesuffix(")").partition(" (")
                 self.broken.append(Broken(name, origin, told(error)))
 
     def registrations(self, kind: str) -> list[Registration]:
-        """What is registered of a kind, by name."""
+        """Return the registrations of a kind, sorted by name."""
         return [self._registered[kind][name] for name in sorted(self._registered[kind])]
 
     def get(self, kind: str, name: str) -> Registration:
         """Find a registration.
 
-        A factory that takes a `method` stands for a family: `nevergrad:DE` is `nevergrad` with the method `DE`.
+        A factory with the option `method` is a family: `nevergrad:DE` is `nevergrad` with the method `DE`.
 
         Raises:
-            PluginError: If there is none; the message lists near misses and plugins that failed to import.
+            PluginError: If the name is unknown; the message lists near misses and plugins that failed to import.
         """
         family, colon, method = name.partition(":")
         found = self._registered[kind].get(family)
@@ -232,7 +237,7 @@ class Plugins:
         raise PluginError(message)
 
     def options(self, kind: str, name: str) -> list[str]:
-        """Names of the options that a factory takes.
+        """Return the names of the options that a factory takes.
 
         Raises:
             PluginError: If the name is unknown.
@@ -240,36 +245,36 @@ class Plugins:
         return self.get(kind, name).options.names
 
     def mistakes(self, kind: str, name: str, options: Mapping[str, Any]) -> list[str]:
-        """A sentence for everything that is wrong with a name or its options, before anything costly is made."""
+        """Return a sentence for every mistake in a name and its options, without making the part."""
         try:
             return self._read(kind, name, options)[2]
         except TrimpotError as error:
             return [str(error)]
 
     def check(self, kind: str, name: str, options: Mapping[str, Any]) -> None:
-        """Check a name and its options, before anything costly is made.
+        """Check a name and its options without making the part.
 
         Raises:
             PluginError: If the name is unknown.
-            ConfigError: If an option is, or a family's method, or if one is missing or cannot be what it says.
+            ConfigError: If an option or a family's method is unknown, or an option is missing or has a wrong value.
         """
         found, _, mistakes = self._read(kind, name, options)
         if mistakes:
             raise ConfigError(mistakes[0] if len(mistakes) == 1 else listed(found.title, mistakes))
 
     def make(self, kind: str, name: str, options: Mapping[str, Any], *positional: Any, **given: Any) -> Any:
-        """Make one by name.
+        """Make a part by name.
 
         Args:
             kind: One of `KINDS`.
             name: The registered name.
-            options: What the configuration says, checked against the factory's annotated parameters.
-            *positional: Passed through unchecked.
-            **given: Keywords the engine supplies itself, which a configuration may not set.
+            options: The options in the configuration, checked against the factory's annotated parameters.
+            *positional: Positional arguments that the engine fills; not checked.
+            **given: Keyword arguments that the engine fills; a configuration cannot set them.
 
         Raises:
-            PluginError: If the name is unknown, or the factory fails or makes something else.
-            ConfigError: If an option is unknown or of the wrong type.
+            PluginError: If the name is unknown, or the factory fails or makes an object of another kind.
+            ConfigError: If an option is unknown, missing or of the wrong type.
         """
         found, checked, mistakes = self._read(kind, name, options)
         if mistakes:
@@ -281,25 +286,25 @@ class Plugins:
         return made
 
     def made_of(self, kind: str, name: str, made: object, options: Mapping[str, Any]) -> dict[str, Any]:
-        """What a part is made of; see `engine.identity.made_of`.
+        """Describe the code, options and libraries of a part; see `engine.identity.made_of`.
 
         Args:
             kind: One of `KINDS`.
             name: The registered name.
-            made: What `make` gave, or None.
-            options: What it was given.
+            made: The part that `make` returned, or None.
+            options: The options that `make` was given.
         """
         return made_of(self.get(kind, name), made, options)
 
     def libraries(self, kind: str, name: str) -> Mapping[str, str]:
-        """The installed distributions that somebody else's part goes through, with their versions."""
+        """Return the installed distributions that a part's code imports, with their versions."""
         return self.get(kind, name).code.libraries
 
     def _read(self, kind: str, name: str, options: Mapping[str, Any]) -> tuple[Registration, dict[str, Any], list[str]]:
-        """A registration, the options as its factory is to get them, and a sentence for every mistake in them."""
+        """Return a registration, the options converted for its factory, and a sentence for every mistake in them."""
         found = self.get(kind, name)
         checked, mistakes = found.options.read(options, found.title)
-        if not found.options.names:  # then whoever takes the option may have been meant
+        if not found.options.names:  # the user may have meant another part, which takes the option
             for option in options:
                 others = [each.name for each in self.registrations(kind) if option in each.options.names]
                 said = f"{found.title} takes no option {short(option)}; "
@@ -309,7 +314,7 @@ class Plugins:
 
 
 class _ClashError(PluginError):
-    """Two plugins gave one name: no run can be trusted to mean either."""
+    """Two plugins registered the same name, so a configuration with this name is ambiguous."""
 
 
 def _one_of(kind: str) -> str:
@@ -321,12 +326,12 @@ def _named(plugin: str, origin: str) -> str:
 
 
 def _check_hooks(plugin: object) -> None:
-    """Refuse a plugin whose hooks would never be called, which pluggy passes over in silence."""
+    """Refuse a plugin with hooks that would never be called, which pluggy silently ignores."""
     known = [name for name, each in vars(hooks).items() if hasattr(each, "trimpot_spec")]
     marked = [name for name in dir(plugin) if hasattr(getattr(plugin, name, None), "trimpot_impl")]
     for name in marked:
         if name not in known:
-            raise PluginError(f"it implements a hook {name!r} that there is not; {near_misses(name, known)}")
+            raise PluginError(f"it implements the unknown hook {name!r}; {near_misses(name, known)}")
     for name in known:
         if name not in marked and callable(getattr(plugin, name, None)):
             raise PluginError(f"its {name} is not marked as a hook; write @trimpot.hookimpl above it")
@@ -335,7 +340,7 @@ def _check_hooks(plugin: object) -> None:
 
 
 def _with_method(factory: Factory, method: str) -> Factory:
-    """A factory with its method chosen, so that an option cannot choose another."""
+    """Fix the method of a factory, so that an option cannot choose another method."""
     chosen = partial(factory, method=method)
     signature = inspect.signature(factory)
     others = [parameter for name, parameter in signature.parameters.items() if name != "method"]
@@ -345,5 +350,5 @@ def _with_method(factory: Factory, method: str) -> Factory:
 
 @cache
 def plugins() -> Plugins:
-    """The process's plugins, loaded once."""
+    """Return the plugins of this process, which are loaded once."""
     return Plugins()

@@ -1,4 +1,4 @@
-"""Prompts from three files, in pools that share none."""
+"""Read the training, validation and test prompts from three files, and remove overlaps."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from ..ground.plain import plain
 def prompt_files(
     *, train: Path, validation: Path, test: Path, column: str | None = None, metadata: list[str] | None = None
 ) -> PromptSet:
-    """Three files of prompts: text of one a line, csv, tsv, json, jsonl or parquet.
+    """Prompts from three files: text with one prompt per line, csv, tsv, json, jsonl or parquet.
 
-    A prompt that stands in several files stays in the test prompts before the validation prompts, and in these
-    before the training prompts. What else a file says of a prompt becomes its metadata.
+    A prompt in several files is kept in only one set: in the test prompts first, then in the validation prompts. The
+    other columns of a prompt's row become the prompt's metadata.
 
     Args:
-        train: What the search draws from.
-        validation: What the result is chosen on.
-        test: What the gain is measured on.
-        column: Where the prompts stand, in files with columns; looked for if left out.
-        metadata: Columns that are handed on to the objectives; if left out, all that say one thing of a prompt.
+        train: The file of prompts for the search.
+        validation: The file of prompts for choosing the result.
+        test: The file of prompts for measuring the gain.
+        column: The name of the column of prompts, in files with columns; None finds the column by its name.
+        metadata: Columns to pass to the objectives; None passes all columns that have one value for each prompt.
 
     Raises:
-        ConfigError: If a file cannot be read, or a pool is left without prompts.
+        ConfigError: If a file cannot be read, or a set is left without prompts.
     """
     listings = {
         name: read_listing(path, column)
@@ -56,11 +56,11 @@ def prompt_files(
             where = " or ".join(sorted({held_out[prompt] for prompt in shared}))
             if not pools[name]:
                 raise ConfigError(
-                    f"every prompt of {listing.path} stands in the {where} prompts too, so no {name} prompts are left; "
+                    f"every prompt of {listing.path} is among the {where} prompts too, so no {name} prompts are left; "
                     f"a gain can only be believed on prompts the search never saw"
                 )
             notices.append(
-                f"{len(shared)} of the {len(distinct)} prompts of {listing.path} stand in the {where} prompts too, "
+                f"{len(shared)} of the {len(distinct)} prompts of {listing.path} are among the {where} prompts too, "
                 f"such as {shared[0][:60]!r}, and were left out of the {name} prompts"
             )
         held_out |= dict.fromkeys(pools[name], name)
@@ -71,7 +71,7 @@ def prompt_files(
 
 
 def _guessed(listings: Iterable[Listing]) -> list[str]:
-    """A sentence for every column that was found by its name among others."""
+    """Return a sentence for every column of prompts that was guessed by its name."""
     files: dict[str, dict[str, None]] = {}
     for listing in listings:
         if listing.column is not None and listing.others:
@@ -85,9 +85,10 @@ def _guessed(listings: Iterable[Listing]) -> list[str]:
 def _metadata(
     rows: Sequence[Row], wanted: Sequence[str] | None, listings: Mapping[str, Listing], notices: list[str]
 ) -> dict[str, dict[str, Any]]:
-    """What the columns say of each prompt.
+    """Collect the metadata of each prompt from the other columns.
 
-    A column that says two things of one prompt describes something else, such as the pictures that were made from it.
+    A column with two different values for one prompt does not describe the prompt, but for example a picture of it. So
+    the column is left out, or refused if it was asked for.
     """
     columns = dict.fromkeys(name for listing in listings.values() for name in listing.others)
     for name in wanted or ():
@@ -107,11 +108,11 @@ def _metadata(
         name, prompt = next(iter(differing.items()))
         if wanted is not None:
             raise ConfigError(
-                f"metadata: the column {name!r} says two things of the prompt {prompt[:60]!r}; "
+                f"metadata: the column {name!r} has two different values for the prompt {prompt[:60]!r}; "
                 f"make its lines agree, or leave the column out of `metadata`"
             )
         notices.append(
-            f"the columns {', '.join(differing)} say different things of one prompt, such as {prompt[:60]!r} in "
+            f"the columns {', '.join(differing)} have different values for one prompt, such as {prompt[:60]!r} in "
             f"{name!r}, and were left out of the metadata"
         )
     kept = {
@@ -122,5 +123,5 @@ def _metadata(
 
 @hookimpl
 def register_prompts(register: Register) -> None:
-    """Name the prompt sets that need no plugin."""
+    """Register the prompts from files."""
     register("files", prompt_files)

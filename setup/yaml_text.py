@@ -1,9 +1,9 @@
-"""Reading YAML so that nothing in it is taken for something else.
+"""Read YAML strictly, so that no value is misunderstood.
 
-Scalars mean what YAML 1.2 says: `true` and `false` alone are truth values, `1e-3` is a number, `12:30` and dates are
-text. `yes`, `no`, `on` and `off` are text too, which an option that is either true or false understands. What two
-versions of YAML read as two different numbers, such as `010`, is refused, as is whatever could hide a mistake: a key
-that stands twice, a key that is no text, a second document, tags of other programs, and nesting without end.
+Scalars have their meaning in YAML 1.2: only `true` and `false` are truth values, `1e-3` is a number, `12:30` and dates
+are text. `yes`, `no`, `on` and `off` are text too; a true-or-false option accepts them. A scalar that two versions of
+YAML read as different numbers, such as `010`, is refused. So is everything that may hide a mistake: a repeated key, a
+key that is no text, a second document, tags of other programs, and excessive nesting.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from ..ground.errors import ConfigError
 from ..ground.plain import DEEPEST, short
 from .mistakes import listed
 
-LONGEST = 1_000_000  # characters: a configuration has some hundred
-MOST_VALUES = 20_000  # with everything that aliases repeat
+LONGEST = 1_000_000  # characters; a configuration usually has a few hundred
+MOST_VALUES = 20_000  # including the repetitions by aliases
 _STANDARD = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")}
-MOST_DIGITS = 400  # every float has fewer
+MOST_DIGITS = 400  # no float needs more
 _OCTAL = re.compile(r"[-+]?0[0-9_]+")
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with the scalars of YAML 1.2's core schema, and digits grouped by `_`."""
+    """PyYAML's safe loader with the scalars of YAML 1.2's core schema; `_` may group digits."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # PyYAML's own, emptied
 
@@ -60,14 +60,14 @@ _Loader.add_constructor("tag:yaml.org,2002:float", _real)
 
 
 def read_yaml(text: str, where: str) -> Any:
-    """The value of a YAML text.
+    """Read the value of a YAML text.
 
     Args:
-        text: A single document.
-        where: What to call it in a sentence.
+        text: A text with a single document.
+        where: The name of the text in an error message.
 
     Raises:
-        ConfigError: In one sentence with line numbers, if it is not YAML, or could mean two things.
+        ConfigError: With line numbers, if the text is not YAML, or is ambiguous.
     """
     if len(text) > LONGEST:
         raise ConfigError(f"{where} has {len(text):,} characters; a configuration has at most {LONGEST:,}")
@@ -87,9 +87,9 @@ def read_yaml(text: str, where: str) -> Any:
 
 
 def lines_of(text: str) -> dict[tuple[str, ...], int]:
-    """The line of every key and every item of a list, by where it stands, in a text that `read_yaml` has read.
+    """Return the line number of every key and list item, by the keys that lead to it, in a text that `read_yaml` read.
 
-    Of a key that a merge (`<<`) brings, it is the line in the mapping that it comes from.
+    A key inserted by a merge (`<<`) has the line number of the key in the merged mapping.
     """
     node = yaml.compose(text, Loader=_Loader)
     return dict(_lines(node, ())) if node is not None else {}
@@ -98,7 +98,7 @@ def lines_of(text: str) -> dict[tuple[str, ...], int]:
 def _lines(node: yaml.Node, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int]]:
     if isinstance(node, yaml.MappingNode):
         merged = [value for key, value in node.value if key.tag.endswith(":merge")]
-        for each in merged:  # first, since the mapping's own keys come before those
+        for each in merged:  # first, since the mapping's own keys override merged ones
             for source in reversed(each.value) if isinstance(each, yaml.SequenceNode) else [each]:
                 yield from _lines(source, place)
         for key, value in node.value:
@@ -112,7 +112,7 @@ def _lines(node: yaml.Node, place: tuple[str, ...]) -> Iterator[tuple[tuple[str,
 
 
 def _look_over(text: str, where: str) -> None:
-    """Refuse what must not be built at all: depth without end, other programs' tags, a second document."""
+    """Refuse a text before it is composed: for excessive nesting, foreign tags, or a second document."""
     depth = documents = 0
     for event in yaml.parse(text, Loader=_Loader):
         line = (event.start_mark.line if event.start_mark else 0) + 1
@@ -133,7 +133,7 @@ def _look_over(text: str, where: str) -> None:
 
 
 def _count(root: yaml.Node, where: str) -> None:
-    """Refuse aliases of aliases that stand for more values than anybody writes, and those that hold themselves."""
+    """Refuse a text whose aliases expand to too many values, or whose values contain themselves."""
     counted: dict[int, int] = {}
 
     def size(node: yaml.Node, above: frozenset[int]) -> int:
@@ -157,7 +157,7 @@ def _children(node: yaml.Node) -> Iterator[yaml.Node]:
 
 
 def _mistakes(root: yaml.Node) -> Iterator[str]:
-    """Keys that stand twice or are no text, and scalars with two meanings; each with its line."""
+    """Yield a sentence, with its line, for every repeated key, key that is no text, and ambiguous scalar."""
     waiting, seen = [root], set()
     while waiting:
         node = waiting.pop()
@@ -171,11 +171,11 @@ def _mistakes(root: yaml.Node) -> Iterator[str]:
         elif isinstance(node, yaml.ScalarNode):
             number = node.tag.endswith((":int", ":float"))
             if number and len(node.value) > MOST_DIGITS:
-                yield f"line {line}: a number of {len(node.value):,} digits is none to calculate with; write a smaller"
+                yield f"line {line}: a number of {len(node.value):,} digits is too long; write a shorter number"
             elif number and node.style is None and _OCTAL.fullmatch(node.value):
-                yield f"line {line}: some read {node.value:.60} as octal; write it without its first 0, or in quotes"
+                yield f"line {line}: {node.value:.60} may be read as octal; write it without its first 0, or in quotes"
             if any("\ud800" <= letter <= "\udfff" for letter in node.value):
-                yield f"line {line}: a text holds half of a character (a surrogate); write the whole one"
+                yield f"line {line}: a text holds half of a character (a surrogate); write the whole character"
 
 
 def _wrong_keys(node: yaml.MappingNode) -> Iterator[str]:
@@ -188,7 +188,7 @@ def _wrong_keys(node: yaml.MappingNode) -> Iterator[str]:
             shown = key.value if isinstance(key, yaml.ScalarNode) else "a list or mapping"
             yield f"line {line}: the key {shown:.60} is no text; put it in quotes, or correct it"
         elif key.value in first:
-            yield f"line {line}: the key {short(key.value)} stands in line {first[key.value]} already; keep one of them"
+            yield f"line {line}: the key {short(key.value)} is already in line {first[key.value]}; keep one of them"
         else:
             first[key.value] = line
 

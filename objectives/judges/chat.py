@@ -1,10 +1,10 @@
-"""Asking vision-language models of the Qwen family about pictures.
+"""Ask vision-language models of the Qwen family about pictures.
 
-Their own processor class needs torchvision for videos, so its three steps for pictures are taken here: the chat
-template, the picture's patches, and one placeholder token for each patch that the model will fill in.
+The models' own processor class needs torchvision for videos. So this module does its three steps for pictures: apply
+the chat template, cut the picture into patches, and insert a placeholder token for each merged patch.
 
-Rows are batched with rows of equal length only. Nothing is ever padded, so a score cannot depend on how long the
-prompts beside it are, and no mask or position has to be got right for padding.
+A batch holds only rows of equal length. Nothing is padded, so a score does not depend on the lengths of the other
+prompts in the batch, and neither masks nor positions have to account for padding.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Row:
     """One question about one picture.
 
     Attributes:
-        ids: Tokens, shape (length,), with one placeholder for each merged patch.
-        patches: The picture, shape (num_patches, values).
-        grid: Frames, rows and columns of patches, shape (1, 3).
+        ids: Token ids, shape (length,), with one placeholder for each merged patch.
+        patches: The patches of the picture, shape (num_patches, values).
+        grid: The numbers of frames, rows and columns of patches, shape (1, 3).
     """
 
     ids: Tensor
@@ -43,12 +43,12 @@ class Row:
 
 
 class Reader:
-    """Turns a picture and a question into tokens and patches.
+    """The preprocessing of a chat model: it turns a picture and a question into tokens and patches.
 
     Args:
-        weights: Where tokenizer, chat template and image processor come from.
-        added: Special tokens that the model has been given besides.
-        **processing: Changes to the image processor's configuration, such as `size`.
+        weights: The source of the tokenizer, the chat template and the image processor.
+        added: Additional special tokens that the model was trained with.
+        **processing: Changes to the configuration of the image processor, such as `size`.
 
     Raises:
         ScoreError: If the tokenizer has no placeholder for pictures.
@@ -67,14 +67,14 @@ class Reader:
         self._commands = sorted({*self.tokenizer.all_special_tokens, *added, PLACEHOLDER})
 
     def read(self, picture: Image, question: str, prompt: str = "", answer: str = "", **template: Any) -> Row:
-        """Lay out one question.
+        """Build the row of one question about one picture.
 
         Args:
-            picture: RGB.
-            question: What the user says after the picture.
-            prompt: The part of the question that is not ours, which must not hold the model's special tokens.
-            answer: What the model's answer begins with.
-            **template: For the chat template, such as `enable_thinking`; one that knows no such thing ignores it.
+            picture: An RGB picture.
+            question: The user's text after the picture.
+            prompt: The part of the question that comes from the user's prompt; it must not hold special tokens.
+            answer: The beginning of the model's answer.
+            **template: Variables of the chat template, such as `enable_thinking`; a template ignores unknown ones.
 
         Raises:
             ScoreError: If the prompt holds a special token, or the chat template shows no picture.
@@ -100,7 +100,7 @@ class Reader:
         return Row(ids, seen["pixel_values"], seen["image_grid_thw"])
 
     def inputs(self, rows: Sequence[Row], device: str) -> dict[str, Tensor]:
-        """What a model is called with for rows of equal length."""
+        """Return the keyword arguments for a model's call on rows of equal length."""
         import torch
 
         place = self.tokenizer.convert_tokens_to_ids(PLACEHOLDER)
@@ -108,7 +108,7 @@ class Reader:
         inputs = {
             "input_ids": ids,
             "attention_mask": torch.ones_like(ids),
-            # Without it transformers falls back to plain positions, some models silently.
+            # Without these types transformers falls back to plain positions, for some models silently.
             "mm_token_type_ids": (ids == place).int(),
             "pixel_values": torch.cat([row.patches for row in rows]),
             "image_grid_thw": torch.cat([row.grid for row in rows]),
@@ -116,7 +116,7 @@ class Reader:
         return {name: value.to(device) for name, value in inputs.items()}
 
     def describe(self) -> dict[str, Any]:
-        """Template and processing of pictures."""
+        """Describe the chat template and the image processor."""
         return {
             "template": digest(self.template),
             "image_processor": f"{type(self.images).__name__} {json.dumps(dict(self.images.size), sort_keys=True)}",
@@ -126,7 +126,7 @@ class Reader:
     def _template(self) -> str:
         found = self.tokenizer.chat_template
         if not isinstance(found, str) or PLACEHOLDER not in found:
-            # Older checkpoints keep the template that shows pictures in a file of the processor's.
+            # Older checkpoints store the template with pictures in a file of the processor.
             with contextlib.suppress(ScoreError):
                 file = self.weights.file("chat_template.json")
                 found = json.loads(file.read_text(encoding="utf-8"))["chat_template"]
@@ -136,11 +136,11 @@ class Reader:
 
 
 class Chat:
-    """A vision-language model with its reader.
+    """A vision-language model with its preprocessing.
 
     Args:
-        weights: Its checkpoint.
-        host: Holds the model; a reward that asks has to wake it.
+        weights: The checkpoint.
+        host: The host of the model; it must be awake during calls.
     """
 
     def __init__(self, weights: Weights, host: Host) -> None:
@@ -149,7 +149,7 @@ class Chat:
         self.model = host.load(weights, "AutoModelForImageTextToText")
 
     def next_token(self, rows: Sequence[Row]) -> Tensor:
-        """The logits of the token that follows each row, in float32, shape (len(rows), vocabulary)."""
+        """Return the logits of the token after each row, in float32, shape (len(rows), vocabulary)."""
         import torch
 
         def work(some: Sequence[Row]) -> Tensor:
@@ -161,10 +161,10 @@ class Chat:
         return torch.stack(self.host.map(rows, work, alike=lambda row: len(row.ids)))
 
     def answers(self, rows: Sequence[Row], max_new_tokens: int) -> list[str]:
-        """What the model answers when it always takes the likeliest token, with no penalty on repeating itself."""
+        """Generate an answer to each row greedily, without a repetition penalty."""
         import torch
 
-        # The checkpoint's own settings may sample; a fresh set says nothing but this.
+        # The checkpoint's own generation settings may sample, so they are replaced.
         own, tokenizer = self.model.generation_config, self.reader.tokenizer
         self.model.generation_config = transformers().GenerationConfig(
             do_sample=False,
@@ -183,5 +183,5 @@ class Chat:
         return self.host.map(rows, work, alike=lambda row: len(row.ids))
 
     def describe(self) -> dict[str, Any]:
-        """Weights, precision, template and processing."""
+        """Describe weights, precision, chat template and image processor."""
         return {**self.weights.describe(), **self.host.describe(), **self.reader.describe()}

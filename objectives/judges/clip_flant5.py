@@ -1,13 +1,13 @@
-"""VQAScore as first published: CLIP-FlanT5.
+"""VQAScore as first published, with CLIP-FlanT5.
 
-Patches of CLIP-L at 336 pixels go through a small network into the encoder of Flan-T5 between two pieces of text:
+The encoder of Flan-T5 reads two pieces of text and, between them, projected patches of CLIP-L at 336 pixels:
 
     {system} USER:  </s>  [576 patches]  Does this figure show "{prompt}"? Please answer yes or no. ASSISTANT:  </s>
 
     score = exp(-mean cross entropy of "Yes", </s>) = sqrt(P("Yes") P(</s> | "Yes"))    in [0, 1]
 
-The patches are the hidden states before CLIP's last layer, without the class token; pictures are squared by bars in
-CLIP's mean colour; both pieces of text keep their end token.
+The patches are the hidden states before CLIP's last layer, without the class token. Pictures are padded to squares with
+CLIP's mean colour. Both pieces of text keep their end token.
 
 Source: Lin et al., arXiv 2404.01291; https://github.com/linzhiqiu/t2v_metrics, package t2v-metrics 3.0.
 """
@@ -44,14 +44,14 @@ _PROJECTOR = ("mm_projector.0.weight", "mm_projector.0.bias", "mm_projector.2.we
 
 
 class ClipFlanT5(Objective):
-    """Probability that a picture shows its prompt, in the eyes of CLIP-FlanT5.
+    """The probability that a picture shows its prompt, according to CLIP-FlanT5.
 
     Args:
         weights: Flan-T5 with the projector, in the published layout.
-        tokenizer: Where Flan-T5's tokenizer lies.
-        vision: The CLIP whose patches are read; None as the checkpoint says.
-        question: With {} where the prompt goes.
-        host: Holds the networks, which the authors run in bfloat16.
+        tokenizer: The source of Flan-T5's tokenizer.
+        vision: The CLIP that computes the patches; None uses the one that the checkpoint names.
+        question: The question, with {} in place of the prompt.
+        host: The host of the networks; the authors run them in bfloat16.
     """
 
     def __init__(
@@ -69,14 +69,14 @@ class ClipFlanT5(Objective):
         self.eyes = vision or Weights(getattr(config, "mm_vision_tower", "openai/clip-vit-large-patch14-336"))
         self.tokenizer = tokenizer.load("AutoTokenizer")
         self.images = self.eyes.load("AutoImageProcessor", backend="pil")
-        # Loading ties input and output embeddings only where the checkpoint has them equal, which Flan-T5 has not.
+        # Loading ties input and output embeddings only if they are equal in the checkpoint; those of Flan-T5 are not.
         self.model = host.load(weights, "T5ForConditionalGeneration", config=config)
         self.vision = host.load(self.eyes, "CLIPVisionModel")
         self.projector = host.hold(_projector(weights).to(host.dtype))
 
     @awake
     def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
-        """Probability of the answer "Yes" for each output."""
+        """Return the probability of the answer "Yes" for each output. See `Objective.score`."""
         rows = [
             (*self._tokens(prompt), self._squared(picture))
             for picture, prompt in zip(rgb(outputs), prompts, strict=True)
@@ -84,7 +84,7 @@ class ClipFlanT5(Objective):
         return np.array(self.host.map(rows, self._chances, alike=lambda row: (len(row[0]), len(row[1]))))
 
     def describe(self) -> Mapping[str, Any]:
-        """Everything that can change a score."""
+        """Describe everything that can change a score. See `Objective.describe`."""
         return {
             **self.weights.describe(),
             "tokenizer": dict(self.words.describe()),
@@ -107,7 +107,7 @@ class ClipFlanT5(Objective):
         return square
 
     def _chances(self, rows: Sequence[tuple[Tensor, Tensor, Image.Image]]) -> NDArray[np.float64]:
-        """The score of each row, of texts of equal length before and after the picture."""
+        """Score rows whose texts before the picture have equal lengths, and those after it too."""
         import torch
 
         device = self.host.device
@@ -127,7 +127,7 @@ class ClipFlanT5(Objective):
 
 
 def _projector(weights: Weights) -> Any:
-    """Linear, GELU, linear: from CLIP's width to T5's."""
+    """Build the projector from CLIP's width to T5's: linear, GELU, linear."""
     from torch import nn
 
     state = _named(weights, _PROJECTOR)
@@ -138,7 +138,7 @@ def _projector(weights: Weights) -> Any:
 
 
 def _named(weights: Weights, names: Sequence[str]) -> dict[str, Tensor]:
-    """Some tensors of a checkpoint, whether it is one file or in parts."""
+    """Read some tensors of a checkpoint, which may be one file or several."""
     files = _files(weights, names)
     found = {name: value for file in files for name, value in weights.tensors(file).items() if name in names}
     if len(found) < len(names):
@@ -148,7 +148,7 @@ def _named(weights: Weights, names: Sequence[str]) -> dict[str, Tensor]:
 
 
 def _files(weights: Weights, names: Sequence[str]) -> list[str]:
-    """The files that hold these tensors."""
+    """Return the names of the files that hold the named tensors."""
     for name in (*_INDEXES, *_SINGLES):
         with contextlib.suppress(ScoreError):
             path = weights.file(name)

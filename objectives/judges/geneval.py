@@ -1,13 +1,14 @@
-"""GenEval: are the objects there, in the right number, colour and place?
+"""GenEval: whether a picture shows the objects of its prompt in the right number, colour and position.
 
-A detector finds COCO's objects, CLIP names their colours, and `geneval_verdict` compares with the prompt::
+A detector finds objects of COCO's classes, CLIP names their colours, and `geneval_verdict` compares both with the
+prompt::
 
     confidence = class probability x mean mask probability inside the mask    (the 100 likeliest of query x class)
-    kept: confidence > 0.3, for counting > 0.9; at most 16 a class
+    kept: confidence > 0.3, for counting > 0.9; at most 16 of a class
     colour = argmax over ten colours of cos(picture of the object on #999, mean of three texts)
 
-The benchmark's numbers come from mmdetection's Mask2Former (Swin-S) and open_clip. Here the same networks run in
-transformers with the weights published for it, which are others: report these scores as "geneval-hf".
+The benchmark uses mmdetection's Mask2Former (Swin-S) and open_clip. This module runs the same networks in transformers
+with other published weights: report its scores as "geneval-hf".
 
 Source: Ghosh et al., "GenEval", arXiv 2310.11513; https://github.com/djghosh13/geneval.
 """
@@ -40,19 +41,19 @@ _TEXTS = ("a photo of a {colour} {name}", "a photo of a {colour}-colored {name}"
 
 
 class GenEval(Objective):
-    """Whether a picture shows what its prompt asks for, by an object detector.
+    """Whether a picture shows the objects of its prompt, according to an object detector.
 
     Args:
-        detector: A Mask2Former for COCO's instances.
-        clip: Names the colours.
-        score: `official` or `strict`, both 0 or 1, or `soft`, which tells a search more.
-        threshold: The least confidence of an object.
-        counting_threshold: The same where objects are counted.
-        metadata: A file in the benchmark's form for prompts that are not of its grammar.
-        host: Holds both networks.
+        detector: A Mask2Former for instances of COCO's classes.
+        clip: The CLIP that names the colours.
+        score: `official` or `strict`, which are 0 or 1, or `soft`, a graded score for a search.
+        threshold: The smallest confidence of an object.
+        counting_threshold: The smallest confidence of an object if the prompt asks for a number.
+        metadata: A file in the benchmark's form, for prompts outside the benchmark's grammar.
+        host: The host of both networks.
 
     Raises:
-        ScoreError: If the detector does not know the eighty classes.
+        ScoreError: If the detector does not have COCO's eighty classes.
     """
 
     def __init__(
@@ -81,35 +82,35 @@ class GenEval(Objective):
         self.clip = host.load(clip, "CLIPModel")
 
     def prepare(self, metadata: Mapping[str, Mapping[str, Any]]) -> None:
-        """Take what prompt files ask for in the benchmark's form, instead of reading it from the prompts' words.
+        """Use metadata of prompt files in the benchmark's form instead of parsing the prompts.
 
         Raises:
-            ConfigError: If it is malformed, or contradicts a prompt's words or the file of the option `metadata`.
+            ConfigError: If metadata is malformed, or contradicts a prompt's words or the file of the option `metadata`.
         """
         found = {prompt: scene for prompt, about in metadata.items() if (scene := scene_of(prompt, about)) is not None}
         for prompt in found.keys() & self.read.keys():
             if found[prompt] != self.read[prompt]:
                 raise ConfigError(
-                    f"the prompt file and geneval's option metadata say different things of {prompt[:80]!r}; "
+                    f"the prompt file and geneval's option metadata ask for different things in {prompt[:80]!r}; "
                     f"leave one of them out"
                 )
         self.known = {**self.read, **found}
 
     def scene(self, prompt: str) -> Scene:
-        """What a prompt asks for; its `tag` is the benchmark's category.
+        """Return the scene that a prompt asks for; the scene's `tag` is the benchmark's category.
 
         Raises:
-            ScoreError: If that cannot be told.
+            ScoreError: If the prompt has no metadata and is not of the benchmark's grammar.
         """
         return self.known[prompt] if prompt in self.known else parse(prompt)
 
     def tag(self, prompt: str) -> str:
-        """The benchmark's category of a prompt, to break scores down by."""
+        """Return the benchmark's category of a prompt."""
         return self.scene(prompt).tag
 
     @awake
     def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
-        """Compare what is found in the outputs with their prompts."""
+        """Compare the objects found in the outputs with their prompts. See `Objective.score`."""
         scenes, pictures = [self.scene(prompt) for prompt in prompts], rgb(outputs)
         scores = np.empty(len(pictures))
         pairs = list(zip(pictures, scenes, strict=True))
@@ -124,7 +125,7 @@ class GenEval(Objective):
         return scores
 
     def colours(self, picture: Image.Image, name: str, seen: Sequence[Found]) -> list[str]:
-        """The colour of each object of a kind."""
+        """Name the colour of each object of a class."""
         import torch
 
         blank = Image.new("RGB", picture.size, "#999")
@@ -142,7 +143,7 @@ class GenEval(Objective):
         return [COLOURS[index] for index in nearest.tolist()]
 
     def describe(self) -> Mapping[str, Any]:
-        """Everything that can change a score."""
+        """Describe everything that can change a score. See `Objective.describe`."""
         detector, clip = self.sources
         return {
             **detector.describe(),
@@ -156,7 +157,7 @@ class GenEval(Objective):
         }
 
     def _detected(self, pairs: Sequence[tuple[Image.Image, Scene]]) -> list[dict[str, list[Found]]]:
-        """The objects in each picture, all of one size, by name."""
+        """Find the objects in pictures of equal size, by name."""
         import torch
 
         pixels = self.framing([picture for picture, _ in pairs], return_tensors="pt")["pixel_values"]
@@ -173,18 +174,18 @@ class GenEval(Objective):
         return found
 
     def _objects(self, chances: Tensor, masks: Tensor, size: tuple[int, int], least: float) -> dict[str, list[Found]]:
-        """Objects surer than `least`, by name, the surest first.
+        """Return the objects with a confidence above `least`, by name, in order of falling confidence.
 
         Args:
             chances: Class probabilities, shape (num_queries, num_classes).
             masks: Mask logits, shape (num_queries, height, width).
-            size: Of the picture.
-            least: The least confidence.
+            size: Width and height of the picture.
+            least: The threshold of confidence.
         """
         import torch
 
         top, where = chances.flatten().topk(min(_LIKELIEST, chances.numel()))
-        # A mask only lowers the confidence, so the rest need not be looked at.
+        # A mask only lowers the confidence, so the others can be skipped.
         where = where[top > least]
         found: dict[str, list[tuple[float, Found]]] = defaultdict(list)
         for index in where.tolist():

@@ -1,4 +1,4 @@
-"""GenEval's prompts in three pools: the benchmark itself to test on, others of its grammar to search on."""
+"""GenEval's prompts as a prompt set: the benchmark for the test, other prompts of its grammar for the search."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _PATIENCE = 2000
 def prompt_set(tags: Sequence[Tag] | None, train: int, validation: int, seed: int) -> PromptSet:
     """Draw training and validation prompts; the test prompts are the benchmark's.
 
-    Single objects stand in the test prompts only: the benchmark holds all eighty.
+    Only the test prompts hold single objects, because the benchmark contains all eighty of these prompts.
 
     Args:
-        tags: Categories, None for all.
-        train: Training prompts of each category.
-        validation: Validation prompts of each.
-        seed: Of the draw.
+        tags: The benchmark's categories to use; None uses all.
+        train: The number of training prompts in each category.
+        validation: The number of validation prompts in each category.
+        seed: The seed of the draw.
 
     Raises:
         ConfigError: If a category has too few prompts left outside the benchmark.

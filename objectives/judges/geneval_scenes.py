@@ -1,4 +1,4 @@
-"""What GenEval's prompts ask for: the grammar in both directions, and the benchmark's own prompts.
+"""Parse and write GenEval's prompts, and generate the benchmark's own prompts.
 
     "a photo of" + a bench                              single_object
                  | a bench and a clock                  two_object
@@ -26,7 +26,7 @@ from ...ground.listings import read_listing
 
 Tag = Literal["single_object", "two_object", "counting", "colors", "position", "color_attr"]
 
-# COCO's eighty classes in the detector's order, named as the prompts name them.
+# COCO's eighty classes in the detector's order, with the names that the prompts use.
 _COCO = """
     person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, stop sign,
     parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, backpack, umbrella,
@@ -45,14 +45,14 @@ _IRREGULAR = {"people": "person", "knives": "knife", "computer mice": "computer 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Some equal objects.
+    """A demand for one or several objects of a class.
 
     Attributes:
         name: One of `NAMES`.
-        count: How many.
-        colour: One of `COLOURS`, or None where any will do.
-        relation: Where they are seen from the objects number `target` of the scene, or None.
-        target: As `relation` says.
+        count: The number of objects.
+        colour: One of `COLOURS`, or None if any colour will do.
+        relation: One of `RELATIONS`: the position of these objects relative to the target; None if any will do.
+        target: The index in the scene of the demand that `relation` refers to.
     """
 
     name: str
@@ -64,7 +64,13 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture must show, and `excluded`: names with the count from which there are too many."""
+    """The demands of a prompt.
+
+    Attributes:
+        tag: The benchmark's category.
+        wanted: The objects that a picture must show.
+        excluded: Names, each with the smallest number of objects that is too many.
+    """
 
     tag: str
     wanted: tuple[Wanted, ...]
@@ -72,10 +78,10 @@ class Scene:
 
 
 def parse(prompt: str) -> Scene:
-    """What a prompt asks for.
+    """Return the scene that a prompt asks for.
 
     Raises:
-        ScoreError: If it is not of the grammar above.
+        ScoreError: If the prompt is not of the grammar above.
     """
     text = " ".join(prompt.lower().removesuffix(".").split()).removeprefix("a photo of ")
     number = re.match(rf"({'|'.join(_NUMBERS)}) (.+)", text)
@@ -96,7 +102,7 @@ def parse(prompt: str) -> Scene:
 
 
 def phrase(scene: Scene) -> str:
-    """The prompt of a scene: the inverse of `parse`."""
+    """Return the prompt of a scene; the inverse of `parse`."""
     items = scene.wanted
     if items[0].count > 1:
         name = items[0].name
@@ -109,7 +115,7 @@ def phrase(scene: Scene) -> str:
 
 
 def draw(tag: Tag, rng: np.random.Generator) -> Scene:
-    """A random scene of a kind, drawn as the benchmark's authors drew theirs; a person has no colour."""
+    """Draw a random scene of a category in the way of the benchmark's authors; a person never gets a colour."""
     if tag in ("single_object", "counting"):
         name = NAMES[rng.choice(80)]
         if tag == "single_object":
@@ -130,7 +136,7 @@ def draw(tag: Tag, rng: np.random.Generator) -> Scene:
 
 
 def benchmark() -> list[str]:
-    """The benchmark's 553 prompts, in its order: the authors' draws from their seed."""
+    """Generate the benchmark's 553 prompts in its order, with its authors' seed."""
     rng = np.random.default_rng(43)
     drawn = [Scene("single_object", (Wanted(NAMES[index]),)) for index in rng.choice(80, 80, replace=False)]
     drawn += [draw(tag, rng) for tag in get_args(Tag)[1:] for _ in range(100)]
@@ -138,10 +144,10 @@ def benchmark() -> list[str]:
 
 
 def read_metadata(path: Path) -> dict[str, Scene]:
-    """Scenes by prompt from a file in the benchmark's own form, one JSON object a line.
+    """Read scenes by prompt from a file in the benchmark's own form, one JSON object per line.
 
     Raises:
-        ConfigError: If it cannot be read so, or a line contradicts its prompt or another line.
+        ConfigError: If the file is not of this form, or a line contradicts its prompt or another line.
     """
     scenes: dict[str, Scene] = {}
     for row in read_listing(path, "prompt").rows:
@@ -152,15 +158,15 @@ def read_metadata(path: Path) -> dict[str, Scene]:
         if scene is None:
             raise ConfigError(f"{path} is not GenEval metadata: it does not say what {row.prompt[:80]!r} includes")
         if scenes.setdefault(row.prompt, scene) != scene:
-            raise ConfigError(f"{path} says two things of the prompt {row.prompt[:80]!r}")
+            raise ConfigError(f"{path} holds two different entries for the prompt {row.prompt[:80]!r}; remove one")
     return scenes
 
 
 def scene_of(prompt: str, metadata: Mapping[str, Any]) -> Scene | None:
-    """The scene that a prompt's metadata describe, in the benchmark's form; None if they are of another kind.
+    """Return the scene that a prompt's metadata describes, or None if the metadata is not of the benchmark's form.
 
     Raises:
-        ConfigError: If they are malformed, or say something else than a prompt that is of the grammar.
+        ConfigError: If the metadata is malformed, or contradicts the prompt.
     """
     if "include" not in metadata and "exclude" not in metadata:
         return None
@@ -175,14 +181,14 @@ def scene_of(prompt: str, metadata: Mapping[str, Any]) -> Scene | None:
         return scene
     if _asked(read) != _asked(scene) or (scene.excluded and set(read.excluded) != set(scene.excluded)):
         raise ConfigError(
-            f"the metadata of the prompt {prompt[:80]!r} ask for something else than its words do; "
+            f"the metadata of the prompt {prompt[:80]!r} ask for something else than its words; "
             f"correct them, or leave `include` and `exclude` out of the prompts' `metadata`"
         )
     return scene
 
 
 def _asked(scene: Scene) -> list[tuple[str, ...]]:
-    """What a scene asks for, whatever the order it says it in."""
+    """Return the demands of a scene in a canonical order, for comparison."""
     return sorted(
         (
             each.name,

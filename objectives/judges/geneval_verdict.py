@@ -1,15 +1,15 @@
-"""Whether the objects found in a picture are those that were asked for.
+"""Compare the objects found in a picture with the objects that its prompt asks for.
 
-Three scores. `official` is the benchmark's: 1 if every object is there at least as often as asked, in its colour and
-place, and (for counting) not more often. `strict` and `soft` are Flow-GRPO's: `strict` is 1 if every count is exact as
-well; `soft` is the mean of these terms, and can be negative where far too many objects are found:
+There are three scores. `official` is the benchmark's: 1 if every object is found at least as often as asked, in its
+colour and position, and (for counting) not more often. `strict` and `soft` are Flow-GRPO's. `strict` is 1 if, in
+addition, every count is exact. `soft` is the mean of these terms; it is negative if far too many objects are found:
 
     1 - |asked - found| / asked     for each count
-    1 - |asked - coloured| / asked  for each colour, 0 where the count is wrong
-    1 or 0                          for each relation, 0 where the count is wrong; a broken one adds a 1 and a 0
+    1 - |asked - coloured| / asked  for each colour, 0 if the count is wrong
+    1 or 0                          for each relation, 0 if the count is wrong; a broken relation adds both a 1 and a 0
 
-Position: with centres c and sizes s of two boxes, d = c - c', shortened in each direction by 0.1 (s + s'); a relation
-holds where d / |c - c'| is beyond 0.5 in its direction.
+Relations: for boxes with centres c, c' and sizes s, s', let d = c - c', shortened in each direction by 0.1 (s + s'). A
+relation holds if d / |c - c'| exceeds 0.5 in the relation's direction.
 
 Source: https://github.com/djghosh13/geneval, its evaluate_images; https://github.com/yifan123/reward-server, gen_eval.
 """
@@ -35,7 +35,7 @@ class Found:
 
     Attributes:
         box: Left, top, right and bottom in pixels.
-        mask: Its pixels, shape (height, width).
+        mask: The pixels of the object, shape (height, width).
     """
 
     box: tuple[float, float, float, float]
@@ -46,13 +46,13 @@ Colours = Callable[[str, Sequence[Found]], list[str]]
 
 
 def verdict(scene: Scene, found: Mapping[str, Sequence[Found]], colours: Colours, convention: Convention) -> float:
-    """Score a picture by what was found in it.
+    """Score a picture by the objects found in it.
 
     Args:
-        scene: What was asked for.
-        found: Objects by name, the surest first.
-        colours: Names the colour of each object of a kind; asked only where it matters.
-        convention: Which score.
+        scene: The demands of the prompt.
+        found: Objects by name, in order of falling confidence.
+        colours: Names the colour of each object of a class; called only if the prompt asks for a colour.
+        convention: The score to compute.
     """
     official = convention == "official"
     terms: list[float] = []
@@ -80,7 +80,7 @@ def verdict(scene: Scene, found: Mapping[str, Sequence[Found]], colours: Colours
 
 
 def relations(one: Found, other: Found) -> set[str]:
-    """Where one object is, seen from the other."""
+    """Return the relations of one object to the other that hold, such as {"left of"}."""
     boxes = np.array([one.box, other.box], dtype=np.float64).reshape(2, 2, 2)
     centres, sizes = boxes.mean(axis=1), np.abs(boxes[:, 1] - boxes[:, 0])
     offset = centres[0] - centres[1]

@@ -1,17 +1,17 @@
-"""HPSv3: how much people would like a picture for its prompt.
+"""HPSv3: human preference for a picture given its prompt.
 
-A Qwen2-VL-7B reads picture, instruction and prompt up to a token <|Reward|>. The hidden state there goes through a
-small network in float32 to a mean and a spread, of which the mean is the score, about 0 to 15:
+A Qwen2-VL-7B reads picture, instruction and prompt up to a token <|Reward|>. A small network in float32 maps the hidden
+state of that token to a mean and a spread. The mean is the score, about 0 to 15:
 
     score = (W3 relu(W2 (relu(W1 h + b1)) + b2) + b3)[0]    3584 -> 1024 -> 16 -> 2
 
-Three things must be as in training. Pictures are resized to about 448 x 448 (256 merged patches) by PIL's bicubic
-filter. Positions count tokens 1, 2, 3, ..., patches too: the authors' code never computes Qwen2-VL's positions in
-rows and columns, and with them the scores are others. The checkpoint is a bare state dict in an older naming, so
-configuration, tokenizer and image processor come from the base model.
+Two things must be as in training. Pictures are resized to about 448 x 448 (256 merged patches) by PIL's bicubic filter.
+Positions number all tokens and patches consecutively: the authors' code never computes Qwen2-VL's positions in rows and
+columns, which would change the scores. The checkpoint is only a state dict with older names, so configuration,
+tokenizer and image processor come from the base model.
 
 Source: Ma et al., "HPSv3: Towards Wide-Spectrum Human Preference Score", arXiv 2508.03789;
-https://github.com/MizzenAI/HPSv3, package hpsv3 1.0.0; the instruction is the one that the weights were trained with.
+https://github.com/MizzenAI/HPSv3, package hpsv3 1.0.0; the weights were trained with the same instruction.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PIXELS = 256 * 28 * 28
-# The authors' transformers kept language and vision models side by side; today's has them one level down.
+# Older versions of transformers, which the authors used, named the language and vision models differently.
 _RENAMED = ((r"^model\.(?!language_model\.|visual\.)", "language_model."), (r"^model\.", ""))
 
 
@@ -43,12 +43,12 @@ class HPSv3(Objective):
     """Human preference for a picture given its prompt; higher is better, about 0 to 15.
 
     Args:
-        weights: Where `HPSv3.safetensors` lies.
-        base: The Qwen2-VL that it was trained from.
-        host: Holds the model, which the authors run in bfloat16, and the head, which computes in float32.
+        weights: The source of `HPSv3.safetensors`.
+        base: The Qwen2-VL that HPSv3 was fine-tuned from.
+        host: The host of the model, which the authors run in bfloat16, and of the head, which computes in float32.
 
     Raises:
-        ScoreError: If the weights do not fit.
+        ScoreError: If the weights do not fit the model.
     """
 
     def __init__(self, weights: Weights, base: Weights, host: Host) -> None:
@@ -62,7 +62,7 @@ class HPSv3(Objective):
 
     @awake
     def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
-        """The mean that the head gives each output."""
+        """Return the mean that the head computes for each output. See `Objective.score`."""
         import torch
 
         rows = [
@@ -82,7 +82,7 @@ class HPSv3(Objective):
         return np.array(self.host.map(rows, work, alike=lambda row: len(row.ids)), dtype=np.float64)
 
     def describe(self) -> Mapping[str, Any]:
-        """Everything that can change a score."""
+        """Describe everything that can change a score. See `Objective.describe`."""
         return {
             **self.weights.describe(),
             "base": dict(self.base.describe()),
@@ -101,7 +101,7 @@ class HPSv3(Objective):
 
 
 def _head(state: Mapping[str, Tensor], weights: Weights) -> Any:
-    """The rank head, in float32; its dropout is idle when scoring."""
+    """Build the rank head in float32; its dropout does nothing when scoring."""
     from torch import nn
 
     try:

@@ -1,4 +1,4 @@
-"""The question that HPSv3 was trained to answer, word for word; any other gives other scores."""
+"""The question that HPSv3 was trained with, word for word; any change of the question changes the scores."""
 
 from __future__ import annotations
 

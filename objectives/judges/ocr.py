@@ -1,12 +1,12 @@
-"""How well the text that a prompt asks for can be read in the picture, by an OCR model.
+"""The legibility in a picture of the text that the prompt asks for, measured by an OCR model.
 
-    score = 1 - min(lev(read, wanted), len(wanted)) / len(wanted)    and 1 if `wanted` occurs in `read`
+    score = 1 - min(lev(read, wanted), len(wanted)) / len(wanted)    or 1 if `wanted` occurs in `read`
 
-where lev is the Levenshtein distance and both texts are without spaces and in lower case. `read` is every line
-found, joined. So 1 is the text written somewhere, 0 nothing like it.
+Here lev is the Levenshtein distance, and `read` is the concatenation of all lines found. Both texts are in lower case
+and without spaces. The score is 1 if the picture contains the text, and 0 if it contains nothing similar.
 
 Source: Liu et al., "Flow-GRPO", arXiv 2505.05470, section 4.1 and https://github.com/yifan123/flow_grpo, its ocr.py.
-The reader differs: PaddleOCR there, here rapidocr, which carries PP-OCR's weights in its package.
+Flow-GRPO uses PaddleOCR; this module uses rapidocr, whose package contains PP-OCR's weights.
 """
 
 from __future__ import annotations
@@ -31,15 +31,16 @@ _PACKAGES = ("rapidocr", "onnxruntime", "opencv-python-headless")
 
 
 class OCR(Objective):
-    """Legibility of the wanted text, from 0 to 1.
+    """The legibility of the wanted text, from 0 to 1.
 
     Args:
-        target: A regular expression whose group is the wanted text; None takes what stands in double quotes first.
-        detect: Look for lines of text first; False reads the whole picture as one line, for small ones.
-        upscale: How many times pictures are enlarged before, by a bicubic filter.
+        target: A regular expression with a group that matches the wanted text; None uses the prompt's first text in
+            double quotes.
+        detect: Whether to detect lines of text first; False reads the whole picture as one line, for small pictures.
+        upscale: The factor by which pictures are enlarged before reading, with a bicubic filter.
 
     Raises:
-        ConfigError: If the expression is none or has no group.
+        ConfigError: If `target` is no regular expression or has no group.
         PluginError: If rapidocr or rapidfuzz is not installed.
     """
 
@@ -64,7 +65,7 @@ class OCR(Objective):
         )
 
     def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
-        """Read the outputs.
+        """Read the outputs and compare the texts with the wanted ones. See `Objective.score`.
 
         Raises:
             ScoreError: If a prompt names no text.
@@ -74,7 +75,7 @@ class OCR(Objective):
         return np.array([self._legible(self.read(picture), text) for picture, text in pairs], dtype=np.float64)
 
     def describe(self) -> Mapping[str, Any]:
-        """Everything that can change a score."""
+        """Describe everything that can change a score. See `Objective.describe`."""
         return {
             "id": "rapidocr",
             "models": {
@@ -88,10 +89,10 @@ class OCR(Objective):
         }
 
     def wanted(self, prompt: str) -> str:
-        """The text that a prompt asks for, without spaces, in lower case.
+        """Return the text that a prompt asks for, without spaces, in lower case.
 
         Raises:
-            ScoreError: If it names none.
+            ScoreError: If the prompt names no text.
         """
         match = self.target.search(prompt)
         text = _plain(next((group for group in match.groups() if group), "")) if match else ""
@@ -103,13 +104,13 @@ class OCR(Objective):
         return text
 
     def read(self, picture: Image) -> str:
-        """Every text that is found in a picture, without spaces, in lower case."""
+        """Return all text found in a picture, without spaces, in lower case."""
         large = (
             picture.resize((picture.width * self.upscale, picture.height * self.upscale))
             if self.upscale > 1
             else picture
         )
-        # The reader takes arrays as OpenCV has them, blue first.
+        # The reader expects OpenCV's order of channels: blue, green, red.
         found = self._reader(np.asarray(large)[..., ::-1], use_det=self.detect).txts
         return _plain("".join(found or ()))
 
@@ -129,5 +130,5 @@ def _plain(text: str) -> str:
 def _version(package: str) -> str:
     try:
         return metadata.version(package)
-    except metadata.PackageNotFoundError:  # OpenCV goes by several names
+    except metadata.PackageNotFoundError:  # OpenCV is distributed under several names
         return "unknown"

@@ -1,16 +1,17 @@
 """UnifiedReward: a vision-language model writes an assessment that ends in a score from 1 to 5.
 
-The answer is generated greedily and the number is read from the text; what comes before it is the model's reasoning
-and costs most of the time. Conventions, each with its question word for word as the weights were trained on it:
+The answer is generated greedily, and the score is parsed from the text. Before the score the model writes its
+reasoning, which takes most of the time. There are three conventions; each has the question, word for word, that the
+weights were trained with:
 
-    v1         "Final Score: X"; asks for the caption's elements too, as the authors' point-score script does
-    flow-grpo  "Final Score: X" without the elements, on pictures resized to 512 x 512; Flow-GRPO divides by 5,
-               which is not done here
-    v2         "Alignment Score (1-5): X", "Coherence Score", "Style Score" of UnifiedReward-2.0; `axis` picks one
+    v1         "Final Score: X"; also asks for the caption's elements, like the authors' point-score script
+    flow-grpo  "Final Score: X" without the elements, on pictures resized to 512 x 512; Flow-GRPO also divides the
+               score by 5, but this module does not
+    v2         "Alignment Score (1-5): X", "Coherence Score", "Style Score" of UnifiedReward-2.0; `axis` selects one
                of them or their mean
 
-Flow-GRPO scores an answer without a number 0; here it is an error unless `unparsed` names a score for it, since a
-search would learn from it.
+Flow-GRPO scores an answer without a number as 0. Here such an answer is an error unless `unparsed` sets its score,
+because a search would learn from a wrong 0.
 
 Source: Wang et al., "Unified Reward Model for Multimodal Understanding and Generation", arXiv 2503.05236;
 https://github.com/CodeGoat24/UnifiedReward; https://github.com/yifan123/flow_grpo, its rewards.
@@ -64,15 +65,16 @@ _NUMBER = r"\s*([1-5](?:\.\d+)?)"
 
 
 class UnifiedReward(Objective):
-    """A picture's score from 1 to 5, as a model writes it.
+    """The score from 1 to 5 that a chat model writes for a picture and its prompt.
 
     Args:
         chat: A UnifiedReward checkpoint.
-        convention: Question and form of the answer.
-        axis: What counts of a v2 answer.
-        size: Width and height in pixels that pictures are resized to before; None leaves them, but for flow-grpo.
-        max_new_tokens: The longest answer.
-        unparsed: The score of an answer that holds none; None makes it an error.
+        convention: The question and the form of the answer.
+        axis: The score to read from a v2 answer.
+        size: The width and height in pixels to which pictures are resized; None does not resize, except that
+            `flow-grpo` then resizes to 512.
+        max_new_tokens: The largest number of tokens in an answer.
+        unparsed: The score of an answer that holds no score; None makes such an answer an error.
     """
 
     def __init__(
@@ -92,10 +94,10 @@ class UnifiedReward(Objective):
 
     @awake
     def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
-        """Have the outputs assessed.
+        """Let the model assess the outputs. See `Objective.score`.
 
         Raises:
-            ScoreError: If an answer holds no score and none is set for that case.
+            ScoreError: If an answer holds no score and `unparsed` is None.
         """
         question = QUESTIONS[self.convention]
         rows = [
@@ -106,7 +108,7 @@ class UnifiedReward(Objective):
         return np.array([self._number(*pair) for pair in zip(answers, prompts, strict=True)], dtype=np.float64)
 
     def describe(self) -> Mapping[str, Any]:
-        """Everything that can change a score."""
+        """Describe everything that can change a score. See `Objective.describe`."""
         told: dict[str, Any] = {"convention": self.convention, "max_new_tokens": self.max_new_tokens, "size": self.size}
         if self.convention == "v2":
             told["axis"] = self.axis
@@ -128,7 +130,7 @@ class UnifiedReward(Objective):
 
 
 def parse(answer: str, convention: Convention, axis: Axis = "mean") -> float | None:
-    """The score that an answer holds, or None."""
+    """Parse the score in an answer; return None if the answer holds no score."""
     if convention != "v2":
         return _after("Final Score:", answer)
     wanted = _AXES if axis == "mean" else (axis,)

@@ -1,9 +1,9 @@
-"""VQAScore: how likely a model that answers questions is to say that the picture shows the prompt.
+"""VQAScore: the probability with which a question-answering model says that the picture shows the prompt.
 
     score = P("Yes" | picture, 'Does this figure show "{prompt}"? Please answer Yes or No.')
 
-under the softmax over the whole vocabulary at the first token of the answer, in [0, 1]. The published CLIP-FlanT5
-computes a slightly different number, see `clip_flant5`; the two are not comparable.
+The probability is that of the answer's first token, from the softmax over the whole vocabulary, in [0, 1]. The
+published CLIP-FlanT5 computes a slightly different number (see `clip_flant5`); the two are not comparable.
 
 Source: Lin et al., "Evaluating Text-to-Visual Generation with Image-to-Text Generation", arXiv 2404.01291, eq. 1;
 https://github.com/linzhiqiu/t2v_metrics, version 3.1, its Qwen models.
@@ -27,14 +27,14 @@ QUESTION = 'Does this figure show "{}"? Please answer Yes or No.'
 
 
 class VQAScore(Objective):
-    """Probability that a picture shows its prompt, in the eyes of a chat model.
+    """The probability that a picture shows its prompt, according to a chat model.
 
     Args:
         chat: An instruction-tuned model of the Qwen family.
-        question: With {} where the prompt goes.
+        question: The question, with {} in place of the prompt.
 
     Raises:
-        ScoreError: If "Yes" is no token of the model's.
+        ScoreError: If "Yes" is not a single token of the model.
     """
 
     def __init__(self, chat: Chat, *, question: str = QUESTION) -> None:
@@ -46,7 +46,7 @@ class VQAScore(Objective):
 
     @awake
     def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
-        """Probability of "Yes" for each output."""
+        """Return the probability of "Yes" for each output. See `Objective.score`."""
         rows = [
             self.chat.reader.read(picture, self.question.replace("{}", prompt), prompt, enable_thinking=False)
             for picture, prompt in zip(rgb(outputs), prompts, strict=True)
@@ -54,16 +54,16 @@ class VQAScore(Objective):
         return np.asarray(self.chat.next_token(rows).double().softmax(-1)[:, self.yes].numpy())
 
     def describe(self) -> Mapping[str, Any]:
-        """Everything that can change a score."""
+        """Describe everything that can change a score. See `Objective.describe`."""
         return {**self.chat.describe(), "question": self.question, "convention": "vqascore: P(Yes) of the next token"}
 
 
 def checked_question(question: str) -> str:
-    """A question that has a place for the prompt.
+    """Check that a question holds {} exactly once, in place of the prompt, and return the question.
 
     Raises:
-        ConfigError: If it has none.
+        ConfigError: If the question does not.
     """
     if question.count("{}") != 1:
-        raise ConfigError(f"the question {question!r} needs one {{}}, where the prompt goes")
+        raise ConfigError(f"the question {question!r} needs {{}} once, in place of the prompt")
     return question

@@ -1,7 +1,7 @@
-"""The embedded world: small scenes, their captions, their pictures, and the checker that scores pictures.
+"""The shapes world: small scenes, their captions, their pictures, and the checker that scores pictures.
 
-`scenes` holds the vocabulary and the caption grammar, `drawing` the renderer, `checker` the reward. None of
-them imports torch: the reward must be cheap to import and to run.
+`scenes` contains the vocabulary and the caption grammar, `drawing` the renderer, `checker` the reward. None of these
+modules imports torch: the reward must be cheap to import and to run.
 """
 
 from .checker import Verdict, check

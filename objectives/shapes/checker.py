@@ -1,18 +1,18 @@
-"""The reward of the embedded world: does a picture show what its caption asks for, the way people like it?
+"""The reward of the shapes world: whether a picture shows the objects of its caption, and shows them clearly.
 
-Classical vision, no learning and no gradient. Objects are found by their colour (backgrounds are nearly grey,
-so distance in the plane of opponent colours separates them), each connected component is compared with what
-the caption wants, and the result is
+The checker uses classical vision, without learning or gradients. It finds objects by their colour: backgrounds are
+nearly grey, so distance in the plane of opponent colours separates objects from them. It compares each connected
+component with the objects of the caption, and computes
 
     score = faithful * (FLOOR + (1 - FLOOR) * vivid * crisp * clean)
 
-    faithful   colour * shape * size, the mean over the wanted objects, to the power 1.5; count, relation
-    vivid      how much of the palette's colour the objects have
-    crisp      how steep their edges are
-    clean      how even and colourless the background is
+    faithful   (mean over the wanted objects of colour * shape * size) ** 1.5, times factors for count and relation
+    vivid      the chroma of the objects, relative to the palette
+    crisp      the steepness of the objects' edges
+    clean      the evenness and greyness of the background
 
-Every factor is in [0, 1] and graded, so a small improvement of a picture is a small improvement of its score.
-`strict` is the yes-or-no side of `faithful`, and ignores quality.
+Every factor lies in [0, 1] and is graded, so a small improvement of a picture improves its score a little. `strict` is
+the yes-or-no version of `faithful`, and ignores quality.
 """
 
 from __future__ import annotations
@@ -31,10 +31,9 @@ from .scenes import COLOURS, SHAPES, Item, Scene, parse
 
 Array = NDArray[np.float64]
 
-#: What remains of the score of a faithful picture without any vividness, crispness or cleanness.
+#: The score of a faithful picture that is not vivid, crisp or clean at all.
 FLOOR = 0.1
-#: RGB -> the plane of opponent colours, in which every grey is the origin, the angle is hue and the length
-#: is chroma.
+#: RGB -> the plane of opponent colours: every grey is the origin, the angle is hue and the length is chroma.
 _OPPONENT = np.array([[1.0, 0.0], [-0.5, 3**0.5 / 2], [-0.5, -(3**0.5) / 2]])
 _HUES = {name: float(np.degrees(np.arctan2(*(np.array(rgb) @ _OPPONENT)[::-1]))) for name, rgb in COLOURS.items()}
 _CHROMAS = {name: float(np.hypot(*(np.array(rgb) @ _OPPONENT))) for name, rgb in COLOURS.items()}
@@ -46,7 +45,7 @@ _RING[1:-1, 1:-1] = False
 
 @dataclass(frozen=True)
 class Thing:
-    """A coloured component: lengths in pixels, `hue` in degrees, `distances` to every shape's template."""
+    """A coloured component: lengths are in pixels, `hue` in degrees; `distances` are to the shapes' templates."""
 
     x: float
     y: float
@@ -60,7 +59,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the checker says of one picture; all parts in [0, 1], higher is better."""
+    """The checker's result for one picture; all numbers lie in [0, 1], and higher is better."""
 
     score: float
     strict: bool
@@ -74,14 +73,14 @@ class Verdict:
 
 
 def check(image: Image.Image | ArrayLike, prompt: str) -> Verdict:
-    """Scores a picture against its caption.
+    """Score a picture against its caption.
 
     Args:
-        image: A PIL image, or an (H, W, 3) uint8 array; anything larger than 32 x 32 is reduced to it.
+        image: A PIL image, or an (H, W, 3) uint8 array; a picture of another size is resized to 32 x 32.
         prompt: A scene caption, such as "a red circle left of a blue square".
 
     Raises:
-        ValueError: The prompt is no scene caption, or the array is not (H, W, 3) uint8.
+        ValueError: If the prompt is no scene caption, or the array is not (H, W, 3) uint8.
     """
     scene = parse(prompt)
     things, clean = find_things(_pixels(image))
@@ -101,17 +100,17 @@ def _pixels(image: Image.Image | ArrayLike) -> Array:
 
 
 def find_things(pixels: Array) -> tuple[list[Thing], float]:
-    """Finds the coloured objects of a picture, (32, 32, 3) in [0, 1].
+    """Find the coloured objects of a picture of shape (32, 32, 3) in [0, 1].
 
     Returns:
-        The objects, and how clean the background around them is, in [0, 1].
+        The objects, and the cleanness of the background around them, in [0, 1].
     """
     colour = pixels @ _OPPONENT
     tint = np.median(colour[_RING], axis=0)
     offset = colour - tint
     strength = np.sqrt(offset[..., 0] ** 2 + offset[..., 1] ** 2)
-    # The strongest 2 % set the scale: the smallest object covers 3 %, and a dull picture's objects are weak
-    # all alike.
+    # The strongest 2 % of pixels set the scale: the smallest object covers 3 %, and in a dull picture all objects
+    # are equally weak.
     strongest = float(np.partition(strength, -20, axis=None)[-20])
     mask = strength > max(0.5 * strongest, 0.05)
     labels, _ = ndimage.label(mask)
@@ -131,7 +130,7 @@ def _measure(
     rows: slice,
     columns: slice,
 ) -> Thing:
-    """Measures one component, given its pixels, those of no component, and its bounding box."""
+    """Measure a component, given its pixels, the pixels of no component, and its bounding box."""
     top, left = max(rows.start - 2, 0), max(columns.start - 2, 0)
     around = (slice(top, rows.stop + 2), slice(left, columns.stop + 2))
     near, inside = strength[around], mine[around]
@@ -143,8 +142,7 @@ def _measure(
     by_row, by_column = cover.sum(axis=1), cover.sum(axis=0)
     y = float(by_row @ np.arange(len(by_row))) / area
     x = float(by_column @ np.arange(len(by_column))) / area
-    # Where slopes are steep their squares outweigh them: 1 for a step from one pixel to the next, 1/w for a
-    # ramp of w.
+    # The ratio of squared slopes to slopes is 1 for a step from one pixel to the next, 1/w for a ramp of w pixels.
     down, right = np.abs(np.diff(cover, axis=0)), np.abs(np.diff(cover, axis=1))
     slope = float(down.sum() + right.sum())
     edge = float((down**2).sum() + (right**2).sum()) / max(slope, 1e-9)
@@ -170,7 +168,7 @@ _GRID_Y, _GRID_X = (axis.ravel() for axis in np.meshgrid(_AXIS, _AXIS, indexing=
 
 
 def _normalised(cover: Array, y: float, x: float, area: float) -> Array:
-    """A cover sampled about its centroid in units of the root of its area, (225,): free of place and size."""
+    """Sample a cover around its centroid in units of sqrt(area), shape (225,), independent of position and size."""
     root = area**0.5
     return np.asarray(
         ndimage.map_coordinates(cover, (_GRID_Y * root + y, _GRID_X * root + x), order=1, mode="constant"),
@@ -184,10 +182,10 @@ def _size_class(area: float) -> int:
 
 @lru_cache(maxsize=1)
 def _templates() -> tuple[tuple[Array, Array], ...]:
-    """For each of three size classes the mean normalised look of every shape, (6, 225), and its mass, (6,).
+    """Return for each of three size classes the mean normalised cover of every shape, (6, 225), and its mass, (6,).
 
-    Small objects look rounder than large ones, for the pixels are as large as their corners: hence the
-    classes.
+    The size classes are needed because small objects look rounder than large ones: their corners are as small as a
+    pixel.
     """
     rng = np.random.default_rng(0)
     classes = []
@@ -214,7 +212,7 @@ def _cleanness(pixels: Array, near: NDArray[np.bool_], tint: Array) -> float:
         free = pixels[_RING]
     spread = float(free.mean(axis=1).std())
     level = float(free.mean())
-    # Plain means near white or near black; a middling grey takes a third, unevenness and tint take all.
+    # A clean background is nearly white or black. A middle grey costs up to 45 %, unevenness and tint up to all.
     middling = min(level, 1.0 - level)
     even = np.exp(-((max(spread - 0.012, 0.0) / 0.07) ** 1.0))
     colourless = np.exp(-max(float(np.hypot(*tint)) - 0.015, 0.0) / 0.12)
@@ -222,7 +220,7 @@ def _cleanness(pixels: Array, near: NDArray[np.bool_], tint: Array) -> float:
 
 
 def _ramp(value: float, low: float, high: float) -> float:
-    """0 up to `low`, 1 from `high` on, straight in between (also for low > high)."""
+    """Return 0 up to `low`, 1 from `high` on, and a linear ramp in between (also for low > high)."""
     return min(max((value - low) / (high - low), 0.0), 1.0)
 
 
@@ -253,14 +251,14 @@ def _match(thing: Thing, item: Item, other: Thing | None) -> float:
 
 
 def _holds(relation: str, first: Thing, second: Thing) -> float:
-    """How plainly a relation holds: the distance along its axis is positive and outweighs the other axis."""
+    """Return how clearly a relation holds: the offset along its axis must be positive and exceed the other offset."""
     dx, dy = second.x - first.x, second.y - first.y
     along, across = {"left of": (dx, dy), "right of": (-dx, dy), "above": (dy, dx), "below": (-dy, dx)}[relation]
     return _ramp(along, 0.0, 6.0) * _ramp(along - abs(across), -3.0, 2.0)
 
 
 def judge(things: list[Thing], clean: float, scene: Scene) -> Verdict:
-    """Compares the things found with a scene, by the best assignment of things to wanted objects."""
+    """Compare the components found with a scene, using the best assignment of components to wanted objects."""
     wanted = [item for item in scene.items for _ in range(item.count)]
     relation, chosen, matches = 1.0, list[Thing](), list[float]()
     if len(scene.items) == 1:

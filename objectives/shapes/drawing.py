@@ -1,7 +1,7 @@
-"""Pictures of scenes: a small anti-aliased renderer, and the ways in which pictures of the web fall short.
+"""Draw pictures of scenes with a small anti-aliased renderer, and add the faults that pictures of the web have.
 
-A picture is 32 x 32 RGB. Coordinates and radii are in pixels of that picture; y grows downwards. Every
-random choice is drawn from the `numpy.random.Generator` given, so a seed is a picture.
+A picture is 32 x 32 RGB. Coordinates and radii are in pixels of the picture; y grows downwards. Every random choice is
+drawn from the given `numpy.random.Generator`, so a seed determines the picture.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Picture = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Placed:
-    """One object on the canvas: centre and radius (half its extent) in pixels, RGB in [0, 1]."""
+    """An object on the canvas: centre and radius (half the extent) in pixels, colour as RGB in [0, 1]."""
 
     shape: str
     x: float
@@ -37,7 +37,7 @@ class Placed:
 
 @lru_cache(maxsize=16)
 def outline(shape: str) -> NDArray[np.float64]:
-    """The outline of a shape of radius one, (num_points, 2); all extents are alike, so radius means size."""
+    """Return the outline of a shape of radius 1, (num_points, 2); shapes of equal radius have similar extents."""
     if shape == "circle":
         angles = np.arange(32) * (2 * np.pi / 32)
         return np.stack([np.cos(angles), np.sin(angles)], axis=1)
@@ -72,7 +72,7 @@ def outline(shape: str) -> NDArray[np.float64]:
 
 
 def radii_of(scene: Scene, rng: np.random.Generator) -> list[float]:
-    """A radius for every object of a scene, in pixels: what "small" and "big" mean, and how many fit."""
+    """Draw a radius in pixels for every object of a scene, depending on "small", "big" and the number of objects."""
     if len(scene.items) == 2:
         ranges = {None: (5.0, 6.4), "small": (4.3, 4.8), "big": (6.8, 7.8)}
         return [rng.uniform(*ranges[item.size]) for item in scene.items]
@@ -84,7 +84,7 @@ def radii_of(scene: Scene, rng: np.random.Generator) -> list[float]:
 
 
 def layout(scene: Scene, rng: np.random.Generator) -> list[Placed]:
-    """Places the objects of a scene so that none touch and the relation holds plainly."""
+    """Place the objects of a scene so that none touch and the relation holds clearly."""
     wanted = [item for item in scene.items for _ in range(item.count)]
     for _ in range(40):
         radii = radii_of(scene, rng)
@@ -97,7 +97,7 @@ def layout(scene: Scene, rng: np.random.Generator) -> list[Placed]:
     else:
         if scene.relation is not None:
             raise AssertionError(f"no room for {scene}")
-        # A quarter of the canvas each always fits the radii that several objects have.
+        # The radii of several objects always fit into a quarter of the canvas each.
         quarters = rng.permutation([(8.0, 8.0), (24.0, 8.0), (8.0, 24.0), (24.0, 24.0)])
         centres = [quarters[index] + rng.uniform(-1.2, 1.2, size=2) for index in range(len(radii))]
     return [
@@ -114,7 +114,7 @@ def _anywhere(radius: float, rng: np.random.Generator) -> NDArray[np.float64]:
 def _related(relation: str, radii: list[float], rng: np.random.Generator) -> list[NDArray[np.float64]]:
     reach = (radii[0] + radii[1]) * 1.1
     gap = reach + rng.uniform(1.7, 3.6)
-    # The larger object takes more room, so the pair is centred on its extent and not on its two centres.
+    # The larger object takes more room, so the pair is centred by its extent, not by its two centres.
     share = (gap + radii[0] - radii[1]) / 2
     slack = max(SIZE - gap - reach - 1.6, 0.0) / 2
     start, end = np.array([-gap + share, 0.0]), np.array([share, 0.0])
@@ -142,7 +142,7 @@ def _tinged(colour: tuple[float, float, float], rng: np.random.Generator) -> tup
 
 
 def render(placed: list[Placed], background: Picture | tuple[float, float, float]) -> Picture:
-    """Draws objects on a background, (32, 32, 3) float32 in [0, 1]."""
+    """Draw objects on a background, (32, 32, 3) float32 in [0, 1]."""
     canvas = np.empty((SIZE, SIZE, 3), dtype=np.float32)
     canvas[:] = background
     for thing in placed:
@@ -152,7 +152,7 @@ def render(placed: list[Placed], background: Picture | tuple[float, float, float
 
 
 def _cover(thing: Placed) -> NDArray[np.float32]:
-    """How much of each pixel an object covers, (32, 32) in [0, 1]."""
+    """Compute the share of each pixel that an object covers, (32, 32) in [0, 1]."""
     points = outline(thing.shape) * thing.radius * np.array([thing.stretch, 1 / thing.stretch])
     if thing.turn:
         cos, sin = np.cos(thing.turn), np.sin(thing.turn)
@@ -173,37 +173,37 @@ def _cover(thing: Placed) -> NDArray[np.float32]:
 
 
 def plain_background(rng: np.random.Generator) -> tuple[float, float, float]:
-    """A background that people find clean: near white or near black."""
+    """Draw the colour of a clean background: nearly white or nearly black."""
     level = float(rng.uniform(0.93, 1.0) if rng.random() < 0.6 else rng.uniform(0.0, 0.10))
     return level, level, level
 
 
 def draw(scene: Scene, rng: np.random.Generator) -> Picture:
-    """A clean picture of a scene: vivid, crisp, complete, on a plain ground. (32, 32, 3) in [0, 1]."""
+    """Draw a clean picture of a scene: vivid, crisp and complete, on a plain background. (32, 32, 3) in [0, 1]."""
     return render(layout(scene, rng), plain_background(rng))
 
 
 def dull(picture: Picture, keep: float) -> Picture:
-    """Takes colour and contrast out of a picture; `keep` of the colour (and more of the contrast) remains."""
+    """Reduce the colour of a picture to the share `keep`, and its contrast less strongly."""
     grey = picture.mean(axis=2, keepdims=True)
     faded: Picture = (0.5 + (0.35 + 0.65 * keep) * (grey - 0.5) + keep * (picture - grey)).astype(np.float32)
     return faded
 
 
 def blur(picture: Picture, sigma: float) -> Picture:
-    """Gaussian blur, sigma in pixels."""
+    """Apply a Gaussian blur, sigma in pixels."""
     blurred: Picture = ndimage.gaussian_filter(picture, (sigma, sigma, 0), mode="nearest")
     return blurred
 
 
 def noisy(picture: Picture, amount: float, rng: np.random.Generator) -> Picture:
-    """Adds grey noise of a grain of about a pixel and a half, `amount` being its standard deviation."""
+    """Add grey noise with a grain of about 1.5 pixels and the standard deviation `amount`."""
     grain = ndimage.gaussian_filter(rng.standard_normal((SIZE, SIZE)), 0.6, mode="wrap")
     return np.asarray(picture + amount / grain.std() * grain[..., None], dtype=np.float32)
 
 
 def cluttered_background(rng: np.random.Generator) -> Picture:
-    """Grey patches or bands that compete with the objects, (32, 32, 3)."""
+    """Draw a background of grey patches or bands that compete with the objects, (32, 32, 3)."""
     level = rng.uniform(0.2, 0.8)
     canvas = Image.new("F", (SIZE, SIZE), float(level))
     pen = ImageDraw.Draw(canvas)
@@ -216,16 +216,16 @@ def cluttered_background(rng: np.random.Generator) -> Picture:
 
 
 def tinted_background(rng: np.random.Generator) -> tuple[float, float, float]:
-    """A middling tone with a cast of some colour."""
+    """Draw the colour of a tinted background of medium brightness."""
     r, g, b = np.clip(rng.uniform(0.35, 0.8) + rng.uniform(-0.13, 0.13, size=3), 0, 1)
     return float(r), float(g), float(b)
 
 
 def weblike(scene: Scene, rng: np.random.Generator, faulty: float = 0.6) -> Picture:
-    """A picture of a scene as a crawl would find it: with probability `faulty` it has one to three faults.
+    """Draw a picture of a scene like those on the web: with probability `faulty` it has one to three faults.
 
-    The caption says nothing of the faults, which is the point: a model trained on such pictures has learnt
-    both ways, and nothing in its training told it which of them people prefer.
+    The caption does not mention the faults. So a model trained on such pictures learns both good and faulty ones, and
+    nothing in its training says which people prefer.
 
     Returns:
         (32, 32, 3) float32 in [0, 1].
@@ -268,7 +268,7 @@ def weblike(scene: Scene, rng: np.random.Generator, faulty: float = 0.6) -> Pict
 
 
 def draw_word(word: str, rng: np.random.Generator) -> Picture:
-    """A word in bold capitals across the picture, dark on light or the reverse. (32, 32, 3) in [0, 1]."""
+    """Draw a word in bold capitals across the picture, dark on light or light on dark. (32, 32, 3) in [0, 1]."""
     ink = np.asarray(list(COLOURS.values())[rng.integers(len(COLOURS))]) * rng.uniform(0.2, 0.7)
     paper = np.full(3, rng.uniform(0.9, 1.0))
     if rng.random() < 0.3:
@@ -293,5 +293,5 @@ def _glyph(letter: str) -> Image.Image:
 
 
 def to_bytes(picture: Picture) -> NDArray[np.uint8]:
-    """A picture in [0, 1] as uint8."""
+    """Convert a picture in [0, 1] to uint8."""
     return np.asarray(np.clip(picture * 255 + 0.5, 0, 255), dtype=np.uint8)

@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from ...engine.seams import Objective, Output
 from .checker import check
 
-CONVENTION = 1  # raised whenever a change of the checker changes a score
+CONVENTION = 1  # increased whenever a change of the checker changes a score
 
 
 class ShapesReward(Objective):
-    """How well a picture of the shapes world shows its prompt, from 0 to 1 (see `checker`)."""
+    """The checker's score of a picture of the shapes world, from 0 to 1 (see `checker`)."""
 
     def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
         """Check every picture. See `Objective.score`."""
         return np.array([check(image, prompt).score for image, prompt in zip(outputs, prompts, strict=True)])
 
     def describe(self) -> dict[str, object]:
-        """The checker's version. See `Objective.describe`."""
+        """Describe the version of the checker and the range. See `Objective.describe`."""
         return {"convention": CONVENTION, "range": [0, 1]}

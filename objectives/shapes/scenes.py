@@ -1,17 +1,17 @@
-"""What can be asked for: the vocabulary, the scenes, the caption grammar in both directions, the splits.
+"""The prompts of the shapes world: the vocabulary, the scenes, writing and parsing captions, and the splits.
 
 The grammar::
 
     scene   = count | pair
     count   = ("a" [size] colour shape) | (number colour shapes)
     pair    = single link single          link = "and" | "left of" | "right of" | "above" | "below"
-    single  = "a" [size] colour shape     in a pair: two sizes that differ, or none; two only with a relation
+    single  = "a" [size] colour shape     in a pair: two different sizes, or none; sizes only with a relation
 
-The two objects of a pair always differ in colour, so that each can be told apart by it.
+The two objects of a pair always differ in colour, so that colour tells them apart.
 
-The splits are cut by *combination*, not by caption: a hash of what is shown decides, with everything left
-out that merely rearranges it. All captions about a red circle and a blue square ("left of", "above", either
-order, any sizes) fall into one split, so a test caption is never a rephrased training caption.
+The split of a caption is decided by its *combination*: a hash of the objects shown, without their arrangement. All
+captions about a red circle and a blue square ("left of", "above", either order, any sizes) are in the same split, so a
+test caption is never a rephrased training caption.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ from typing import Literal
 Split = Literal["train", "validation", "test"]
 Domain = Literal["scenes", "words"]
 
-#: Colour name -> RGB in [0, 1]. Neighbouring hues lie at least 45 degrees apart in the opponent plane (see
-#: `checker`).
+#: Colour name -> RGB in [0, 1]. Neighbouring hues are at least 45 degrees apart in the opponent plane (see `checker`).
 COLOURS: dict[str, tuple[float, float, float]] = {
     "red": (0.90, 0.12, 0.12),
     "yellow": (0.98, 0.84, 0.08),
@@ -68,7 +67,7 @@ WORDS: tuple[str, ...] = tuple(_WORD_LIST.split())
 
 @dataclass(frozen=True)
 class Item:
-    """Some equal objects: how many, of what size (None: not said), colour and shape."""
+    """One or several equal objects: their count, size (None if the caption names none), colour and shape."""
 
     count: int
     size: str | None
@@ -78,14 +77,14 @@ class Item:
 
 @dataclass(frozen=True)
 class Scene:
-    """One item, or two single objects with the relation of the first to the second (None: merely "and")."""
+    """One item, or two single objects with the relation of the first to the second (None for "and")."""
 
     items: tuple[Item, ...]
     relation: str | None = None
 
     @property
     def kind(self) -> str:
-        """The scene's kind, one of `KINDS`: its difficulty, roughly."""
+        """The kind of the scene, one of `KINDS`; the kinds are roughly in order of difficulty."""
         first = self.items[0]
         if len(self.items) == 1:
             return "count" if first.count > 1 else "sized" if first.size else "one"
@@ -93,7 +92,7 @@ class Scene:
 
     @property
     def combination(self) -> str:
-        """What is shown, without what merely rearranges it: the key that decides the split."""
+        """The objects shown, without their arrangement: the key that decides the split."""
         if len(self.items) == 1:
             item = self.items[0]
             return f"{item.count} {item.size} {item.colour} {item.shape}"
@@ -101,7 +100,7 @@ class Scene:
 
 
 def caption(scene: Scene) -> str:
-    """The caption of a scene, such as "two red circles" or "a red circle left of a blue square"."""
+    """Return the caption of a scene, such as "two red circles" or "a red circle left of a blue square"."""
 
     def phrase(item: Item) -> str:
         noun = item.shape if item.count == 1 else PLURALS[item.shape]
@@ -111,10 +110,10 @@ def caption(scene: Scene) -> str:
 
 
 def parse(text: str) -> Scene:
-    """The scene that a caption asks for: the inverse of `caption`, blind to case and spacing.
+    """Return the scene of a caption; the inverse of `caption`, except that case and spacing are ignored.
 
     Raises:
-        ValueError: The text is no scene caption; the message names the word, or the form, that is wrong.
+        ValueError: If the text is no scene caption; the message names the wrong word or form.
     """
     return _parse(" ".join(text.lower().split()))
 
@@ -159,14 +158,14 @@ def _parse_item(phrase: str, text: str) -> Item:
 
 
 def split_of(combination: str) -> Split:
-    """The split of a combination (or a word), by its hash: 70 % train, 15 % validation, 15 % test."""
+    """Return the split of a combination (or a word) by its hash: 70 % train, 15 % validation, 15 % test."""
     bucket = int.from_bytes(hashlib.sha256(combination.encode()).digest()[:4], "big") % 100
     return "train" if bucket < 70 else "validation" if bucket < 85 else "test"
 
 
 @lru_cache(maxsize=1)
 def all_scenes() -> tuple[Scene, ...]:
-    """Every scene of the grammar, in a fixed order."""
+    """Return every scene of the grammar, in a fixed order."""
     objects = list(itertools.product(COLOURS, SHAPES))
     scenes = [Scene((Item(1, size, *thing),)) for size in (None, *SIZES) for thing in objects]
     scenes += [Scene((Item(count, None, *thing),)) for count in (2, 3, 4) for thing in objects]
@@ -182,7 +181,7 @@ def all_scenes() -> tuple[Scene, ...]:
 
 @lru_cache(maxsize=8)
 def scenes_of(split: Split) -> dict[str, tuple[Scene, ...]]:
-    """All scenes of a split, by kind, each in an order shuffled by hash."""
+    """Return all scenes of a split by kind, ordered by a hash of their captions."""
     by_kind: dict[str, list[Scene]] = {kind: [] for kind in KINDS}
     for scene in all_scenes():
         if split_of(scene.combination) == split:
@@ -194,17 +193,17 @@ def scenes_of(split: Split) -> dict[str, tuple[Scene, ...]]:
 
 
 def prompts(split: Split, domain: Domain = "scenes") -> list[str]:
-    """Prompts of a split, disjoint from those of the other splits in combination; the same list every time.
+    """Return the prompts of a split, always the same list; no other split has any of their combinations.
 
-    There are thousands of relations and a few dozen counts: the list takes at most 160 ("train") or 40
-    (otherwise) of a kind and spreads the kinds evenly, so any stretch of it is a fair mixture.
+    There are thousands of scenes with relations, but only a few dozen with counts. So the list holds at most 160
+    ("train") or 40 (otherwise) scenes of a kind and spreads the kinds evenly: any part of the list is a fair mixture.
 
     Args:
         split: "train", "validation" or "test".
         domain: "scenes", or "words" for prompts such as "the word CAT".
 
     Raises:
-        ValueError: An unknown split or domain.
+        ValueError: If the split or the domain is unknown.
     """
     if split not in ("train", "validation", "test"):
         raise ValueError(f"unknown split {split!r}: choose train, validation or test")

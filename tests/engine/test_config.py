@@ -322,9 +322,9 @@ def test_mistakes_in_parts_alone_are_all_told_too() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("adapter: sphere\nadapter: shapes\n", "line 2: the key 'adapter' stands in line 1 already"),
-        ("prompts: numbers\nvalidation:\n  seed: 1\n  seed: 2\n", "line 4: the key 'seed' stands in line 3 already"),
-        ("seed: 010\n", "line 1: some read 010 as octal"),
+        ("adapter: sphere\nadapter: shapes\n", "line 2: the key 'adapter' is already in line 1"),
+        ("prompts: numbers\nvalidation:\n  seed: 1\n  seed: 2\n", "line 4: the key 'seed' is already in line 3"),
+        ("seed: 010\n", "line 1: 010 may be read as octal"),
         ("adapter: sphere\n---\nadapter: shapes\n", "begins a second document"),
         ("adapter: !!python/name:os.system\n", "has the tag"),
     ],
@@ -383,8 +383,8 @@ def test_a_word_that_may_be_a_truth_value_is_refused_where_anything_goes() -> No
         (["generations=4", "generations=5"], "generations is given twice"),
         (["optimizer.sigma0=0.1", "optimizer=random"], "'optimizer=random' takes back 'optimizer.sigma0=0.1'"),
         (["optimizer..sigma0=1"], "is no dotted key"),
-        (["adapter.noise=010"], "some read 010 as octal"),
-        (["optimizer={name: random, name: cma-es}"], "the key 'name' stands in line 1 already"),
+        (["adapter.noise=010"], "010 may be read as octal"),
+        (["optimizer={name: random, name: cma-es}"], "the key 'name' is already in line 1"),
         (["start.file=3", "generations.a.b=3"], "'generations' is a single value and has no key"),
     ],
 )

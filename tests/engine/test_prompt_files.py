@@ -205,15 +205,15 @@ def test_a_prompt_of_two_files_is_searched_on_last(tmp_path: Path, layout: str) 
     assert (made.train, made.validation, made.test) == (("a cat, sitting",), ("a dog", "v"), ("a hut", "e"))
     shared = [notice for notice in notices if "too, such as" in notice]
     assert len(shared) == 2
-    assert f"1 of the 3 prompts of {files['validation']} stand in the test prompts too, such as 'e'" in shared[0]
-    assert f"2 of the 3 prompts of {files['train']} stand in the test or validation prompts too" in shared[1]
+    assert f"1 of the 3 prompts of {files['validation']} are among the test prompts too, such as 'e'" in shared[0]
+    assert f"2 of the 3 prompts of {files['train']} are among the test or validation prompts too" in shared[1]
 
 
 @pytest.mark.parametrize(("name", "where"), [("train", "validation"), ("validation", "test"), ("train", "test")])
 def test_a_pool_that_is_left_with_nothing_is_refused(tmp_path: Path, name: str, where: str) -> None:
     files = {each: write(tmp_path, "txt", [(f"only {each}", {})], each) for each in ("train", "validation", "test")}
     files[name] = files[where]
-    with pytest.raises(ConfigError, match=f"stands in the {where} prompts too, so no {name} prompts are left"):
+    with pytest.raises(ConfigError, match=f"is among the {where} prompts too, so no {name} prompts are left"):
         prompt_files(**files)
 
 
@@ -328,8 +328,8 @@ def test_a_column_that_says_two_things_of_one_prompt_is_told_or_refused(
     train = write(tmp_path, "json", rows)
     made, notices = told(lambda: prompt_files(train=train, **held_out))
     assert made.metadata == {"a cat": {"kind": "x"}}
-    assert any("the columns path say different things of one prompt, such as 'a cat'" in each for each in notices)
-    with pytest.raises(ConfigError, match="the column 'path' says two things of the prompt 'a cat'"):
+    assert any("the columns path have different values for one prompt, such as 'a cat'" in each for each in notices)
+    with pytest.raises(ConfigError, match="the column 'path' has two different values for the prompt 'a cat'"):
         prompt_files(train=train, metadata=["path"], **held_out)
     with pytest.raises(ConfigError, match=r"no prompt file has a column 'kinds'; did you mean 'kind'\?"):
         prompt_files(train=train, metadata=["kinds"], **held_out)

@@ -61,14 +61,14 @@ def test_not_a_number_is_read_as_such() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: 1\nb: 2\na: 3", "line 3: the key 'a' stands in line 1 already"),
-        ("b:\n  c: 1\n  c: 2", "line 3: the key 'c' stands in line 2 already"),
-        ("a: 1\na: 2\na: 3\nb: 010", r"3 mistakes: \(1\) line 2: .* \(2\) line 3: .* \(3\) line 4: some read 010"),
+        ("a: 1\nb: 2\na: 3", "line 3: the key 'a' is already in line 1"),
+        ("b:\n  c: 1\n  c: 2", "line 3: the key 'c' is already in line 2"),
+        ("a: 1\na: 2\na: 3\nb: 010", r"3 mistakes: \(1\) line 2: .* \(2\) line 3: .* \(3\) line 4: 010 may be read"),
         ("1: 2", "line 1: the key 1 is no text"),
         ("a: {null: 2}", "line 1: the key null is no text"),
         ("true: 2", "line 1: the key true is no text"),
         ("? [a]\n: 1", "line 1: the key a list or mapping is no text"),
-        ("a: 010", "line 1: some read 010 as octal; write it without its first 0"),
+        ("a: 010", "line 1: 010 may be read as octal; write it without its first 0"),
         ("a:\n\tb: 1", "line 2: it is indented with a tab; use spaces"),
         ("a: 1\n---\nb: 2", "line 2 begins a second document"),
         ("a: !!python/object/apply:os.system [true]", "line 1 has the tag '!!python/object/apply:os.system'"),

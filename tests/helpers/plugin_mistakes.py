@@ -35,7 +35,7 @@ MISTAKES = {
     "a hook misspelled": (
         "adapter",
         WHOLE + registering("adapter", "Line").replace("register_adapters", "register_adapter"),
-        "a hook 'register_adapter' that there is not; did you mean 'register_adapters'",
+        "the unknown hook 'register_adapter'; did you mean 'register_adapters'",
     ),
     "a hook's argument misspelled": (
         "adapter",

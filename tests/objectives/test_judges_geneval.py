@@ -244,18 +244,18 @@ WRONG = [
     ("x", {"include": 3}, "are not GenEval's"),
     ("x", {"exclude": [ONE]}, "'include' names nothing"),
     ("x", {"include": [ONE], "tag": 3}, "'tag' must be a string, not 3"),
-    ("a photo of two boats", {"include": [ONE]}, "ask for something else than its words do"),
-    ("a photo of a red boat", {"include": [ONE]}, "ask for something else than its words do"),
-    ("a photo of a dog", {"include": [ONE]}, "ask for something else than its words do"),
+    ("a photo of two boats", {"include": [ONE]}, "ask for something else than its words"),
+    ("a photo of a red boat", {"include": [ONE]}, "ask for something else than its words"),
+    ("a photo of a dog", {"include": [ONE]}, "ask for something else than its words"),
     (
         "a photo of a dog above a boat",
         {"include": [ONE, {"class": "dog", "count": 1, "position": ["below", 0]}]},
-        "ask for something else than its words do",
+        "ask for something else than its words",
     ),
     (
         "a photo of two boats",
         {"include": [{"class": "boat", "count": 2}], "exclude": [{"class": "boat", "count": 4}]},
-        "ask for something else than its words do",
+        "ask for something else than its words",
     ),
 ]
 
@@ -284,7 +284,7 @@ def test_metadata_that_cannot_be_used_are_one_sentence(
         (
             '{"tag": "a", "prompt": "x", "include": [{"class": "boat", "count": 1}]}\n'
             '{"tag": "a", "prompt": "x", "include": [{"class": "boat", "count": 2}]}',
-            "says two things of the prompt 'x'",
+            "holds two different entries for the prompt 'x'",
         ),
     ],
 )
@@ -331,7 +331,7 @@ def test_metadata_of_the_prompts_say_what_is_asked_and_are_described(checkpoints
     both = make(checkpoints, metadata=tmp_path / "metadata.jsonl")
     both.prepare({"Venice": entry})
     assert both.describe() == make(checkpoints, metadata=tmp_path / "metadata.jsonl").describe()
-    with pytest.raises(ConfigError, match="the prompt file and geneval's option metadata say different things"):
+    with pytest.raises(ConfigError, match="the prompt file and geneval's option metadata ask for different things"):
         both.prepare({"Venice": {**entry, "tag": "yours"}})
 
 
