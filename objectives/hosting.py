@@ -287,9 +287,7 @@ def _conflict(hosting: Hosting, device: str) -> str | None:
             "choose offload: none"
         )
     if (hosting.quantization or "").startswith("bitsandbytes"):
-        return (
-            f"quantization: {hosting.quantization} needs a GPU, but no GPU is used; choose torchao-int8, or none"
-        )
+        return f"quantization: {hosting.quantization} needs a GPU, but no GPU is used; choose torchao-int8, or none"
     return None
 
 

@@ -148,7 +148,7 @@ def test_a_run_that_there_is_not_is_said(
         (["calibrate", "shapes", "generations="], 1, "has no value; write generations=null"),
         (["calibrate", "shapes", "generations=4", "generations=5"], 1, "generations is given twice"),
         (["calibrate", "shapes", "generations=true"], 1, "should be a number, not True"),
-        (["calibrate", "shapes", "generations=010"], 1, "some read 010 as octal"),
+        (["calibrate", "shapes", "generations=010"], 1, "010 may be read as octal"),
         (["calibrate", "shapes", "budget.seconds=.inf"], 1, "'budget.seconds': should be a finite number"),
         (["calibrate", "shapes", "optimizer.sigma0=1e-320"], 1, "option 'sigma0'"),
         (["calibrate", "shapes", "adapter.low=-.inf"], 1, "option 'low': .*finite"),

@@ -51,7 +51,7 @@ def test_a_long_prompt_is_told_of_once() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         truncation.notice(tokenizer, ["fourteen chars", "x" * 14])
-    with pytest.warns(PromptTruncated, match="pickscore reads 16 tokens of a prompt, but .* has 17: its end is ignored"):
+    with pytest.warns(PromptTruncated, match="pickscore reads 16 tokens of a prompt, but .* has 17"):
         truncation.notice(tokenizer, ["short", "y" * 15])
     with warnings.catch_warnings():
         warnings.simplefilter("error")

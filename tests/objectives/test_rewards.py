@@ -160,7 +160,7 @@ def test_half_precision_is_near(tiny: Path) -> None:
 def test_a_prompt_longer_than_the_tower_is_told_of(tiny: Path) -> None:
     folder = str(tiny / "clip")
     pick = make("pickscore", model=folder, processor=folder)
-    with pytest.warns(PromptTruncated, match="pickscore reads 77 tokens of a prompt, but .* has 102: its end is ignored"):
+    with pytest.warns(PromptTruncated, match="pickscore reads 77 tokens of a prompt, but .* has 102"):
         scores = pick.score(pictures()[:2] * 2, ["x" * 100, "x" * 200, "y" * 100, "x" * 100])
     again = pick.score(pictures()[:2] * 2, ["x" * 100, "x" * 200, "y" * 100, "x" * 100])
     assert np.array_equal(scores, again)

@@ -150,9 +150,7 @@ def test_what_prompt_files_say_travels_with_their_prompts_and_is_described() -> 
 def test_a_server_that_takes_no_metadata_is_told_of() -> None:
     with serving() as server:
         remote = Remote(server.url)
-        with pytest.warns(
-            Notice, match="takes no metadata, so the other columns of prompt files are not sent to it"
-        ):
+        with pytest.warns(Notice, match="takes no metadata, so the other columns of prompt files are not sent to it"):
             remote.prepare(ABOUT)
         assert "metadata" not in remote.describe()
         remote.prepare({})
