@@ -169,7 +169,7 @@ def test_a_prompt_longer_than_the_tower_is_told_of(tiny: Path) -> None:
 
 def test_what_no_checkpoint_can_be_is_said_in_one_sentence(tiny: Path, tmp_path: Path) -> None:
     lacking = {
-        "aesthetic": ({"model": str(tiny / "clip")}, "embeddings of width 768 and .* makes 24"),
+        "aesthetic": ({"model": str(tiny / "clip")}, "embeddings of width 768, but those of .* have 24"),
         "imagereward": ({"model": str(tiny / "hpsv2"), "file": "HPS_v2.1_compressed.pt"}, "is no ImageReward"),
         "mps": ({"model": str(tmp_path), "clip": str(tiny / "mps")}, "lacks the cross model"),
         "lpips": ({"model": str(tiny / "lpips"), "backbone": "alex.pth"}, r"features\.0\.weight is missing"),
@@ -266,7 +266,7 @@ def test_pictures_that_are_equal_have_no_diversity(tiny: Path) -> None:
     same = [pictures()[0].resize((48, 48))] * 3
     for name in ("dino-diversity", "lpips"):
         assert np.abs(make(name, **options_of(name, tiny)).score(same, ["a"] * 3)).max() < 1e-6
-    with pytest.raises(ScoreError, match="one size, 32 pixels at least, but got 48x48, 80x80"):
+    with pytest.raises(ScoreError, match="one size, at least 32 pixels high and wide, but got 48x48, 80x80"):
         make("lpips", **options_of("lpips", tiny)).score([same[0], same[0].resize((80, 80))], "aa")
 
 

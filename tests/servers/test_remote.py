@@ -199,7 +199,7 @@ def test_another_reward_in_its_place_is_refused() -> None:
     thread = threading.Thread(target=server.serve_forever, args=[0.02])
     thread.start()
     try:
-        with pytest.raises(ScoreError, match="no longer the reward this run was begun with") as caught:
+        with pytest.raises(ScoreError, match="no longer serves the reward this run was begun with") as caught:
             remote.score(scenes(PROMPTS[0]), PROMPTS[:1])
         assert server.fingerprint in str(caught.value)
     finally:
@@ -369,7 +369,7 @@ def scores(value: Any) -> Callable[[], bytes]:
         (scores([1.0, True]), "gave True for prompt 'b'"),
         (scores([1.0, None]), "gave None for prompt 'b'"),
         (scores([[1.0], [2.0]]), r"gave \[1.0\] for prompt 'a'"),
-        (lambda: http(b'{"scores": [1, 2]}'), "no longer the reward this run was begun with, f: it now is None"),
+        (lambda: http(b'{"scores": [1, 2]}'), "no longer serves the reward this run was begun with, f: it now is None"),
         (lambda: http(b'{"fingerprint": "g", "scores": [1, 2]}'), "begun with, f: it now is 'g'"),
         (lambda: http(b"<html><body>Welcome to nginx</body></html>"), "not answer in JSON but with '<html><body>"),
         (lambda: http(b"\xff\xfe\x00"), "did not answer in JSON"),
