@@ -176,7 +176,7 @@ REFUSED = [
     ({"device": "gpu"}, "no device 'gpu' here; choose cpu"),
     ({"device": "cuda:7"}, "no device 'cuda:7' here"),
     ({"device": "meta"}, "no device 'meta' here"),
-    ({"device": "cpu", "offload": "model"}, "there is no GPU to use; choose offload: none"),
+    ({"device": "cpu", "offload": "model"}, "no GPU is used; choose offload: none"),
     ({"device": "cpu", "quantization": "bitsandbytes-8bit"}, "needs the package bitsandbytes|needs a GPU"),
 ]
 

@@ -228,7 +228,7 @@ def test_a_model_without_a_template_or_with_one_that_shows_no_picture_is_refused
 
 
 def test_options_are_checked(checkpoints: Path) -> None:
-    with pytest.raises(ConfigError, match=re.escape("needs one {}")):
+    with pytest.raises(ConfigError, match=re.escape("needs {} once")):
         make("vqascore", model=str(checkpoints / "qwen2_5_vl"), question="Is it good?")
     with pytest.raises(ConfigError, match="'batch_size'"):
         make("qalign", batch_size=0)
