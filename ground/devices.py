@@ -144,11 +144,11 @@ def first_sentence(error: BaseException) -> str:
 
 
 def keep_freed_memory() -> None:
-    """Let this process use main memory again that it has freed, for arrays of up to 256 MiB.
+    """Let this process reuse freed main memory for arrays of up to 256 MiB.
 
-    The allocator of Linux gives large arrays back to the system, which clears their pages each time they are asked
-    for again: a tenth of the time of a forward pass of many rows. Half a gibibyte at most is kept for nothing. An
-    allocator that the user has tuned stays as it is; others than glibc's have no such switch.
+    Otherwise glibc's allocator returns large arrays to the system, which clears their pages at every new request. This
+    takes a tenth of the time of a forward pass of many rows. At most 512 MiB of unused memory are kept. An allocator
+    that the user has tuned is left unchanged; other allocators than glibc's have no such option.
     """
     chosen = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES", "LD_PRELOAD")
     if sys.platform != "linux" or any(name in os.environ for name in chosen):

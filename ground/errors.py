@@ -93,7 +93,7 @@ def _plain(name: str) -> str:
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and all that led to it."""
+    """Yield an error and the errors that led to it, the latest first."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -102,6 +102,6 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, without its full stop, or its class where it says nothing."""
+    """Return the first line of an error's text without its full stop, or the name of its class if there is no text."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".:") if lines else type(error).__name__

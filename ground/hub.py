@@ -1,6 +1,6 @@
-"""The model hub: files fetched into its cache, the commit that was read, and what its errors mean.
+"""Download files from the model hub, find the commit of a revision, and explain the hub's errors.
 
-Needs the hub's client only where something is asked of it. Whoever asks says as which error a refusal is raised.
+The hub's client is imported only inside the functions that need it. The caller chooses the class of the error raised.
 """
 
 from __future__ import annotations
@@ -15,33 +15,39 @@ LICENCE = "https://huggingface.co/"
 
 
 def hub_file(repository: str, name: str, revision: str | None = None, *, error: type[TrimpotError]) -> Path:
-    """A file of a hub repository, downloaded unless it is cached.
+    """Return the path of a file of a hub repository, and download the file first unless it is cached.
 
     Args:
-        repository: Hub id, `owner/name`.
-        name: Path of the file in the repository.
-        revision: Branch, tag or commit; None for the default branch.
-        error: What to raise if the file cannot be had.
+        repository: The hub id, `owner/name`.
+        name: The path of the file in the repository.
+        revision: A branch, tag or commit; None for the default branch.
+        error: The class of the error to raise.
 
     Returns:
-        Where it lies in the cache: `.../snapshots/<commit>/<name>`.
+        The path in the cache: `.../snapshots/<commit>/<name>`.
 
     Raises:
-        TrimpotError: As `error`.
+        TrimpotError: Of the class `error`, if there is no such file or the download fails.
     """
     from huggingface_hub import hf_hub_download
 
     try:
         return Path(hf_hub_download(repository, name, revision=revision))
-    except Exception as failure:  # the hub's client, its network library and the disk each have their own classes
+    except Exception as failure:  # the hub's client, its network library and the disk raise errors of their own classes
         raise error(hub_sentence(repository, revision, failure, name)) from failure
 
 
 def hub_folder(repository: str, patterns: Sequence[str], revision: str, *, error: type[TrimpotError]) -> Path:
-    """A folder in the cache with those files of a hub repository that match; see `hub_file`.
+    """Download the files of a hub repository that match a pattern, and return their folder in the cache.
+
+    Args:
+        repository: The hub id, `owner/name`.
+        patterns: Patterns of file names, such as `*.safetensors`.
+        revision: A branch, tag or commit.
+        error: The class of the error to raise.
 
     Raises:
-        TrimpotError: As `error`, if they cannot be had.
+        TrimpotError: Of the class `error`, if the download fails.
     """
     from huggingface_hub import snapshot_download
 
@@ -52,10 +58,10 @@ def hub_folder(repository: str, patterns: Sequence[str], revision: str, *, error
 
 
 def commit_of(path: Path, *, error: type[TrimpotError]) -> str:
-    """The commit of a file in the hub's cache.
+    """Return the commit of a file in the hub's cache.
 
     Raises:
-        TrimpotError: As `error`, if the file lies outside of it.
+        TrimpotError: Of the class `error`, if the file is not in the cache.
     """
     parts = path.parts
     if "snapshots" not in parts[:-1]:
@@ -64,7 +70,7 @@ def commit_of(path: Path, *, error: type[TrimpotError]) -> str:
 
 
 def cached_commit(repository: str, revision: str | None) -> str:
-    """The commit that a branch or tag stands for, or its name where the cache has not seen it; nothing is fetched."""
+    """Return the commit of a branch or tag from the cache, or its name if the cache lacks it; downloads nothing."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
@@ -77,23 +83,23 @@ def cached_commit(repository: str, revision: str | None) -> str:
 
 
 def hub_sentence(repository: str, revision: str | None, error: BaseException, name: str | None = None) -> str:
-    """Say what an error that came up while something of the hub was read means, in one sentence.
+    """Explain an error that occurred while a hub repository was read, in one sentence.
 
     Args:
-        repository: Hub id, `owner/name`.
-        revision: Branch, tag or commit; None for the default branch.
+        repository: The hub id, `owner/name`.
+        revision: A branch, tag or commit; None for the default branch.
         error: The error.
-        name: Path of the file that was asked for.
+        name: The path of the file that was asked for.
     """
     found = hub_meaning(repository, revision, error, name)
     return found or f"cannot read {repository} from the hub: {first_line(error)}"
 
 
 def hub_meaning(repository: str, revision: str | None, error: BaseException, name: str | None = None) -> str | None:
-    """What an error of the hub's client means, or None where it is none of them; see `hub_sentence`.
+    """Explain an error of the hub's client, or return None if the error is of another kind; see `hub_sentence`.
 
-    The error at hand is often not the one that tells: being refused is reported as a file missing from the
-    cache. So the whole chain is looked through, the most telling class first.
+    The last error of a chain often hides the reason: a refused access is reported as a file missing from the cache. So
+    all errors of the chain are searched, the most specific class first.
     """
     from huggingface_hub import errors
 

@@ -1,4 +1,4 @@
-"""Loading what other people trained: models, processors and single files, by hub id or from a folder."""
+"""Load pretrained models, processors and single files, from the hub or from a folder."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _DAMAGED = "it is damaged or holds more than tensors, which is not run; save its
 
 @dataclass(frozen=True)
 class Weights:
-    """Which weights: a hub id with its revision, or a local folder.
+    """The source of weights: a hub id with its revision, or a local folder.
 
     Attributes:
-        model: Hub id such as `openai/clip-vit-large-patch14`, or a folder.
-        revision: Branch, tag or commit on the hub; None is the branch `main`.
+        model: A hub id, such as `openai/clip-vit-large-patch14`, or a folder.
+        revision: A branch, tag or commit on the hub; None is the branch `main`.
     """
 
     model: str
@@ -38,7 +38,7 @@ class Weights:
         """The local folder, or None for a hub id.
 
         Raises:
-            ScoreError: If it is written as a path and is not there.
+            ScoreError: If `model` is written as a path, but there is no such folder.
         """
         path = Path(self.model).expanduser()
         if path.is_dir():
@@ -51,14 +51,14 @@ class Weights:
         """Load a model, configuration, tokenizer or processor.
 
         Args:
-            kind: Class name in transformers, such as `CLIPModel` or `AutoTokenizer`.
-            **options: For its `from_pretrained`; `dtype` may be a name.
+            kind: The name of a class in transformers, such as `CLIPModel` or `AutoTokenizer`.
+            **options: Options for the class's `from_pretrained`; `dtype` may be a name.
 
         Returns:
-            It; a model is in evaluation mode, on the CPU, and needs no gradient.
+            The object loaded. A model is in evaluation mode, on the CPU, and needs no gradient.
 
         Raises:
-            ScoreError: If it cannot be had, or lacks weights that its class needs.
+            ScoreError: If loading fails, or the weights lack some that the class needs.
         """
         made, where = getattr(transformers(), kind), self.folder
         source = {"revision": self.revision or "main", "local_files_only": where is not None}
@@ -68,16 +68,16 @@ class Weights:
         return self._model(kind, str(where or self.model), **source, **options)
 
     def assemble(self, kind: str, config: Any, state: Mapping[str, Any], **options: Any) -> Any:
-        """Make a model of a state dict that is in hand, whose keys are already those of its class.
+        """Build a model from a state dict whose keys are those of the model's class.
 
-        Loading a state dict into a fresh model instead would tie weights that a configuration says are untied,
-        and would fill a large model with random numbers first.
+        Loading the state dict into a new model instead would tie weights that the configuration says are untied, and
+        would first fill a large model with random numbers.
 
         Args:
-            kind: As for `load`.
-            config: The model's configuration.
-            state: Names to tensors.
-            **options: As for `load`.
+            kind: The name of the class; see `load`.
+            config: The configuration of the model.
+            state: Tensors by name.
+            **options: Options for `from_pretrained`; see `load`.
 
         Raises:
             ScoreError: If weights are missing or have other shapes.
@@ -85,7 +85,7 @@ class Weights:
         return self._model(kind, None, config=config, state_dict=dict(state), **options)
 
     def _model(self, kind: str, source: str | None, **options: Any) -> Any:
-        """A model of which every weight was there: one that is not would be random, and so would be every score."""
+        """Load a model, and refuse missing weights: they would be random, and so would be every score."""
         made = getattr(transformers(), kind)
         with self._told(f"cannot load {self.model} as a {kind}"):
             model, found = made.from_pretrained(
@@ -105,23 +105,23 @@ class Weights:
 
     @contextlib.contextmanager
     def _told(self, what: str) -> Iterator[None]:
-        """Load without notices; what goes wrong becomes one sentence."""
+        """Suppress notices inside the `with` block, and turn every error into one sentence."""
         logging = transformers().logging
         verbosity = logging.get_verbosity()
         logging.set_verbosity_error()
         try:
             yield
-        except Exception as error:  # hub, file and shape errors come in many classes
+        except Exception as error:  # errors of the hub, of files and of shapes have many classes
             told = None if self.folder else hub_meaning(self.model, self.revision, error)
             raise ScoreError(f"{what}: {told or first_line(error)}") from error
         finally:
             logging.set_verbosity(verbosity)
 
     def file(self, name: str) -> Path:
-        """One file of the checkpoint, downloaded if need be.
+        """Return the path of a file of the checkpoint, and download the file first if necessary.
 
         Raises:
-            ScoreError: If it cannot be had.
+            ScoreError: If the checkpoint has no such file, or the download fails.
         """
         where = self.folder
         if where is not None:
@@ -131,16 +131,17 @@ class Weights:
         return hub_file(self.model, name, self.revision, error=ScoreError)
 
     def tensors(self, name: str) -> dict[str, Any]:
-        """The state dict in one file, read without running any code that it may hold.
+        """Read the state dict in a file of the checkpoint, without running any code that the file may hold.
 
-        PyTorch's own format is a pickle. Where a reward is published in no other, it is read by PyTorch's reader of
-        weights, which makes tensors, numbers and containers of them and calls nothing else that a file names.
+        PyTorch's own format is a pickle. Such a file is read with `weights_only=True`, which makes only tensors,
+        numbers and containers, and calls nothing else that the file names.
 
         Args:
-            name: A file in safetensors, or in PyTorch's own format; there a dict under `state_dict` is unwrapped.
+            name: A file in safetensors or in PyTorch's own format. In the latter, a dict under `state_dict` is
+                unwrapped.
 
         Raises:
-            ScoreError: If it cannot be had or holds anything but tensors.
+            ScoreError: If there is no such file, or it holds anything but tensors.
         """
         path = self.file(name)
         try:
@@ -151,7 +152,7 @@ class Weights:
             import torch
 
             state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # unpickling errors come in many classes
+        except Exception as error:  # unpickling raises many classes of error
             why = _DAMAGED if type(error).__name__ == "UnpicklingError" else first_line(error)
             raise ScoreError(f"{name} of {self.model} is no file of plain tensors: {why}") from error
         state = state.get("state_dict", state) if isinstance(state, Mapping) else None
@@ -160,9 +161,9 @@ class Weights:
         return dict(state)
 
     def describe(self) -> dict[str, Any]:
-        """Which weights these are: `id` with the hub's commit as `revision`, or with `weights`, the files' digest.
+        """Identify the weights by `id`, with `revision`, the hub's commit, or with `weights`, the files' digest.
 
-        A branch or tag is resolved to its commit where the hub's cache knows it, which it does after loading.
+        A branch or tag is resolved to its commit with the hub's cache, which knows the commit after loading.
         """
         where = self.folder
         if where is not None:
@@ -171,7 +172,7 @@ class Weights:
 
 
 def transformers() -> Any:
-    """The library transformers, imported when first needed, without notices and progress bars."""
+    """Import the library transformers without notices and progress bars, and return it."""
     with quiet_import():
         import transformers as library
     library.logging.disable_progress_bar()
@@ -183,12 +184,12 @@ def _is_model(made: Any) -> bool:
 
 
 def part(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """The entries of a state dict under a prefix, without it."""
+    """Return the entries of a state dict whose names begin with a prefix, and remove the prefix."""
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
 def renamed(state: Mapping[str, Any], table: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """A state dict under other names: every (pattern, replacement) of the table is tried on each, in order."""
+    """Rename the entries of a state dict: apply every (pattern, replacement) of the table to each name, in order."""
     out = {}
     for name, tensor in state.items():
         new = name
@@ -199,5 +200,5 @@ def renamed(state: Mapping[str, Any], table: Sequence[tuple[str, str]]) -> dict[
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Versions of the packages that a score goes through, by name."""
+    """Return the versions of packages that a score depends on, by name."""
     return {package: metadata.version(package) for package in packages}

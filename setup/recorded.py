@@ -1,4 +1,4 @@
-"""Reading a recorded run by its configuration: what its scores weigh, and what its combination admits."""
+"""Read a recorded run with the weights and the combination of its configuration."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from .plugins import plugins
 
 
 class RecordedRun(Protocol):
-    """What is known of a run besides its evaluations; `storage.RunRow` is one."""
+    """The stored facts of a run besides its evaluations, such as `storage.RunRow`."""
 
     @property
     def id(self) -> str:
-        """Its name."""
+        """The name of the run."""
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """The configuration as it was validated."""
+        """The validated configuration."""
 
     @property
     def outcome(self) -> Mapping[str, Any] | None:
-        """What it found, or None while it has not finished."""
+        """The result of the run, or None if the run has not finished."""
 
 
 def record_of(run: RecordedRun, evaluations: Iterable[tuple[Place, Evaluation]]) -> Record:
     """Read a run, finished or not.
 
-    Where what a combination admits has to be asked, and the combination can no longer be had, a warning says that
-    every check counts as admitted.
+    If the combination is needed to tell which checks it admits, but cannot be made any more, a warning says that every
+    check counts as admitted.
 
     Args:
-        run: What is known of it.
-        evaluations: Those recorded, as the store gives them, or those of the stages that are asked about.
+        run: The stored facts of the run.
+        evaluations: The recorded evaluations in the order of the store, of all stages or of those needed.
     """
     weights = {name: reward["weight"] for name, reward in run.config["objectives"].items() if reward["weight"]}
 
@@ -50,7 +50,7 @@ def record_of(run: RecordedRun, evaluations: Iterable[tuple[Place, Evaluation]])
             made: Combination = plugins().make("combinations", options.pop("name"), options, weights)
         except TrimpotError as error:
             warnings.warn(
-                f"what the combination of run {run.id} admits cannot be told, so every check counts as admitted "
+                f"the combination of run {run.id} cannot be made, so every check counts as admitted "
                 f"until the run goes on: {error}",
                 Notice,
                 stacklevel=2,

@@ -227,7 +227,7 @@ def test_what_a_run_admitted_stands_though_its_combination_has_gone(
     row.config["combine"]["name"] = "gone"
     assert record_of(row, evaluations).checks == judges[-1].record.checks
     unfinished = record_of(replace(row, outcome=None), evaluations)
-    with pytest.warns(Notice, match=r"combination of run hill-1 admits cannot be told.*no combination 'gone'"):
+    with pytest.warns(Notice, match=r"combination of run hill-1 cannot be made.*no combination 'gone'"):
         assert all(check.admitted for check in unfinished.checks)
 
 

@@ -60,7 +60,7 @@ MISTAKES = {
     "an odd exception while importing": ("adapter", "raise BaseException('odd')", "BaseException: odd"),
     # factories
     "an asynchronous factory": ("objectives", factory("objectives", "async def mine(): ..."), "its factory is async"),
-    "a factory that yields": ("objectives", factory("objectives", "def mine():\n    yield Good()"), "a generator; write a function that returns"),
+    "a factory that yields": ("objectives", factory("objectives", "def mine():\n    yield Good()"), "is a generator"),
     "a factory that raises": (
         "objectives",
         factory("objectives", "def mine():\n    raise OSError('no\\nweights')"),
