@@ -1,4 +1,4 @@
-"""Calibrating: begin a run, go on with one."""
+"""The commands `calibrate` and `resume`: begin a run, or continue it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def calibrate(
     begin_at: Annotated[
         str | None,
         typer.Option(
-            "--from", help="Begin at the result of a run of the store, or of a calibration file or its folder."
+            "--from", help="Begin at the result of a run of the store, or at a calibration file or its folder."
         ),
     ] = None,
     store: StoreOption = FOLDER,
@@ -48,20 +48,20 @@ def calibrate(
 
 @app.command()
 def resume(
-    run: Annotated[str | None, typer.Argument(help="The run's name; the latest unfinished one if left out.")] = None,
+    run: Annotated[str | None, typer.Argument(help="The run's name; default: the latest unfinished run.")] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
-            help="How much longer: generations=+200. Keys that change no number: objectives.vila.url=http://..."
+            help="An extension: generations=+200. Keys that change no number: objectives.vila.url=http://..."
         ),
     ] = None,
     allow_drift: Annotated[
-        bool, typer.Option("--allow-drift", help="Go on although the backbone, a reward or the prompts are others now.")
+        bool, typer.Option("--allow-drift", help="Continue although the backbone, rewards or prompts have changed.")
     ] = False,
     store: StoreOption = FOLDER,
     as_json: JsonOption = False,
 ) -> None:
-    """Go on with a run where it stopped, to the same result as if it never had; or beyond its end.
+    """Continue a stopped run, with the same result as without the stop; or extend a finished run.
 
     Example:  trimpot resume shapes-1
     """
@@ -92,7 +92,7 @@ def _work(work: Callable[[Any], str], store: Path, as_json: bool) -> None:
 
 
 def _resume_hint(run_id: str | None, store: Path) -> str:
-    """How to go on, if there is a run to go on with."""
+    """Return the end of a sentence that says how to resume the run, if it has begun."""
     if run_id is None or _has_ended(run_id, store):
         return ""
     where = "" if store == FOLDER else f" --store {store}"
@@ -100,7 +100,7 @@ def _resume_hint(run_id: str | None, store: Path) -> str:
 
 
 def _has_ended(run_id: str, store: Path) -> bool:
-    """Whether a run is finished, as one is that could not be extended."""
+    """Tell whether a run is finished, which is also the case if it could not be extended."""
     from ..storage import SqliteStore
 
     with contextlib.suppress(TrimpotError), SqliteStore(store, create=False) as opened:

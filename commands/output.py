@@ -24,7 +24,7 @@ class Enduring:
     """
 
     def __init__(self, stream: TextIO | None) -> None:
-        self._stream = stream or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # as long as the process
+        self._stream = stream or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # open until the process ends
         self._silent = False
         self.failure: OSError | None = None
 

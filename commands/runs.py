@@ -1,4 +1,4 @@
-"""Looking at runs: which there are, what one found, its report."""
+"""The commands `runs`, `show` and `report`: list runs, show a run, and write its report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .app import FOLDER, JsonOption, StoreOption, app, print_json
 
 @app.command()
 def runs(store: StoreOption = FOLDER, as_json: JsonOption = False) -> None:
-    """List the runs of a store. Where one is damaged, the others are listed, and the exit status is 1.
+    """List the runs of a store. If a run is damaged, the others are listed and the exit status is 1.
 
     Example:  trimpot runs
     """
@@ -63,7 +63,7 @@ def show(
     store: StoreOption = FOLDER,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a run did and found.
+    """Show the progress and the result of a run.
 
     Example:  trimpot show shapes-1 --json
     """
@@ -89,7 +89,7 @@ def show(
     if found["outcome"]:
         print_result(console, found)
         if found["status"] == "unreported":
-            console.print(f"its report is not written yet: [bold]trimpot resume {escape(found['run'])}[/]")
+            console.print(f"the report is not written yet: [bold]trimpot resume {escape(found['run'])}[/]")
     else:
         print_alarms(console, found)
         console.print(f"{found['num_images']:,} images in {duration(found['seconds'])} so far")
@@ -101,7 +101,9 @@ def show(
 @app.command()
 def report(
     run: Annotated[str, typer.Argument(help="The run's name.")],
-    to: Annotated[Path | None, typer.Option("--to", help="Write it to this file instead of the run's folder.")] = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", help="Write the report to this file, not to the run's folder.")
+    ] = None,
     store: StoreOption = FOLDER,
     as_json: JsonOption = False,
 ) -> None:
@@ -130,7 +132,7 @@ def report(
 
 
 def summary_of(store: Path, run_id: str) -> dict[str, Any]:
-    """What the store says of a run."""
+    """Return the summary of a run in a store."""
     from ..runs.results import summary
     from ..storage import SqliteStore
 
@@ -142,5 +144,5 @@ _LONG = ("outcome", "config", "versions", "continued", "extended")
 
 
 def short(found: dict[str, Any]) -> dict[str, Any]:
-    """A run's summary without its long parts."""
+    """Return a run's summary without its long parts."""
     return {key: value for key, value in found.items() if key not in _LONG}

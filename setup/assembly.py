@@ -1,4 +1,4 @@
-"""Making a run from the parts that a configuration names."""
+"""Make a run from the parts that a configuration names."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ from .plugins import Plugins
 
 NUMERIC_PACKAGES = (
     "trimpot",
-    *("torch", "torchvision", "triton", "xformers", "flash-attn"),  # arithmetic, and how images are resized for rewards
+    *("torch", "torchvision", "triton", "xformers", "flash-attn"),  # arithmetic, and resizing of images for rewards
     *("bitsandbytes", "gguf", "torchao"),  # arithmetic of quantized weights
-    *("diffusers", "transformers", "peft"),  # models, pipelines and how LoRAs are applied
-    *("tokenizers", "sentencepiece", "ftfy", "beautifulsoup4"),  # how a prompt becomes numbers
-    *("onnxruntime", "rapidocr", "rapidfuzz", "opencv-python", "opencv-python-headless"),  # what reads text in images
-    *("numpy", "scipy", "pillow", "moocore"),  # scores, combinations of them, and intervals
-    *("cma", "nevergrad"),  # what is asked for
-)  # not those that only move bytes: safetensors, accelerate, huggingface-hub
-SCORELESS = ("cma", "diffusers", "nevergrad")  # they make outputs or search
-MACHINE = ("machine", "gpu")  # what calculates, beside what is installed
+    *("diffusers", "transformers", "peft"),  # models, pipelines, and LoRAs
+    *("tokenizers", "sentencepiece", "ftfy", "beautifulsoup4"),  # tokenization of prompts
+    *("onnxruntime", "rapidocr", "rapidfuzz", "opencv-python", "opencv-python-headless"),  # recognition of text
+    *("numpy", "scipy", "pillow", "moocore"),  # scores, combinations, and intervals
+    *("cma", "nevergrad"),  # candidates
+)  # without packages that only move bytes: safetensors, accelerate, huggingface-hub
+SCORELESS = ("cma", "diffusers", "nevergrad")  # packages that make outputs or search, but do not score
+MACHINE = ("machine", "gpu")  # entries of `versions` for hardware
 STATISTICS = ("edge-density", "entropy", "saturation", "dark-share", "bright-share")  # of images, always watched
 
 
 class Parts(Protocol):
-    """The parts of a run that another can share."""
+    """The parts of a run that another run can share."""
 
     @property
     def config(self) -> Config:
-        """Names them."""
+        """The configuration that names the parts."""
 
     @property
     def adapter(self) -> Adapter:
@@ -55,18 +55,18 @@ class Parts(Protocol):
 
     @property
     def objectives(self) -> Mapping[str, Objective]:
-        """The rewards by name, watched ones too."""
+        """The rewards by name, including watched ones."""
 
     @property
     def prompts(self) -> PromptSet:
-        """The three pools."""
+        """The training, validation and test prompts."""
 
     @property
     def versions(self) -> Mapping[str, str]:
-        """Package name to version, for everything that can change a number."""
+        """The versions of all packages that can change a number, by name."""
 
     def origins(self) -> Mapping[str, Any]:
-        """What the parts are made of; see `engine.identity`."""
+        """Describe the code, options and weights of the parts; see `engine.identity`."""
 
 
 def assemble(
@@ -79,23 +79,23 @@ def assemble(
     prompts: PromptSet | None = None,
     start: Setting | None = None,
 ) -> Run:
-    """Make the parts that a configuration names.
+    """Make a run and the parts that its configuration names.
 
     Args:
-        run_id: The run's name in the store.
-        config: What is asked.
-        plugins: Where parts are found by name.
-        outline: Make rewards not at all and the backbone from its configuration alone, where it can be: enough
-            to plan a run, not to do it.
-        sharing: A run, or a crew, whose backbone, rewards and prompts are used instead of made again; those that
-            `config` names.
-        prompts: Those that the run was begun with, where they were recorded; no file is read then.
-        start: The setting that its search began from, likewise.
+        run_id: The name of the run in the store.
+        config: The configuration.
+        plugins: The registered plugins.
+        outline: Whether to make no rewards, and to make the backbone from its configuration alone if possible. This is
+            enough to plan a run, but not to execute it.
+        sharing: A run whose backbone, rewards and prompts are used instead of making them again; `config` must name the
+            same parts.
+        prompts: The recorded prompts of a resumed run; no prompt file is read then.
+        start: The recorded setting that a resumed run's search started from.
 
     Raises:
         PluginError: If a plugin is unknown.
-        ConfigError: If an option is, prompts are empty or shared, or keys contradict each other.
-        ScoreError: If an objective cannot use what the prompt files say of their prompts.
+        ConfigError: If an option is wrong, prompts are empty or shared, or keys contradict each other.
+        ScoreError: If an objective cannot use the metadata of the prompts.
         ModelError: If the backbone cannot be loaded.
     """
     assert sharing is None or _names_of(sharing.config) == _names_of(config), "only the same parts can be shared"
@@ -152,7 +152,7 @@ def assemble(
 
 
 def _origins(run: Run, plugins: Plugins, sharing: Parts | None) -> dict[str, Any]:
-    """What the parts of a run are made of; see `engine.identity`."""
+    """Describe the code, options and weights of the parts of a run; see `engine.identity`."""
     config, rung = run.config, run.rungs[0]
     held = run.optimizer(rung.space, rung.lower(run.adapter.space.defaults))
     search = held.wrapped if isinstance(held, HeldOptimizer) else held
@@ -181,51 +181,51 @@ def _origins(run: Run, plugins: Plugins, sharing: Parts | None) -> dict[str, Any
 
 
 def told_of(made: dict[str, Any], objective: Objective, prompts: PromptSet) -> dict[str, Any]:
-    """What an objective is made of, with the metadata of the prompts if it takes them."""
+    """Add a digest of the prompts' metadata to the description of an objective, if the objective takes metadata."""
     counts = objective.takes_metadata and prompts.metadata
     return {**made, "metadata": digest(prompts.metadata)} if counts else made
 
 
 def tell_metadata(objectives: Mapping[str, Objective], prompts: PromptSet) -> None:
-    """Give every objective what the prompt files say of their prompts, before it scores or describes itself.
+    """Give every objective the metadata of the prompts, before it scores or describes itself.
 
     Raises:
-        ScoreError: If an objective cannot use it.
+        ScoreError: If an objective cannot use the metadata.
     """
     for name, objective in objectives.items():
         try:
             objective.prepare(prompts.metadata)
         except TrimpotError:
             raise
-        except Exception as error:  # somebody else's reward may fail in any way
+        except Exception as error:  # a plugin's reward may raise anything
             raise ScoreError(
                 f"objective {name!r} failed on the metadata of the prompts: {type(error).__name__}: {error}"
             ) from error
 
 
 def _check_devices(config: Config, plugins: Plugins) -> None:
-    """Look for every device before the first part is loaded, which may take minutes.
+    """Check that every device exists, before the first part is loaded, which may take minutes.
 
     Raises:
-        ConfigError: If one is not there.
+        ConfigError: If a device does not exist.
     """
     rewards = [("objectives", reward.name or key, reward.options) for key, reward in config.objectives.items()]
     for kind, name, options in [("adapters", config.adapter.name, config.adapter.options), *rewards]:
         device = options.get("device")
-        if isinstance(device, str) and plugins.get(kind, name).origin == "trimpot":  # others may mean something else
+        if isinstance(device, str) and plugins.get(kind, name).origin == "trimpot":  # plugins may mean something else
             resolve(device)
 
 
 def _names_of(config: Config) -> tuple[Any, ...]:
-    """What of a configuration decides the backbone, the rewards and the prompts."""
+    """Return the keys of a configuration that determine the backbone, the rewards and the prompts."""
     return config.adapter, config.objectives, config.combine, config.prompts
 
 
 def _try(run: Run) -> None:
-    """Say before the run has begun what would come to light in its first generation, or at its end."""
+    """Refuse a run that would fail in its first generation or at its end, before it begins."""
     for name, pool in (("validation", run.prompts.validation), ("test", run.prompts.test)):
         if len(set(pool)) < 2:
-            raise ConfigError(f"there is one {name} prompt, which bounds no difference; give at least two")
+            raise ConfigError(f"there is only one {name} prompt, which gives no interval; give at least two")
     for rung in run.rungs:
         optimizer = run.optimizer(rung.space, rung.lower(run.adapter.space.defaults))
         group_size(optimizer, run.config, len(optimizer.ask()))
@@ -239,7 +239,7 @@ def _statistics(adapter: Adapter, plugins: Plugins) -> Mapping[str, Objective]:
 
 
 def planned_evaluations(config: Config, plugins: Plugins) -> dict[str, int]:
-    """The candidates that will be asked for in all, for an optimizer that wants to know and where it is known."""
+    """Return the option `budget`, the total number of candidates, if the optimizer takes it and the number is known."""
     part = config.optimizer
     if "budget" in part.options or "budget" not in plugins.options("optimizers", part.name):
         return {}
@@ -250,12 +250,12 @@ def planned_evaluations(config: Config, plugins: Plugins) -> dict[str, int]:
 
 
 def _start(source: str, adapter: Adapter) -> Setting:
-    """The setting of a calibration file, or of the one in a run's folder.
+    """Read the setting of a calibration file, or of the calibration in a run's folder.
 
-    A calibration at a coarser granularity of the same backbone is lifted.
+    A calibration of a coarser granularity of the same backbone is converted.
 
     Raises:
-        ConfigError: If it is of another space.
+        ConfigError: If the calibration has other knobs.
     """
     from ..engine.calibration import Calibration
 
@@ -271,23 +271,23 @@ def _start(source: str, adapter: Adapter) -> Setting:
     differ = sorted(set(setting) ^ set(space.names))
     raise ConfigError(
         f"start: {path} is a calibration of {calibration.backbone.get('id', 'another backbone')} with other knobs "
-        f"(such as {differ[0]!r}); start from one of this adapter's knobs, or of a coarser granularity of them"
+        f"(such as {differ[0]!r}); start from a calibration of this adapter's knobs, or of a coarser granularity"
     )
 
 
 def calibration_file(source: str) -> Path:
-    """A calibration file, by its path or that of a run's folder."""
+    """Return the path of a calibration file, given this path or the path of a run's folder."""
     path = Path(source)
     return path / "calibration.json" if path.is_dir() else path
 
 
 def _inside(name: str, setting: Setting, space: KnobSpace) -> Setting:
-    """A setting from which a search may begin.
+    """Check that a search may begin from a setting, and return the setting.
 
-    Optimizers do not agree on what to make of another: some move it to the bounds, some evaluate it where it is.
+    Optimizers treat a setting outside the bounds differently: some move it to the bounds, some evaluate it unchanged.
 
     Raises:
-        ConfigError: If a knob's value is no finite number or lies outside its bounds.
+        ConfigError: If the value of a knob is not a finite number or lies outside the knob's bounds.
     """
     for knob in space:
         value = setting.get(knob.name, knob.default)
@@ -306,7 +306,7 @@ def _lifted(setting: Setting, granularity: str, adapter: Adapter) -> dict[str, A
 
 
 def origins_of(config: Config, plugins: Plugins) -> dict[str, Any]:
-    """What the parts of a configuration are made of, as far as that is known before they are made."""
+    """Describe the code and options of a configuration's parts, as far as they are known before the parts are made."""
     adapter, combine, optimizer = config.adapter, config.combine, config.optimizer
     return {
         "adapter": plugins.made_of("adapters", adapter.name, None, adapter.options),
@@ -321,7 +321,7 @@ def origins_of(config: Config, plugins: Plugins) -> dict[str, Any]:
 
 
 def libraries(config: Config, plugins: Plugins) -> dict[str, str]:
-    """Versions of the installed packages that somebody else's parts of a configuration go through."""
+    """Return the versions of the installed packages that a configuration's plugins import."""
     named = [
         ("adapters", config.adapter.name),
         ("combinations", config.combine.name),
@@ -332,15 +332,15 @@ def libraries(config: Config, plugins: Plugins) -> dict[str, str]:
 
 
 def scoring_versions(plugins: Plugins, objective: str) -> dict[str, str]:
-    """Versions of what can change a score of an objective, which may be served from another machine by and by."""
+    """Return the versions of the packages that can change an objective's score; the machine does not count."""
     found = {**plugins.libraries("objectives", objective), **versions()}
     return {name: version for name, version in found.items() if name not in (*SCORELESS, *MACHINE)}
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of every installed package that can change a number, and the machine that calculates.
+    """Return the versions of Python and of every installed package that can change a number, and the kind of machine.
 
-    The graphics processor counts where a model library has been loaded.
+    The name of the graphics processor is added if PyTorch has been imported.
     """
     found = {"python": platform.python_version(), "machine": platform.machine()}
     for package in NUMERIC_PACKAGES:

@@ -1,4 +1,4 @@
-"""What is typed: `key=value` pairs with dotted keys, applied to a configuration's values."""
+"""Read typed `key=value` pairs with dotted keys, and apply them to the values of a configuration."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ EXAMPLE = "such as optimizer.sigma0=0.1"
 
 @dataclass(frozen=True)
 class Override:
-    """A key and its value.
+    """A typed key with its value.
 
     Attributes:
-        text: As it was typed.
+        text: The pair as it was typed.
         path: The parts of the dotted key.
-        value: Read as YAML.
+        value: The value, read as YAML.
     """
 
     text: str
@@ -34,7 +34,7 @@ class Override:
 
     @property
     def adds(self) -> bool:
-        """Whether its value is a number with a plus sign, which is added to what a run has."""
+        """Whether the value is a number with a plus sign, which is added to the run's own value."""
         signed = self.text.partition("=")[2].startswith("+")
         return signed and isinstance(self.value, (int, float)) and not isinstance(self.value, bool)
 
@@ -43,7 +43,8 @@ def read_overrides(pairs: Sequence[str]) -> list[Override]:
     """Read `key=value` pairs.
 
     Raises:
-        ConfigError: If one is not of this form, or says of a key what another says otherwise or takes back.
+        ConfigError: If a pair is not of this form, or two pairs set the same key, or a pair replaces a key that an
+            earlier pair has set.
     """
     found: list[Override] = []
     for number, pair in enumerate(pairs):
@@ -54,16 +55,16 @@ def read_overrides(pairs: Sequence[str]) -> list[Override]:
                     f"{new.key} is given twice: {short(old.text)} and {short(new.text)}; keep one of them"
                 )
             if old.path[: len(new.path)] == new.path:
-                raise ConfigError(f"{short(new.text)} takes back {short(old.text)}, given before it; give it first")
+                raise ConfigError(f"{short(new.text)} undoes {short(old.text)}, given before it; give it first")
         found.append(new)
     return found
 
 
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
-    """Read `key=value` pairs into a mapping, values as YAML.
+    """Read `key=value` pairs into a mapping, with values read as YAML.
 
     Raises:
-        ConfigError: If one is not of this form.
+        ConfigError: If a pair is not of this form.
     """
     values: dict[str, Any] = {}
     for override in read_overrides(pairs):
@@ -72,20 +73,20 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def apply(values: dict[str, Any], override: Override, parts: Sequence[str] = ()) -> None:
-    """Change one key; mappings on the way are copied.
+    """Apply one override; the mappings that contain the key are copied.
 
     Args:
-        values: A configuration or a part's options; changed in place.
-        override: The change.
-        parts: Top-level keys whose value may be a name, which stands for a mapping with it.
+        values: A configuration or the options of a part; changed in place.
+        override: The key and its new value.
+        parts: Top-level keys whose value may be a name, which stands for a mapping with `name`.
 
     Raises:
-        ConfigError: If the key leads through a single value, or the value is to be added to one.
+        ConfigError: If a parent of the key is a single value instead of a mapping, or the value has a plus sign.
     """
     if override.adds:
         raise ConfigError(
-            f"override {short(override.text)}: a plus sign adds to what a run has, which `trimpot resume` does for "
-            f"how long it searches; write {override.key}={override.text.partition('=')[2][1:]}"
+            f"override {short(override.text)}: a plus sign extends a run, and only `trimpot resume` does that; "
+            f"write {override.key}={override.text.partition('=')[2][1:]}"
         )
     *parents, last = override.path
     section = values
@@ -120,7 +121,7 @@ def _read(pair: str, following: Sequence[str]) -> Override:
 
 
 def _typed_apart(key: str, equals: str, text: str, following: Sequence[str]) -> str:
-    """What `key = value` was meant to be, or nothing."""
+    """Return `key=value` if the pair was typed with spaces, or an empty text."""
     if key and not equals and following and following[0].startswith("="):
         value = following[0][1:] or (following[1] if len(following) > 1 else "")
         return f"{key}={value}" if value else ""

@@ -381,7 +381,7 @@ def test_a_word_that_may_be_a_truth_value_is_refused_where_anything_goes() -> No
         (["generations", "=4"], "write generations=4 without spaces"),
         (["generations="], "has no value; write generations=null"),
         (["generations=4", "generations=5"], "generations is given twice"),
-        (["optimizer.sigma0=0.1", "optimizer=random"], "'optimizer=random' takes back 'optimizer.sigma0=0.1'"),
+        (["optimizer.sigma0=0.1", "optimizer=random"], "'optimizer=random' undoes 'optimizer.sigma0=0.1'"),
         (["optimizer..sigma0=1"], "is no dotted key"),
         (["adapter.noise=010"], "010 may be read as octal"),
         (["optimizer={name: random, name: cma-es}"], "the key 'name' is already in line 1"),
