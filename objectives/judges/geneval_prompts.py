@@ -31,9 +31,7 @@ def prompt_set(tags: Sequence[Tag] | None, train: int, validation: int, seed: in
     chosen = tuple(tags or get_args(Tag))
     drawable = [tag for tag in chosen if tag != "single_object"]
     if not drawable:
-        raise ConfigError(
-            "prompts 'geneval': the benchmark holds every prompt of single_object; name another tag too"
-        )
+        raise ConfigError("prompts 'geneval': the benchmark holds every prompt of single_object; name another tag too")
     test = [prompt for prompt in benchmark() if parse(prompt).tag in chosen]
     taken = dict.fromkeys(benchmark())
     found, held_out = (
