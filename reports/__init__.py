@@ -1,4 +1,4 @@
-"""Reports: what a run shows on a terminal, and the self-contained page it leaves behind."""
+"""Reports: the progress of a run on a terminal, and its self-contained HTML page."""
 
 from .gallery import write_images
 from .page import write_report

@@ -1,4 +1,4 @@
-"""What a person sees while a run works: a live bar on a terminal, plain lines elsewhere."""
+"""The display of a working run: a live bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ STAGE_TITLES = {
 
 
 class ProgressWatcher(Watcher):
-    """Shows how far a run is, when it will be done, and the best so far.
+    """A watcher that shows the progress of a run, the time left, and the best validation score so far.
 
     Attributes:
-        run_id: The run it watches, once that has begun.
+        run_id: The name of the run, or None before it begins.
 
     Args:
-        console: Where to write.
+        console: The console to write to.
     """
 
     def __init__(self, console: Console) -> None:
@@ -70,7 +70,7 @@ class ProgressWatcher(Watcher):
         self.run_id = run.id
         self._begun = time.monotonic()
         self._done, self._total = work_done, max(planned_work(run), 1)
-        self._found = work_done  # by an earlier process: it says nothing of this one's speed
+        self._found = work_done  # by an earlier process, so it does not count for this one's speed
         space, steps = run.adapter.space, run.adapter.num_steps
         resumed = f", {work_done / self._total:.0%} done already" if work_done else ""
         self._console.print(
@@ -83,7 +83,7 @@ class ProgressWatcher(Watcher):
             self._task = self._progress.add_task("starting", total=self._total, completed=work_done, facts="")
 
     def stage_started(self, run: Run, stage: str) -> None:
-        """Name the stage."""
+        """Show the name of the stage."""
         self._stage = STAGE_TITLES.get(stage, stage)
         self._show()
 
@@ -96,7 +96,7 @@ class ProgressWatcher(Watcher):
     def generation_told(
         self, run: Run, generation: int, evaluations: Sequence[Evaluation], sigma: float | None
     ) -> None:
-        """Say how the search stands."""
+        """Show the generation, its mean fitness, the step size and the best validation score."""
         fitness = [evaluation.fitness for evaluation in evaluations]
         self._facts = f"generation {generation + 1}/{run.config.generations}, mean {sum(fitness) / len(fitness):.3f}"
         if sigma is not None:
@@ -106,12 +106,12 @@ class ProgressWatcher(Watcher):
         self._show()
 
     def recommendation_judged(self, run: Run, check: Check) -> None:
-        """Note the best that may be chosen."""
+        """Remember the best validation score of an admitted recommendation."""
         if check.admitted:
             self._best = max(self._best, check.score)
 
     def alarm_raised(self, run: Run, alarm: Alarm) -> None:
-        """Say at once what has moved away."""
+        """Print the alarm at once."""
         self._console.print(f"[bold red]ALARM:[/] {escape(str(alarm))}")
 
     def _show(self) -> None:
@@ -137,11 +137,11 @@ class ProgressWatcher(Watcher):
 
 
 def print_result(console: Console, summary: Mapping[str, Any]) -> None:
-    """Print what a finished run found, and what to type next.
+    """Print the result of a finished run, and the commands to use next.
 
     Args:
-        console: Where to write.
-        summary: Of `runs.results.summary`.
+        console: The console to write to.
+        summary: What `runs.results.summary` returned.
     """
     comparisons = summary["outcome"]["comparisons"]
     gain = summary["gain"]
@@ -174,18 +174,18 @@ def print_result(console: Console, summary: Mapping[str, Any]) -> None:
 
 
 def print_alarms(console: Console, summary: Mapping[str, Any]) -> None:
-    """Print what moved away while the optimised score rose.
+    """Print the alarms of a run.
 
     Args:
-        console: Where to write.
-        summary: Of `runs.results.summary`.
+        console: The console to write to.
+        summary: What `runs.results.summary` returned.
     """
     for alarm in summary["alarms"]:
         console.print(f"[bold red]ALARM:[/] {escape(alarm['text'])}")
 
 
 def steps_table(comparisons: Sequence[Mapping[str, Any]]) -> Table:
-    """Neutral at its best guidance against calibrated, by number of steps."""
+    """Return a table of neutral and calibrated scores and their gain by number of steps."""
     first = comparisons[0]["num_steps"]
     table = Table(box=None, pad_edge=False)
     for heading in ("steps", "neutral", "calibrated", "gain", f"calibrated at {first} against neutral here"):
@@ -203,17 +203,17 @@ def steps_table(comparisons: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def signed(value: float) -> str:
-    """Three decimals with the sign."""
+    """Return a number with its sign and three decimals."""
     return f"{value:+.3f}"
 
 
 def interval(gain: Mapping[str, float]) -> str:
-    """A 95 % interval, escaped for rich."""
+    """Return a 95 % interval as text, escaped for rich."""
     return escape(f"[{gain['low']:+.3f}, {gain['high']:+.3f}]")
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
+    """Return a duration as text, in seconds, minutes or hours."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:

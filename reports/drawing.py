@@ -1,7 +1,7 @@
-"""How every figure looks, whatever it shows.
+"""The common style of all figures.
 
-Colours of lines and points are chosen to read on white and on black; what surrounds them (text, grid) is left
-to the page, which knows whether it is light or dark.
+Lines and points have colours that are legible on white and on black. The page colours text and grid, because it knows
+whether it is light or dark.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ FONT = 'ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica 
 
 
 def new_figure(height: int, x_title: str | None, y_title: str | None) -> go.Figure:
-    """An empty figure of a height in pixels, with titled axes."""
+    """Return an empty figure of a height in pixels, with titled axes."""
     import plotly.graph_objects as go
 
     return dress(go.Figure(), height, x_title, y_title)
 
 
 def dress(figure: go.Figure, height: int, x_title: str | None, y_title: str | None) -> go.Figure:
-    """Give a figure the page's look; colours of text and grid are the page's own affair."""
+    """Give a figure the common style; the page sets the colours of text and grid."""
     figure.update_layout(
         template="none", height=height, margin={"l": 58, "r": 52, "t": 48, "b": 52}, bargap=0.06,
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font={"size": 13, "family": FONT},
@@ -49,7 +49,7 @@ def add_line(
     figure: go.Figure, x: list[Any], y: list[Any], name: str, colour: str, *,
     width: float = 2, dash: str = "solid", mode: str = "lines+markers", **more: Any,
 ) -> None:  # fmt: skip
-    """Add a line with its points, unless there are none."""
+    """Add a line with its points; without points, add nothing."""
     if x:
         marker: Mapping[str, Any] = more.pop("marker", {"size": 7, "color": colour})
         line = {"color": colour, "width": width, "dash": dash}
@@ -57,7 +57,7 @@ def add_line(
 
 
 def add_level(figure: go.Figure, value: float, text: str | None, **where: int) -> None:
-    """Add a dashed level with a word on it."""
+    """Add a dashed horizontal line with an optional label."""
     line = {"color": GREY, "width": 1.2, "dash": "dash"}
     note = {"annotation": {"text": text, "font": {"size": 11}, "xanchor": "right"}} if text else {}
     figure.add_hline(value, line=line, **note, **where)

@@ -1,4 +1,4 @@
-"""What a report says of a run, gathered from the store alone, so that it can be made at any time."""
+"""The facts that a report shows of a run, read from the store alone, so that a report can be made at any time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MIN_DECIMALS, MAX_DECIMALS = 2, 6
 
 
 class Generation(NamedTuple):
-    """A generation of the search: how many were told after it, its fitness, and the step size it left."""
+    """A generation of the search: its number (from 1), best and mean fitness, and the step size after it."""
 
     number: int
     best: float
@@ -34,19 +34,19 @@ class Generation(NamedTuple):
 
 @dataclass(frozen=True)
 class Facts:
-    """A run as a report needs it, finished or not.
+    """The facts of a run, finished or not.
 
     Attributes:
         row: The run in the store.
-        record: What it recorded, and what follows from it.
-        shown: The check whose setting is shown: the result, or the best that the search has recommended so far.
-        totals: Its digest and what it took.
-        generations: The search so far, complete generations only.
+        record: The evaluations of the run, and what the engine derives from them.
+        shown: The check whose setting is shown: the result, or the best recommendation so far.
+        totals: Digest, numbers of evaluations and images, and seconds; see `SqliteStore.totals`.
+        generations: The complete generations of the search so far.
         comparisons: Neutral against calibrated by number of steps; empty until the run has finished.
-        noise: What the search's scores are made of, or None where there are too few.
-        by_tag: Objective to kind of prompt to how it moved on the test bucket.
-        rescores: Reward to its scores of the kept neutral and calibrated outputs, by stage.
-        sizes: Images on which training, validation and test scores were taken, by stage.
+        noise: The sources of variance of the search's scores, or None if there are too few scores.
+        by_tag: Objective to tag of a prompt to the change of the score on the test bucket.
+        rescores: Reward added after the run to stage to the change of its score, neutral to calibrated.
+        sizes: Stage to the number of images of a training, validation or test score.
     """
 
     row: RunRow
@@ -62,17 +62,17 @@ class Facts:
 
     @property
     def finished(self) -> bool:
-        """Whether the run has a result; true too while the process that made it still holds the run."""
+        """Whether the run has a result, even if the process that made the result still holds the run."""
         return self.row.outcome is not None
 
     @property
     def status(self) -> str:
-        """The run's status in a word."""
+        """The status of the run in one word."""
         return "finished" if self.finished else self.row.status
 
     @property
     def best_training(self) -> float | None:
-        """The luckiest training fitness of any candidate."""
+        """The highest training fitness of any candidate, flattered by luck."""
         scores = [generation.best for generation in self.generations]
         if self.reference is not None:
             scores.append(self.reference)
@@ -80,23 +80,23 @@ class Facts:
 
     @property
     def reference(self) -> float | None:
-        """What the setting that the search began from scores on the first training bucket."""
+        """The fitness, on the first training bucket, of the setting that the search began from."""
         return self.record.reference.fitness if self.record.reference else None
 
     @property
     def neutral(self) -> Setting | None:
-        """The best neutral setting, as far as it is known."""
+        """The best neutral setting, or None if it has not been chosen yet."""
         return self.record.neutral.setting if self.record.neutral else None
 
     @property
     def validation_pair(self) -> Pair | None:
-        """Both sides on the validation bucket, if the shown setting is not the neutral one."""
+        """Neutral and shown setting on the validation bucket, or None if the shown setting is the neutral one."""
         record, generation = self.record, self.shown.generation if self.shown else 0
         return (record.judged[0], record.judged[generation]) if generation else None
 
     @property
     def decimals(self) -> int:
-        """Decimals that scores deserve: two significant digits of the gain's interval."""
+        """Decimals to show of scores: as many as show two significant digits of the gain's interval."""
         gain = self.comparisons[0]["gain"] if self.comparisons else None
         return decimals_for(gain["high"] - gain["low"]) if gain else 3
 
@@ -106,7 +106,10 @@ class Facts:
         return str(self.row.config.get("combine", {}).get("name", "weighted"))
 
     def objective_gains(self) -> dict[str, Moved]:
-        """What is optimised and every reward of it on the test bucket; a combination under its own name."""
+        """Changes of the optimised score and of each of its rewards on the test bucket, by name.
+
+        A combination appears under its own name.
+        """
         pair = self.record.pair
         rewards = [name for name in self.row.config["objectives"] if pair and name in pair[0].scores]
         combined = movements(pair, [COMBINED]).get(COMBINED)
@@ -114,17 +117,17 @@ class Facts:
 
 
 def decimals_for(width: float) -> int:
-    """Decimals that show two significant digits of an interval's width."""
+    """Return the number of decimals that shows two significant digits of an interval's width."""
     if width <= 0 or not math.isfinite(width):
         return 3
     return min(max(1 - math.floor(math.log10(width)), MIN_DECIMALS), MAX_DECIMALS)
 
 
 def gather(store: SqliteStore, run_id: str) -> Facts:
-    """Read a run.
+    """Read the facts of a run from the store.
 
     Raises:
-        StoreError: If there is none of this name.
+        StoreError: If no run has this name.
     """
     row = store.run(run_id)
     record, outcome = record_of(row, store.evaluations(row.id)), row.outcome or {}
@@ -148,7 +151,7 @@ def gather(store: SqliteStore, run_id: str) -> Facts:
 
 
 def _noise(record: Record) -> Noise | None:
-    """Of the search's scores, group by group; None where there are too few."""
+    """Estimate the noise of the search's scores from its groups; None if there are too few."""
     groups: dict[tuple[int, str], list[Evaluation]] = {}
     for place, evaluation in record.evaluations.items():
         if place.stage == "search":
@@ -159,7 +162,7 @@ def _noise(record: Record) -> Noise | None:
 
 
 def _generations(record: Record, sigmas: Mapping[int, float | None]) -> list[Generation]:
-    """Generations that were told: one cut short has no honest mean."""
+    """Return the generations that were told to the optimizer; the mean of an incomplete one would be biased."""
     fitness: dict[int, list[float]] = {}
     for place, evaluation in record.evaluations.items():
         if place.stage == "search" and place.generation in sigmas:

@@ -1,7 +1,6 @@
 """The report's figures, made with plotly from a run's facts.
 
-Colours of lines and points are chosen to read on white and on black; what surrounds them (text, grid) is left
-to the page, which knows whether it is light or dark. Names are escaped: plotly reads them as HTML.
+Names are escaped, because plotly reads them as HTML. `drawing` has the common style.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 PANEL_HEIGHT, CROWDED_HEIGHT = 260, 150
-MAX_POINTS = 100  # in one panel; with more of them, lines hide each other
-MAX_LABELS = 40  # knobs without a depth that still fit with their names
+MAX_POINTS = 100  # in one panel; more lines would hide each other
+MAX_LABELS = 40  # most knobs without a depth that are labelled with their names
 MEMBER_TITLES = {"member1": "member 1", "member2": "member 2"}
 
 
 def figures(facts: Facts) -> dict[str, go.Figure]:
-    """Every figure the facts suffice for, by name."""
+    """Return every figure for which there are enough facts, by name."""
     makers = {
         "search": search_figure,
         "knobs": knobs_figure,
@@ -38,7 +37,7 @@ def figures(facts: Facts) -> dict[str, go.Figure]:
 
 
 def search_figure(facts: Facts) -> go.Figure | None:
-    """Fitness by generation with the validation checks, and sigma on a second axis."""
+    """Draw fitness by generation with the validation checks, and sigma on a second axis."""
     checks = facts.record.checks
     if not facts.generations and not checks:
         return None
@@ -58,16 +57,16 @@ def search_figure(facts: Facts) -> go.Figure | None:
         x, y = (list(values) for values in zip(*sigmas, strict=True))
         add_line(figure, x, y, "sigma (right)", VIOLET, width=1.5, dash="dash", mode="lines", yaxis="y2")
         axis = {"overlaying": "y", "side": "right", "showgrid": False, "zeroline": False, "automargin": True}
-        reach = [0, 1.1 * max(y)]  # from 0, so that halving looks like halving
+        reach = [0, 1.1 * max(y)]  # the axis starts at 0, so that half a value has half the height
         ticks = {"range": reach, "nticks": 5, "tickmode": "auto", "tickformat": ".2~g"}
         figure.update_layout(yaxis2={"title": {"text": "sigma", "standoff": 12}, **axis, **ticks})
     return figure
 
 
 def knobs_figure(facts: Facts) -> go.Figure | None:
-    """Knob values by depth, the neutral value dashed: a panel a member, a line a branch and stream.
+    """Draw knob values by depth: a panel per member, a line per branch and stream, the neutral value dashed.
 
-    Where that would be a thicket, every branch and stream has a panel of its own, and members stand side by side.
+    If there are too many points, every branch and stream gets a panel of its own, with the members side by side.
     """
     if facts.shown is None:
         return None
@@ -106,7 +105,7 @@ def knobs_figure(facts: Facts) -> go.Figure | None:
             if len(neutral) == 1 and (crowded or line == next(iter(lines))):
                 add_level(figure, neutral.pop(), None, **where)
     for kind, start in groups.starts.items():
-        if start:  # where another kind of block begins
+        if start:  # depth at which another kind of block begins
             figure.add_vline(start - 0.5, line={"color": GREY, "width": 1, "dash": "dot"}, opacity=0.6,
                              annotation={"text": escape(kind), "font": {"size": 11}})  # fmt: skip
     dress(figure, 90 + (CROWDED_HEIGHT if crowded else PANEL_HEIGHT) * rows, None, None)
@@ -119,7 +118,7 @@ def knobs_figure(facts: Facts) -> go.Figure | None:
 
 
 def singles_figure(facts: Facts) -> go.Figure | None:
-    """Knobs without a depth: from the neutral value to the calibrated one."""
+    """Draw every knob without a depth, from its neutral to its calibrated value."""
     names = group_knobs(facts.shown.setting).single if facts.shown else []
     if facts.shown is None or facts.neutral is None or not names:
         return None
@@ -144,7 +143,7 @@ def singles_figure(facts: Facts) -> go.Figure | None:
 
 
 def steps_figure(facts: Facts) -> go.Figure | None:
-    """Test scores of both sides by number of steps."""
+    """Draw the test scores of the neutral and the calibrated side by number of steps."""
     if len(facts.comparisons) < 2:
         return None
     figure = new_figure(330, "denoising steps", "test score")
@@ -154,7 +153,7 @@ def steps_figure(facts: Facts) -> go.Figure | None:
     labels = [escape(each["baseline"]["label"]) for each in ordered]
     add_line(figure, steps, [each["neutral"] for each in ordered], "neutral at its best", GREY,
           text=labels, hovertemplate="%{text}: %{y:.4f}<extra>neutral</extra>")  # fmt: skip
-    # The two sides are paired, so the interval that matters is the difference's: it is drawn on one side only.
+    # The sides are paired, so only their difference has a meaningful interval; it is drawn on one side.
     bars = {
         "type": "data", "symmetric": False, "thickness": 1.5, "width": 5, "color": TEAL,
         "array": [gain["high"] - gain["mean"] for gain in gains],
@@ -166,7 +165,7 @@ def steps_figure(facts: Facts) -> go.Figure | None:
 
 
 def gains_figure(facts: Facts) -> go.Figure | None:
-    """Gain with its interval by number of steps, and the calibrated few steps against neutral many."""
+    """Draw the gain by number of steps, and the gain of the first number of steps over neutral at the others."""
     if len(facts.comparisons) < 2:
         return None
     figure = new_figure(330, "denoising steps of the neutral side", "gain")
@@ -192,7 +191,7 @@ def gains_figure(facts: Facts) -> go.Figure | None:
 
 
 def grid_figure(facts: Facts) -> go.Figure | None:
-    """Validation score of every neutral setting that was tried."""
+    """Draw the validation score of every neutral setting that was tried."""
     grids = {steps: grid for steps, grid in facts.record.grids.items() if len(grid) > 1}
     if not grids:
         return None
@@ -217,7 +216,7 @@ def grid_figure(facts: Facts) -> go.Figure | None:
 
 
 def differences_figure(facts: Facts) -> go.Figure | None:
-    """Calibrated minus neutral, prompt by prompt; every reward of the configuration on its own if there are several."""
+    """Draw calibrated minus neutral by prompt; several rewards have a panel each."""
     if facts.record.pair is None:
         return None
     from plotly.subplots import make_subplots

@@ -1,4 +1,4 @@
-"""Before-and-after pictures of the first test prompts: not chosen, simply the first."""
+"""Before-and-after pictures of the first test prompts, which nobody selected."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")  # others, such as CMYK, are co
 
 
 class Picture(NamedTuple):
-    """A prompt and seed with the files of both its images."""
+    """A prompt and seed, with the files of its neutral and its calibrated image."""
 
     prompt: str
     seed: int
@@ -34,17 +34,17 @@ class Picture(NamedTuple):
 def write_images(adapter: Adapter, outcome: Outcome, bucket: Bucket, folder: Path) -> None:
     """Generate and save neutral and calibrated images of the first test prompts.
 
-    The folder appears whole or not at all, and is left alone when it holds these very images already.
-    Outputs that are no images leave nothing.
+    The folder appears complete or not at all, and is left unchanged if it holds exactly these images already.
+    Nothing is written if the outputs are not images.
 
     Args:
         adapter: The backbone.
-        outcome: What the run found.
+        outcome: The result of the run.
         bucket: The test bucket.
-        folder: Where the images go.
+        folder: The folder for the images.
 
     Raises:
-        StoreError: If they cannot be written.
+        StoreError: If the images cannot be written.
     """
     bucket = bucket.head(NUM_PROMPTS)
     neutral, calibrated = outcome.baseline.setting, outcome.calibrated
@@ -74,7 +74,7 @@ def write_images(adapter: Adapter, outcome: Outcome, bucket: Bucket, folder: Pat
 
 
 def read_pictures(folder: Path) -> list[Picture]:
-    """The pictures of a folder; none if it is absent or incomplete."""
+    """Return the pictures of a folder; none if the folder is absent or incomplete."""
     return [
         Picture(entry["prompt"], entry["seed"], folder / entry["neutral"], folder / entry["calibrated"])
         for entry in read_index(folder).get("images", [])
@@ -82,7 +82,7 @@ def read_pictures(folder: Path) -> list[Picture]:
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """The index of a complete folder, else an empty one."""
+    """Return the index of a folder, or an empty one if the folder is absent or incomplete."""
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         names = [entry[side] for entry in index["images"] for side in ("neutral", "calibrated")]
@@ -92,7 +92,7 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def _generate(adapter: Adapter, neutral: Setting, calibrated: Setting, bucket: Bucket) -> list[tuple[Output, Output]]:
-    """An image pair a prompt, or nothing if the outputs are no images."""
+    """Generate a pair of images per prompt; return nothing if the outputs are not images."""
     from PIL.Image import Image
 
     population = np.stack([adapter.space.to_vector(setting) for setting in (neutral, calibrated)])

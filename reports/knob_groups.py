@@ -1,4 +1,4 @@
-"""Sorting knobs for the eye: by member, branch and depth, as their names say."""
+"""Grouping knobs for figures by the member, branch and depth in their names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NUMBERED = re.compile(r"([A-Za-z_]*)(\d+)")
 
 @dataclass
 class KnobGroups:
-    """Knobs in the order and company in which they are drawn.
+    """Knobs, grouped and ordered for drawing.
 
     Attributes:
         by_depth: Panel (member, or empty) to line (branch and stream) to depth and knob name.
@@ -26,10 +26,10 @@ class KnobGroups:
 
 
 def group_knobs(names: Iterable[str]) -> KnobGroups:
-    """Group knobs by what their names say from outside in.
+    """Group knobs by the parts of their names.
 
-    `member1.double.07.attn.image` stands in the panel `member1`, on the line `attn.image`, at depth 7;
-    `single.12` on the line `single`, behind the last double block. A name without a number has no depth.
+    `member1.double.07.attn.image` belongs to the panel `member1` and the line `attn.image`, at depth 7;
+    `single.12` belongs to the line `single`, after the last double block. A name without a number has no depth.
 
     Args:
         names: Knob names in vector order.
@@ -61,7 +61,7 @@ def group_knobs(names: Iterable[str]) -> KnobGroups:
 
 
 def _depth(words: list[str]) -> tuple[str, str, int] | None:
-    """Kind of block, line and number of a name, or None if it has no number."""
+    """Return kind of block, line and number of a name, or None if the name has no number."""
     for position, word in enumerate(words):
         match = _NUMBERED.fullmatch(word)
         if match is None:

@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs nothing else, not even a network."""
+"""The report of a run: one HTML file that needs no other file and no network."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
 
 class RunFiles(Protocol):
-    """Where a run's results lie; `runs.results.Files` is one."""
+    """The paths of a run's results; `runs.results.Files` implements this protocol."""
 
     @property
     def calibration(self) -> Path:
-        """The artifact."""
+        """The calibration file."""
 
     @property
     def report(self) -> Path:
-        """The page."""
+        """The HTML page."""
 
     @property
     def images(self) -> Path:
@@ -46,27 +46,27 @@ class RunFiles(Protocol):
 
 
 def write_report(store: SqliteStore, run_id: str, files: RunFiles) -> None:
-    """Write a run's page, finished or not.
+    """Write the page of a run, finished or not.
 
     Args:
-        store: Where the run is kept.
-        run_id: Its name.
-        files: Where the page goes, and where pictures and calibration are looked for.
+        store: The store of the run.
+        run_id: The name of the run.
+        files: The path of the page to write, and of the pictures and the calibration to show.
 
     Raises:
-        StoreError: If there is no such run.
+        StoreError: If no run has this name.
         CalibrationError: If the page cannot be written.
     """
     write_text(files.report, render(gather(store, run_id), files, store.folder))
 
 
 def render(facts: Facts, files: RunFiles, folder: Path) -> str:
-    """The page as text.
+    """Return the page as HTML.
 
     Args:
-        facts: What the run found.
-        files: Where pictures and calibration lie.
-        folder: The store's folder, for the commands to type.
+        facts: The facts of the run.
+        files: The paths of the pictures and the calibration.
+        folder: The folder of the store, for the commands that the page shows.
     """
     charts = {name: chart(name, figure.to_json()) for name, figure in figures(facts).items()}
     body = "\n".join(

@@ -1,4 +1,4 @@
-"""The page section by section. Whatever comes from a run is escaped here; a section with nothing to say is empty."""
+"""The sections of the page. All text from a run is escaped here; a section without content is an empty string."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from .words import (
     verdict,
 )
 
-LARGE_PIXELS = 640  # above this the page shows a reduced copy
-SMALL_PIXELS = 192  # below this an image is shown with its pixels, not blurred
+LARGE_PIXELS = 640  # the page shows a reduced copy of a larger image
+SMALL_PIXELS = 192  # a smaller image is enlarged with sharp pixels
 DEFAULT_FOLDER = "trimpot-runs"
 Charts = Mapping[str, str]
 
 
 def header(facts: Facts) -> str:
-    """Name, status, the honest sentence and the run's size."""
+    """Return the header: name, status, the result in a sentence, and the size of the run."""
     row, totals = facts.row, facts.totals
     sentence = escape(headline(facts))
-    if facts.comparisons:  # let the eye find the number
+    if facts.comparisons:  # emphasise the number
         gain = escape(gain_text(facts.comparisons[0]["gain"], facts.decimals))
         kind = "up" if facts.comparisons[0]["gain"]["low"] > 0 and not facts.record.alarms else "even"
         sentence = sentence.replace(gain, f'<b class="{kind}">{gain}</b>')
@@ -76,7 +76,7 @@ def _resume_note(facts: Facts) -> str:
 
 
 def gallery_section(facts: Facts, pictures: Sequence[Picture]) -> str:
-    """Pictures before and after."""
+    """Return the section of before-and-after pictures."""
     if not pictures:
         return ""
     scores = _picture_scores(facts)
@@ -117,13 +117,13 @@ def _image(path: Path, title: str) -> str:
     try:
         data = path.read_bytes()
         with Image.open(io.BytesIO(data)) as image:
-            if max(image.size) > LARGE_PIXELS:  # the folder keeps the full image; the page stays light
+            if max(image.size) > LARGE_PIXELS:  # the folder keeps the full image; the page stays small
                 image.thumbnail((LARGE_PIXELS, LARGE_PIXELS))
                 kind, buffer = "jpeg", io.BytesIO()
                 image.convert("RGB").save(buffer, "JPEG", quality=90)
                 data = buffer.getvalue()
             width, height = image.size
-    except OSError:  # a picture that was damaged since must not cost the page
+    except OSError:  # the page is written even if a picture is damaged
         return ""
     small = ' class="small"' if max(width, height) <= SMALL_PIXELS else ""
     encoded = base64.b64encode(data).decode("ascii")
@@ -131,7 +131,7 @@ def _image(path: Path, title: str) -> str:
 
 
 def search_section(facts: Facts, charts: Charts) -> str:
-    """The course of the search."""
+    """Return the section on the course of the search."""
     if "search" not in charts:
         return ""
     return (
@@ -143,7 +143,7 @@ def search_section(facts: Facts, charts: Charts) -> str:
 
 
 def _noise(facts: Facts) -> str:
-    """What scores are made of, by an analysis of variance of the generations."""
+    """Return a paragraph on the sources of the scores' variance; see `engine.noise`."""
     if facts.noise is None:
         return ""
     noise, prompts = facts.noise, facts.sizes["training"]
@@ -157,7 +157,7 @@ def _noise(facts: Facts) -> str:
 
 
 def knobs_section(facts: Facts, charts: Charts) -> str:
-    """Where the knobs ended."""
+    """Return the section on the setting that is shown."""
     if facts.shown is None or not ("knobs" in charts or "singles" in charts):
         return ""
     state = "chosen" if facts.finished else "best on validation so far"
@@ -179,7 +179,7 @@ def knobs_section(facts: Facts, charts: Charts) -> str:
 
 
 def steps_section(facts: Facts, charts: Charts) -> str:
-    """The comparison by number of steps, and the neutral settings that were tried."""
+    """Return the section that compares both sides by number of steps and shows the neutral settings tried."""
     parts = []
     if len(facts.comparisons) > 1:
         first = facts.comparisons[0]["num_steps"]
@@ -214,7 +214,7 @@ def steps_section(facts: Facts, charts: Charts) -> str:
 
 
 def test_section(facts: Facts, charts: Charts) -> str:
-    """The paired differences behind the gain."""
+    """Return the section on the paired differences whose mean is the gain."""
     if "differences" not in charts:
         return ""
     return (
@@ -225,7 +225,7 @@ def test_section(facts: Facts, charts: Charts) -> str:
 
 
 def objectives_section(facts: Facts) -> str:
-    """Every objective on its own, if there are several."""
+    """Return the table of single objectives, if there are several."""
     gains = facts.objective_gains()
     if len(gains) < 2:
         return ""
@@ -239,7 +239,7 @@ def objectives_section(facts: Facts) -> str:
 
 
 def tags_section(facts: Facts) -> str:
-    """Objectives broken down by kind of prompt."""
+    """Return the tables of objectives by tag of the prompt."""
     parts = []
     for name, moved in facts.by_tag.items():
         rows = [
@@ -252,7 +252,7 @@ def tags_section(facts: Facts) -> str:
 
 
 def _part(facts: Facts, name: str) -> str:
-    """What an objective does in the run: its weight, or another part."""
+    """Return the role of an objective in the run: its weight, or a word if it has none."""
     reward = facts.row.config["objectives"].get(name)
     if reward is None:
         return "optimised"
@@ -262,7 +262,7 @@ def _part(facts: Facts, name: str) -> str:
 
 
 def scores_section(facts: Facts) -> str:
-    """Training, validation and test scores side by side."""
+    """Return the table of training, validation and test scores."""
     if not facts.record.checks and not facts.generations:
         return ""
     first = facts.comparisons[0] if facts.comparisons else None
@@ -292,7 +292,7 @@ def scores_section(facts: Facts) -> str:
 
 
 def apply_section(facts: Facts, calibration: Path, folder: Path) -> str:
-    """What to type next."""
+    """Return the section with the commands to use next."""
     store = "" if str(folder) == DEFAULT_FOLDER else f" --store {shlex.quote(str(folder))}"
     name = shlex.quote(facts.row.id)
     if not facts.finished:
@@ -311,7 +311,7 @@ def apply_section(facts: Facts, calibration: Path, folder: Path) -> str:
 
 
 def configuration_section(facts: Facts) -> str:
-    """Everything that could change a number."""
+    """Return the section on everything that could change a number: configuration, versions and digest."""
     import yaml
 
     row = facts.row

@@ -1,4 +1,4 @@
-"""What every page has: one HTML file that needs nothing else, not even a network."""
+"""The frame of every page: one HTML file that needs no other file and no network."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from html import escape
 
 from .style import CSS, SCRIPT
 
-# The browser itself holds the page to its word: nothing is loaded from anywhere.
+# The browser enforces it: with this policy, the page cannot load anything from a network.
 POLICY = (
     "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'"
@@ -15,12 +15,12 @@ POLICY = (
 
 
 def whole_page(title: str, body: str, *, interactive: bool) -> str:
-    """A page as text.
+    """Return a page as HTML.
 
     Args:
-        title: Of the window; escaped here.
-        body: Sections as HTML.
-        interactive: Whether there are figures, and so plotly is embedded.
+        title: The title of the window; escaped here.
+        body: The sections as HTML.
+        interactive: Whether the page has figures, so that plotly must be embedded.
     """
     scripts = f"<script>{plotly_source()}</script>\n<script>{SCRIPT}</script>" if interactive else ""
     return f"""<!doctype html>
@@ -43,7 +43,7 @@ def whole_page(title: str, body: str, *, interactive: bool) -> str:
 
 
 def chart(name: str, figure: str) -> str:
-    """A figure's place on the page, with its data as JSON that cannot end its own script element."""
+    """Return the HTML of a figure; its JSON is escaped so that it cannot end its own script element."""
     data = figure.replace("<", "\\u003c")
     return (
         f'<div class="chart" id="figure-{name}"><div class="plot"></div>'
@@ -53,14 +53,14 @@ def chart(name: str, figure: str) -> str:
 
 
 def plotly_source() -> str:
-    """Plotly itself, to be embedded."""
+    """Return the source of plotly.js, to be embedded."""
     from plotly.offline import get_plotlyjs
 
     return str(get_plotlyjs())
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], main: int | None = None) -> str:
-    """A table of text; column `main` stands out."""
+    """Return an HTML table; column number `main` is emphasised."""
     headings = "".join(f"<th>{escape(text)}</th>" for text in head)
     lines = []
     for row in rows:

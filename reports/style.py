@@ -1,4 +1,4 @@
-"""How the page looks and how its figures follow light, dark and paper."""
+"""The style sheet of the page, and the script that recolours its figures for light, dark and print."""
 
 CSS = """
 :root { color-scheme: light dark; --paper:#fbfaf8; --card:#ffffff; --ink:#20242a; --soft:#646b76; --rule:#e4e1db;

@@ -1,4 +1,4 @@
-"""Scores by kind of prompt, where an objective knows kinds."""
+"""Scores by tag of the prompt, for objectives that tag prompts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .watched import Moved, moved
 
 
 def movements_by_tag(pair: Pair | None, tags: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, Moved]]:
-    """How every objective with tags moved, by tag; tags with a single prompt are left out.
+    """Return the change of every objective's score by tag; tags with a single prompt are left out.
 
     Args:
         pair: Neutral and calibrated on the test bucket.

@@ -1,4 +1,4 @@
-"""How scores moved from the neutral to the calibrated outputs: those watched, and those of rewards that came later."""
+"""Changes of scores from neutral to calibrated outputs, for watched scores and for rewards added after the run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Moved(NamedTuple):
-    """A score of the neutral and the calibrated outputs: both means and the paired difference."""
+    """The mean of a score on neutral and on calibrated outputs, and the paired difference."""
 
     neutral: float
     calibrated: float
@@ -22,13 +22,13 @@ class Moved(NamedTuple):
 
 
 def rescored_in(store: SqliteStore, run_id: str, record: Record, generation: int) -> dict[str, dict[str, Moved]]:
-    """What rewards gave the kept outputs later: reward to neutral against calibrated, by stage.
+    """Return the changes of rewards that scored the kept outputs after the run: reward to stage to change.
 
     Args:
-        store: Where the run is kept.
-        run_id: The run.
-        record: What it recorded.
-        generation: After how many generations the recommendation was made that is held against the neutral setting.
+        store: The store of the run.
+        run_id: The name of the run.
+        record: The record of the run.
+        generation: The number of generations after which the compared recommendation was made.
     """
     pairs = {"validation": (record.place_of(0), record.place_of(generation)), "test": TEST}
     found: dict[str, dict[str, Moved]] = {}
@@ -42,7 +42,7 @@ def rescored_in(store: SqliteStore, run_id: str, record: Record, generation: int
 
 
 def movements(pair: Pair | None, names: Sequence[str] | None = None) -> dict[str, Moved]:
-    """How scores moved from the neutral to the calibrated outputs of a pair; all of them unless named."""
+    """Return the changes of scores from the neutral to the calibrated outputs of a pair, of all scores unless named."""
     if pair is None:
         return {}
     before, after = pair
@@ -54,11 +54,11 @@ def movements(pair: Pair | None, names: Sequence[str] | None = None) -> dict[str
 
 
 def moved(before: Sequence[float], after: Sequence[float], prompts: Sequence[str]) -> Moved:
-    """How a score moved on the same prompts and seeds.
+    """Return the change of a score on the same prompts and seeds.
 
     Args:
         before: Scores of the neutral outputs, shape (num_outputs,).
-        after: Scores of the others, shape (num_outputs,).
-        prompts: The prompt of each.
+        after: Scores of the calibrated outputs, shape (num_outputs,).
+        prompts: The prompt of each output.
     """
     return Moved(math.fsum(before) / len(before), math.fsum(after) / len(after), paired_gain(after, before, prompts))

@@ -1,4 +1,4 @@
-"""The page's sections on what was watched beside the score, and on rewards that scored the images later."""
+"""The page's sections on watched scores and on rewards that scored the images after the run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .words import gain_text
 
 
 def watched_section(facts: Facts) -> str:
-    """The alarms, and every watched score of the neutral and the calibrated outputs."""
+    """Return the section on alarms and on every watched score of the neutral and the calibrated outputs."""
     if not facts.record.watched:
         return ""
     raised = "".join(f'<p class="verdict">Alarm: {escape(str(alarm))}.</p>' for alarm in facts.record.alarms)
@@ -40,7 +40,7 @@ def _rows(facts: Facts, moved: Mapping[str, Moved]) -> list[list[str]]:
 
 
 def rescores_section(facts: Facts) -> str:
-    """What rewards gave the kept images after the run."""
+    """Return the section on rewards that scored the kept images after the run."""
     if not facts.rescores:
         return ""
     rows = [

@@ -1,4 +1,4 @@
-"""The sentences of a report: what a person should take away, said plainly."""
+"""The sentences of a report: result, verdict, alarms and warnings."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .facts import Facts
 
 
 def headline(facts: Facts) -> str:
-    """The result in one sentence, or how far an unfinished run has come."""
+    """Return the result in one sentence, or the progress of an unfinished run."""
     if facts.comparisons:
         first = facts.comparisons[0]
         gain, decimals = first["gain"], facts.decimals
-        kind = "a gain of" if gain["low"] > 0 else "a difference of"  # a gain is what the noise leaves standing
+        kind = "a gain of" if gain["low"] > 0 else "a difference of"  # "gain" is said only of a difference beyond noise
         return (
             f"On {taken_on(gain)} the search never saw, calibrated scores "
             f"{first['calibrated']:.{decimals}f}, {neutral_side(first)} {first['neutral']:.{decimals}f}: "
@@ -35,7 +35,7 @@ def headline(facts: Facts) -> str:
 
 
 def verdict(facts: Facts) -> str:
-    """What the interval allows to be claimed; empty where the headline says it all."""
+    """Return what the interval allows to be claimed; empty if the headline says everything."""
     if not facts.comparisons or facts.row.outcome is None:
         return ""
     gain = facts.comparisons[0]["gain"]
@@ -52,7 +52,7 @@ def verdict(facts: Facts) -> str:
 
 
 def taken_on(gain: Mapping[str, Any]) -> str:
-    """What a gain was measured on: its images, and of how many prompts they are."""
+    """Return the numbers of images and prompts that a gain was measured on, as text."""
     images, prompts = gain["num_images"], gain.get("num_prompts")
     if prompts is None:  # a run of an earlier version
         return f"{images} images"
@@ -60,13 +60,13 @@ def taken_on(gain: Mapping[str, Any]) -> str:
 
 
 def caution(gain: Mapping[str, Any]) -> str:
-    """That a gain rests on too few prompts; empty if it does not."""
+    """Return a warning if a gain rests on too few prompts, else an empty string."""
     sentence = few(gain.get("num_prompts") or gain["num_images"])
     return sentence and f"{sentence[0].upper()}{sentence[1:]}."
 
 
 def alarm_verdict(facts: Facts) -> str:
-    """That something watched moved away while the score rose; empty if nothing did."""
+    """Return the sentence of the alarms, or an empty string if there are none."""
     if not facts.record.alarms:
         return ""
     moved = ", ".join(f"{alarm.objective} by {signed(alarm.change, 1)}" for alarm in facts.record.alarms)
@@ -78,7 +78,7 @@ def alarm_verdict(facts: Facts) -> str:
 
 
 def neutral_side(comparison: Mapping[str, Any]) -> str:
-    """What the calibrated side was held against."""
+    """Return the name and value of the neutral setting that calibrated was compared with."""
     baseline = comparison["baseline"]
     kind, _, value = str(baseline["label"]).rpartition(" ")
     if len(baseline["grid"]) < 2:
@@ -87,20 +87,20 @@ def neutral_side(comparison: Mapping[str, Any]) -> str:
 
 
 def gain_text(gain: Mapping[str, float], decimals: int) -> str:
-    """A gain with its 95 % interval, if it has one."""
+    """Return a gain as text, with its 95 % interval if it has one."""
     if not math.isfinite(gain["high"] - gain["low"]):
         return f"{signed(gain['mean'], decimals)} (one prompt, no interval)"
     return f"{signed(gain['mean'], decimals)} [{signed(gain['low'], decimals)}, {signed(gain['high'], decimals)}]"
 
 
 def signed(value: float, decimals: int) -> str:
-    """A number with its sign, a true minus included; a rounded 0 has none."""
+    """Return a number with its sign, with a real minus sign; a number that rounds to 0 has no sign."""
     text = f"{value:+.{decimals}f}".replace("-", "\N{MINUS SIGN}")
     return text if float(f"{value:.{decimals}f}") else text[1:]
 
 
 def outcomes_by_prompt(facts: Facts) -> str:
-    """On how many test prompts each side is ahead."""
+    """Return the numbers of test prompts on which calibrated is ahead, behind and equal, as a sentence."""
     if facts.record.pair is None:
         return ""
     before, after = facts.record.pair
@@ -112,7 +112,7 @@ def outcomes_by_prompt(facts: Facts) -> str:
 
 
 def optimism(facts: Facts) -> str:
-    """Why the scores of the table differ in worth."""
+    """Return a sentence on why training, validation and test scores are not equally trustworthy."""
     size = facts.sizes
     return (
         f"The best training score is the luckiest of all candidates on {size['training']} images and always "

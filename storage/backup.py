@@ -17,17 +17,17 @@ from .store import SqliteStore
 
 
 def back_up(store: SqliteStore, destination: Path, *, images: bool = True) -> None:
-    """Copy a store: its database with what the write-ahead log still holds, the runs' files, and the kept images.
+    """Copy a store: its database (the write-ahead log included), the runs' files and the kept images.
 
-    The copy is looked through: whatever is damaged is said, and then there is no copy.
+    Every record of the copy is read. If one is damaged, an error names the damage and the copy is removed.
 
     Args:
         store: An open store.
         destination: A folder that is absent or empty.
-        images: Whether to copy the kept images too, which later rewards score.
+        images: Whether to copy the kept images too; `trimpot rescore` needs them.
 
     Raises:
-        StoreError: If the destination holds something, or cannot be written; or if the store is damaged.
+        StoreError: If the destination is not empty or cannot be written, or if the store is damaged.
     """
     destination = destination.absolute()
     with sentences(f"cannot write {destination}"):
@@ -48,7 +48,7 @@ def back_up(store: SqliteStore, destination: Path, *, images: bool = True) -> No
             if destination.exists():
                 destination.rmdir()
             partial.rename(destination)
-        except shutil.Error as error:  # a list of what could not be copied, and why
+        except shutil.Error as error:  # its argument lists (source, destination, reason) of every failure
             raise StoreError(f"cannot copy {error.args[0][0][0]}: {error.args[0][0][2]}") from None
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -57,7 +57,7 @@ def back_up(store: SqliteStore, destination: Path, *, images: bool = True) -> No
 def _copy_database(store: SqliteStore, path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as copy:
         store._db.conn.backup(copy)
-        copy.execute("PRAGMA journal_mode=DELETE")  # one file, that may be carried anywhere
+        copy.execute("PRAGMA journal_mode=DELETE")  # a single file, without a write-ahead log
 
 
 def _folders(store: SqliteStore, images: bool) -> Iterable[str]:
@@ -66,10 +66,10 @@ def _folders(store: SqliteStore, images: bool) -> Iterable[str]:
 
 
 def _look_through(folder: Path) -> None:
-    """Read every record of a copy."""
+    """Read every record of a copy, so that a damaged one raises a StoreError."""
     with SqliteStore(folder, create=False) as copy:
         with copy._transaction():
-            pass  # which looks at the pages
+            pass  # a transaction checks the pages of the file
         runs = [row.id for row in copy.runs()]
         comparisons = [row["id"] for row in copy.records.whole("comparisons")]
         for table, column in TALLIED.items():

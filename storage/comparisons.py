@@ -1,4 +1,4 @@
-"""Comparisons in the store: what was compared, and which run is which contender and seed."""
+"""Comparisons in the store: the configuration of each, and the run of every contender and seed."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .store import SqliteStore, Step
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """What the store knows of a comparison.
+    """The stored record of a comparison.
 
     Attributes:
         id: Its name.
         created: ISO time, UTC.
-        identity: Fingerprint of what is compared.
-        config: What was asked, whole.
+        identity: Fingerprint of everything that can change a number of it.
+        config: The whole configuration of the comparison.
     """
 
     id: str
@@ -44,7 +44,7 @@ class Comparisons:
         self._store = store
 
     def add(self, prefix: str, identity: str, config: Mapping[str, Any]) -> str:
-        """Begin a comparison named `prefix-N` with the next free N, and give back its name."""
+        """Begin a comparison named `prefix-N` with the next free N, and return its name."""
         store = self._store
         with store._transaction():
             name = store._free_name(prefix)
@@ -53,10 +53,10 @@ class Comparisons:
         return name
 
     def get(self, name: str) -> ComparisonRow:
-        """Look a comparison up.
+        """Return a comparison by name.
 
         Raises:
-            StoreError: If there is none of this name.
+            StoreError: If no comparison has this name.
         """
         row = self._store.records.one("comparisons", id=name)
         if row is None:
@@ -64,24 +64,24 @@ class Comparisons:
         return self._row(row)
 
     def names(self) -> list[str]:
-        """Every comparison, oldest first."""
+        """Return the names of all comparisons, oldest first."""
         return [row["id"] for row in self._rows()]
 
     def of(self, identity: str) -> list[ComparisonRow]:
-        """The comparisons with this identity, latest first."""
+        """Return the comparisons with this identity, latest first."""
         return [self._row(row) for row in reversed(self._rows()) if row["identity"] == identity]
 
     def members(self, name: str) -> dict[tuple[str, int], str]:
-        """Contender and seed to the run's name, for all that have been begun."""
+        """Return a map from (contender, seed) to the name of its run, for every run that has begun."""
         rows = self._store.records.whole("members", name)
         return {(row["contender"], row["seed"]): row["run"] for row in rows}
 
     def holding(self, run: str) -> str | None:
-        """A comparison of which a run is a member."""
+        """Return a comparison that a run is a member of."""
         return next((name for name in self.names() if run in self.members(name).values()), None)
 
     def join(self, name: str, contender: str, seed: int, run: str) -> None:
-        """Make a run that exists a member."""
+        """Make an existing run a member of a comparison."""
         with self._store._transaction():
             self._insert_member(name, contender, seed, run)
 
@@ -98,19 +98,19 @@ class Comparisons:
         start: Setting | None = None,
         parts: Mapping[str, str] | None = None,
     ) -> str:
-        """Begin a run and make it a member, both or neither.
+        """Begin a run and make it a member of a comparison, both in one transaction.
 
         Args:
             name: The comparison.
-            contender: Its label.
-            seed: Of the run.
-            prefix: Of the run's name.
-            identity: Of the run.
-            config: Of the run.
-            versions: Of the run.
-            prompts: Of the run.
-            start: Of the run.
-            parts: Of the run.
+            contender: The label of the contender.
+            seed: The seed of the run.
+            prefix: The prefix of the run's name.
+            identity: See `Runs.add_run`, like all that follow.
+            config: The run's configuration.
+            versions: Package name to version.
+            prompts: The run's prompts.
+            start: The setting that the search begins from, or None.
+            parts: Fingerprint of every part of the run.
 
         Returns:
             The run's name.
@@ -122,12 +122,12 @@ class Comparisons:
         return run
 
     def finished_run(self, identity: str, versions: Mapping[str, str]) -> str | None:
-        """A finished run that did the very same with the very same libraries, whoever asked for it."""
+        """Return a finished run with this identity and these library versions, in any comparison or none, or None."""
         rows = (row for row in self._store.runs() if row.outcome is not None and not row.continued)
         return next((row.id for row in rows if (row.identity, row.versions) == (identity, dict(versions))), None)
 
     def steps(self, run: str) -> list[Step]:
-        """Everything recorded of a run, in the order in which it was recorded."""
+        """Return the steps of a run in the order of recording; see `SqliteStore.steps`."""
         return self._store.steps(run)
 
     def _insert_member(self, name: str, contender: str, seed: int, run: str) -> None:

@@ -1,4 +1,4 @@
-"""The store's file: opened to write, or to read where writing is not allowed."""
+"""The store's database file, opened for writing, or for reading if the folder may not be written."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _STEPS = [migration.name for migration in migrations._migrations]
 
 
 class StoreFile:
-    """A database in a folder, with records that carry checksums.
+    """A database in a folder; its records carry checksums.
 
     Attributes:
-        folder: Where it lies.
-        path: The file.
-        read_only: Whether the folder or file may not be written, so that the store can only be looked at.
-        records: Its rows.
+        folder: The folder of the database.
+        path: The database file.
+        read_only: Whether the folder or the file may not be written, so that the store can only be read.
+        records: The rows of the database.
 
     Args:
-        folder: Where the database lies; made if absent.
-        create: Whether to make the database if it is absent, and to write it.
+        folder: The folder of the database; made if absent.
+        create: Whether to make the database if it is absent, and to open it for writing.
 
     Raises:
         StoreError: If the folder cannot be written or the file is corrupt, foreign or newer.
@@ -57,23 +57,23 @@ class StoreFile:
         self.records = Records(connection, self.path)
 
     def close(self) -> None:
-        """Close the database; its file is whole from now on, unless another process still has it open."""
+        """Close the database. Its file then holds everything, unless another process still has the database open."""
         self.settle()
         self._db.conn.close()
         if self._copy:
             self._copy.cleanup()
 
     def settle(self) -> None:
-        """Bring what the write-ahead log holds into the file itself, as far as nobody is in the way."""
+        """Copy the write-ahead log into the database file, as far as other processes allow."""
         if not self.read_only:
-            with contextlib.suppress(sqlite3.Error):  # the log is as good, only not in one file
+            with contextlib.suppress(sqlite3.Error):  # the log remains valid beside the file
                 self._db.conn.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def refuse_read_only(self) -> None:
-        """Say before any work that nothing can be written.
+        """Refuse, before any work is done, to work on a store that cannot be written.
 
         Raises:
-            StoreError: If it cannot.
+            StoreError: If the store cannot be written.
         """
         if self.read_only:
             raise StoreError(
@@ -93,16 +93,16 @@ class StoreFile:
                 connection.execute("PRAGMA synchronous=FULL")
                 connection.execute("PRAGMA foreign_keys=ON")
                 _bring_up_to_date(connection, self.path)  # under the lock: two processes may begin a store at once
-                if create:  # a read-only file says so now, not at the first result
+                if create:  # a read-only file is noticed now, not at the first result
                     connection.execute("BEGIN IMMEDIATE")
                     connection.execute("COMMIT")
         return connection
 
     def _opened_to_read(self) -> sqlite3.Connection:
-        """The file as it is; where that cannot be, a copy of it in a temporary folder.
+        """Connect for reading: to the database itself or, if that is impossible, to a copy in a temporary folder.
 
-        SQLite reads a write-ahead log only beside an index that it keeps in the folder too. Where there is neither,
-        the file is whole and nobody writes it.
+        SQLite reads a write-ahead log only with an index file in the same folder. If neither exists, the database
+        file holds everything and no process is writing it.
         """
         log = self.path.with_name(f"{FILE_NAME}-wal")
         logged = log.exists() and log.stat().st_size > 0
@@ -132,14 +132,14 @@ class StoreFile:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        """Write, all or nothing.
+        """Open a transaction: everything written in it is committed, or nothing is.
 
         Raises:
-            StoreError: In one sentence, if the file is damaged or cannot be written.
+            StoreError: If the file is damaged or cannot be written.
         """
         self.refuse_read_only()
         with sentences(f"cannot write {self.path}"):
-            if not self._sound:  # a damaged list of free pages would let a record be written over another
+            if not self._sound:  # with a damaged list of free pages, SQLite may overwrite a record
                 _refuse_unsound(self._db.conn, self.path)
                 self._sound = True
             self._db.conn.execute("BEGIN IMMEDIATE")
@@ -147,7 +147,7 @@ class StoreFile:
                 yield
                 self._db.conn.execute("COMMIT")
             except BaseException:
-                with contextlib.suppress(sqlite3.Error):  # where SQLite has rolled back by itself, as on a full disk
+                with contextlib.suppress(sqlite3.Error):  # SQLite has rolled back already, as on a full disk
                     self._db.conn.execute("ROLLBACK")
                 raise
 
@@ -162,7 +162,7 @@ def _connected(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def _refuse_unsound(connection: sqlite3.Connection, path: Path) -> None:
-    """Refuse a file whose pages do not fit together."""
+    """Refuse a file that fails SQLite's check of its pages."""
     found = [row[0] for row in connection.execute("PRAGMA integrity_check(1)")]
     if found != ["ok"]:
         said = " ".join(str(found[0]).split()) if found else "nothing is found"
@@ -170,30 +170,30 @@ def _refuse_unsound(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
-    """Take the steps of the schema that a file lacks."""
+    """Apply the steps of the schema that a file lacks."""
     to_come = _steps_to_come(connection, path)
     if to_come and len(to_come) < len(_STEPS):
-        _refuse_unsound(connection, path)  # checksums are not given to what is damaged already
+        _refuse_unsound(connection, path)  # a damaged row must not get a checksum
     try:
         if to_come:
             migrations.apply(Database(connection))
     except (StoreError, sqlite3.Error):
         raise
-    except Exception as error:  # a damaged schema makes sqlite-utils fail in any way
+    except Exception as error:  # on a damaged schema, sqlite-utils may raise anything
         raise StoreError(f"{path} is damaged ({type(error).__name__}); restore the file from a backup") from error
 
 
 def _steps_to_come(connection: sqlite3.Connection, path: Path) -> list[str]:
-    """The steps of the schema that a file lacks; a file that is not ours is refused, untouched."""
+    """Return the steps of the schema that a file lacks; refuse, unchanged, a file that is no store of trimpot."""
     names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
     tables = {name for (name,) in names if not name.startswith("sqlite_")}
     applied = set()
     if "_sqlite_migrations" in tables:
         steps = connection.execute("SELECT name FROM _sqlite_migrations WHERE migration_set = 'trimpot'")
         applied = {name for (name,) in steps}
-    if tables - {"_sqlite_migrations"} and not applied:  # with no tables at all, a process died as it made the file
-        raise StoreError(f"{path} is a database of something else; choose another folder with --store")
-    if not tables and path.exists() and 0 < path.stat().st_size < 512:  # SQLite takes less than a page for no database
+    if tables - {"_sqlite_migrations"} and not applied:  # without any table, a process died while it made the file
+        raise StoreError(f"{path} is the database of another program; choose another folder with --store")
+    if not tables and path.exists() and 0 < path.stat().st_size < 512:  # SQLite reads less than a page as empty
         raise StoreError(f"{path} is damaged (it is cut off); restore the file from a backup")
     if not tables and path.exists() and path.stat().st_size == 0 and (lost := results_in(path.parent)):
         raise StoreError(

@@ -1,4 +1,4 @@
-"""Extending a run: what came after its search is forgotten and put by, so that the search can go on."""
+"""Extending a run: the records made after its search are set aside, so that the search can go on."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .runs import dump, now
 from .sentences import decoding
 from .store import SqliteStore
 
-SEARCHED = ("reference", "search")  # in the order in which they are recorded; whatever follows the last can change
+SEARCHED = ("reference", "search")  # in the order of recording; everything recorded after the last of them can change
 _JSON = ("config", "outcome", "continued")
 _RESULT = ("outcome", "stop_reason", "unreported", "error")
 _COLUMNS = ("identity", "config", "continued", "seconds", *_RESULT)
 
 
 class Extensions:
-    """Runs of a store that are given more to do.
+    """The runs of a store, as far as they are extended.
 
-    A candidate forgotten here leaves its evaluation behind, which is found again where the longer search asks for it.
+    A candidate that is removed here leaves its evaluation in the store; the longer search finds it if it asks for it.
 
     Args:
         store: An open store.
@@ -32,19 +32,19 @@ class Extensions:
         self._store = store
 
     def begin(self, run: str, was: str, identity: str, config: Mapping[str, Any]) -> None:
-        """Give a run another configuration, all or nothing; what it was is appended to its `extended`.
+        """Give a run another configuration in one transaction, and append its former state to its `extended`.
 
         Args:
-            run: Its name.
-            was: Its identity until now.
-            identity: That of the longer run.
-            config: Its configuration from now on.
+            run: The name of the run.
+            was: The identity of the run until now.
+            identity: The identity of the longer run.
+            config: The configuration of the longer run.
 
         Raises:
-            StoreError: If the run is damaged, or somebody has extended it meanwhile.
+            StoreError: If the run is damaged, or another process has extended it meanwhile.
         """
         store = self._store
-        totals = store.totals(run)  # everything recorded is looked at before anything is changed
+        totals = store.totals(run)  # reads every record before any is changed
         with store._transaction():
             row = store.records.named("that is asked for", "runs", id=run)
             if row["identity"] != was:
@@ -62,10 +62,10 @@ class Extensions:
             store.records.update("runs", row, **changed, **dict.fromkeys(_RESULT))
 
     def take_back(self, run: str) -> bool:
-        """Make a run what it was before it was last extended, if nothing has been made since.
+        """Undo the last extension of a run, if nothing has been recorded since.
 
         Returns:
-            Whether it is that again.
+            Whether the extension was undone.
         """
         store = self._store
         with store._transaction(), decoding(store.path, f"runs {run!r}"):
@@ -86,7 +86,7 @@ class Extensions:
 
 
 def _after_the_search(candidates: list[Row]) -> list[Row]:
-    """What was recorded after the last evaluation of a search, which a longer one may never ask for."""
+    """Return the candidates recorded after the last one of the search; a longer search may not ask for them."""
     stages = {name for stage in SEARCHED for name in (stage, stage + POOL)}
     searched = [number for number, each in enumerate(candidates) if each["stage"] in stages]
     return candidates[searched[-1] + 1 :] if searched else []

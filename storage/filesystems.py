@@ -1,4 +1,4 @@
-"""File systems on which SQLite's locks and its write-ahead log cannot be relied on."""
+"""Recognizing file systems on which SQLite's locks and write-ahead log are unreliable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _said: set[Path] = set()
 
 
 def network_file_system(folder: Path) -> str | None:
-    """The kind of network file system on which a folder lies, or None."""
+    """Return the kind of network file system that a folder lies on, or None for a local one."""
     import psutil
 
     here = folder.resolve()
@@ -23,7 +23,7 @@ def network_file_system(folder: Path) -> str | None:
 
 
 def warn_of_network(folder: Path) -> None:
-    """Say once that a store lies where a database is not safe."""
+    """Warn once that a store lies on a network file system."""
     if folder in _said:
         return
     _said.add(folder)

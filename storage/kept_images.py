@@ -1,4 +1,4 @@
-"""Kept images: PNG files named by their content, so that equal images are kept once."""
+"""Kept images: PNG files named by a digest of their content, so that equal images are stored once."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 
 @dataclass(frozen=True)
 class Keeper:
-    """Keeps images in a folder, in whatever process.
+    """A callable that writes images to a folder; it can be sent to another process.
 
     Attributes:
-        folder: Of all images; made if absent.
+        folder: The folder of all images; made if absent.
     """
 
     folder: Path
 
     def __call__(self, images: Sequence[Any]) -> list[str]:
-        """Keep images; an equal one once, however often it is made.
+        """Write images; equal images share one file.
 
         Returns:
-            The files' names below the folder.
+            The names of the files, relative to the folder.
 
         Raises:
-            StoreError: If one cannot be written.
+            StoreError: If an image cannot be written.
         """
         with sentences(f"cannot write {self.folder}"):
             return [write_image(self.folder, image) for image in images]
 
 
 def write_image(folder: Path, image: Any) -> str:
-    """Keep an image.
+    """Write an image as PNG.
 
     Args:
-        folder: Of all images.
-        image: A PIL image; kept as it is, or as RGB where PNG has no such mode.
+        folder: The folder of all images.
+        image: A PIL image; converted to RGB if PNG does not support its mode.
 
     Returns:
-        Its file's name below the folder. The file is whole or absent.
+        The name of its file, relative to the folder. The file is either complete or absent.
     """
     buffer = io.BytesIO()
     (image if image.mode in PNG_MODES else image.convert("RGB")).save(buffer, "PNG", compress_level=1)
@@ -67,10 +67,10 @@ def write_image(folder: Path, image: Any) -> str:
 
 
 def read_image(folder: Path, name: str) -> Image:
-    """A kept image.
+    """Read a kept image.
 
     Raises:
-        StoreError: If its file is gone or damaged.
+        StoreError: If its file is missing or damaged.
     """
     from PIL import Image, UnidentifiedImageError
 

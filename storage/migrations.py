@@ -1,19 +1,19 @@
 """The schema, step by step. Steps are only ever added; a file of any older version is brought up to date.
 
-runs          one row a run: configuration, versions, identity, outcome, what it was begun with and was before
-prompts       the prompts of runs, by fingerprint, so that no file is needed to go on
+runs          one row per run: configuration, versions, identity, outcome, start, parts, and states before extensions
+prompts       the prompts of runs, by fingerprint, so that a run can go on without its prompt files
 buckets       prompts and seeds, by fingerprint
-names         what the numbers of evaluations are called: knobs and objectives, by fingerprint
-evaluations   one row for a setting on a bucket: the score of every output by every objective; see `packed`
-candidates    where in a run an evaluation stands; two runs may share an evaluation
+names         lists of knob names and of objective names, by fingerprint
+evaluations   one row per setting and bucket: the score of every output by every objective; see `packed`
+candidates    the place of an evaluation in a run; two runs may share an evaluation
 generations   the optimizer's step size after each generation
-outputs       which image files an evaluation's outputs are kept in, by content
-rescores      what rewards that came later gave the kept outputs of an evaluation
-comparisons   one row a comparison of contenders: what was asked, and its fingerprint
-members       which run is which contender and seed of a comparison; comparisons may share a run
-tallies       how many rows belong together, and the sum of their checksums: see `records`
+outputs       the image files of an evaluation's kept outputs, named by content
+rescores      scores of an evaluation's kept outputs by rewards added after the run
+comparisons   one row per comparison of contenders: its configuration and its fingerprint
+members       the run of each contender and seed of a comparison; comparisons may share a run
+tallies       the number of rows that belong together, and the sum of their checksums; see `records`
 
-Every row has a checksum. A step that fills a column of rows that are there must seal them anew.
+Every row has a checksum. A step that fills a column of existing rows must compute their checksums again.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def m001_runs_and_evaluations(db: Database) -> None:
 
 @migrations()
 def m002_outputs_and_rescores(db: Database) -> None:
-    """Images that were kept, and scores of rewards that came later."""
+    """Kept images, and their scores by rewards added after the run."""
     db.table("outputs").create(
         {"evaluation": str, "position": int, "file": str},
         pk=("evaluation", "position"),
@@ -101,7 +101,7 @@ def m002_outputs_and_rescores(db: Database) -> None:
 
 @migrations()
 def m003_comparisons(db: Database) -> None:
-    """Comparisons of contenders over seeds, and their runs."""
+    """Comparisons of contenders, and their runs."""
     db.table("comparisons").create(
         {"id": str, "created": str, "identity": str, "config": str},
         pk="id",
@@ -117,9 +117,9 @@ def m003_comparisons(db: Database) -> None:
 
 @migrations()
 def m004_checksums_and_prompts(db: Database) -> None:
-    """A checksum for every row, what a run was begun with, and whether its report is still to be written."""
+    """A checksum for every row; a run's prompts, start and library versions; whether its report is still missing."""
     path = _path(db)
-    for row in db.query("SELECT * FROM buckets"):  # the one kind of row whose name tells whether it is whole
+    for row in db.query("SELECT * FROM buckets"):  # the only rows so far that a digest, their id, can verify
         with decoding(path, f"buckets {row['id']!r}"):
             if digest([json.loads(row["prompts"]), json.loads(row["seeds"])]) != row["id"]:
                 raise ValueError("it is not what its name says")
@@ -141,7 +141,7 @@ def m004_checksums_and_prompts(db: Database) -> None:
         pk=("counted", "owner"),
         not_null={"number", "sum"},
     )
-    tables = [table for table in KEYS if table != "names"]  # which came later
+    tables = [table for table in KEYS if table != "names"]  # a later step adds `names`
     for table in tables:
         db.execute(f"ALTER TABLE {table} ADD COLUMN checksum TEXT")
     Records(db.conn, path).seal(tables)
@@ -149,9 +149,9 @@ def m004_checksums_and_prompts(db: Database) -> None:
 
 @migrations()
 def m005_packed_numbers(db: Database) -> None:
-    """Settings and scores as bytes, how many images an evaluation has, and the digest of a finished run.
+    """Settings and scores as bytes, the number of images of an evaluation, and the digest of a finished run.
 
-    An evaluation that is damaged stays as it is, and is refused when it is read.
+    A damaged evaluation is left unchanged, and refused when it is read.
     """
     db.table("names").create({"id": str, "names": str, "checksum": str}, pk="id", not_null={"names"})
     for column, kind in (("knobs", "TEXT"), ("objectives", "TEXT"), ("num_images", "INTEGER")):
@@ -181,7 +181,7 @@ def m005_packed_numbers(db: Database) -> None:
 
 @migrations()
 def m006_descent_and_extensions(db: Database) -> None:
-    """Whose result a run was begun at, what its parts were, and what it was before it was extended."""
+    """The run whose result another run started from, the fingerprints of a run's parts, and its extensions."""
     for column in ("parent", "parts", "extended"):
         db.execute(f"ALTER TABLE runs ADD COLUMN {column} TEXT")
 

@@ -1,4 +1,4 @@
-"""Names of runs and comparisons, which are names of folders too."""
+"""Names of runs and comparisons; they also name folders, so any file system must accept them."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Iterable
 from pathlib import Path
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}  # on Windows
-LONGEST = 200  # with a number, a dot and an ending it is a file's name wherever 255 bytes are allowed
+LONGEST = 200  # a number, a dot and an ending still fit into the 255 bytes of a file name
 
 
 RESULTS = ("calibration.json", "report.html", "comparison.html")
 
 
 def results_in(folder: Path) -> list[str]:
-    """Names of the folders that hold the results of a run or of a comparison."""
+    """Return the names of the folders that hold the results of a run or a comparison."""
     return [path.name for path in sorted(folder.iterdir()) if any((path / name).is_file() for name in RESULTS)]
 
 
 def free_name(prefix: str, taken: Iterable[str]) -> str:
-    """The first of `prefix-1`, `prefix-2`, … that is not taken, nor differs from a taken one in case only.
+    """Return the first of `prefix-1`, `prefix-2`, … that is free; two names that differ only in case are the same.
 
-    A prefix that no folder can be called is made one: other characters become hyphens, and it is cut off.
+    A prefix that cannot name a folder is changed: forbidden characters become hyphens, and its length is limited.
     """
     prefix = re.sub("[^A-Za-z0-9_.-]+", "-", prefix).strip("-.")[:LONGEST] or "run"
     if prefix.partition(".")[0].casefold() in RESERVED:

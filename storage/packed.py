@@ -1,6 +1,6 @@
-"""Numbers of an evaluation as bytes: float64, little-endian, bit for bit, with their names kept once.
+"""Packing the numbers of an evaluation into bytes: exact little-endian float64, with their names stored once.
 
-A setting of 216 knobs is 1,728 bytes so, where JSON with names takes 10,000 and a hundred times as long to read.
+A setting of 216 knobs takes 1,728 bytes; as JSON with names it takes 10,000, and a hundred times as long to read.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _FLOAT = np.dtype("<f8")
 
 
 class Names:
-    """Lists of names by their fingerprints: of knobs, and of objectives.
+    """The lists of knob names and of objective names in a store, by fingerprint.
 
     Args:
-        records: The rows of a database.
+        records: The rows of the store's database.
     """
 
     def __init__(self, records: Records) -> None:
@@ -30,18 +30,18 @@ class Names:
         self._read: dict[str, tuple[str, ...]] = {}
 
     def keep(self, names: Iterable[str]) -> str:
-        """Keep a list, once, and give back its fingerprint; call it in a transaction."""
+        """Store a list of names if it is new, and return its fingerprint; call this in a transaction."""
         found = tuple(names)
         row = {"id": digest(found), "names": json.dumps(found, ensure_ascii=False, separators=(",", ":"))}
-        if row["id"] not in self._read:  # what was read is there; what was only written may be rolled back
+        if row["id"] not in self._read:  # remember only lists that were read: a written one may be rolled back
             self._records.insert("names", row, ignore=True)
         return row["id"]
 
     def of(self, by: str, fingerprint: str) -> tuple[str, ...]:
-        """The list that the record `by` names.
+        """Return the list that the record `by` refers to.
 
         Raises:
-            StoreError: If it is damaged or gone.
+            StoreError: If the list is damaged or missing.
         """
         known = self._read.get(fingerprint)
         if known is None:
@@ -51,28 +51,28 @@ class Names:
 
 
 def pack_setting(setting: Mapping[str, float]) -> bytes:
-    """A setting's values in its own order.
+    """Pack the values of a setting, in the order of its knobs.
 
     Raises:
-        StoreError: If one is not finite.
+        StoreError: If a value is not finite.
     """
     return _packed(list(setting.values()))
 
 
 def unpack_setting(names: Sequence[str], packed: bytes) -> dict[str, float]:
-    """The exact inverse of `pack_setting`.
+    """Return the setting that `pack_setting` packed.
 
     Raises:
-        ValueError: If there are more or fewer values than names.
+        ValueError: If the number of values differs from the number of names.
     """
     return dict(zip(names, _unpacked(packed, len(names)).tolist(), strict=True))
 
 
 def pack_scores(scores: Mapping[str, Sequence[float]], num_images: int) -> bytes:
-    """Objectives' scores one after the other, `num_images` of each.
+    """Pack the scores of every objective, one objective after the other, `num_images` scores each.
 
     Raises:
-        StoreError: If one is not finite, or an objective has more or fewer.
+        StoreError: If a score is not finite, or an objective does not have `num_images` scores.
     """
     for name, values in scores.items():
         if len(values) != num_images:
@@ -81,10 +81,10 @@ def pack_scores(scores: Mapping[str, Sequence[float]], num_images: int) -> bytes
 
 
 def unpack_scores(names: Sequence[str], packed: bytes, num_images: int) -> dict[str, tuple[float, ...]]:
-    """The exact inverse of `pack_scores`.
+    """Return the scores that `pack_scores` packed.
 
     Raises:
-        ValueError: If there are more or fewer scores.
+        ValueError: If the number of scores does not fit.
     """
     values = _unpacked(packed, len(names) * num_images).tolist()
     return {name: tuple(values[num_images * at : num_images * (at + 1)]) for at, name in enumerate(names)}

@@ -1,4 +1,4 @@
-"""Where a run's evaluations stand, read whole once and kept up to date while it is worked on."""
+"""The candidates of a run, read from the store once and kept up to date while the run is worked on."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from .records import Records, Row
 
 
 class Places:
-    """The candidates of the run that was last asked for, by stage and generation.
+    """The candidates of the run that was asked for last, by stage and generation.
 
-    A part of a run is never looked up by itself: an index that has lost a record would hide it, where the whole of the
-    run is held against its tally.
+    The candidates of a run are always read together and checked against the run's tally: a query for some of them
+    would not notice that a damaged index hides a record.
 
     Args:
         records: The rows of a database.
@@ -24,10 +24,10 @@ class Places:
         self._rows: dict[tuple[str, int], list[Row]] = {}
 
     def at(self, run: str, stage: str, generation: int) -> list[Row]:
-        """The candidates at a stage and generation of a run.
+        """Return the candidates at a stage and generation of a run.
 
         Raises:
-            StoreError: If any of the run's are damaged or lost.
+            StoreError: If any candidate of the run is damaged or lost.
         """
         tally = self._records.tally("candidates", run)
         if (run, tally) != (self._run, self._tally):
@@ -36,7 +36,10 @@ class Places:
         return list(self._rows.get((stage, generation), ()))
 
     def insert(self, run: str, rows: Iterable[Row]) -> None:
-        """Write candidates; call it in a transaction. If that fails, the tally is another and all is read anew."""
+        """Write candidates; call this in a transaction.
+
+        If the transaction fails, the tally no longer agrees, and the next call reads all candidates again.
+        """
         before, rows = self._records.tally("candidates", run), list(rows)
         self._records.insert_all("candidates", rows)
         if (run, before) == (self._run, self._tally):

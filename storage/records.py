@@ -1,8 +1,8 @@
 """Records: rows that carry a checksum, and tallies of rows that belong together.
 
-A row that has changed, wherever in it, no longer has its checksum. A row that can no longer be found, or that is found
-where it does not belong, is missed by its tally: how many rows there are, and the sum of their checksums. Both are
-written with the row, and looked at whenever it is read; so damage is said, and never another result.
+A checksum covers every column of a row, so any change of a row is noticed. A tally holds the number of rows that belong
+together and the sum of their checksums, so a lost or misplaced row is noticed. Both are written with the row and
+checked whenever the row is read: damage raises an error and never changes a result in silence.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from .sentences import damaged, sentences
 
 Row = dict[str, Any]
 
-#: Table to the column by which rows are tallied: each value of it apart, or "" for the whole table.
-#: What is not here is only ever read by its key, from a record that names it.
+#: Table to the column whose values have a tally each, or "" if the whole table has one tally.
+#: A table that is not listed here is only read by key, and the key comes from another record.
 TALLIED = {
     "runs": "",
     "comparisons": "",
@@ -32,7 +32,7 @@ TALLIED = {
     "generations": "run",
     "members": "comparison",
 }
-#: Table to those whose tallies begin with a row of it, under the row's id.
+#: Table to the tables that get a new tally for every row of it; the row's id is the tally's owner.
 OWNERS = {"runs": ("candidates", "generations"), "comparisons": ("members",)}
 KEYS = {
     "runs": ("id",),
@@ -54,11 +54,11 @@ _encoded = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Records:
-    """The rows of a database, checked.
+    """Access to the rows of a database; every row read is checked.
 
     Args:
-        connection: To the database.
-        path: Of its file, for sentences.
+        connection: The connection to the database.
+        path: The database file, for error messages.
     """
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
@@ -66,10 +66,10 @@ class Records:
         self._path = path
 
     def read(self, table: str, **equals: str | int) -> list[Row]:
-        """The rows whose columns have these values, in no certain order.
+        """Return the rows whose columns have these values, in no particular order.
 
         Raises:
-            StoreError: If one is damaged, or the file cannot be read.
+            StoreError: If a row is damaged, or the file cannot be read.
         """
         where = " AND ".join(f"{column} = ?" for column in equals)
         query = f"SELECT * FROM {table}" + (f" WHERE {where}" if where else "")
@@ -83,9 +83,9 @@ class Records:
         return rows
 
     def readable(self, table: str) -> tuple[list[Row], list[StoreError]]:
-        """The rows of a table that are as they were written, and what is wrong with the others.
+        """Return the intact rows of a table, and an error for each of the others.
 
-        Rows that are missing, which nobody else would notice, are told where all others are whole.
+        If no row is damaged, missing rows are looked for, and reported as one error.
         """
         rows, wrong = [], []
         with sentences(f"cannot read {self._path}"):
@@ -112,10 +112,12 @@ class Records:
             raise damaged(self._path, name_of(table, row), "its checksum is another")
 
     def by_key(self, table: str, keys: Sequence[str]) -> dict[str, Row]:
-        """The rows that have these keys, of a table with a key of one column; keys of no row are left out.
+        """Return the rows that have these keys, by key; a key without a row is left out.
+
+        The table's key must be a single column.
 
         Raises:
-            StoreError: If one is damaged, or the file cannot be read.
+            StoreError: If a row is damaged, or the file cannot be read.
         """
         [column] = KEYS[table]
         found: dict[str, Row] = {}
@@ -126,20 +128,20 @@ class Records:
                 cursor = self._connection.execute(query, asked)
                 names = [name for name, *_ in cursor.description]
                 rows = [dict(zip(names, values, strict=True)) for values in cursor]
-            for row in rows:  # under its own key, should a damaged index lead to a row that was not asked for
+            for row in rows:  # by the row's own key: a damaged index may lead to a row that was not asked for
                 self._check(table, row)
                 found[row[column]] = row
         return found
 
     def one(self, table: str, **equals: str | int) -> Row | None:
-        """The row with this key, or None."""
+        """Return the row with this key, or None."""
         return next(iter(self.read(table, **equals)), None)
 
     def named(self, by: str, table: str, **equals: str | int) -> Row:
-        """The row with this key that another record, `by`, names.
+        """Return the row with this key, which another record, `by`, refers to.
 
         Raises:
-            StoreError: If there is none.
+            StoreError: If no row has this key.
         """
         row = self.one(table, **equals)
         if row is None:
@@ -147,10 +149,10 @@ class Records:
         return row
 
     def whole(self, table: str, owner: str = "") -> list[Row]:
-        """Every row of a table, or of an owner in it; in no certain order.
+        """Return every row of a table, or every row of one owner, in no particular order, and check the tally.
 
         Raises:
-            StoreError: If one is damaged, or some are missing.
+            StoreError: If a row is damaged or missing.
         """
         column = TALLIED[table]
         rows = self.read(table, **({column: owner} if column else {}))
@@ -164,20 +166,20 @@ class Records:
         return rows
 
     def tally(self, table: str, owner: str = "") -> tuple[int, str]:
-        """How many rows there should be, and the sum of their checksums."""
+        """Return how many rows a table, or one owner, should have, and the sum of their checksums."""
         tally = self._tally(table, owner)
         return tally["number"], tally["sum"]
 
     def insert(self, table: str, row: Mapping[str, Any], *, ignore: bool = False) -> bool:
-        """Write a row; call it in a transaction.
+        """Write a row; call this in a transaction.
 
         Args:
-            table: Where.
-            row: Its columns.
-            ignore: Whether to leave a row of the same key alone.
+            table: The table to write to.
+            row: Column to value.
+            ignore: Whether to do nothing, instead of failing, if a row has the same key.
 
         Returns:
-            Whether it was written.
+            Whether the row was written.
         """
         written = self._write(table, row, "INSERT OR IGNORE" if ignore else "INSERT")
         if written is None:
@@ -188,20 +190,20 @@ class Records:
         return True
 
     def insert_all(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write rows of one owner; call it in a transaction."""
+        """Write rows of one owner; call this in a transaction."""
         sums = [int(self._write(table, row, "INSERT") or "0", 16) for row in rows]
         if rows:
             self._count(table, rows[0], len(rows), sum(sums))
 
     def _write(self, table: str, row: Mapping[str, Any], verb: str) -> str | None:
-        """Write a row, and give back its checksum; None if it was not written."""
+        """Write a row and return its checksum, or None if the row was not written."""
         full = {**row, "checksum": checksum(table, row)}
         query = f"{verb} INTO {table} ({', '.join(full)}) VALUES ({', '.join('?' * len(full))})"
         written = self._connection.execute(query, list(full.values())).rowcount == 1
         return str(full["checksum"]) if written else None
 
     def update(self, table: str, row: Mapping[str, Any], **columns: Any) -> None:
-        """Change columns of a row that has been read; call it in the same transaction."""
+        """Change columns of a row that was read in this same transaction."""
         changed = {**row, **columns}
         changed["checksum"] = checksum(table, changed)
         key = KEYS[table]
@@ -214,13 +216,13 @@ class Records:
         self._count(table, changed, 0, int(changed["checksum"], 16) - int(row["checksum"], 16))
 
     def delete(self, table: str, row: Mapping[str, Any]) -> None:
-        """Take out a row that has been read; call it in the same transaction."""
+        """Delete a row that was read in this same transaction."""
         where = " AND ".join(f"{column} = ?" for column in KEYS[table])
         self._connection.execute(f"DELETE FROM {table} WHERE {where}", [row[column] for column in KEYS[table]])
         self._count(table, row, -1, -int(row["checksum"], 16))
 
     def seal(self, tables: Iterable[str]) -> None:
-        """Give every row of a database that has none yet its checksum, and write the tallies."""
+        """Compute the checksum of every row of the tables, and write the tallies."""
         for table in tables:
             sums: dict[str, list[str]] = {}
             for (rowid,) in self._connection.execute(f"SELECT rowid FROM {table}").fetchall():
@@ -235,7 +237,7 @@ class Records:
                 self.insert("tallies", {"counted": table, "owner": owner, "number": len(rows), "sum": _sum(rows)})
 
     def _owners(self, table: str) -> list[str]:
-        """Whose rows of a table are tallied apart."""
+        """Return the owners that have a tally of their own in a table; [""] if the whole table has one tally."""
         if table not in TALLIED:
             return []
         owner = next((name for name, owned in OWNERS.items() if table in owned), None)
@@ -255,19 +257,19 @@ class Records:
 
 
 def checksum(table: str, row: Mapping[str, Any]) -> str:
-    """A digest of a row's columns, 16 hexadecimal digits; columns without a value do not count."""
+    """Return a digest of a row's columns, 16 hexadecimal digits; columns without a value do not count."""
     columns = sorted((column, _canonical(value)) for column, value in row.items() if column != "checksum")
     filled = [[column, value] for column, value in columns if value is not None]
     return hashlib.blake2b(_encoded([table, filled]).encode(), digest_size=8).hexdigest()
 
 
 def name_of(table: str, row: Mapping[str, Any]) -> str:
-    """What to call a row in a sentence."""
+    """Return the name of a row in an error message: its table and its key."""
     return " ".join([table, *(repr(row.get(column)) for column in KEYS[table] if column in row)])
 
 
 def _canonical(value: object) -> object:
-    """A value as it will be read: SQLite knows no bool, and gives 2 as 2.0 where it keeps floats."""
+    """Return a value in the form in which SQLite returns it: bools and integers as floats."""
     if isinstance(value, (int, float)):
         return None if math.isnan(value) else float(value)
     return value.hex() if isinstance(value, bytes) else value

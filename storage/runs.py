@@ -1,4 +1,4 @@
-"""Runs in the store: what each was asked, how it stands, and who works on it."""
+"""Runs in the store: their configuration, their status, and the locks of the processes that work on them."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ POOLS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class RunRow:
-    """What the store knows of a run.
+    """The stored record of a run.
 
     Attributes:
-        id: Its name.
+        id: The name of the run.
         created: ISO time, UTC.
         identity: Fingerprint of configuration, backbone and rewards.
-        config: The configuration as it was validated.
-        versions: Package versions it was begun with.
-        continued: Those it went on with later, wherever they were others.
-        start: Where the search began, if a file said so.
-        parent: Whose result that was: `run`, `digest`, and `path` where it is no run of this store; or None.
-        parts: Fingerprint of every part it was begun with, by what it is called; empty where it was not kept.
-        extended: What it was each time before it was extended; see `storage.extensions`.
-        seconds: Wall time spent on it, over all resumes.
+        config: The validated configuration.
+        versions: Package versions at the beginning of the run.
+        continued: Package versions of later resumes, as far as they differed.
+        start: The setting that the search began from, if a file named one.
+        parent: The run whose result `start` is: `run`, `digest`, and `path` if that run is in another store; or None.
+        parts: Fingerprint of every part at the beginning of the run, by the part's name; empty for old runs.
+        extended: The state of the run before each extension; see `storage.extensions`.
+        seconds: Wall time spent on the run, over all resumes.
         stop_reason: Why the search ended, or None.
-        outcome: What it found, or None while it has not finished.
-        unreported: Whether its report is still to be written.
-        error: Why it stopped last time, or None.
-        locked: Whether a process is working on it now.
+        outcome: The result of the run, or None until it has finished.
+        unreported: Whether the report is still to be written.
+        error: Why the run stopped last time, or None.
+        locked: Whether a process is working on the run now.
     """
 
     id: str
@@ -68,7 +68,7 @@ class RunRow:
 
     @property
     def status(self) -> str:
-        """`running`, `finished`, `unreported` (finished but for its report), `failed` or `interrupted`."""
+        """`running`, `finished`, `unreported` (finished, but without its report), `failed` or `interrupted`."""
         if self.outcome is not None and not self.unreported:
             return "finished"
         if self.locked:
@@ -100,17 +100,17 @@ class Runs(StoreFile):
         """Begin a run.
 
         Args:
-            prefix: Of its name, which is `prefix-N` with the next free N.
-            identity: Fingerprint of all that it is.
-            config: The configuration as it was validated.
+            prefix: The run is named `prefix-N` with the next free N.
+            identity: Fingerprint of configuration, backbone and rewards.
+            config: The validated configuration.
             versions: Package name to version.
-            prompts: What it is done on, kept so that it can go on without their files.
-            start: Where the search begins, if a file says so; kept likewise.
-            parts: Fingerprint of every part, by what it is called.
-            parent: Whose result the start is.
+            prompts: All prompts of the run, stored so that it can go on without the prompt files.
+            start: The setting that the search begins from, if a file names one; stored for the same reason.
+            parts: Fingerprint of every part, by the part's name.
+            parent: The run whose result `start` is; see `RunRow.parent`.
 
         Returns:
-            Its name.
+            The name of the run.
         """
         with self._transaction():
             return self._insert_run(prefix, identity, config, versions, prompts, start, parts, parent)
@@ -138,15 +138,15 @@ class Runs(StoreFile):
         return str(row["id"])
 
     def _free_name(self, prefix: str) -> str:
-        """A name that no run, comparison or folder has yet."""
+        """Return a name that no run, comparison or folder has yet."""
         known = [row["id"] for table in ("runs", "comparisons") for row in self.records.whole(table)]
         return free_name(prefix, [*known, *(path.name for path in self.folder.iterdir())])
 
     def run(self, run_id: str) -> RunRow:
-        """Look a run up.
+        """Return a run by name.
 
         Raises:
-            StoreError: If there is none of this name.
+            StoreError: If no run has this name.
         """
         row = self.records.one("runs", id=run_id)
         if row is None:
@@ -156,11 +156,11 @@ class Runs(StoreFile):
         return self._row(row)
 
     def runs(self) -> list[RunRow]:
-        """Every run, oldest first."""
+        """Return every run, oldest first."""
         return [self._row(row) for row in sorted(self.records.whole("runs"), key=_created)]
 
     def readable_runs(self) -> tuple[list[RunRow], list[StoreError]]:
-        """Every run that can be read, oldest first, and what is wrong with the others."""
+        """Return every readable run, oldest first, and an error for each of the others."""
         rows, wrong = self.records.readable("runs")
         found = []
         for row in sorted(rows, key=_created):
@@ -192,7 +192,7 @@ class Runs(StoreFile):
             )
 
     def prompts(self, run_id: str) -> PromptSet | None:
-        """The prompts that a run was begun with; None for one of the days before they were kept."""
+        """Return the prompts that a run was begun with; None for a run of an old version, which did not store them."""
         run = self.records.named("that is asked for", "runs", id=run_id)
         if run["prompts"] is None:
             return None
@@ -202,10 +202,10 @@ class Runs(StoreFile):
             return PromptSet(train, validation, test, metadata=json.loads(row["metadata"]))
 
     def update_run(self, run_id: str, **columns: Any) -> None:
-        """Set columns of a run; mappings and lists are kept as JSON. The time spent on it is set too.
+        """Set columns of a run, and the time spent on it; mappings and lists are stored as JSON.
 
         Raises:
-            StoreError: If there is no such run, or it cannot be written.
+            StoreError: If no run has this name, or it cannot be written.
         """
         with self._transaction():
             self._update_run(run_id, **columns)
@@ -219,13 +219,13 @@ class Runs(StoreFile):
         self.records.update("runs", row, **values)
 
     def note_versions(self, run_id: str, versions: Mapping[str, str]) -> None:
-        """Keep the library versions that a run goes on with, where they are not those it had until now."""
+        """Store the library versions that a run goes on with, if they differ from those it had until now."""
         row = self.run(run_id)
         if dict(versions) != [row.versions, *row.continued][-1]:
             self.update_run(run_id, continued=[*row.continued, dict(versions)])
 
     def run_folder(self, run_id: str) -> Path:
-        """The folder of a run's files, made if absent."""
+        """Return the folder of a run's files; make it if it is absent."""
         folder = self.folder / run_id
         with sentences(f"cannot write {folder}"):
             if not folder.is_dir():
@@ -234,7 +234,7 @@ class Runs(StoreFile):
         return folder
 
     def unknown_folders(self) -> str:
-        """A sentence on results in the folder that this database knows nothing of, or an empty one."""
+        """Return a sentence that names result folders without a run in this database, or "" if there are none."""
         known = {row["id"] for table in ("runs", "comparisons") for row in self.records.whole(table)}
         with sentences(f"cannot read {self.folder}"):
             found = [name for name in results_in(self.folder) if name not in {*known, IMAGES}]
@@ -248,10 +248,10 @@ class Runs(StoreFile):
 
     @contextlib.contextmanager
     def working_on(self, run_id: str) -> Iterator[None]:
-        """Hold a run and count the time; whatever is recorded of it says how long it has taken until then.
+        """Hold a run's lock and measure the time; every record of the run updates the time spent on it.
 
         Raises:
-            StoreError: If another process holds it.
+            StoreError: If another process holds the lock.
         """
         with self.lock(run_id):
             self._clocks[run_id] = time.perf_counter()
@@ -262,10 +262,10 @@ class Runs(StoreFile):
 
     @contextlib.contextmanager
     def lock(self, run_id: str) -> Iterator[None]:
-        """Hold a run, so that no second process works on it. The system lets go if this process dies.
+        """Hold a run's lock, so that no second process works on the run; the system frees it if this process dies.
 
         Raises:
-            StoreError: If another process holds it.
+            StoreError: If another process holds the lock.
         """
         self.refuse_read_only()
         warn_of_network(self.folder)
@@ -291,7 +291,7 @@ class Runs(StoreFile):
             lock.acquire(timeout=0)
         except Timeout:
             return True
-        except OSError:  # the lock may only be read, or has a name that no file can have
+        except OSError:  # the lock file may not be written, or its name is not a valid file name
             return _held(self._lock_path(run_id))
         lock.release()
         return False
@@ -302,7 +302,7 @@ def _created(row: Row) -> str:
 
 
 def _held(path: Path) -> bool:
-    """Whether another process holds a lock that may only be read here."""
+    """Return whether another process holds a lock file that this process may only read."""
     try:
         import fcntl
 
@@ -310,13 +310,13 @@ def _held(path: Path) -> bool:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except (ImportError, OSError):  # nobody can be working on it; or Windows, where such folders are not told apart
+    except (ImportError, OSError):  # no lock file, so no process works on it; or Windows, which has no fcntl
         return False
     return False
 
 
 def dump(value: object) -> str:
-    """As JSON, with the shortest digits that read back to the same numbers.
+    """Return a value as JSON; its numbers have the shortest digits that read back exactly.
 
     Raises:
         StoreError: If a number is not finite.
@@ -328,5 +328,5 @@ def dump(value: object) -> str:
 
 
 def now() -> str:
-    """ISO time, UTC."""
+    """Return the ISO time, UTC."""
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds")

@@ -1,4 +1,4 @@
-"""What the disk, SQLite or a damaged record says, in one sentence."""
+"""Turning errors of the disk, of SQLite and of damaged records into one sentence."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..ground.errors import StoreError
 
-PATIENCE = 30  # seconds that are waited for another program that holds the database
+PATIENCE = 30  # seconds to wait for another program that has locked the database
 _HINTS = {
     "database is locked": f"another program has held it for {PATIENCE} seconds; end that one, or close its transaction",
     "database or disk is full": "the disk is full; make room",
@@ -20,16 +20,16 @@ _HINTS = {
 
 @contextlib.contextmanager
 def sentences(what: str) -> Iterator[None]:
-    """Turn what the disk or SQLite says into one sentence that begins with `what`.
+    """Turn an error of the disk or of SQLite into one sentence that begins with `what`.
 
     Raises:
-        StoreError: Instead.
+        StoreError: In place of the original error.
     """
     try:
         yield
     except sqlite3.Error as error:
         raise StoreError(f"{what}: {_hint(error)}") from error
-    except UnicodeDecodeError as error:  # SQLite's own complaint quotes damaged text
+    except UnicodeDecodeError as error:  # SQLite's message quotes damaged text
         raise StoreError(f"{what}: it is corrupt") from error
     except UnicodeEncodeError as error:
         raise StoreError(f"{what}: {error.object[error.start : error.end]!r} is no character of Unicode") from error
@@ -48,10 +48,10 @@ def _hint(error: sqlite3.Error) -> str:
 
 @contextlib.contextmanager
 def decoding(path: Path, name: str) -> Iterator[None]:
-    """Turn a record that SQLite reads and nobody can understand into one sentence.
+    """Turn the failure to decode a record, which SQLite itself can read, into one sentence.
 
     Raises:
-        StoreError: Instead.
+        StoreError: In place of the original error.
     """
     try:
         yield
@@ -60,5 +60,5 @@ def decoding(path: Path, name: str) -> Iterator[None]:
 
 
 def damaged(path: Path, name: str, how: str) -> StoreError:
-    """What to raise for a record that is not what was written."""
+    """Return the error to raise for a record that differs from what was written."""
     return StoreError(f"the record {name} of {path} is damaged ({how}); restore the file from a backup")

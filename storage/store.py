@@ -1,8 +1,8 @@
-"""The SQLite store: evaluations, and what is known of them.
+"""The SQLite store: evaluations, their places in runs, their kept images and later scores.
 
-One writer, write-ahead log, a commit for each call of the backbone. Settings and scores are kept as the bytes of their
-float64 (see `packed`), other numbers with the shortest digits that read back to the same, so what is found equals what
-was recorded, bit for bit.
+One writer, a write-ahead log, and a commit for each call of the backbone. Settings and scores are stored as the bytes
+of their float64 (see `packed`), other numbers with the shortest digits that read back exactly, so a number read
+equals the number recorded, bit for bit.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ORDER = {name: number for number, name in enumerate(name for stage in STAGES fo
 
 
 class Recorded(NamedTuple):
-    """An evaluation where it stands in a run: its number in the order of recording, and whether it was made there."""
+    """An evaluation of a run: its place, its number in the order of recording, and whether this run made it."""
 
     place: Place
     number: int
@@ -36,7 +36,7 @@ class Recorded(NamedTuple):
 
 
 class Step(NamedTuple):
-    """An evaluation of a run without its numbers: stage, generation, fingerprint of its bucket, how many outputs."""
+    """An evaluation of a run without setting and scores: stage, generation, bucket fingerprint, number of outputs."""
 
     stage: str
     generation: int
@@ -48,8 +48,8 @@ class SqliteStore(Runs):
     """Runs and evaluations in one folder: a database and a folder for each run's files.
 
     Args:
-        folder: Where the database lies; made if absent.
-        create: Whether to make the database if it is absent, and to write it.
+        folder: The folder of the database; made if absent.
+        create: Whether to make the database if it is absent, and to open it for writing.
 
     Raises:
         StoreError: If the folder cannot be written or the file is corrupt, foreign or newer.
@@ -67,17 +67,17 @@ class SqliteStore(Runs):
         self.close()
 
     def recorded(self, run: str, stage: str, generation: int) -> dict[int, Evaluation]:
-        """Evaluations recorded at a stage and generation of a run, by position."""
+        """Return the evaluations recorded at a stage and generation of a run, by position."""
         rows = sorted(self._places.at(run, stage, generation), key=_order)
         return {each.place.position: each.evaluation for each in self._evaluated(rows)}
 
     def find(self, key: str) -> Evaluation | None:
-        """An evaluation with this key, of any run."""
+        """Return the evaluation with this key, whichever run made it, or None."""
         row = self.records.one("evaluations", key=key)
         return None if row is None else self._evaluation(row, {})
 
     def record(self, run: str, made: Sequence[tuple[Place, str, Evaluation]]) -> None:
-        """Commit evaluations with their places and keys, all or none; durable when this returns."""
+        """Commit evaluations with their places and keys in one transaction; they are durable when this returns."""
         with self._transaction():
             number, _ = self.records.tally("candidates", run)
             rows: list[Row] = []
@@ -94,7 +94,7 @@ class SqliteStore(Runs):
                 self._update_run(run)
 
     def _insert(self, key: str, evaluation: Evaluation, named: Mapping[tuple[str, ...], str]) -> bool:
-        """Keep an evaluation; whether it was not there yet."""
+        """Write an evaluation unless its key is there already; return whether it was written."""
         return self.records.insert(
             "evaluations",
             {
@@ -115,20 +115,20 @@ class SqliteStore(Runs):
 
     @property
     def keeper(self) -> Keeper:
-        """What writes images below `images/`; it can be sent to another process."""
+        """A callable that writes images to `images/`; it can be sent to another process."""
         return Keeper(self.folder / IMAGES)
 
     def record_outputs(self, key: str, files: Sequence[str]) -> None:
-        """Keep the names of the files of an evaluation's images; once, however often they are made."""
+        """Record the file names of an evaluation's images; a second call for the same evaluation changes nothing."""
         with self._transaction():
             for position, name in enumerate(files):
                 self.records.insert("outputs", {"evaluation": key, "position": position, "file": name}, ignore=True)
 
     def outputs(self, key: str) -> list[Any]:
-        """The kept images of an evaluation, in bucket order; none if they were not kept.
+        """Return the kept images of an evaluation, in bucket order; an empty list if they were not kept.
 
         Raises:
-            StoreError: If a file is gone or damaged.
+            StoreError: If a file is missing or damaged.
         """
         rows = sorted(self.records.read("outputs", evaluation=key), key=lambda row: int(row["position"]))
         evaluation = self.find(key)
@@ -137,24 +137,24 @@ class SqliteStore(Runs):
         return [read_image(self.folder / IMAGES, row["file"]) for row in rows]
 
     def kept(self, run: str) -> list[tuple[Place, str]]:
-        """Place and key of every evaluation of a run whose images were kept."""
+        """Return place and key of every evaluation of a run whose images were kept."""
         known = {row["evaluation"] for row in self.records.whole("outputs")}
         rows = self.records.whole("candidates", run)
         return sorted((_place(row), row["evaluation"]) for row in rows if row["evaluation"] in known)
 
     def record_rescore(self, key: str, objective: str, fingerprint: str, scores: Sequence[float]) -> None:
-        """Keep what a later reward gave an evaluation's kept images."""
+        """Record the scores that a reward, added after the run, gave an evaluation's kept images."""
         row = {"evaluation": key, "objective": objective, "fingerprint": fingerprint, "scores": dump(list(scores))}
         with self._transaction():
             self.records.insert("rescores", {**row, "recorded": now()}, ignore=True)
 
     def rescore(self, key: str, objective: str, fingerprint: str) -> tuple[float, ...] | None:
-        """What a later reward gave an evaluation's kept images, if it has scored them."""
+        """Return the scores that `record_rescore` recorded for an evaluation and a reward, or None."""
         row = self.records.one("rescores", evaluation=key, objective=objective, fingerprint=fingerprint)
         return None if row is None else tuple(json.loads(row["scores"]))
 
     def rescores(self, run: str) -> dict[tuple[str, str], dict[Place, tuple[float, ...]]]:
-        """What later rewards gave the kept images of a run: reward and fingerprint to scores by place."""
+        """Return what `record_rescore` recorded for a run: (reward, fingerprint) to scores by place."""
         places: dict[str, list[Place]] = {}
         for row in self.records.whole("candidates", run):
             places.setdefault(row["evaluation"], []).append(_place(row))
@@ -165,47 +165,47 @@ class SqliteStore(Runs):
         return found
 
     def record_generation(self, run: str, generation: int, sigma: float | None) -> None:
-        """Keep the step size after a generation; once, however often a run is replayed."""
+        """Record the optimizer's step size after a generation; a replay of the run changes nothing."""
         with self._transaction():
             row = {"run": run, "generation": generation, "sigma": sigma}
             self.records.insert("generations", row, ignore=True)
 
     def sigmas(self, run: str) -> dict[int, float | None]:
-        """Generation to the optimizer's step size after it."""
+        """Return a map from generation to the optimizer's step size after it."""
         return dict(sorted((row["generation"], row["sigma"]) for row in self.records.whole("generations", run)))
 
     def history(self, run: str) -> list[Recorded]:
-        """Everything recorded of a run, in the order in which it was recorded.
+        """Return all evaluations of a run, in the order of recording.
 
         Raises:
-            StoreError: If any of it is damaged or lost.
+            StoreError: If any record of the run is damaged or lost.
         """
         rows = sorted(self.records.whole("candidates", run), key=lambda row: int(row["number"]))
         return list(self._evaluated(rows))
 
     def evaluations(self, run: str, stages: Collection[str] | None = None) -> Iterator[tuple[Place, Evaluation]]:
-        """Every evaluation of a run with its place, in the order of stages, generations and positions.
+        """Iterate over the evaluations of a run with their places, ordered by stage, generation and position.
 
         Args:
-            run: The run.
-            stages: Those wanted; None for all.
+            run: The name of the run.
+            stages: The stages to include; None for all.
 
         Raises:
-            StoreError: If any of them is damaged or lost.
+            StoreError: If an evaluation is damaged or lost.
         """
         for each in self._evaluated(self._candidates(run, stages)):
             yield each.place, each.evaluation
 
     def work(self, run: str) -> int:
-        """Denoising steps taken for everything recorded of a run, summed over its images; see `Evaluation.work`."""
+        """Return the denoising steps of a run, summed over all its recorded images; see `Evaluation.work`."""
         with decoding(self.path, f"of an evaluation of {run}"):
             return sum(row["num_images"] * (row["num_steps"] or 1) for _, row in self._rows(self._candidates(run)))
 
     def steps(self, run: str) -> list[Step]:
-        """Everything recorded of a run, without its numbers, in the order in which it was recorded.
+        """Return all evaluations of a run without settings and scores, in the order of recording.
 
         Raises:
-            StoreError: If any of it is damaged or lost.
+            StoreError: If any record of the run is damaged or lost.
         """
         rows = sorted(self.records.whole("candidates", run), key=lambda row: int(row["number"]))
         return [
@@ -214,14 +214,16 @@ class SqliteStore(Runs):
         ]
 
     def totals(self, run: str) -> dict[str, Any]:
-        """What a run amounts to. Everything is looked at; numbers are unpacked only for a digest that is not kept yet.
+        """Return the totals of a run.
+
+        Every record is read and checked; settings and scores are unpacked only if no digest is stored yet.
 
         Returns:
-            `digest` of all settings and scores in order, `num_evaluations`, `num_images`, and the seconds
-            spent generating and scoring what this run did not find in the store.
+            `digest` of all settings and scores in order, `num_evaluations`, `num_images`, and `generate_seconds` and
+            `score_seconds`, spent on the evaluations that this run made (those found in the store do not count).
 
         Raises:
-            StoreError: If any of it is damaged or lost.
+            StoreError: If any record of the run is damaged or lost.
         """
         candidates, buckets = self._candidates(run), dict[str, Bucket]()
         kept = self._kept_digest(run)
@@ -249,7 +251,7 @@ class SqliteStore(Runs):
         }
 
     def _kept_digest(self, run: str) -> str | None:
-        """The digest that whoever held a run kept, unless the run has grown since."""
+        """Return the stored digest of a run, or None if there is none or the run has changed since."""
         row = self.records.named("that is asked for", "runs", id=run)
         with decoding(self.path, f"runs {run!r}"):
             if row["digest"] is None:
@@ -258,12 +260,12 @@ class SqliteStore(Runs):
             return str(digest) if tally == list(self.records.tally("candidates", run)) else None
 
     def _candidates(self, run: str, stages: Collection[str] | None = None) -> list[Row]:
-        """Where a run's evaluations stand, in the order of stages, generations and positions."""
+        """Return the candidates of a run, ordered by stage, generation and position."""
         rows = self.records.whole("candidates", run)
         return sorted((row for row in rows if stages is None or row["stage"] in stages), key=_order)
 
     def _rows(self, candidates: Sequence[Row]) -> Iterator[tuple[Row, Row]]:
-        """Candidates, each with the record of its evaluation."""
+        """Iterate over candidates, each with the row of its evaluation."""
         for first in range(0, len(candidates), _AT_ONCE):
             several = candidates[first : first + _AT_ONCE]
             found = self.records.by_key("evaluations", [row["evaluation"] for row in several])
@@ -277,13 +279,13 @@ class SqliteStore(Runs):
                 yield row, evaluation
 
     def _evaluated(self, candidates: Sequence[Row]) -> Iterator[Recorded]:
-        """The evaluations that candidates name."""
+        """Iterate over the evaluations of candidates."""
         buckets: dict[str, Bucket] = {}
         for row, evaluation in self._rows(candidates):
             yield Recorded(_place(row), row["number"], bool(row["fresh"]), self._evaluation(evaluation, buckets))
 
     def _evaluation(self, row: Row, buckets: dict[str, Bucket]) -> Evaluation:
-        """Rebuild an evaluation; weights belong to the run and are set by whoever asks."""
+        """Rebuild an evaluation from its row; the caller sets the objectives' weights, which belong to the run."""
         name = name_of("evaluations", row)
         with decoding(self.path, name):
             bucket = buckets.get(row["bucket"])

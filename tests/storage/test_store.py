@@ -131,7 +131,7 @@ def test_a_foreign_database_is_refused_untouched(tmp_path: Path, create: bool, t
         connection.execute("CREATE TABLE runs (id, mine)")
         connection.commit()
     before = path.read_bytes()
-    with pytest.raises(StoreError, match="is a database of something else; choose another folder with --store"):
+    with pytest.raises(StoreError, match="is the database of another program; choose another folder with --store"):
         SqliteStore(tmp_path, create=create)
     assert path.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == [FILE_NAME]
