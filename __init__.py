@@ -5,7 +5,7 @@
     calibration = trimpot.load_calibration(pipe, "calibration.json")    # a stock diffusers pipeline
 
 To write a backbone, a reward or a searcher: subclass `Adapter`, `Objective`, `Combination` or `Optimizer`, name it with
-`@trimpot.hookimpl`, and inherit its contract from `trimpot.testing`. Everything is imported when it is used.
+`@trimpot.hookimpl`, and inherit its contract from `trimpot.testing`. A public name is imported when it is first used.
 """
 
 from __future__ import annotations

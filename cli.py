@@ -1,4 +1,4 @@
-"""The command line. Commands live in `commands/`; here they meet their plugins and their errors."""
+"""The entry point of the command line: adds the commands of plugins and turns errors into one sentence."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["app", "backup", "calibrate", "compare", "main", "parts", "plan", "re
 
 
 def main() -> None:
-    """Run the command line; what a user caused is one sentence on stderr.
+    """Run the command line; print an error that the user caused as one sentence on stderr.
 
-    Exit code 1 for what cannot be done as asked, 2 for what the command line itself does not know.
+    The exit code is 1 if a command cannot be done as asked, and 2 if the command line cannot be understood.
     """
     output, errors = Enduring(sys.stdout), Enduring(sys.stderr)
     with redirect_stdout(cast(TextIO, output)), redirect_stderr(cast(TextIO, errors)):
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def _run() -> str | int | None:
-    """Run the command line; return or exit with its code."""
+    """Run the command; return its exit code, or exit with it."""
     warnings.showwarning = _show
     arguments = sys.argv[1:]
     if sentence := wrong_dash(arguments):
@@ -50,7 +50,7 @@ def _run() -> str | int | None:
         if "--traceback" in arguments:
             traceback.print_exc()
         _end(str(error), 1)
-    except OSError as error:  # a disk that is full, a path that is none
+    except OSError as error:  # a full disk, an invalid path
         if "--traceback" in arguments:
             traceback.print_exc()
         _end(": ".join(str(each)[:200] for each in (error.filename, error.strerror or error) if each), 1)
@@ -59,14 +59,14 @@ def _run() -> str | int | None:
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
-        if not str(error.format_message()):  # nothing was typed, and the help is shown
+        if not str(error.format_message()):  # without arguments, the help has been shown
             sys.exit(2)
         _end(_usage(error, arguments), 2)
     return status if isinstance(status, int) else 0
 
 
 def _add_commands() -> None:
-    """Let plugins add commands, beside those that there are."""
+    """Let plugins add commands; refuse a name that exists already."""
     from .setup.plugins import plugins
 
     own = _names(app)
@@ -74,11 +74,11 @@ def _add_commands() -> None:
     names = _names(app)
     for name in names[len(own) :]:
         if names.count(name) > 1:
-            raise PluginError(f"a plugin adds the command {name!r}, which there is already; uninstall it, or rename it")
+            raise PluginError(f"a plugin adds the command {name!r}, which exists already; uninstall it, or rename it")
 
 
 def _usage(error: Any, arguments: list[str]) -> str:
-    """The sentence of a usage error of the library that reads the command line."""
+    """Return the sentence for a usage error raised by typer."""
     option = getattr(error, "option_name", None)
     if type(error).__name__ == "NoSuchOption" and option:
         return unknown_option(option, arguments)
@@ -104,7 +104,7 @@ _show_others = warnings.showwarning
 
 
 def _show(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
-    """Print a warning of our own as a sentence, without the line of code that it came from."""
+    """Print a warning of trimpot as a sentence, without the line of code that raised it."""
     if category.__module__.partition(".")[0] == "trimpot":
         print(f"trimpot: {printable(str(message))}", file=sys.stderr)
     else:

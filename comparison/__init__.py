@@ -1,5 +1,5 @@
 """Comparing contenders on one knob space: several searchers, several seeds, equal images.
 
-design.py reads what is to be compared, running.py does it, results.py reads what came of it from the store,
-statistics.py says what it means, page.py shows it.
+design.py reads and checks a comparison, running.py does its runs, results.py reads their results from the store,
+gains.py and summary.py compute the statistics, page.py shows them.
 """

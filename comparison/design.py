@@ -1,7 +1,7 @@
-"""What is to be compared: contenders, seeds and images, checked before anything is loaded.
+"""The design of a comparison: contenders, seeds and images, checked before anything is loaded.
 
-A contender is the name of a protocol or of an optimizer, or changes to any keys of the configuration that all
-contenders share, save those by which they are judged.
+A contender is the name of a protocol or of an optimizer, or a set of changes to the configuration that all contenders
+share. It may change any key except those by which contenders are judged.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ JUDGED_BY = (
 )
 SET_HERE = {"seed": "seeds", "generations": "images", "budget": "images", "name": "name"}
 MOST_SEEDS = 10_000
-NEVER = 1_000_000  # checks without a gain before a search stops: no contender may rest early
+NEVER = 1_000_000  # checks without a gain before a search stops: no contender stops early
 
 
 def _by_name(value: object) -> object:
     if isinstance(value, (list, tuple)):
         if len(set(map(str, value))) < len(value):
-            raise ValueError("a contender stands twice; to run one in two ways, give each a label")
+            raise ValueError("a contender is named twice; to run one in two ways, give each a label")
         return {name: name for name in value}
     return value
 
@@ -78,16 +78,16 @@ Changes = Annotated[dict[str, Any], BeforeValidator(_changes)]
 
 
 class ComparisonConfig(Section):
-    """A comparison as it is asked for.
+    """The keys of a comparison file.
 
     Attributes:
-        name: Prefix of its name; by default `compare-` and the configuration's.
-        config: What the contenders share: a preset, a file or a mapping.
-        overrides: Changes to it, for all of them.
-        contenders: Label to changes for one of them; a name stands for a protocol or an optimizer.
-        seeds: How many, counted from 0, or which.
-        images: Of the search, for every run.
-        checks: About how many times a recommendation is judged in a run, at equal intervals of images.
+        name: Prefix of the comparison's name; by default `compare-` followed by the configuration's name.
+        config: The configuration that all contenders share: a preset, a file or a mapping.
+        overrides: Changes to the configuration for all contenders.
+        contenders: Label to the changes of one contender; a text instead names a protocol or an optimizer.
+        seeds: The number of seeds, counted from 0, or a list of seeds.
+        images: Number of images that the search of every run may generate.
+        checks: Approximate number of checks in a run, at equal intervals of images.
     """
 
     name: Name | None = None
@@ -101,13 +101,13 @@ class ComparisonConfig(Section):
 
 @dataclass(frozen=True)
 class Design:
-    """A comparison that is ready to be begun.
+    """A checked comparison, ready to begin.
 
     Attributes:
-        name: Prefix of its name.
-        asked: All of it, files read in, so that it can go on without them.
+        name: Prefix of the comparison's name.
+        asked: All keys, with the content of the files they name, so that the comparison can go on without the files.
         contenders: Label to configuration, all with the first seed.
-        seeds: Of every contender.
+        seeds: The seeds that every contender runs with.
     """
 
     name: str
@@ -117,16 +117,16 @@ class Design:
 
     @property
     def members(self) -> list[tuple[str, int]]:
-        """Contender and seed of every run, in the order in which they are worked on: seed by seed."""
+        """Contender and seed of every run in working order: all contenders of a seed before the next seed."""
         return [(label, seed) for seed in self.seeds for label in self.contenders]
 
     def identity(self, plugins: Plugins) -> str:
-        """Fingerprint of everything that can change a number and is known before anything is loaded.
+        """Return a fingerprint of everything that can change a number and is known before anything is loaded.
 
-        Prompts count by what they are, and are compared apart.
+        Prompts are not included; `running.find` compares them separately.
 
         Args:
-            plugins: Know what the parts are made of.
+            plugins: The plugins that provide the parts.
 
         Raises:
             PluginError: If a part is unknown.
@@ -136,15 +136,15 @@ class Design:
         return digest([made, self.seeds])
 
     def config(self, contender: str, seed: int) -> Config:
-        """The configuration of one run."""
+        """Return the configuration of one run."""
         return self.contenders[contender].model_copy(update={"seed": seed})
 
 
 def read_design(source: str | Path) -> Design:
-    """Read a comparison file.
+    """Read and check a comparison file.
 
     Raises:
-        ConfigError: In one sentence, if it cannot be found, read or run as written.
+        ConfigError: If the file cannot be found, read or run as written.
     """
     values, folder = read_file(source)
     if "contenders" not in values:
@@ -163,7 +163,7 @@ def read_design(source: str | Path) -> Design:
 
 
 def _anchor_changes(values: dict[str, Any], folder: Path) -> None:
-    """Make paths in overrides and contenders absolute; both are changes to the configuration, with dotted keys."""
+    """Make the paths in overrides and contenders absolute; both change the configuration by dotted keys."""
     base = read_values(values["config"])[0]
     for holder, key in [(values, "overrides"), *((values["contenders"], label) for label in _labels(values))]:
         changes = holder.get(key)
@@ -185,23 +185,23 @@ def make_design(
     default_name: str | None = None,
     lines: Mapping[tuple[str, ...], int] | None = None,
 ) -> Design:
-    """Check a comparison.
+    """Check a comparison and return its design.
 
     Args:
         values: The keys of `ComparisonConfig`.
-        where: What to call it in an error.
-        default_name: Its name if it has none.
-        lines: In which line of a file a key stands.
+        where: The name of the comparison in error messages.
+        default_name: The name of the comparison if `values` has none.
+        lines: Key to its line in the file.
 
     Raises:
-        ConfigError: In one sentence, if it cannot be run as written.
+        ConfigError: If the comparison cannot be run as written.
     """
     try:
         asked = ComparisonConfig.model_validate(values)
     except ValidationError as error:
         raise ConfigError(listed(where, sentences_of(error, values, ComparisonConfig, lines))) from None
     if len(set(asked.seeds)) < len(asked.seeds):
-        raise ConfigError(f"{where}: a seed stands twice in 'seeds'; every run needs one of its own")
+        raise ConfigError(f"{where}: a seed is listed twice in 'seeds'; every run needs one of its own")
     for key in asked.overrides:
         _refuse_own(key, "'overrides'")
     loaded = load_config(asked.config)
@@ -213,11 +213,11 @@ def make_design(
 
 
 def check(design: Design, plugins: Plugins) -> None:
-    """Check contenders by what is known of their optimizers without a backbone.
+    """Check the optimizers of the contenders and their options, without a backbone.
 
     Raises:
         PluginError: If an optimizer is unknown.
-        ConfigError: If an option of one is.
+        ConfigError: If an option of an optimizer is unknown.
     """
     for label, config in design.contenders.items():
         with said_by(label):
@@ -225,24 +225,24 @@ def check(design: Design, plugins: Plugins) -> None:
 
 
 class said_by:  # noqa: N801  # reads as a sentence where it is used
-    """Puts a contender's name before whatever is wrong with it."""
+    """A context manager that begins the message of a TrimpotError with the contender's label."""
 
     def __init__(self, label: str) -> None:
         self._label = label
 
     def __enter__(self) -> None:
-        """Nothing yet."""
+        """Do nothing."""
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Name the contender."""
+        """Add the label to the message."""
         if isinstance(error, TrimpotError):
             error.args = (f"contender {self._label!r}: {str(error).removeprefix('config: ')}",)
 
 
 def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Apply changes to a configuration; keys may be dotted, and the rest of a section stays.
+    """Return a configuration with changes applied; keys may be dotted, and the other keys of a section stay.
 
-    An optimizer or other part of another name replaces the whole of the old one, for options belong to a part.
+    An optimizer or other part with a new name replaces the old part with all its options.
     """
     result = dict(values)
     for key, change in changes.items():
@@ -263,14 +263,14 @@ def _joined(key: str, old: object, new: object) -> object:
 
 
 def slug(text: str) -> str:
-    """A text as part of a name: what would need quoting becomes a hyphen."""
+    """Return a text as part of a name: characters that a shell would need quoted become hyphens."""
     return re.sub("[^A-Za-z0-9_.-]+", "-", text).strip("-.") or "comparison"
 
 
 def _shared(source: str | Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration with its defaults; of the keys for searching only those that it sets itself.
+    """Return a configuration with its defaults, except for search keys that it does not set itself.
 
-    What a protocol stands for is not spelled out: it belongs to the contenders that search by it.
+    A protocol is not expanded into its keys: they belong only to the contenders that search by it.
     """
     values = read_values(source)[0]
     own = set(values) if names_a_search(values) else set()
@@ -279,7 +279,7 @@ def _shared(source: str | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _changed(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Apply changes, a protocol's name first: it takes the place of every key that one stands for."""
+    """Apply changes, a protocol first: it replaces every key that a protocol can set."""
     rest = {key: change for key, change in changes.items() if key != "protocol"}
     result = with_protocol(values, changes["protocol"]) if changes.get("protocol") is not None else dict(values)
     for key in rest:
@@ -288,7 +288,7 @@ def _changed(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
 
 
 def _config(label: str, changes: Mapping[str, Any], shared: Mapping[str, Any], asked: ComparisonConfig) -> Config:
-    """A contender's configuration, with the first seed."""
+    """Return a contender's configuration, with the first seed."""
     given = _keys(changes)
     for key in given:
         _refuse_own(key, f"contender {label!r}")
@@ -299,16 +299,16 @@ def _config(label: str, changes: Mapping[str, Any], shared: Mapping[str, Any], a
             )
     with said_by(label):
         values = _searching(shared, changes)
-        if values.get("ladder"):  # its last rung goes on until the images are spent
+        if values.get("ladder"):  # the last rung goes on until the images are spent
             values["ladder"] = {**values["ladder"], list(values["ladder"])[-1]: asked.images}
         return load_config(merged(values, _fair(given, asked)))
 
 
 def _searching(shared: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """What is shared, with the changes of one contender.
+    """Return the shared configuration with the changes of one contender.
 
-    It searches by its own protocol or optimizer, else as the configuration says, else by the default protocol. An
-    optimizer of its own comes without what the configuration's protocol would have set for another.
+    A contender searches by its own protocol or optimizer if it names one, otherwise as the shared configuration says,
+    otherwise by the default protocol. If it names an optimizer, the keys of the shared protocol do not apply to it.
     """
     heads = {key.partition(".")[0]: key for key in changes}
     if changes.get("protocol") is not None:
@@ -323,7 +323,7 @@ def _searching(shared: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[st
 
 
 def _optimizer_of(changes: Mapping[str, Any]) -> str | None:
-    """The optimizer that changes name, if they do."""
+    """Return the name of the optimizer that changes set, or None."""
     named = changes.get("optimizer")
     named = named.get("name") if isinstance(named, Mapping) else named
     found = changes.get("optimizer.name", named)
@@ -331,11 +331,11 @@ def _optimizer_of(changes: Mapping[str, Any]) -> str | None:
 
 
 def _fair(given: Sequence[str], asked: ComparisonConfig) -> dict[str, Any]:
-    """What is the same for all, and what a contender may not have set itself."""
+    """Return the keys that are equal for all contenders, and the defaults of those that this one leaves unset."""
     changes: dict[str, Any] = {
         "name": None,
         "seed": asked.seeds[0],
-        "generations": asked.images,  # more than the images suffice for: only they end a search
+        "generations": asked.images,  # more than the images suffice for, so that only the budget ends a search
         "budget": {"images": asked.images, "seconds": None, "gpu_hours": None},
         "by_steps": {"steps": ()},
         "keep": "none",
@@ -354,7 +354,7 @@ def _refuse_own(key: str, where: str) -> None:
 
 
 def _keys(changes: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Dotted keys of changes, at every depth."""
+    """Return the dotted keys of changes, at every depth."""
     found = []
     for key, value in changes.items():
         found.append(prefix + key)

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 NUM_POINTS = 121
-NUM_RESTARTS = 200  # simulated for each target
-BEYOND = 3.0  # how far past the budget restarts are shown
+NUM_RESTARTS = 200  # simulated restarts for each target
+BEYOND = 3.0  # restarts are shown up to this multiple of the budget
 
 
 def figures(summary: Summary) -> dict[str, go.Figure]:
-    """Every figure the results suffice for, by name."""
+    """Return every figure for which there are enough results, by name."""
     made = {
         "gains": gains_figure(summary),
         "chosen": curves_figure(summary, "chosen"),
@@ -34,12 +34,12 @@ def figures(summary: Summary) -> dict[str, go.Figure]:
 
 
 def colours(summary: Summary) -> dict[str, str]:
-    """A colour for every contender, the same in all figures."""
+    """Return a colour for every contender, the same in all figures."""
     return {label: LINES[number % len(LINES)] for number, label in enumerate(summary.results.labels)}
 
 
 def gains_figure(summary: Summary) -> go.Figure | None:
-    """Gain on test prompts: a ring for every seed, and the interquartile mean with its interval."""
+    """Draw the gain on test prompts: a ring for every seed, and the interquartile mean with its interval."""
     if not summary.gains:
         return None
     figure = new_figure(112 + 44 * len(summary.gains), "gain on test prompts", None)
@@ -64,11 +64,11 @@ def gains_figure(summary: Summary) -> go.Figure | None:
 
 
 def curves_figure(summary: Summary, which: str) -> go.Figure | None:
-    """Validation score by images of search, with a band over seeds.
+    """Draw the validation score by images of search, with a band over seeds.
 
     Args:
-        summary: Of the comparison.
-        which: `chosen` for the best so far, `validation` for what was recommended last.
+        summary: The summary of the comparison.
+        which: `chosen` for the best recommendation so far, `validation` for the latest.
     """
     if not summary.gains:
         return None
@@ -88,7 +88,7 @@ def curves_figure(summary: Summary, which: str) -> go.Figure | None:
 
 
 def targets_figure(summary: Summary) -> go.Figure | None:
-    """How many targets of all runs were reached by how many images: COCO's cumulative distribution."""
+    """Draw the share of all runs' targets reached by number of images: COCO's cumulative distribution."""
     if summary.start is None or summary.best is None or summary.best <= summary.start:
         return None
     figure = new_figure(380, "images of search (logarithmic)", "share of targets reached")
@@ -116,7 +116,7 @@ def targets_figure(summary: Summary) -> go.Figure | None:
 
 
 def ranks_figure(summary: Summary) -> go.Figure | None:
-    """Average ranks; a bar joins those that the critical difference cannot tell apart (Demsar 2006, figure 1)."""
+    """Draw average ranks; a bar joins those within the critical difference of each other (Demsar 2006, figure 1)."""
     found = summary.ranking
     if found is None:
         return None
@@ -150,7 +150,7 @@ def ranks_figure(summary: Summary) -> go.Figure | None:
 
 
 def _critical(figure: go.Figure, found: Ranking, last: int) -> None:
-    """The axis, and the critical difference as a ruler above it."""
+    """Draw the axis, and above it the critical difference to scale."""
     add_line(figure, [1, last], [0, 0], "", GREY, width=1.5, mode="lines", showlegend=False, hoverinfo="skip")
     ends = [1.0, 1.0 + found.critical]
     add_line(figure, ends, [0.75, 0.75], "", GREY, width=1.5, mode="lines+markers", showlegend=False,
@@ -166,7 +166,7 @@ def _restarts(times: Array, spent: Array) -> Array:
 
 
 def _checked(summary: Summary) -> list[int]:
-    """Every number of images at which anything was judged; at most a thousand of them."""
+    """Return every number of images at which any run made a check; at most a thousand of them."""
     courses: list[Course] = [course for label in summary.gains for course in summary.results.of(label)]
     found = sorted({images for course in courses for images in course.images[1:]})
     return found[:: max(1, len(found) // 1000)]
@@ -181,5 +181,5 @@ def _band(figure: go.Figure, grid: Array, low: Array, high: Array, name: str, co
 
 
 def _plain(values: Array | Sequence[float]) -> list[float]:
-    """Numbers that plotly writes as text, which a page can be read and tested by."""
+    """Return numbers as a list, which plotly writes as text that a person or a test can read."""
     return [round(float(value), 10) for value in values]

@@ -1,10 +1,10 @@
-"""What differences between contenders are worth: intervals, tests, and images to a target.
+"""The statistics of a comparison: intervals, tests, and images to a target.
 
 Sources: interquartile mean and bootstrap intervals as in rliable (Agarwal et al. 2021, "Deep reinforcement learning at
 the edge of the statistical precipice", NeurIPS); runs drawn together with prompts as in Owen (2007, "The pigeonhole
 bootstrap", Annals of Applied Statistics 1); tests and ranks as in Demsar (2006, "Statistical comparisons of
 classifiers over multiple data sets", JMLR 7); images to a target as in COCO (Hansen et al. 2016, "COCO: performance
-assessment", arXiv:1605.03560). Random numbers come from fixed seeds, so that a page can be made again.
+assessment", arXiv:1605.03560). Random numbers come from fixed seeds, so that the same results give the same page.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 NUM_RESAMPLES = 4000
-FEWEST_RUNS = 3  # of two, the interval would be from the one to the other
+FEWEST_RUNS = 3  # with two, the interval would reach from one value to the other
 SIGNIFICANCE = 0.05
 
 
@@ -38,11 +38,11 @@ class Pair:
     """Two contenders on the same seeds.
 
     Attributes:
-        first: A label.
-        second: Another.
+        first: The label of one contender.
+        second: The label of the other.
         difference: Interquartile mean of first minus second, with its interval over seeds and prompts.
-        p: Two-sided p-value of Wilcoxon's signed-rank test, seed by seed: of these searches on these prompts.
-        adjusted: The same after Holm's correction for all pairs.
+        p: Two-sided p-value of Wilcoxon's signed-rank test over seeds, for these searches on these prompts.
+        adjusted: The p-value after Holm's correction for all pairs.
     """
 
     first: str
@@ -58,10 +58,10 @@ class Ranking:
 
     Attributes:
         ranks: Label to its average rank over seeds, 1 being best.
-        p: Of Friedman's test that all contenders are alike.
+        p: The p-value of Friedman's test that all contenders are equal.
         critical: Nemenyi's critical difference of two average ranks at the 5 % level.
-        groups: Largest sets of contenders, best first, that it cannot tell apart.
-        num_seeds: Over how many seeds.
+        groups: Largest sets of contenders, best first, whose average ranks lie within the critical difference.
+        num_seeds: The number of seeds.
     """
 
     ranks: Mapping[str, float]
@@ -72,20 +72,20 @@ class Ranking:
 
 
 def interquartile_mean(values: ArrayLike, axis: int = 0) -> Any:
-    """The mean without the lowest and the highest quarter (a quarter of few values is rounded down)."""
+    """Return the mean without the lowest and the highest quarter; a quarter is rounded down to whole values."""
     from scipy import stats
 
     return stats.trim_mean(np.asarray(values, dtype=np.float64), 0.25, axis=axis)
 
 
 def interval(values: ArrayLike, statistic: Callable[..., Any] = interquartile_mean) -> Interval:
-    """A statistic of runs with its percentile bootstrap interval over runs (Agarwal et al. 2021, section 4.1).
+    """Return a statistic of runs with its percentile bootstrap interval over runs (Agarwal et al. 2021, section 4.1).
 
-    There is one task here, so the stratified bootstrap has one stratum. With one run or two there is no interval.
+    A comparison has one task, so the stratified bootstrap has one stratum. With one or two runs there is no interval.
 
     Args:
-        values: Shape (num_runs,).
-        statistic: Takes values and `axis`.
+        values: A number per run, shape (num_runs,).
+        statistic: A function of values and `axis`.
     """
     values = np.asarray(values, dtype=np.float64)
     low, value, high = (float(each[0]) for each in band(values[:, None], statistic))
@@ -93,14 +93,14 @@ def interval(values: ArrayLike, statistic: Callable[..., Any] = interquartile_me
 
 
 def band(values: Array, statistic: Callable[..., Any] = interquartile_mean) -> tuple[Array, Array, Array]:
-    """The same for curves: whole runs are resampled.
+    """Return a statistic of curves with its pointwise percentile bootstrap interval; whole runs are resampled.
 
     Args:
-        values: Shape (num_runs, num_points).
-        statistic: Takes values and `axis`.
+        values: A curve per run, shape (num_runs, num_points).
+        statistic: A function of values and `axis`.
 
     Returns:
-        Low, the statistic itself, and high, each of shape (num_points,).
+        The low end, the statistic itself and the high end, each of shape (num_points,).
     """
     centre: Array = np.asarray(statistic(values, axis=0))
     if len(values) < FEWEST_RUNS:
@@ -114,11 +114,11 @@ def band(values: Array, statistic: Callable[..., Any] = interquartile_mean) -> t
 
 @dataclass(frozen=True)
 class GainTable:
-    """Gains of runs on one test bucket, by prompt.
+    """The gains of runs on one test bucket, by prompt.
 
     Attributes:
-        sums: Paired differences summed over each prompt's images, shape (..., num_prompts).
-        sizes: Images of each prompt, shape (num_prompts,).
+        sums: Paired differences, summed over the images of each prompt, shape (..., num_prompts).
+        sizes: Number of images of each prompt, shape (num_prompts,).
     """
 
     sums: Array
@@ -132,14 +132,14 @@ class GainTable:
 
 
 def gain_interval(table: GainTable) -> Interval:
-    """The interquartile mean of runs' gains, with the percentile interval of runs and prompts drawn together.
+    """Return the interquartile mean of the runs' gains, with a percentile interval over runs and prompts.
 
-    Runs are crossed with prompts: all were measured on the same. Both are drawn with replacement in each resample
-    (Owen 2007), so the interval says how much other seeds and other prompts would move it; it is a little too wide
-    rather than too narrow. With one run or two there is no interval.
+    All runs were measured on the same prompts. Each resample draws both runs and prompts with replacement (Owen 2007),
+    so the interval says how much the mean would change with other seeds and other prompts; the interval is a little
+    too wide rather than too narrow. With one or two runs there is no interval.
 
     Args:
-        table: Sums of shape (num_runs, num_prompts).
+        table: Gains whose sums have shape (num_runs, num_prompts).
     """
     sums, sizes = table.sums, table.sizes
     value = float(interquartile_mean(table.means))
@@ -155,32 +155,32 @@ def gain_interval(table: GainTable) -> Interval:
 
 
 def level_at(images: Sequence[int], values: Sequence[float], grid: ArrayLike) -> Array:
-    """A step function: the value of the latest check that had been made at each number of images.
+    """Return, for each number of images in `grid`, the value of the latest check made by then; shape (num_points,).
 
     Args:
-        images: When checks were made, ascending, the first at 0.
-        values: What they found.
-        grid: Shape (num_points,).
+        images: Number of images at each check, ascending, the first 0; shape (num_checks,).
+        values: The value that each check found, shape (num_checks,).
+        grid: Numbers of images, shape (num_points,).
     """
     index = np.searchsorted(np.asarray(images), np.asarray(grid), side="right") - 1
     return np.asarray(values, dtype=np.float64)[index]
 
 
 def targets_between(start: float, best: float, count: int = 50) -> Array:
-    """Targets at equal steps from just above `start` up to `best`, shape (count,).
+    """Return targets at equal steps from just above `start` up to `best`, shape (count,).
 
-    COCO spaces targets by the logarithm of the distance to a known optimum; here none is known.
+    COCO spaces targets by the logarithm of the distance to a known optimum; a calibration has no known optimum.
     """
     return np.linspace(start, best, count + 1)[1:]
 
 
 def images_to(images: Sequence[int], values: Sequence[float], targets: Array) -> Array:
-    """Images until each target was first reached, infinite where it never was; shape (num_targets,).
+    """Return the images until each target was first reached, infinite if it never was; shape (num_targets,).
 
     Args:
-        images: When checks were made.
-        values: Best so far, ascending.
-        targets: Shape (num_targets,).
+        images: Number of images at each check, ascending; shape (num_checks,).
+        values: Best value so far at each check, ascending; shape (num_checks,).
+        targets: Values to reach, shape (num_targets,).
     """
     index = np.searchsorted(np.asarray(values), targets - 1e-12 * np.abs(targets), side="left")
     padded = np.append(np.asarray(images, dtype=np.float64), np.inf)
@@ -188,14 +188,14 @@ def images_to(images: Sequence[int], values: Sequence[float], targets: Array) ->
 
 
 def expected_images(times: ArrayLike, spent: ArrayLike) -> float:
-    """Expected images to a target with restarts: all that was spent for it over the runs that reached it.
+    """Return the expected images to a target with restarts: images of all runs over the number of successful runs.
 
-    COCO's ERT (Hansen et al. 2016, section 3.1; Auger and Hansen 2005): runs that failed count with all they spent.
-    Infinite if none reached it.
+    COCO's ERT (Hansen et al. 2016, section 3.1; Auger and Hansen 2005): a run counts its images until it reached the
+    target, or all its images if it failed. The result is infinite if no run reached the target.
 
     Args:
-        times: Images to the target, infinite where it was not reached, shape (num_runs,).
-        spent: Images of the whole run, shape (num_runs,).
+        times: Images of each run to the target, infinite if it was not reached; shape (num_runs,).
+        spent: Images of each whole run, shape (num_runs,).
     """
     times = np.asarray(times, dtype=np.float64)
     reached = np.isfinite(times)
@@ -205,16 +205,16 @@ def expected_images(times: ArrayLike, spent: ArrayLike) -> float:
 
 
 def restarted(times: ArrayLike, spent: ArrayLike, size: int, generator: np.random.Generator) -> Array:
-    """Images to a target of a search that is restarted until it gets there, simulated; shape (size,).
+    """Simulate searches that are restarted until they reach a target; return the images of each, shape (size,).
 
-    COCO's simulated restarts (Hansen et al. 2016, section 3.1.2): runs are drawn with replacement until one that
-    reached the target is; those that failed before count with all they spent.
+    COCO's simulated restarts (Hansen et al. 2016, section 3.1.2): runs are drawn with replacement until a successful
+    one is drawn; a failed run drawn before it counts all its images.
 
     Args:
-        times: Images to the target, infinite where it was not reached, shape (num_runs,).
-        spent: Images of the whole run, shape (num_runs,).
-        size: How many searches.
-        generator: Draws the runs.
+        times: Images of each run to the target, infinite if it was not reached; shape (num_runs,).
+        spent: Images of each whole run, shape (num_runs,).
+        size: The number of simulated searches.
+        generator: The random generator that draws the runs.
     """
     times, spent = np.asarray(times, dtype=np.float64), np.asarray(spent, dtype=np.float64)
     reached = np.isfinite(times)
@@ -229,10 +229,10 @@ def restarted(times: ArrayLike, spent: ArrayLike, size: int, generator: np.rando
 
 
 def share_reached(times: Array, grid: ArrayLike) -> Array:
-    """The empirical cumulative distribution of images to targets, shape (num_points,).
+    """Return the empirical cumulative distribution of images to targets, shape (num_points,).
 
     Args:
-        times: Of every run and target, any shape; infinite where never reached.
+        times: Images of every run to every target, of any shape; infinite if never reached.
         grid: Numbers of images, shape (num_points,).
     """
     ordered = np.sort(times, axis=None)
@@ -240,9 +240,9 @@ def share_reached(times: Array, grid: ArrayLike) -> Array:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction (Holm 1979): p-values that may be compared with the level as they are.
+    """Return p-values after Holm's step-down correction (Holm 1979), to be compared with the level directly.
 
-    The i-th smallest of m is multiplied by m - i + 1, and none becomes smaller than one before it.
+    The i-th smallest of m p-values is multiplied by m - i + 1, and then raised to the one before it if it is smaller.
     """
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     adjusted, largest = [0.0] * len(p_values), 0.0
@@ -253,7 +253,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def signed_rank(first: ArrayLike, second: ArrayLike) -> float:
-    """Two-sided p-value of Wilcoxon's signed-rank test (Demsar 2006, section 3.1.3); 1 if nothing differs.
+    """Return the two-sided p-value of Wilcoxon's signed-rank test (Demsar 2006, section 3.1.3); 1 if nothing differs.
 
     Seeds on which two contenders are equal are left out (Wilcoxon 1945).
     """
@@ -267,16 +267,16 @@ def signed_rank(first: ArrayLike, second: ArrayLike) -> float:
 
 
 def smallest_adjusted(num_seeds: int, num_contenders: int) -> float:
-    """The smallest p-value that the tests of all pairs can give, after correction: with few seeds it is large."""
+    """Return the smallest corrected p-value that the tests of all pairs can give; with few seeds it is large."""
     return min(1.0, 2.0 ** (1 - num_seeds) * math.comb(num_contenders, 2))
 
 
 def pairs(labels: Sequence[str], table: GainTable) -> list[Pair]:
-    """Every two contenders, tested seed by seed.
+    """Test every pair of contenders, seed by seed.
 
     Args:
         labels: The contenders.
-        table: Sums of shape (num_seeds, num_contenders, num_prompts).
+        table: Gains whose sums have shape (num_seeds, num_contenders, num_prompts).
     """
     indices = list(itertools.combinations(range(len(labels)), 2))
     gains, sums, sizes = table.means, table.sums, table.sizes
@@ -288,10 +288,10 @@ def pairs(labels: Sequence[str], table: GainTable) -> list[Pair]:
 
 
 def average_ranks(gains: Array) -> Array:
-    """Mean over seeds of each contender's rank, 1 being best and ties sharing; shape (num_contenders,).
+    """Return each contender's mean rank over seeds; 1 is best, ties share the mean rank; shape (num_contenders,).
 
     Args:
-        gains: Shape (num_seeds, num_contenders).
+        gains: The gain of each run, shape (num_seeds, num_contenders).
     """
     from scipy import stats
 
@@ -300,9 +300,10 @@ def average_ranks(gains: Array) -> Array:
 
 
 def critical_difference(num_contenders: int, num_seeds: int, significance: float = SIGNIFICANCE) -> float:
-    """Nemenyi's: average ranks that differ by less cannot be told apart (Demsar 2006, section 3.2.2).
+    """Return Nemenyi's critical difference: average ranks closer than it cannot be told apart.
 
-    CD = q sqrt(k (k + 1) / 6 N), q the quantile of the studentized range statistic over sqrt 2.
+    CD = q sqrt(k (k + 1) / 6 N) for k contenders and N seeds; q is the quantile of the studentized range statistic
+    divided by sqrt 2 (Demsar 2006, section 3.2.2).
     """
     from scipy import stats
 
@@ -311,13 +312,13 @@ def critical_difference(num_contenders: int, num_seeds: int, significance: float
 
 
 def ranking(labels: Sequence[str], gains: Array) -> Ranking | None:
-    """Rank at least three contenders over at least two seeds; None if there are fewer.
+    """Rank three or more contenders over two or more seeds; None if there are fewer.
 
-    Friedman's test with the correction for ties (Demsar 2006, section 3.2.2).
+    The p-value is Friedman's, with the correction for ties (Demsar 2006, section 3.2.2).
 
     Args:
         labels: The contenders.
-        gains: Shape (num_seeds, num_contenders).
+        gains: The gain of each run, shape (num_seeds, num_contenders).
     """
     from scipy import stats
 
@@ -332,7 +333,7 @@ def ranking(labels: Sequence[str], gains: Array) -> Ranking | None:
 
 
 def groups(ranks: Mapping[str, float], critical: float) -> tuple[tuple[str, ...], ...]:
-    """Largest sets of contenders whose average ranks lie within the critical difference, best first."""
+    """Return the largest sets of contenders whose average ranks lie within the critical difference, best first."""
     ordered = sorted(ranks, key=lambda label: ranks[label])
     found: list[tuple[str, ...]] = []
     for index, label in enumerate(ordered):

@@ -1,4 +1,4 @@
-"""A comparison for programs: as JSON, and as a table of every check."""
+"""A comparison in machine-readable form: as JSON, and as a CSV table of every check."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLUMNS = ("contender", "seed", "images", "validation", "chosen")
 
 
 def as_json(summary: Summary) -> dict[str, Any]:
-    """The whole comparison for programs; numbers that do not exist are null."""
+    """Return the whole comparison as JSON values; a number that does not exist is null."""
     results, found = summary.results, summary.ranking
     return {
         "comparison": results.row.id,
@@ -48,7 +48,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
 
 
 def contender_json(summary: Summary, label: str) -> dict[str, Any]:
-    """A contender for programs."""
+    """Return a contender as JSON values."""
     gains, finished = summary.results.gains(label), summary.results.of(label)
     reached = {f"{share:g}": summary.expected(label, share) if finished else None for share in SHARES}
     return {
@@ -69,7 +69,7 @@ def contender_json(summary: Summary, label: str) -> dict[str, Any]:
 
 
 def as_csv(results: Results) -> str:
-    """Every check of every run, a line each: contender, seed, images of search, its validation score, best so far."""
+    """Return a CSV line for every check of every run: contender, seed, images, validation score, best so far."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(COLUMNS)

@@ -1,4 +1,4 @@
-"""The comparison's page: one HTML file that needs nothing else."""
+"""The page of a comparison: one HTML file that needs no other file and no network."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Charts = dict[str, str]
 
 
 class Files(NamedTuple):
-    """Where a comparison's results lie.
+    """The paths of a comparison's results.
 
     Attributes:
-        page: The self-contained page.
-        table: Every check of every run.
+        page: The self-contained HTML page.
+        table: The CSV table of every check of every run.
     """
 
     page: Path
@@ -36,10 +36,10 @@ class Files(NamedTuple):
 
 
 def write_comparison(store: SqliteStore, name: str) -> tuple[Summary, Files]:
-    """Write a comparison's page and table, finished or not.
+    """Write the page and the table of a comparison, finished or not.
 
     Raises:
-        StoreError: If there is no such comparison.
+        StoreError: If no comparison has this name.
         CalibrationError: If a file cannot be written.
     """
     summary = Summary(gather(store, name))
@@ -51,11 +51,11 @@ def write_comparison(store: SqliteStore, name: str) -> tuple[Summary, Files]:
 
 
 def render(summary: Summary, folder: Path) -> str:
-    """The page as text.
+    """Return the page as HTML.
 
     Args:
-        summary: Of the comparison.
-        folder: The store's, for the commands to type.
+        summary: The summary of the comparison.
+        folder: The folder of the store, for the commands that the page shows.
     """
     charts = {name: chart(name, figure.to_json()) for name, figure in figures(summary).items()}
     parts = (
@@ -74,7 +74,7 @@ def _header(summary: Summary) -> str:
     results = summary.results
     row, total = results.row, len(results.courses)
     sentence = escape(headline(summary))
-    if summary.leader is not None:  # let the eye find the number
+    if summary.leader is not None:  # emphasise the number
         found = summary.gains[summary.leader]
         text = escape(interval_text(found))
         sentence = sentence.replace(text, f'<b class="{"up" if found.value > 0 else "even"}">{text}</b>')
@@ -233,6 +233,6 @@ def _score(value: float | None) -> str:
 
 
 def _p(value: float, *, equals: bool = False) -> str:
-    """A p-value with two significant digits."""
+    """Return a p-value as text with two significant digits."""
     text = "<\N{NO-BREAK SPACE}0.0001" if value < 0.0001 else f"{value:.2g}"
     return f"=\N{NO-BREAK SPACE}{text}" if equals and value >= 0.0001 else text

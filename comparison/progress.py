@@ -1,4 +1,4 @@
-"""What a person sees while a comparison works: one bar over all runs, a line for each that ends."""
+"""The display of a working comparison: one bar over all runs, and a line for each run that ends."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from .design import Design
 
 
 class ComparisonProgress:
-    """Shows how far a comparison is and when it will be done.
+    """A watcher that shows the progress of a comparison and the time left.
 
     Attributes:
-        comparison: Its name, once it has begun.
+        comparison: The name of the comparison, or None before it begins.
 
     Args:
-        console: Where to write.
+        console: The console to write to.
     """
 
     def __init__(self, console: Console) -> None:
@@ -55,7 +55,7 @@ class ComparisonProgress:
 
     @property
     def watcher(self) -> Watcher:
-        """Watches each of the runs."""
+        """The watcher of each run."""
         return _Counter(self)
 
     def comparison_started(self, comparison: str, design: Design, firsts: Sequence[Run]) -> None:
@@ -76,23 +76,23 @@ class ComparisonProgress:
             self._task = self._progress.add_task("starting", total=self._total)
 
     def member_started(self, contender: str, seed: int) -> None:
-        """Name the run."""
+        """Show contender and seed of the run."""
         self._title, self._within = f"{contender}, seed {seed}", 0
         self._fresh = False
         self._show()
 
     def member_ended(self, contender: str, seed: int, error: str | None) -> None:
-        """Count the run as done, and say if it failed."""
+        """Count the run as done, and print the error if it failed."""
         self._ended += self._planned[contender]
         if not self._fresh:
-            self._skipped += self._planned[contender]  # it took no time, so it tells nothing of the rest
+            self._skipped += self._planned[contender]  # it took no time, so it does not count for the pace
         self._within = 0
         if error:
             self._console.print(f"[yellow]{escape(contender)}, seed {seed}, failed:[/] {escape(error)}", soft_wrap=True)
         self._show()
 
     def run_started(self, work_done: int) -> None:
-        """Know what of a run was recorded before."""
+        """Count the work of the run that was recorded earlier."""
         self._within, self._fresh = work_done, True
         self._skipped += work_done
 
@@ -112,7 +112,7 @@ class ComparisonProgress:
         self._last_line = now
         share = min(done / self._total, 1.0)
         made, left = done - self._skipped, ""
-        if made > self._total / 100:  # before, the pace is that of loading and encoding
+        if made > self._total / 100:  # the pace before is that of loading and encoding
             left = f" (about {duration((now - self._begun) / made * max(self._total - done, 0))} left)"
         self._console.print(f"{share:4.0%}  {escape(self._title)}{left}", highlight=False)
 

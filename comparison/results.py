@@ -1,4 +1,4 @@
-"""What came of a comparison, read from the store alone, so that it can be told at any time."""
+"""The results of a comparison, read from the store alone, so that they can be shown at any time."""
 
 from __future__ import annotations
 
@@ -20,30 +20,29 @@ from .gains import GainTable
 
 @dataclass(frozen=True)
 class Course:
-    """How one run went.
+    """The course of one run.
 
     Attributes:
-        contender: Its label.
-        seed: Its seed.
-        run: Its name in the store, or None if it has not begun.
+        contender: The label of the contender.
+        seed: The seed of the run.
+        run: The name of the run in the store, or None if it has not begun.
         status: `finished`, `failed`, `interrupted`, `running` or `not begun`.
-        error: Why it failed, or None.
-        images: Of the search, when each check was made; the first is 0, where all runs are alike.
-        validation: Mean validation value of what was recommended then, and before any image of the best neutral
-            setting.
-        chosen: Of the best admitted check until then: what a user would have who stopped there.
+        error: Why the run failed, or None.
+        images: Images of the search at each check; the first is 0, when all runs are equal.
+        validation: Mean validation value of the setting judged by each check; the first is the best neutral setting.
+        chosen: Mean validation value of the best admitted check so far: the result if the search stopped there.
         gain: Mean, low and high of the gain on test prompts, with its number of images; None unless finished.
         gain_sums: The paired differences on the test bucket, summed by prompt.
-        gain_sizes: Images of each of these prompts.
+        gain_sizes: Number of images of each of these prompts.
         stop_reason: Why the search ended.
-        population_size: Candidates of the first generation.
-        groups: Groups of the first generation, each with a bucket of its own.
-        generations: Generations told.
+        population_size: Number of candidates of the first generation.
+        groups: Number of groups of the first generation, each with a bucket of its own.
+        generations: Number of generations told to the optimizer.
         bucket_sizes: Outputs of a candidate in the first and in the last generation.
         spent: Images of the search.
         num_images: Images of all stages.
         seconds: Wall time.
-        versions: Libraries.
+        versions: Versions of the libraries.
     """
 
     contender: str
@@ -69,7 +68,7 @@ class Course:
 
     @property
     def finished(self) -> bool:
-        """Whether it has a result."""
+        """Whether the run has a result."""
         return self.gain is not None
 
 
@@ -79,9 +78,9 @@ class Results:
 
     Attributes:
         row: The comparison in the store.
-        design: What was asked.
+        design: The design of the comparison.
         courses: Every run by contender and seed, begun or not.
-        num_knobs: Of the space, if any run has recorded something.
+        num_knobs: Number of knobs of the space, or None if no run has recorded anything.
     """
 
     row: ComparisonRow
@@ -91,38 +90,38 @@ class Results:
 
     @property
     def labels(self) -> list[str]:
-        """The contenders, in the order asked for."""
+        """The contenders, in the order of the design."""
         return list(self.design.contenders)
 
     @property
     def budget(self) -> int:
-        """Images of a search."""
+        """Number of images that each search may generate."""
         return int(self.design.asked["images"])
 
     def of(self, label: str) -> list[Course]:
-        """A contender's finished runs."""
+        """Return a contender's finished runs."""
         courses = (self.courses[label, seed] for seed in self.design.seeds)
         return [course for course in courses if course.finished]
 
     @property
     def ranked(self) -> list[str]:
-        """Contenders of which any run has finished."""
+        """The contenders that have a finished run."""
         return [label for label in self.labels if self.of(label)]
 
     def gains(self, label: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Gain on test prompts of a contender's finished runs, shape (num_finished,)."""
+        """Return the gain on test prompts of each finished run of a contender, shape (num_finished,)."""
         return np.array([course.gain["mean"] for course in self.of(label) if course.gain], dtype=np.float64)
 
     def by_prompt(self, label: str) -> GainTable:
-        """The same by prompt: sums of shape (num_finished, num_prompts)."""
+        """Return the gains of a contender's finished runs by prompt; sums have shape (num_finished, num_prompts)."""
         courses = self.of(label)
         return GainTable(np.array([course.gain_sums for course in courses]), np.array(courses[0].gain_sizes))
 
     def paired(self, labels: list[str]) -> GainTable | None:
-        """Gains on the seeds that all of these contenders have finished; None if there are none.
+        """Return the gains of contenders on the seeds that all of them have finished, or None without such seeds.
 
         Returns:
-            Sums of shape (num_seeds, num_contenders, num_prompts).
+            Gains whose sums have shape (num_seeds, num_contenders, num_prompts).
         """
         seeds = [seed for seed in self.design.seeds if all(self.courses[label, seed].finished for label in labels)]
         if not seeds or not labels:
@@ -132,10 +131,10 @@ class Results:
 
 
 def gather(store: SqliteStore, name: str) -> Results:
-    """Read a comparison.
+    """Read the results of a comparison from the store.
 
     Raises:
-        StoreError: If there is none of this name.
+        StoreError: If no comparison has this name.
     """
     comparisons = Comparisons(store)
     row = comparisons.get(name)
@@ -153,7 +152,7 @@ def gather(store: SqliteStore, name: str) -> Results:
 
 
 def design_of(row: ComparisonRow) -> Design:
-    """What a comparison in the store asked for."""
+    """Return the design of a comparison in the store."""
     return make_design({key: value for key, value in row.config.items() if key != "command"}, row.id)
 
 

@@ -1,7 +1,7 @@
 """Working on a comparison: every contender with every seed, one after the other, in one store.
 
-Each is an ordinary run. What is finished is left alone, what was begun goes on, and backbone and rewards are loaded
-once for all of them.
+Each is an ordinary run. A finished run is left unchanged, an unfinished one goes on, and the backbone and the rewards
+are loaded once for all runs.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ from .design import Design, check, said_by, slug
 
 
 class ComparisonWatcher(Protocol):
-    """Watches a comparison go by."""
+    """A watcher of a comparison; its methods are called as the comparison proceeds."""
 
     @property
     def watcher(self) -> Watcher:
-        """Watches each of its runs."""
+        """The watcher of each run."""
 
     def comparison_started(self, comparison: str, design: Design, firsts: Sequence[Run]) -> None:
-        """Work begins; `firsts` are the contenders' runs of the first seed, assembled."""
+        """Called when work begins; `firsts` are the assembled runs of the first seed, one per contender."""
 
     def member_started(self, contender: str, seed: int) -> None:
-        """A run begins or goes on."""
+        """Called when a run begins or goes on."""
 
     def member_ended(self, contender: str, seed: int, error: str | None) -> None:
-        """A run has finished, had finished before, or failed."""
+        """Called when a run has finished, had finished before, or has failed."""
 
 
 @dataclass
 class Worked:
-    """How far a comparison has come.
+    """The outcome of working on a comparison.
 
     Attributes:
-        comparison: Its name.
-        failures: Contender and seed to the sentence of what went wrong.
+        comparison: The name of the comparison.
+        failures: Contender and seed of every failed run to its error message.
     """
 
     comparison: str
@@ -69,18 +69,18 @@ def compare(
 ) -> Worked:
     """Begin a comparison or go on with it, to the end.
 
-    A run that fails is reported and the others go on; it is tried again the next time.
+    If a run fails, its error is reported and the other runs go on; the next call tries the failed run again.
 
     Args:
-        design: What is compared. If the store has a comparison of the same on the same prompts, that goes on.
-        folder: Where the store lies.
-        watch: Told of everything.
+        design: The comparison. If the store has one with the same identity and the same prompts, that one goes on.
+        folder: The folder of the store.
+        watch: The watcher that is told of all progress.
         illustrated: Whether every run gets a report and pictures of its own.
-        command: What was typed, to be kept.
-        name: Of the comparison in the store that goes on, whatever its prompt files say by now.
+        command: The command line, to be stored.
+        name: The stored comparison to go on with, even if its prompt files have changed since.
 
     Raises:
-        TrimpotError: If it cannot be begun as designed, and nothing is left behind; or if the store fails.
+        TrimpotError: If the comparison cannot begin as designed (nothing is left behind then), or if the store fails.
     """
     known, begun = plugins(), _Begun(None, {})
     check(design, known)
@@ -105,7 +105,7 @@ def compare(
 
 
 class _Begun(NamedTuple):
-    """What the runs of a comparison were begun with: their prompts, and by contender where the search began."""
+    """The prompts that the runs of a comparison began with, and the setting that each contender started from."""
 
     prompts: PromptSet | None
     starts: Mapping[str, Setting | None]
@@ -119,9 +119,9 @@ def _begun(store: SqliteStore, name: str) -> _Begun:
 
 
 def find(store: SqliteStore, design: Design, known: Plugins) -> str | None:
-    """The latest comparison in the store of the same design, on the prompts that its files say now.
+    """Return the latest comparison in the store with the same design and the same prompts, or None.
 
-    Files that are gone are not held against it; it was begun with what they said.
+    If the prompts of the design cannot be read, for example because a file is gone, any stored prompts match.
     """
     part = next(iter(design.contenders.values())).prompts
     try:
@@ -136,7 +136,7 @@ def find(store: SqliteStore, design: Design, known: Plugins) -> str | None:
 
 
 def _assembled(design: Design, known: Plugins, begun: _Begun, parts: Parts | None = None) -> list[Run]:
-    """A run of every contender, sharing what can be shared; so that nothing begins that cannot be done."""
+    """Assemble a run of every contender before any begins, so that errors appear now; parts are shared if possible."""
     runs: list[Run] = []
     for label, config in design.contenders.items():
         sharing, start = runs[0] if runs else parts, begun.starts.get(label)
@@ -153,7 +153,7 @@ def _unfinished(store: SqliteStore, name: str, design: Design) -> list[tuple[str
 
 @dataclass(frozen=True)
 class _Members:
-    """The runs of a comparison, and what they are made with."""
+    """The runs of a comparison, and the parts that they share."""
 
     design: Design
     name: str
@@ -165,7 +165,7 @@ class _Members:
     workshop: Workshop | None
 
     def work_on(self, contender: str, seed: int, watcher: Watcher) -> None:
-        """Do one run, unless it is done."""
+        """Do one run, unless it has finished."""
         comparisons = Comparisons(self.store)
         config = self.design.config(contender, seed)
         run = assemble("", config, self.known, sharing=self.sharing, start=self.starts[contender])
@@ -204,14 +204,14 @@ class _Members:
             )
         except TrimpotError:
             raise
-        except Exception as error:  # somebody else's optimizer may fail in any way
+        except Exception as error:  # an optimizer of a plugin may raise anything
             reason = f"it stopped with {type(error).__name__}: {' '.join(str(error).split())}"
             self.store.update_run(run_id, error=reason)
             raise _FailedError(reason) from error
 
 
 class _FailedError(TrimpotError):
-    """A run that failed in a way nobody foresaw."""
+    """A run failed with an exception other than a TrimpotError."""
 
 
 def _all(members: _Members, watch: ComparisonWatcher) -> Worked:
@@ -223,7 +223,7 @@ def _all(members: _Members, watch: ComparisonWatcher) -> Worked:
             members.work_on(contender, seed, watch.watcher)
         except TrimpotError as error:
             if isinstance(error, StoreError) and not isinstance(error, ReplayError):
-                raise  # it would fail the others too
+                raise  # the other runs would fail too
             reason = worked.failures[contender, seed] = str(error)
         watch.member_ended(contender, seed, reason)
     return worked

@@ -1,4 +1,4 @@
-"""What the results of a comparison mean, in numbers: for the page, the terminal and programs."""
+"""The numbers that summarise the results of a comparison, for the page, the terminal and programs."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ SHARES = (0.5, 0.75, 0.9)
 
 @dataclass(frozen=True)
 class Summary:
-    """What the results mean; everything is computed from them when it is asked for.
+    """The summary of a comparison; every number is computed when it is first used.
 
     Attributes:
-        results: Of the comparison.
+        results: The results of the comparison.
     """
 
     results: Results
@@ -44,17 +44,17 @@ class Summary:
 
     @cached_property
     def leader(self) -> str | None:
-        """Who gains most."""
+        """The contender with the largest gain, or None before any run has finished."""
         return next(iter(self.gains), None)
 
     @cached_property
     def pairs(self) -> list[Pair]:
-        """Every two contenders, tested on the seeds that all have finished."""
+        """The tests of every pair of contenders, on the seeds that all contenders have finished."""
         return pairs(list(self.gains), self._paired) if self._paired and self.num_paired > 1 else []
 
     @cached_property
     def ranking(self) -> Ranking | None:
-        """Average ranks, where there are three contenders or more."""
+        """Average ranks, or None with fewer than three contenders."""
         return ranking(list(self.gains), self._paired.means) if self._paired else None
 
     @cached_property
@@ -63,7 +63,7 @@ class Summary:
 
     @cached_property
     def start(self) -> float | None:
-        """Where all contenders begin: the best neutral setting's validation score."""
+        """The validation score that all contenders begin from: that of the best neutral setting."""
         starts = [course.validation[0] for label in self.results.ranked for course in self.results.of(label)]
         return starts[0] if starts else None
 
@@ -74,21 +74,21 @@ class Summary:
         return max(found, default=None)
 
     def target(self, share: float) -> float | None:
-        """A validation score, a share of the way from the common start to the best that was reached."""
+        """Return the validation score at a share of the way from the common start to the best that was reached."""
         if self.start is None or self.best is None or self.best <= self.start:
             return None
         return self.start + share * (self.best - self.start)
 
     def times(self, label: str, targets: Array) -> Array:
-        """Images until each run of a contender reached each target, shape (num_runs, num_targets)."""
+        """Return the images until each run of a contender reached each target, shape (num_runs, num_targets)."""
         return np.stack([images_to(each.images, each.chosen, targets) for each in self.results.of(label)])
 
     def spent(self, label: str) -> Array:
-        """Images of search of each run of a contender, shape (num_runs,)."""
+        """Return the images of search of each run of a contender, shape (num_runs,)."""
         return np.array([each.spent for each in self.results.of(label)], dtype=np.float64)
 
     def expected(self, label: str, share: float) -> tuple[float, int] | None:
-        """Expected images to a target with restarts, and how many runs reached it."""
+        """Return the expected images to a target with restarts, and the number of runs that reached it."""
         target = self.target(share)
         if target is None:
             return None
@@ -97,25 +97,25 @@ class Summary:
 
     @property
     def num_finished(self) -> int:
-        """Runs that have a result."""
+        """Number of runs that have a result."""
         return sum(course.finished for course in self.results.courses.values())
 
     @property
     def num_paired(self) -> int:
-        """Seeds on which contenders are compared pair by pair."""
+        """Number of seeds on which contenders are compared pair by pair."""
         return len(self._paired.sums) if self._paired else 0
 
     @property
     def num_prompts(self) -> int | None:
-        """Different test prompts that the gains rest on, or None where no run has finished."""
+        """Number of different test prompts behind the gains, or None before any run has finished."""
         return len(self.results.by_prompt(self.leader).sizes) if self.leader else None
 
 
 def as_numbers(found: Interval) -> Mapping[str, float | None]:
-    """An interval for programs: what does not exist is null."""
+    """Return an interval as JSON values; a number that does not exist is null."""
     return {name: finite(value) for name, value in vars(found).items()}
 
 
 def finite(value: float) -> float | None:
-    """The number, or None if it is infinite or no number."""
+    """Return the number, or None if it is infinite or NaN."""
     return value if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""The sentences of a comparison: what a person should take away, said plainly."""
+"""The sentences of a comparison: result, verdict, failures and descriptions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FEWEST, MOST = 2, 4  # decimals
 
 
 def headline(summary: Summary) -> str:
-    """The result in a sentence."""
+    """Return the result in a sentence."""
     if summary.leader is None:
         return f"No result yet: none of {len(summary.results.courses)} runs has finished."
     gain = interval_text(summary.gains[summary.leader])
@@ -30,7 +30,7 @@ def headline(summary: Summary) -> str:
 
 
 def verdict(summary: Summary) -> str:
-    """What the tests allow to be claimed of the leader."""
+    """Return what the tests allow to be claimed of the leader."""
     leader = summary.leader
     if leader is None or len(summary.gains) < 2:
         return ""
@@ -50,7 +50,7 @@ def verdict(summary: Summary) -> str:
 
 
 def failures(summary: Summary) -> list[str]:
-    """A sentence for every contender that failed, for too few test prompts, and for runs still to be done."""
+    """Return sentences on contenders that failed, on too few test prompts, and on runs that have not finished."""
     courses = summary.results.courses.values()
     told = []
     for label in summary.results.labels:
@@ -69,12 +69,12 @@ def failures(summary: Summary) -> list[str]:
 
 
 def seeds_needed(num_contenders: int) -> int:
-    """Seeds from which on the tests of all pairs can reach the 5 % level after correction."""
+    """Return the fewest seeds with which the tests of all pairs can reach the 5 % level after correction."""
     return next(n for n in range(1, 1000) if smallest_adjusted(n, num_contenders) <= SIGNIFICANCE)
 
 
 def interval_text(found: Interval) -> str:
-    """A number with its 95 % interval, if it has one."""
+    """Return a number as text, with its 95 % interval if it has one."""
     decimals = decimals_of(found)
     value = signed(found.value, decimals)
     if not math.isfinite(found.low):
@@ -83,13 +83,13 @@ def interval_text(found: Interval) -> str:
 
 
 def decimals_of(found: Interval) -> int:
-    """Decimals that a number deserves: two significant digits of its interval, within reason."""
+    """Return the decimals to show: two significant digits of the interval, between FEWEST and MOST."""
     width = found.high - found.low
     return min(max(1 - math.floor(math.log10(width)), FEWEST), MOST) if width > 0 else 3
 
 
 def description(summary: Summary, label: str) -> list[str]:
-    """A contender's searcher, its protocol, and how its searches went, a clause each."""
+    """Return clauses that describe a contender: its optimizer, its protocol, and the course of its searches."""
     config, begun = summary.results.design.contenders[label], _begun(summary, label)
     options = ", ".join(f"{name} {value}" for name, value in config.optimizer.options.items() if value is not None)
     told = [config.optimizer.name + (f" ({options})" if options else ""), _protocol(summary, label)]
@@ -106,12 +106,12 @@ def description(summary: Summary, label: str) -> list[str]:
 
 
 def stop_reasons(summary: Summary, label: str) -> Counter[str]:
-    """Why a contender's searches ended."""
+    """Count the reasons why a contender's searches ended."""
     return Counter(each.stop_reason for each in summary.results.of(label) if each.stop_reason)
 
 
 def listed(names: Sequence[str]) -> str:
-    """`a, b and c`."""
+    """Join names as `a, b and c`."""
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
@@ -139,7 +139,7 @@ def _span(values: Sequence[int]) -> str:
 
 
 def _decided(pair: Pair) -> tuple[str, str]:
-    """Winner and loser of a pair, both empty if its test cannot tell."""
+    """Return winner and loser of a pair, both empty if the test cannot tell."""
     if pair.adjusted >= SIGNIFICANCE:
         return "", ""
     return (pair.first, pair.second) if pair.difference.value > 0 else (pair.second, pair.first)

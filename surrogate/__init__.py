@@ -1,1 +1,1 @@
-"""A model of a finished run that stands in for its backbone: an adapter made of what was recorded."""
+"""The surrogate: an adapter that replaces a run's backbone by a model fitted to the run's recorded scores."""

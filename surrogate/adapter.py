@@ -1,6 +1,7 @@
-"""The surrogate: a model of a run's scores that stands in for its backbone, so that searches are compared in no time.
+"""The surrogate: an adapter that scores settings by a model of a finished run, so that searches take seconds.
 
-It tells which searches are worth trying on the backbone; it proves nothing about it.
+A comparison on the surrogate tells which searches are worth trying on the backbone; it proves nothing about the
+backbone.
 """
 
 from __future__ import annotations
@@ -26,31 +27,38 @@ if TYPE_CHECKING:
     from .fitting import Fit
 
 _NORMAL = NormalDist()
-LEAST_EXPLAINED = 0.1  # less may be luck: the model's shape was chosen among many
+LEAST_EXPLAINED = 0.1  # a smaller share may be luck, because cross-validation chose the best of many models
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Standard deviations of what a prompt and seed add for every candidate, and for each of them on its own."""
+    """Standard deviations of the noise of scores.
+
+    Attributes:
+        prompts: Of the part that a prompt and seed add to the scores of all candidates alike.
+        outputs: Of the part that is drawn for each output on its own.
+    """
 
     prompts: float
     outputs: float
 
 
 class Surrogate(Adapter):
-    """Scores settings as a fitted model does, with noise like the backbone's. The objective `value` returns them.
+    """An adapter whose outputs are scores: those of a fitted model, plus noise like the backbone's.
+
+    The objective `value` returns an output as its score.
 
     Args:
-        space: The backbone's knobs.
-        fit: The model.
-        noise: What is drawn on top, by prompt and seed, and by prompt, seed and candidate. The latter is drawn afresh
-            for every candidate, however near to another: common seeds help less here than on most backbones.
+        space: The knobs of the backbone.
+        fit: The fitted model.
+        noise: The noise to add, one part by prompt and seed, one by prompt, seed and candidate. The second part is
+            independent even for two nearly equal candidates, so common seeds help less than on most backbones.
         neutral: The best neutral setting of the run.
-        score: Its validation score, which the surrogate starts from.
-        identity: What it was made of.
+        score: The expected score of `neutral`: its validation score in the run.
+        identity: The run and the fit, for `describe`.
     """
 
-    outputs_per_call = 65_536  # whatever is asked for
+    outputs_per_call = 65_536  # more than any call asks for
 
     def __init__(
         self, space: KnobSpace, fit: Fit, noise: Noise, neutral: Setting, score: float, identity: Mapping[str, Any]
@@ -68,20 +76,20 @@ class Surrogate(Adapter):
             yield [float(expected + a + b) for a, b in zip(shared, own, strict=True)]
 
     def exact(self, population: Population) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Expected score of every candidate, shape (population_size,)."""
+        """Return the expected score of every candidate, shape (population_size,)."""
         return np.array([self._offset + self._fit.at(row) for row in population])
 
     def neutrals(self) -> Mapping[str, Setting]:
-        """The run's best neutral setting."""
+        """Return the best neutral setting of the run."""
         return {"neutral": self._neutral}
 
     def describe(self) -> dict[str, Any]:
-        """What it was fitted to, and how far to believe it. See `Adapter.describe`."""
+        """Return the run that the model was fitted to, and how well it fits. See `Adapter.describe`."""
         return {"id": "surrogate", **self._identity}
 
 
 def make_surrogate(*, run: Path, noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0) -> Adapter:
-    """A model fitted to a finished run, given by its folder; scores settings in no time, with the run's noise."""
+    """A model fitted to a finished run, named by its folder; it scores settings at once, with the run's noise."""
     from ..ground.errors import ModelError
     from ..setup.recorded import record_of
     from ..storage import SqliteStore
@@ -123,7 +131,7 @@ def make_surrogate(*, run: Path, noise: Annotated[float, Field(ge=0, allow_inf_n
 
 
 def belief(description: Mapping[str, Any]) -> str:
-    """How far to believe a surrogate, in a sentence; empty for any other adapter's description."""
+    """Return a sentence on how well a surrogate fits its run; empty for the description of any other adapter."""
     if description.get("id") != "surrogate":
         return ""
     explained, most = description["r_squared"], description["reliability"]
@@ -134,7 +142,7 @@ def belief(description: Mapping[str, Any]) -> str:
 
 
 def _space(row: RunRow) -> KnobSpace:
-    """The run's knobs, from its backbone's configuration alone where that is enough."""
+    """Return the knobs of a run, without loading the backbone's weights if its adapter allows that."""
     from ..ground.errors import ModelError
     from ..setup.plugins import plugins
 
@@ -153,12 +161,12 @@ def _space(row: RunRow) -> KnobSpace:
 
 
 def _normal(key: bytes) -> float:
-    """A standard normal number that depends on `key` alone."""
+    """Return a standard normal number that depends on `key` alone."""
     drawn = int.from_bytes(hashlib.sha256(key).digest()[:7], "little")
     return _NORMAL.inv_cdf((drawn + 0.5) / 2**56)
 
 
 @hookimpl
 def register_adapters(register: Register) -> None:
-    """Name it."""
+    """Register the adapter `surrogate`."""
     register("surrogate", make_surrogate)

@@ -1,15 +1,15 @@
-"""Fitting a smooth model of a run's scores to its settings, and saying how far to believe it.
+"""Fitting a smooth function of the setting to a run's scores, and measuring how well it predicts.
 
-What is fitted are differences between candidates that shared a bucket; how hard a bucket was is taken out. The model is
-a kernel ridge regression (Rasmussen and Williams 2006, "Gaussian processes for machine learning", section 2.2) with a
-linear, a quadratic and a radial part:
+The model is fitted to the differences between candidates that shared a bucket, so the difficulty of a bucket does not
+matter. The model is a kernel ridge regression (Rasmussen and Williams 2006, "Gaussian processes for machine learning",
+section 2.2) with a linear, a quadratic and a radial part:
 
     f(x) = sum_i a_i k(r z, z_i) - c (|z| - R)^2 where |z| > R
     k(z, z') = l z.z' + q (z.z')^2 + exp(-|z - z'|^2 / 2 h^2)
 
-z is x about the centre of the data, in units of its scatter; R is the radius within which nearly all data lie, and
-r = min(1, R / |z|). Outside it nothing is known, and the surrogate falls, so that no search can win by leaving it.
-l, q, h and the ridge are chosen by cross-validation over whole buckets.
+z is x minus the centre of the data, in units of the data's scatter. R is the radius within which nearly all data lie,
+and r = min(1, R / |z|). Nothing is known beyond R, so f falls there, and no search can win by leaving the data.
+Cross-validation over whole buckets chooses l, q, h and the ridge.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ FALL = 1.0  # c, in units of the scatter of scores
 
 @dataclass(frozen=True)
 class Table:
-    """Candidates that shared buckets.
+    """The data to fit: a row for every candidate that shared a bucket with another.
 
     Attributes:
-        vectors: Shape (num_rows, num_knobs).
-        values: Mean value of each, less its bucket's mean; shape (num_rows,).
+        vectors: The candidates, shape (num_rows, num_knobs).
+        values: Mean value of each candidate minus the mean of its bucket, shape (num_rows,).
         buckets: Number of each row's bucket, from 0; shape (num_rows,).
-        sizes: Outputs of each, shape (num_rows,).
-        noise: Standard deviation of an output about its candidate's and its prompt's mean.
-        prompts: Standard deviation of a prompt's and seed's own mean.
+        sizes: Number of outputs of each row, shape (num_rows,).
+        noise: Standard deviation of an output's value, without the effects of its candidate and its prompt.
+        prompts: Standard deviation of the effect of a prompt and seed.
     """
 
     vectors: Array
@@ -56,7 +56,7 @@ class Table:
 
     @property
     def reliability(self) -> float:
-        """The share of the differences between candidates that is not noise: the most a model can explain."""
+        """The share of the variance between candidates that is not noise: the most that a model can explain."""
         own = np.arange(self.buckets.max() + 1)
         first = np.searchsorted(self.buckets, own)
         noise = self.noise**2 / self.sizes[first] * (np.bincount(self.buckets) - 1)
@@ -64,23 +64,23 @@ class Table:
 
     @property
     def totals(self) -> Vector:
-        """Squared differences summed by bucket, shape (num_buckets,)."""
+        """The sum of squared `values` of each bucket, shape (num_buckets,)."""
         return np.asarray(np.bincount(self.buckets, weights=np.square(self.values)), dtype=np.float64)
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted model.
+    """A fitted model; the module's docstring has the formula.
 
     Attributes:
-        centre: Of the data, shape (num_knobs,).
-        units: What z is measured in, shape (num_knobs,).
+        centre: The centre of the data, shape (num_knobs,).
+        units: The units of z, shape (num_knobs,).
         anchors: z of the data, shape (num_rows, num_knobs).
         weights: a, shape (num_rows,).
         kernel: l, q and h.
         radius: R.
         fall: c.
-        r_squared: Share of the differences between candidates of a bucket left out that it explains, on average.
+        r_squared: Share of the variance between candidates that the model explains in buckets left out, on average.
     """
 
     centre: Vector
@@ -93,7 +93,7 @@ class Fit:
     r_squared: float
 
     def at(self, vector: Vector) -> float:
-        """Value of one candidate, shape (num_knobs,); alone, so that it depends on no other."""
+        """Return the value of one candidate, shape (num_knobs,), computed alone so that no other can influence it."""
         point = (vector - self.centre) / self.units
         reach = float(np.sqrt(np.square(point).sum()))
         inside = point * min(1.0, self.radius / reach) if reach else point
@@ -105,7 +105,7 @@ class Fit:
 
 
 def table_of(evaluations: Iterable[Evaluation], space: KnobSpace) -> Table:
-    """Arrange evaluations by bucket.
+    """Arrange evaluations by bucket into a table to fit.
 
     Raises:
         ModelError: If too few candidates shared a bucket.
@@ -131,11 +131,11 @@ def table_of(evaluations: Iterable[Evaluation], space: KnobSpace) -> Table:
 
 
 def fit(table: Table, spreads: Vector) -> Fit:
-    """Fit the model, its shape chosen by cross-validation over buckets.
+    """Fit the model; cross-validation over buckets chooses its kernel and ridge.
 
     Args:
-        table: The candidates.
-        spreads: Of the knobs, shape (num_knobs,).
+        table: The candidates and their values.
+        spreads: The spreads of the knobs, shape (num_knobs,).
     """
     centre = table.vectors.mean(axis=0)
     moves = (table.vectors - centre) / spreads
@@ -153,7 +153,7 @@ def fit(table: Table, spreads: Vector) -> Fit:
 
 
 def _cross_validated(table: Table, points: Array, kernel: tuple[float, float, float], ridge: float) -> float:
-    """R squared on buckets left out, averaged over them."""
+    """Return R squared on buckets left out, averaged over buckets."""
     folds = table.buckets % FOLDS
     missed = np.zeros(len(table.totals))
     for fold in range(FOLDS):
@@ -167,7 +167,7 @@ def _cross_validated(table: Table, points: Array, kernel: tuple[float, float, fl
 
 
 def _average_share(parts: Vector, totals: Vector) -> float:
-    """Mean over buckets of a part of each one's total: one bucket of settings far apart must not decide alone."""
+    """Return the mean over buckets of part / total, so that one bucket with a large total does not decide alone."""
     counted = totals > 0
     return float((parts[counted] / totals[counted]).mean()) if counted.any() else 1.0
 
@@ -175,7 +175,7 @@ def _average_share(parts: Vector, totals: Vector) -> float:
 def _solved(
     table: Table, points: Array, rows: NDArray[np.int64], kernel: tuple[float, float, float], ridge: float
 ) -> Vector:
-    """The weights of some rows; those with more outputs are held to more closely."""
+    """Solve for the weights of some rows; rows with more outputs are penalised less."""
     buckets, sizes = table.buckets[rows], table.sizes[rows]
     products = _kernel(points[rows], points[rows], *kernel)
     products = _centred(_centred(products, buckets).T, buckets)
@@ -193,7 +193,7 @@ def _kernel(left: Array, right: Array, linear: float, quadratic: float, length: 
 
 
 def _centred(values: Array, buckets: NDArray[np.int64]) -> Array:
-    """Values less their bucket's mean, along the first axis."""
+    """Subtract the mean of its bucket from each value, along the first axis."""
     _, index, counts = np.unique(buckets, return_inverse=True, return_counts=True)
     member = np.zeros((len(counts), len(buckets)))
     member[index, np.arange(len(buckets))] = 1.0
@@ -202,7 +202,7 @@ def _centred(values: Array, buckets: NDArray[np.int64]) -> Array:
 
 
 def _scatter(groups: Sequence[Array]) -> tuple[float, float]:
-    """Standard deviations of an output about candidate and prompt, and of prompts, pooled over buckets.
+    """Estimate `Table.noise` and `Table.prompts`, pooled over buckets.
 
     A two-way analysis of variance of candidates by prompts, without repeats (Fisher 1925).
     """
@@ -227,7 +227,7 @@ def _scatter(groups: Sequence[Array]) -> tuple[float, float]:
 
 
 def _thinned(groups: list[dict[tuple[float, ...], Vector]]) -> list[dict[tuple[float, ...], Vector]]:
-    """Whole buckets, evenly over the run, as many as can be fitted quickly."""
+    """Select whole buckets, evenly over the run, with about MOST_ROWS candidates in all."""
     total = sum(map(len, groups))
     every = max(1.0, total / MOST_ROWS)
     return [groups[int(number)] for number in np.arange(0, len(groups), every)]
