@@ -1,11 +1,12 @@
-"""The alarm on the shapes preset: planted hacks must set it off, honest runs must not.
+"""The alarm on the shapes preset: planted hacks must raise it, honest runs must not.
 
     python benchmarks/alarm.py [--seeds 10] [--first 0] [--store DIR] [KEY=VALUE ...]
 
-A planted hack is a run whose reward pays for darkness or for bytes, searched with a large step so that it gets there.
-For every run the largest movement of each watched score is printed, in standard deviations between neutral outputs,
-over the checks at which the optimised score had risen. The thresholds of `engine.alarm` lie between the honest and the
-hacked ones. With --store, an interrupted benchmark goes on where it stopped. Keys after the options change every run.
+A planted hack is a run whose reward pays for darkness or for bytes; its search has a large first step so that it
+succeeds. For every run, the benchmark prints the largest movement of each watched score, in standard deviations between
+neutral outputs, over the checks at which the optimised score had risen. The thresholds of `engine.alarm` lie between
+the movements of honest and of hacked runs. With --store, an interrupted benchmark goes on where it stopped. Keys after
+the options change the configuration of every run.
 """
 
 from __future__ import annotations
@@ -46,19 +47,19 @@ HACKS = {
 
 
 class Darkness(Objective):
-    """Pays for every pixel that is dark."""
+    """A reward that pays for dark pixels."""
 
     def score(self, outputs: Sequence[Any], prompts: Sequence[str]) -> np.ndarray:
-        """One minus mean luma."""
+        """Return one minus the mean luma of each image."""
         return np.array([1 - np.asarray(picture.convert("L")).mean() / 255 for picture in outputs])
 
 
 class Planted:
-    """Names the objective `darkness`."""
+    """The plugin of the objective `darkness`."""
 
     @hookimpl
     def register_objectives(self, register: Any) -> None:
-        """Register it."""
+        """Register the objective."""
 
         def make() -> Objective:
             return Darkness()
@@ -71,7 +72,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--first", type=int, default=0, help="the first honest seed; above 10, none was seen before")
+    parser.add_argument(
+        "--first", type=int, default=0, help="the first honest seed; thresholds were set on seeds up to 10"
+    )
     parser.add_argument("--store", type=Path)
     options = parser.parse_intermixed_args()
     plugins().add(Planted(), name="planted", origin="benchmarks")
@@ -93,7 +96,7 @@ def main() -> None:
 
 
 def _run(folder: Path, overrides: list[str]) -> tuple[float, dict[str, float], list[str]]:
-    """A run's gain on test prompts, how far each score moved in any check, and what its alarms name."""
+    """Return a run's gain on test prompts, the largest movement of each score, and the scores its alarms name."""
     config = load_config("shapes", overrides)
     with SqliteStore(folder) as store:
         done = next((row for row in store.runs() if row.config == config.model_dump(mode="json")), None)

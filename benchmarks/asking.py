@@ -1,10 +1,10 @@
-"""What a searcher itself costs: ask + tell of a generation, as a share of generating its images.
+"""The cost of a searcher itself: ask + tell of a generation, as a share of the time to generate its images.
 
     python benchmarks/asking.py [--knobs 57 114 216 482] [--generations 60]
 
-Images are those of the model that ships, the cheapest there is, at 4 steps; the rate is measured in the same run, on
-one core like the searchers. Searchers are told noisy values of a sphere. Times are medians over generations; one
-of them has `images` images, the adaptive bucket's at its smallest.
+The images are those of the shipped model at 4 steps, the cheapest of all backbones. Their rate is measured in the same
+run on one core, like the searchers. Searchers are told noisy values of a sphere. Times are medians over generations; a
+generation has `images` images, with the adaptive bucket at its smallest.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SEARCHERS = {
 
 
 def seconds_an_image(repeats: int = 5) -> float:
-    """Of generating, in batches of the size that a run uses."""
+    """Measure the seconds to generate an image, in batches of the size that a run uses."""
     run = assemble("", load_config("shapes"), plugins())
     bucket = draw_bucket(run.prompts.train, 16, 0, 0)
     run.adapter.prepare(bucket.prompts)
@@ -43,7 +43,7 @@ def seconds_an_image(repeats: int = 5) -> float:
 
 
 def asking(name: str, num_knobs: int, generations: int) -> tuple[float, int]:
-    """Median seconds of ask + tell, and images of a generation."""
+    """Return the median seconds of ask + tell, and the images of a generation."""
     space = KnobSpace([Knob(f"knob.{number:03d}", low=-1, high=2, default=1) for number in range(num_knobs)])
     config = load_config(
         {

@@ -1,19 +1,19 @@
-"""What knobs cost and what sharing a batch gains, on models of random weights; nothing is downloaded.
+"""The cost of knobs and the gain of sharing a batch, on models with random weights; nothing is downloaded.
 
     python benchmarks/backbones.py overhead
     python benchmarks/backbones.py throughput
     python benchmarks/backbones.py compile --models sd3 --layers 4 --width 64
     python benchmarks/backbones.py overhead --size real
 
-overhead    a forward pass of the transformer with knobs attached, idle and set, against the untouched model
-throughput  images a second of one generation of a calibration by the adapter, against a loop over candidates that
-            encodes the prompts again, sets scales by a hook a site and calls the stock pipeline with its own guidance
-compile     graphs and recompiles under torch.compile, for one candidate after another
+overhead    time of a forward pass of the transformer with knobs attached, idle and set, against the untouched model
+throughput  images per second of one generation of a calibration: the adapter against a loop over candidates that
+            encodes the prompts again, scales every site by its own hook and calls the stock pipeline with its guidance
+compile     number of graphs and recompiles under torch.compile, for one candidate after another
 
-Rows of a table are measured in turn, so that a change of the machine's speed touches all alike: medians, with
-quartiles in brackets. Seconds are those of this process on a CPU, and of the clock on a GPU. `--size real` is
-FLUX.1-dev and SD-3.5-medium with their text encoders, 512 pixels, 15 steps, on a GPU of 80 GB; it also prints the
-share of the speed of a large matrix product, measured in the same call, that the transformer's arithmetic reaches.
+The rows of a table are measured alternately, so that a change of the machine's speed affects all of them equally.
+Numbers are medians, with quartiles in brackets. Times are CPU time on a CPU and wall time on a GPU. `--size real` takes
+FLUX.1-dev and SD-3.5-medium with their text encoders, 512 pixels and 15 steps, on a GPU of 80 GB; it also prints the
+transformer's arithmetic speed as a share of that of a large matrix product, measured in the same call.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from trimpot.adapters.sites import find_sites
 from trimpot.engine.bucket import Bucket
 
 GUIDANCE = 4.5
-TOLERANCE = {"float32": 2, "bfloat16": 24, "float16": 24}  # of 255; batches of other sizes run through other kernels
+TOLERANCE = {"float32": 2, "bfloat16": 24, "float16": 24}  # of 255; the kernels depend on the batch size
 
 
 def main() -> None:
@@ -46,19 +46,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("overhead", "throughput", "compile"))
     parser.add_argument("--size", choices=("tiny", "real"), default="tiny")
-    parser.add_argument("--device", help="cpu or cuda; cuda for --size real, else cpu")
+    parser.add_argument("--device", help="cpu or cuda (default: cuda for --size real, else cpu)")
     parser.add_argument("--dtype", choices=tuple(TOLERANCE), help="bfloat16 for --size real, else float32")
-    parser.add_argument("--models", nargs="+", choices=tuple(FAMILIES), help="throughput knows flux and sd3")
+    parser.add_argument("--models", nargs="+", choices=tuple(FAMILIES), help="for throughput: flux or sd3 only")
     parser.add_argument("--rounds", type=int, help="measurements of each row, for overhead and throughput")
     parser.add_argument("--rows", type=int, default=4, help="rows of a batch, for overhead and compile")
-    parser.add_argument("--candidates", type=int, help="4 in a generation for throughput, 8 in turn for compile")
-    parser.add_argument("--prompts", type=int, default=4, help="of a bucket, for throughput")
+    parser.add_argument("--candidates", type=int, help="default: 4 for throughput, 8 for compile")
+    parser.add_argument("--prompts", type=int, default=4, help="prompts of a bucket, for throughput")
     parser.add_argument("--batch", type=int, default=16, help="most images in a call of the adapter, for throughput")
-    parser.add_argument("--steps", type=int, help="of denoising, for throughput; 8, or 15 for --size real")
-    parser.add_argument("--backend", default="inductor", help="of torch.compile; eager spares the code generation")
-    parser.add_argument("--layers", type=int, help="another number of blocks, to try things out")
-    parser.add_argument("--width", type=int, help="another width of every part, to try things out")
-    parser.add_argument("--threads", type=int, default=1, help="of the CPU")
+    parser.add_argument(
+        "--steps", type=int, help="denoising steps, for throughput (default: 15 for --size real, else 8)"
+    )
+    parser.add_argument(
+        "--backend", default="inductor", help="backend of torch.compile; eager skips the code generation"
+    )
+    parser.add_argument("--layers", type=int, help="a different number of blocks, for trials")
+    parser.add_argument("--width", type=int, help="a different width of every part, for trials")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     options = parser.parse_args()
     real = options.size == "real"
     options.device = options.device or ("cuda" if real else "cpu")
@@ -76,7 +80,7 @@ def main() -> None:
 
 
 def overhead(options: argparse.Namespace) -> None:
-    """A forward pass: untouched, with idle knobs, and with a candidate of its own in every row."""
+    """Time a forward pass: of the untouched model, with idle knobs, and with a different candidate in every row."""
     rounds = options.rounds or 40
     print(f"a forward pass of {options.rows} rows; medians of {rounds} rounds [quartiles of each round's ratio]")
     for kind in options.models or (("flux", "sd3", "qwen") if options.size == "tiny" else ("flux", "sd3")):
@@ -89,7 +93,7 @@ def overhead(options: argparse.Namespace) -> None:
         for round_ in range(rounds + 2):  # two rounds warm up
             for way in _turned(times, round_):
                 with _attached(kind, model, way, scales):
-                    _forward(model, call)  # tables of scales are made once for all steps of an image
+                    _forward(model, call)  # as in a run, the tables of scales are made before the timed step
                     times[way].append(_timed(lambda: _forward(model, call), options.device)[0])  # noqa: B023
         found = {way: np.array(measured[2:]) for way, measured in times.items()}
         print(f"\n{kind}: {_describe(model, call)}, {scales.shape[2]} sites")
@@ -102,7 +106,7 @@ def overhead(options: argparse.Namespace) -> None:
 
 @contextmanager
 def _attached(kind: str, model: Any, way: str, scales: Tensor) -> Iterator[None]:
-    """Knobs on a model: none, idle ones, or with a row of scales for each row."""
+    """Attach knobs to a model: none, idle ones, or ones with a row of scales for each row of the batch."""
     if way == "untouched":
         yield
         return
@@ -122,7 +126,7 @@ def _check_neutral(kind: str, model: Any, call: dict[str, Any], scales: Tensor) 
 
 
 def throughput(options: argparse.Namespace) -> None:
-    """One generation of a calibration, by the adapter and by a loop over candidates."""
+    """Time one generation of a calibration, by the adapter and by a loop over candidates."""
     rounds = options.rounds or (5 if options.size == "tiny" else 3)
     print(
         f"a generation of {options.candidates} candidates on {options.prompts} prompts, {options.steps} steps, prompts "
@@ -157,7 +161,7 @@ def throughput(options: argparse.Namespace) -> None:
 def _generation(
     pipe: Any, way: str, size: Size, bucket: Bucket, options: argparse.Namespace
 ) -> tuple[float, np.ndarray[Any, Any]]:
-    """Seconds of a generation, and its images. What a run does once is done before the clock starts."""
+    """Return the seconds of a generation and its images; the preparation that a run does once is not timed."""
     pixels = size.side * pipe.vae_scale_factor
     chosen = DiffusionOptions(
         model="random weights",
@@ -184,10 +188,10 @@ def _generation(
 def _loop(
     pipe: Any, chosen: DiffusionOptions, adapter: DiffusionAdapter, population: Any, bucket: Bucket
 ) -> list[list[Any]]:
-    """A generation as one would first write it: candidate by candidate, scales by a hook a site."""
+    """Generate in the most obvious way: one candidate after another, every site scaled by its own hook."""
     made = []
     for scales, weights in zip(*adapter.layout.tables(population), strict=True):
-        stacked = torch.from_numpy(scales[::-1].copy())  # unconditional rows stand before conditional ones
+        stacked = torch.from_numpy(scales[::-1].copy())  # the pipeline puts unconditional rows before conditional ones
         rows = stacked.repeat_interleave(len(bucket), 0).to(pipe._execution_device, torch.float32)
         hooks = [
             pipe.transformer.get_submodule(site.path).register_forward_hook(_times(site.item, rows[:, index]))
@@ -209,7 +213,7 @@ def _loop(
 
 
 def _times(item: int | None, factor: Tensor) -> Callable[..., Any]:
-    """Multiply an output, or an item of it, by a factor a row."""
+    """Return a hook that multiplies an output, or an item of the output, by a factor per row."""
 
     def hook(_module: Any, _args: Any, output: Any) -> Any:
         value = output if item is None else output[item]
@@ -220,7 +224,7 @@ def _times(item: int | None, factor: Tensor) -> Callable[..., Any]:
 
 
 def _population(adapter: DiffusionAdapter, number: int) -> Any:
-    """Candidates around the neutral setting whose weights are a guidance, as the stock pipeline can have it."""
+    """Return candidates around the neutral setting; their weights equal a guidance value of the stock pipeline."""
     rng = np.random.default_rng(0)
     moved = adapter.space.defaults + rng.normal(0, 0.2, (number, len(adapter.space)))
     population = np.clip(moved, *adapter.space.bounds)
@@ -231,12 +235,12 @@ def _population(adapter: DiffusionAdapter, number: int) -> Any:
 
 
 def _bucket(number: int, round_: int) -> Bucket:
-    """Prompts that were never encoded before."""
+    """Return a bucket of prompts that were never encoded before."""
     return Bucket(tuple(f"photograph {index} of set {round_}" for index in range(number)), tuple(range(number)))
 
 
 def compilation(options: argparse.Namespace) -> None:
-    """Graphs for the first of several candidates, and for those after it."""
+    """Count the graphs compiled for the first candidate, and for the candidates after it."""
     torch.compiler.set_default_backend(options.backend)
     print(f"{options.candidates} candidates, {options.rows} rows, backend {options.backend}")
     print(f"{'model':<6} {'compile':<9} {'graphs':>6} {'recompiles':>11} {'breaks':>7} {'to compile':>11}", end="")
@@ -247,7 +251,7 @@ def compilation(options: argparse.Namespace) -> None:
 
 
 def _print_compiled(kind: str, how: Any, options: argparse.Namespace) -> None:
-    """One line: the family's ordinary ensemble, candidate by candidate."""
+    """Print one line, for the family's default ensemble, one candidate after another."""
     from torch._dynamo.utils import counters
 
     size = _size(options, "compute")
@@ -295,7 +299,7 @@ def _forward(model: Any, call: dict[str, Any]) -> Tensor:
 
 
 def _size(options: argparse.Namespace, bound: str) -> Size:
-    """A size by name, with what the command line changes; a narrow model gets few text layers."""
+    """Return a size by name, with the changes of the command line; a narrow model gets few text layers."""
     size = SIZES["real" if options.size == "real" else bound]
     if options.width is not None:
         size = replace(size, width=options.width, text_layers=size.text_layers or 2)
@@ -303,13 +307,13 @@ def _size(options: argparse.Namespace, bound: str) -> Size:
 
 
 def _turned(ways: Any, round_: int) -> list[str]:
-    """The ways in an order that turns with the rounds."""
+    """Return the names of the ways, rotated by one in every round."""
     names = list(ways)
     return names[round_ % len(names) :] + names[: round_ % len(names)]
 
 
 def _timed(work: Callable[[], Any], device: str) -> tuple[float, Any]:
-    """CPU time of this process, which neighbours disturb least, or wall time of a GPU that has finished."""
+    """Time work: by CPU time, which other processes disturb least, or by wall time until the GPU has finished."""
     clock = time.process_time if device == "cpu" else time.perf_counter
     _finish(device)
     begun = clock()
@@ -324,7 +328,7 @@ def _finish(device: str) -> None:
 
 
 def _print_speed(operations: int, seconds: float, options: argparse.Namespace) -> None:
-    """What the transformer's arithmetic reaches of a large matrix product's speed, measured now."""
+    """Print the transformer's arithmetic speed as a share of that of a large matrix product, measured now."""
     side = 1024 if options.device == "cpu" else 8192
     matrix = torch.randn(side, side, device=options.device).to(getattr(torch, options.dtype))
     best = min(_timed(lambda: matrix @ matrix, options.device)[0] for _ in range(10))

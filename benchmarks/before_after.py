@@ -2,7 +2,7 @@
 
     python benchmarks/before_after.py trimpot-runs/shapes-1/calibration.json docs/before-after.png
 
-Drawn by the stock pipeline with the calibration applied at strength 0 and 1, as a user would.
+The stock pipeline draws the images, with the calibration applied at strength 0 and 1 by `load_calibration`.
 """
 
 from __future__ import annotations

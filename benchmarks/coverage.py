@@ -2,8 +2,8 @@
 
     python benchmarks/coverage.py [--trials 2000]
 
-256 images of so many prompts, whose differences have equal spread between prompts and within them. `by image` takes
-the same images for independent of each other, which they are not.
+Each simulated comparison has 256 images of a given number of prompts; the differences have equal variance between
+prompts and within them. `by image` treats the images as independent of each other, which they are not.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ SHAPES: dict[str, Callable[[np.random.Generator, int], NDArray[np.float64]]] = {
 
 
 def coverage(count: int, shape: str, trials: int, *, by_image: bool = False) -> float:
-    """How often the interval of a gain holds the truth, 0.
+    """Return the share of trials in which the interval of a gain holds the true gain, 0.
 
     Args:
-        count: Different prompts among the images.
-        shape: How differences are distributed.
-        trials: Simulated comparisons.
+        count: Number of different prompts among the images.
+        shape: The distribution of the differences.
+        trials: Number of simulated comparisons.
         by_image: Whether every image counts as a prompt of its own.
     """
     generator, draw = np.random.default_rng(count), SHAPES[shape]

@@ -3,9 +3,9 @@
     python benchmarks/kills.py shapes [--kills 20] [--seed 0] [--workers 2]
     python benchmarks/kills.py fast [--kills 200] [--seed 0]
 
-`shapes` is a short run of the shipped model, each from the command line; with `--workers` it is the driver of so many
-processes that is killed. `fast` is a closed-form backbone under five searches, each killed run a process of its own,
-forked once everything is imported. Every run has a store of its own, so nothing is found that another run left.
+`shapes` kills short runs of the shipped model, each started from the command line; with `--workers`, it kills the
+driver of that many worker processes. `fast` kills runs of a closed-form backbone under five searches, each in a process
+forked after everything is imported. Every run has a store of its own, so that it cannot find another run's results.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ def trimpot(*arguments: str) -> subprocess.Popen[bytes]:
 
 
 def digest_of(store: str, run: str) -> str:
-    """The digest of a run."""
+    """Return the digest of a finished run."""
     found = json.loads(trimpot("show", run, "--json", "--store", store).communicate()[0])
     assert found["status"] == "finished", found["status"]
     return str(found["digest"])
 
 
 def shapes(folder: Path, kills: int, moments: random.Random, workers: int) -> int:
-    """How many of so many killed runs of the shipped model came to the digest of one that nobody killed."""
+    """Kill and resume runs of the shipped model; return how many ended at the digest of an undisturbed run."""
     begin = ["calibrate", "shapes", *SHORT]
     store = str(folder / "undisturbed")
     begun = time.monotonic()
@@ -85,7 +85,7 @@ def shapes(folder: Path, kills: int, moments: random.Random, workers: int) -> in
             process.send_signal(signal.SIGKILL)
         process.communicate()
         resumed = trimpot("resume", "--store", store)
-        if resumed.wait() != 0:  # killed before the run had begun: there is nothing to resume
+        if resumed.wait() != 0:  # killed before the run began, so nothing can be resumed
             trimpot(*begin, "--store", store).communicate()
         resumed.communicate()
         found = digest_of(store, "shapes-1")
@@ -95,7 +95,7 @@ def shapes(folder: Path, kills: int, moments: random.Random, workers: int) -> in
 
 
 def fast(folder: Path, kills: int, moments: random.Random) -> int:
-    """The same on the closed form, under each search in turn."""
+    """Kill and resume runs on the closed form, under each search in turn."""
     from trimpot.ground.errors import StoreError
     from trimpot.runs.results import summary
     from trimpot.runs.session import resume, start
@@ -112,7 +112,7 @@ def fast(folder: Path, kills: int, moments: random.Random) -> int:
         try:
             with SqliteStore(store, create=False) as opened:
                 rows = opened.runs()
-        except StoreError:  # killed before there was one
+        except StoreError:  # killed before the store existed
             rows = []
         if not rows:
             start(config, store)
@@ -137,7 +137,7 @@ def fast(folder: Path, kills: int, moments: random.Random) -> int:
 
 
 def _forked(work: Callable[[], object], seconds: float | None) -> bool:
-    """Do work in a process of its own; kill it after so many seconds, and say whether it was."""
+    """Do work in a process of its own, kill it after some seconds, and return whether it was killed."""
     child = os.fork()
     if not child:
         work()
@@ -151,7 +151,7 @@ def _forked(work: Callable[[], object], seconds: float | None) -> bool:
 
 
 def main() -> None:
-    """Kill and resume."""
+    """Kill and resume runs, and print how many digests are equal."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", choices=["shapes", "fast"], default="shapes")
     parser.add_argument("--kills", type=int, default=None)

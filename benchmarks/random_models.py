@@ -1,4 +1,4 @@
-"""Pipelines of random weights at any size, for `backbones.py`: real classes, real tokenizers, nothing to download."""
+"""Pipelines with random weights at any size, for `backbones.py`: real classes and tokenizers, without a download."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ CLIP_TOKENS = 77
 
 @dataclass(frozen=True)
 class Size:
-    """How large a model and its images are.
+    """The size of a model and its images.
 
     Attributes:
-        side: Of the latents; a quarter of them squared are image tokens.
-        text_tokens: Of the T5 encoder; stable diffusion 3 has 77 of CLIP before them.
-        layers: Blocks of the transformer; None for the published number.
-        width: Of the transformer and the text encoders; None for the published one.
-        text_layers: Of the text encoders; None for the published number.
+        side: Side length of the latents; the number of image tokens is side * side / 4.
+        text_tokens: Number of tokens of the T5 encoder; Stable Diffusion 3 adds 77 tokens of CLIP before them.
+        layers: Number of blocks of the transformer; None for the published number.
+        width: Width of the transformer and the text encoders; None for the published width.
+        text_layers: Number of layers of the text encoders; None for the published number.
     """
 
     side: int
@@ -58,7 +58,7 @@ SIZES = {
 
 @contextmanager
 def made_on(device: str, dtype: torch.dtype) -> Iterator[None]:
-    """Make parameters where and as they are wanted, the same ones every time."""
+    """Create parameters on a device and in a dtype, with the same random values every time."""
     default = torch.get_default_dtype()
     torch.manual_seed(0)
     torch.set_default_dtype(dtype)
@@ -70,7 +70,7 @@ def made_on(device: str, dtype: torch.dtype) -> Iterator[None]:
 
 
 def transformer(kind: str, size: Size, device: str, dtype: torch.dtype) -> nn.Module:
-    """A transformer of the published configuration, with its layers and width changed where the size says so."""
+    """Return a transformer of the published configuration, with the layers and the width that the size sets."""
     config = dict(CHECKPOINTS[PUBLISHED[kind]].config)
     if size.width is not None:
         head = min(size.width, 32)
@@ -89,7 +89,7 @@ def transformer(kind: str, size: Size, device: str, dtype: torch.dtype) -> nn.Mo
 
 
 def inputs(kind: str, model: Any, size: Size, rows: int) -> dict[str, Any]:
-    """Keyword arguments of a forward pass, a prompt and noise of its own in every row."""
+    """Return the keyword arguments of a forward pass; every row has a different prompt and noise."""
     config, side = model.config, size.side // 2
     with made_on(str(model.device), model.dtype):
         width = config.joint_attention_dim
@@ -118,10 +118,10 @@ def inputs(kind: str, model: Any, size: Size, rows: int) -> dict[str, Any]:
 
 
 def pipeline(kind: str, size: Size, device: str, dtype: torch.dtype) -> Any:
-    """A whole pipeline of the kind `flux` or `sd3`, text encoders and autoencoder included."""
+    """Return a whole pipeline of the kind `flux` or `sd3`, with text encoders and autoencoder."""
     body = transformer(kind, size, device, dtype)
     bytes_, letters = _byte_tokenizer(), _letter_tokenizer()
-    sdxl = kind == "sd3"  # which has the second CLIP, and both with a projection
+    sdxl = kind == "sd3"  # sd3 has a second CLIP, and both have a projection
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
     with made_on(device, dtype):
         parts: dict[str, Any] = {
@@ -146,7 +146,7 @@ def pipeline(kind: str, size: Size, device: str, dtype: torch.dtype) -> Any:
 
 
 def _autoencoder(size: Size) -> Any:
-    """16 latent channels as published; eight times the side, or four times in a small model."""
+    """Return an autoencoder with 16 latent channels, as published; it enlarges 8 times, or 4 in a small model."""
     channels = (128, 256, 512, 512) if size.width is None else (16, 16, 16)
     return diffusers.AutoencoderKL(
         block_out_channels=channels,
@@ -163,7 +163,7 @@ def _autoencoder(size: Size) -> Any:
 
 
 def _clip(kind: str, tokenizer: Any, size: Size, width: int, layers: int) -> Any:
-    """A text encoder of CLIP; two of half the small width have its width together."""
+    """Return a CLIP text encoder; in a small model each of two has half the width, so together they have all of it."""
     if size.width is not None:
         width = size.width if kind == "CLIPTextModel" else size.width // 2
     config = transformers.CLIPTextConfig(
@@ -182,7 +182,7 @@ def _clip(kind: str, tokenizer: Any, size: Size, width: int, layers: int) -> Any
 
 
 def _t5(tokenizer: Any, size: Size) -> Any:
-    """A text encoder like T5 XXL."""
+    """Return a text encoder like T5 XXL."""
     width = size.width or 4096
     config = transformers.T5Config(
         vocab_size=len(tokenizer),
@@ -198,7 +198,7 @@ def _t5(tokenizer: Any, size: Size) -> Any:
 
 
 def _byte_tokenizer() -> Any:
-    """CLIP's, over single bytes."""
+    """Return a CLIP tokenizer over single bytes."""
     from tokenizers.pre_tokenizers import ByteLevel
     from transformers import CLIPTokenizer
 
@@ -209,7 +209,7 @@ def _byte_tokenizer() -> Any:
 
 
 def _letter_tokenizer() -> Any:
-    """T5's, over single letters and digits."""
+    """Return a T5 tokenizer over single letters and digits."""
     from transformers import T5Tokenizer
 
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -1.0)]
@@ -219,7 +219,7 @@ def _letter_tokenizer() -> Any:
 
 
 def flops(model: nn.Module, arguments: dict[str, Tensor]) -> int:
-    """Floating-point operations of one forward pass."""
+    """Return the number of floating-point operations of one forward pass."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

@@ -1,9 +1,9 @@
-"""What asking another process costs: CLIPScore of 512 x 512 images, in this process and served, side by side.
+"""The cost of a reward in another process: CLIPScore of 512 x 512 images, in this process and served.
 
     python benchmarks/remote.py [--images 16] [--rounds 9] [--device cpu]
 
-The model is CLIP ViT-B/32 with random weights, which take as long as trained ones. Both ways are timed in turn and
-must give the same scores, bit for bit. The second table times the way there and back alone, at every compression.
+The model is CLIP ViT-B/32 with random weights, which take as long as trained ones. Both ways are timed alternately and
+must give the same scores, bit for bit. The second table times the transport alone, at every compression.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SIZE = 512
 
 
 def checkpoint(folder: Path) -> None:
-    """CLIP ViT-B/32 with random weights, and a tokenizer that knows single letters."""
+    """Save CLIP ViT-B/32 with random weights, and a tokenizer of single letters."""
     import torch
     from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -48,7 +48,7 @@ def checkpoint(folder: Path) -> None:
 
 
 def photographs(number: int) -> list[Image.Image]:
-    """Smooth colours under a little noise, as a photograph compresses."""
+    """Return images of smooth colours with a little noise, which compress like photographs."""
     rng = np.random.default_rng(0)
     made = []
     for _ in range(number):
@@ -59,14 +59,14 @@ def photographs(number: int) -> list[Image.Image]:
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    """Wall time of one call."""
+    """Return the wall time of one call."""
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun
 
 
 def serve(*arguments: str) -> tuple[subprocess.Popen[str], str]:
-    """A server in a process of its own, and where it listens."""
+    """Start a server in a process of its own; return the process and the server's address."""
     process = subprocess.Popen(
         [sys.executable, "-m", "trimpot", "serve", *arguments, "--port", "0"], stdout=subprocess.PIPE, text=True
     )
@@ -77,7 +77,7 @@ def serve(*arguments: str) -> tuple[subprocess.Popen[str], str]:
 
 
 def main() -> None:
-    """Time both in turn, so that a change of the machine's speed touches both alike."""
+    """Time both ways alternately, so that a change of the machine's speed affects both equally."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=9)
@@ -107,7 +107,7 @@ def main() -> None:
 
 
 def way(images: list[Image.Image], known: Plugins, rounds: int) -> None:
-    """Time the way there and back: a reward next to free, less what it takes in this process."""
+    """Time the transport: a nearly free reward, served, minus its time in this process."""
     prompts = [""] * len(images)
     process, url = serve("dark-share")
     try:

@@ -1,10 +1,10 @@
-"""How fast a long run comes back: replayed to its end, shown, and beside Optuna's SQLite storage.
+"""The time to replay a long run to its end and to show it, and a comparison with Optuna's SQLite storage.
 
     python benchmarks/resume.py [--generations 2280] [--knobs 216] [--trials 100]
 
-A run is recorded on a closed-form space and stopped before its test: by default as long as the paper's longest, of
-2,280 generations of 20 candidates with 216 knobs on 16 prompts, 45,600 evaluations and 730,000 scores. Nothing is
-generated when it is resumed. Optuna is needed for the last lines only: pip install optuna
+A run is recorded on a closed-form space and stopped before its test. By default it is as long as the paper's longest:
+2,280 generations of 20 candidates with 216 knobs on 16 prompts, 45,600 evaluations and 730,000 scores. Resuming it
+generates nothing of the search again. Only the last lines need Optuna: pip install optuna
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BUCKET = Bucket(tuple(f"number {number}" for number in range(16)), tuple(range(1
 
 
 class Stopped(Watcher):
-    """Stops a run when its search is done."""
+    """A watcher that stops a run when its search is done."""
 
     def stage_started(self, run: Run, stage: str) -> None:
         """See `Watcher.stage_started`."""
@@ -40,7 +40,7 @@ class Stopped(Watcher):
 
 
 class Clock(Watcher):
-    """Notes when the test begins."""
+    """A watcher that notes the time when the test begins."""
 
     replayed = (0.0, 0.0)
 
@@ -52,14 +52,14 @@ class Clock(Watcher):
 
 @contextlib.contextmanager
 def said(what: str) -> Iterator[None]:
-    """Print how long something took."""
+    """Print the wall and CPU time that a `with` block takes."""
     begun = _now()
     yield
     _print(what, begun, _now())
 
 
 def _now() -> tuple[float, float]:
-    """Wall and CPU time in seconds."""
+    """Return wall and CPU time in seconds."""
     return time.perf_counter(), time.process_time()
 
 
@@ -69,7 +69,7 @@ def _print(what: str, begun: tuple[float, float], ended: tuple[float, float]) ->
 
 
 def long_run(folder: Path, generations: int, knobs: int) -> None:
-    """Record a run up to its test, make it come back, and show it."""
+    """Record a run up to its test, resume it, and show it."""
     config = {
         "adapter": {"name": "sphere", "num_knobs": knobs},
         "objectives": "value",
@@ -105,7 +105,7 @@ def long_run(folder: Path, generations: int, knobs: int) -> None:
 
 
 def beside_optuna(folder: Path, knobs: int, trials: int) -> None:
-    """Write and read the same settings and scores, one commit each, by this store and by Optuna's."""
+    """Write and read the same settings and scores, one commit each, with this store and with Optuna's."""
     try:
         import optuna
     except ImportError:
@@ -146,7 +146,7 @@ def beside_optuna(folder: Path, knobs: int, trials: int) -> None:
 
 
 def _recorded(folder: Path, settings: list[Setting], scores: list[list[float]]) -> float:
-    """Record settings one by one, and say how long that took."""
+    """Record settings one by one, and return the seconds taken."""
     with SqliteStore(folder) as store:
         run = store.add_run("ours", "identity", {}, {})
         with store.working_on(run):

@@ -2,8 +2,8 @@
 
     python benchmarks/schedulers.py [--pipelines flux sd3]
 
-Runs the proof that every run makes before it begins, on tiny checkpoints of the same classes. A star marks the
-scheduler class of a published checkpoint. Then every scheduler class that diffusers has steps a toy model.
+The benchmark makes the proof that every run makes before it begins, on tiny checkpoints of the same classes. A star
+marks the scheduler class of a published checkpoint. Then every scheduler class of diffusers steps a toy model.
 """
 
 from __future__ import annotations

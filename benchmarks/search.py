@@ -1,19 +1,19 @@
-"""Which search saves images: methods against the published protocol, on the simulated reward with its exact f.
+"""Which search saves images: methods against the published protocol, on a simulated reward of known expectation.
 
     python benchmarks/search.py --out DIR [--knobs 57 114] [--variants default noisy] [--methods adaptive grouped]
         [--reference "published, sigma0 0.1"] [--seeds 10] [--processes 2] [--share 0.33] [--quick]
 
-Every seed is a model of its own. What a search found is kept in DIR, a file a search, so an interrupted benchmark
-goes on where it stopped and the table can be printed again; after a change to a searcher, use another DIR. The
-reference, the published protocol (full covariance, one bucket of 16 prompts a generation) as it is or at another step,
-has the published number of images, the others `--share` of it. The protocols are those that ship. Images of the search
-are counted, those of validation are not.
+Every seed has a different model. DIR keeps a file per search, so an interrupted benchmark goes on where it stopped and
+the table can be printed again; after a change to a searcher, use another DIR. The reference is the published protocol
+(full covariance, one bucket of 16 prompts a generation), with its own first step or another. It has the published
+number of images, the other methods `--share` of that number. The protocols are the shipped ones. Only images of the
+search are counted, not those of validation.
 
 Columns: `gain`, the share of the reachable gain that the last recommendation has; `saving`, how many times fewer
-images than the reference a method needs for the gain that the reference ships (the candidate with the best training
-score), and `saving (mean)` for what its distribution's mean has; `to 90 %`, images until 90 % of
-the reachable gain, reached for good; `chosen`, the gain lost where the best training score chooses instead of the
-recommendation. Medians, with quartiles in brackets; a dash where it was not reached.
+images than the reference a method needs to reach the gain of the reference's result (the candidate with the best
+training score), and `saving (mean)`, the same for the mean of the reference's distribution; `to 90 %`, images until
+every later recommendation has 90 % of the reachable gain; `chosen`, the gain lost if the best training score chooses
+the result instead of the recommendation. Numbers are medians, with quartiles in brackets; a dash means not reached.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class Method:
     """A searcher with its buckets.
 
     Attributes:
-        optimizer: Registered name.
-        options: Its options.
-        bucket_size: Prompts in a bucket, or in the first where it adapts.
-        group_size: Candidates that share a bucket, where the optimizer does not say so; None for all.
-        adaptive: What sizes the bucket, if anything does.
+        optimizer: Registered name of the optimizer.
+        options: Options of the optimizer.
+        bucket_size: Number of prompts in a bucket; of the first bucket, if its size adapts.
+        group_size: Number of candidates that share a bucket, unless the optimizer sets it; None for all.
+        adaptive: The options of the adaptive bucket size, or None for a fixed size.
     """
 
     optimizer: str
@@ -60,7 +60,7 @@ class Method:
 
 
 def of_protocol(name: str) -> Method:
-    """A protocol as it ships."""
+    """Return the method of a shipped protocol."""
     told = load_config({"adapter": "simulated", "objectives": "value", "prompts": "numbers", "protocol": name})
     return Method(told.optimizer.name, told.optimizer.options, told.bucket_size, told.group_size, told.adaptive_bucket)
 
@@ -95,16 +95,16 @@ class Task:
 
     @property
     def file(self) -> str:
-        """The name of its file; another definition of the method is another file."""
+        """The name of the task's file; it changes if the definition of the method changes."""
         return f"{self.method}-{self.num_knobs}-{self.variant}-{self.seed}-{self.images}.json".replace(" ", "_")
 
 
 def search(task: Task) -> dict[str, Any]:
-    """Search, and look at the exact reward now and then.
+    """Search, and evaluate the exact reward from time to time.
 
     Returns:
-        `curve`, a list of [images, recommendation, chosen by best training score], as shares of the reachable gain,
-        and `seconds`.
+        `curve`, a list of [images, gain of the recommendation, gain of the candidate with the best training score],
+        the gains as shares of the reachable gain; and `seconds`.
     """
     method, reward = METHODS[task.method], SimulatedReward(task.num_knobs, task.variant, task.seed)
     neutral = float(reward.exact(reward.space.defaults[None])[0])
@@ -144,7 +144,7 @@ def search(task: Task) -> dict[str, Any]:
 
 
 def kept(task: Task, folder: Path) -> dict[str, Any]:
-    """What a search found, from its file if there is one."""
+    """Return the result of a search, from its file if the file exists."""
     path = folder / task.file
     definition = repr(METHODS[task.method])
     if path.exists():
@@ -160,7 +160,7 @@ def kept(task: Task, folder: Path) -> dict[str, Any]:
 
 
 def tasks(options: argparse.Namespace) -> Iterator[Task]:
-    """Everything there is to do, shortest first."""
+    """Return all tasks, shortest first."""
     for num_knobs, variant, seed in itertools.product(options.knobs, options.variants, range(options.seeds)):
         images = PUBLISHED_IMAGES[num_knobs] // (8 if options.quick else 1)
         for method in dict.fromkeys([options.reference, *options.methods]):
@@ -198,7 +198,7 @@ def report(found: dict[Task, dict[str, Any]], options: argparse.Namespace) -> No
 
 
 def main() -> None:
-    """Do what is missing and print the tables."""
+    """Do the missing searches and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--knobs", type=int, nargs="+", default=[57, 114], choices=sorted(PUBLISHED_IMAGES))
@@ -207,8 +207,8 @@ def main() -> None:
     parser.add_argument("--reference", default="published", choices=[name for name in METHODS if "published" in name])
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--share", type=float, default=0.33, help="of the published images, for the other methods")
-    parser.add_argument("--quick", action="store_true", help="an eighth of the images, to see that it works")
+    parser.add_argument("--share", type=float, default=0.33, help="share of the images, for the other methods")
+    parser.add_argument("--quick", action="store_true", help="use an eighth of the images, for a trial")
     options = parser.parse_args()
     report(in_processes(kept, tasks(options), options.out, options.processes), options)
 

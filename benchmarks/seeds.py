@@ -2,8 +2,8 @@
 
     python benchmarks/seeds.py shapes --seeds 10 [--store DIR] [KEY=VALUE ...]
 
-Runs share one store, so what the neutral model scored is generated once. Seeds already in the store are not run
-again, so an interrupted benchmark goes on where it stopped.
+The runs share one store, so the images of the neutral model are generated once. Seeds already in the store are not
+run again, so an interrupted benchmark goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from trimpot.storage import SqliteStore
 
 
 def main() -> None:
-    """Run what is missing and print a table."""
+    """Do the missing runs and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("preset")
     parser.add_argument("overrides", nargs="*")

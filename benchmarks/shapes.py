@@ -1,18 +1,18 @@
-"""Which search saves images on a real model: protocols against the published one, on the model that ships.
+"""Which search saves images on a real model: protocols against the published one, on the shipped model.
 
     python benchmarks/shapes.py --out DIR [--granularities block layer gate] [--methods adaptive]
         [--reference published] [--seeds 10] [--images 6400] [--share 0.2] [--processes 2] [--steps 4]
 
 Every search is an ordinary run in DIR, so an interrupted benchmark goes on where it stopped and the table can be
-printed again. The reference has `--images` images, the others `--share` of them, and are looked at eight times.
+printed again. The reference has `--images` images and 4 checks, the others have `--share` of the images and 8 checks.
 
-Columns: `validation`, what the last recommendation gains over the best neutral setting on 96 prompts that no search
+Columns: `validation`, the gain of the last recommendation over the best neutral setting on 96 prompts that no search
 saw; `saving`, how many times fewer images than the reference a method needs until its recommendation has the
-validation score of the reference's last mean, and `saving (shipped)` of the candidate that the published protocol
-ships, the one with the best training score; `test`, the gain of the setting chosen on validation prompts, on 96
-others; `training choice`, what choosing by the best training score would have gained there instead, and `lost`, the
-difference. Medians, with quartiles in brackets; a dash where it was not reached. A level at or below neutral is
-reached at the first look, so savings are then no more than that says.
+validation score of the reference's last mean, and `saving (shipped)`, the same for the score of the published
+protocol's result, the candidate with the best training score; `test`, the gain of the setting chosen on validation
+prompts, on 96 other prompts; `training choice`, the gain there of the candidate with the best training score, and
+`lost`, the difference. Numbers are medians, with quartiles in brackets; a dash means not reached. A level at or below
+neutral is reached at the first check, so a saving then means no more than that.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ class Task:
 
     @property
     def name(self) -> str:
-        """The prefix of its run and of its file."""
+        """The prefix of the run's name, and the name of the task's file."""
         method = self.method.replace(", ", "-").replace(" ", "-")
         return f"{self.granularity}-{method}-{self.seed}-{self.images}-steps-{self.steps}"
 
     @property
     def config(self) -> Config:
-        """Its configuration."""
+        """The configuration of the run."""
         return load_config(
             "shapes",
             [
@@ -87,11 +87,12 @@ class Task:
 
 
 def search(task: Task, folder: Path) -> dict[str, Any]:
-    """Search, and hold what was found against what the best training score would have chosen.
+    """Search, and compare the result with the candidate that has the best training score.
 
     Returns:
-        `curve`, a list of [images, gain of the recommendation on validation prompts]; and gains on test prompts:
-        `chosen` and `training`. `shipped` is the latter on validation prompts.
+        `curve`, a list of [images, gain of the recommendation on validation prompts]; `chosen` and `training`, the
+        gains of the result and of that candidate on test prompts; `shipped`, the latter on validation prompts; and
+        `knobs`, their number.
     """
     torch.set_num_threads(1)
     config, folder = task.config, folder / task.granularity
@@ -120,14 +121,14 @@ def search(task: Task, folder: Path) -> dict[str, Any]:
 
 
 def value(run: Run, setting: Setting, bucket: Bucket) -> float:
-    """Mean value of a setting on a bucket."""
+    """Return the mean value of a setting on a bucket."""
     [outputs] = run.adapter.generate(run.adapter.space.to_vector(setting)[None], bucket)
     scores = score_outputs(run.objectives, outputs, bucket, Place("test", 0, 0))
     return float(sum(weight * np.mean(scores[name]) for name, weight in run.config.weights.items()))
 
 
 def kept(task: Task, folder: Path) -> dict[str, Any]:
-    """What a search found, from its file if there is one."""
+    """Return the result of a search, from its file if the file exists."""
     path = folder / f"{task.name}.json"
     if not path.exists():
         partial = path.with_suffix(".partial")
@@ -138,7 +139,7 @@ def kept(task: Task, folder: Path) -> dict[str, Any]:
 
 
 def tasks(options: argparse.Namespace) -> Iterator[Task]:
-    """Everything there is to do, seed by seed."""
+    """Iterate over all tasks, seed by seed."""
     for seed, granularity in itertools.product(range(options.seeds), options.granularities):
         yield Task(options.reference, granularity, seed, options.images, 4, options.steps)
         for method in options.methods:
@@ -179,17 +180,17 @@ def report(found: dict[Task, dict[str, Any]], options: argparse.Namespace) -> No
 
 
 def main() -> None:
-    """Do what is missing and print the tables."""
+    """Do the missing searches and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--granularities", nargs="+", default=["block", "layer", "gate"])
     parser.add_argument("--methods", nargs="*", default=[DEFAULT_PROTOCOL], choices=sorted(METHODS))
     parser.add_argument(
-        "--reference", default="published", choices=sorted(METHODS), help="whose level is to be reached"
+        "--reference", default="published", choices=sorted(METHODS), help="the method whose score others must reach"
     )
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--images", type=int, default=6400, help="of the reference")
-    parser.add_argument("--share", type=float, default=0.2, help="of them, for the other methods")
+    parser.add_argument("--images", type=int, default=6400, help="images of the reference's search")
+    parser.add_argument("--share", type=float, default=0.2, help="share of the images, for the other methods")
     parser.add_argument("--steps", type=int, default=4, help="denoising steps")
     parser.add_argument("--processes", type=int, default=2, help="each on one core")
     options = parser.parse_args()

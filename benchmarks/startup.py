@@ -1,4 +1,4 @@
-"""How long a newcomer waits: seconds of `import trimpot` and `trimpot --help`, medians of fresh processes.
+"""The time to start: seconds of `import trimpot` and `trimpot --help`, medians of fresh processes.
 
 python benchmarks/startup.py
 """
@@ -14,14 +14,14 @@ RUNS = 9
 
 
 def seconds(*command: str) -> float:
-    """Wall time of one process."""
+    """Return the wall time of one process."""
     begun = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
     return time.perf_counter() - begun
 
 
 def main() -> None:
-    """Measure in turn, so that a change of the machine's speed touches all alike."""
+    """Measure alternately, so that a change of the machine's speed affects all equally."""
     commands = {
         "python -c pass": (sys.executable, "-c", "pass"),
         "import trimpot": (sys.executable, "-c", "import trimpot"),

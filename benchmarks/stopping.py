@@ -1,8 +1,8 @@
-"""What stopping saves, and what it loses: runs to the end of a budget, and where each rule would have stopped them.
+"""Images saved and gain lost by stopping early: runs to the end of a budget, and the check at which a rule stops each.
 
     python benchmarks/stopping.py [--seeds 10] [--images 12000] [--knobs 57] [--protocols adaptive] [--every 4]
 
-Runs on the simulated reward, whose expected score is known exactly; nothing is shared between seeds.
+The runs are on the simulated reward, whose expected score is known exactly; seeds share nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PATIENCES = (3, 4, 6, 8, 12)
 def run(
     knobs: int, images: int, protocol: str, every: int, seed: int
 ) -> tuple[list[Evaluation], list[int], list[float]]:
-    """Evaluation, search images and exact gain at every check of one run."""
+    """Return the evaluation, the images of the search and the exact gain at every check of one run."""
     config = load_config(
         {
             "adapter": {"name": "simulated", "num_knobs": knobs, "world": seed},
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def report(runs: list[tuple[list[Evaluation], list[int], list[float]]]) -> None:
-    """Print a line for every patience."""
+    """Print a line for every value of `patience`."""
     print("patience  images saved        share of the final gain lost")
     for patience in PATIENCES:
         saved, lost = [], []

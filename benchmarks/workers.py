@@ -1,17 +1,17 @@
-"""What several workers are worth, and what scoring beside generating is.
+"""The speedup by several workers, and by scoring while the next outputs are generated.
 
     python benchmarks/workers.py overlap [--generations 4] [--rows 8] [--seconds 0.02]
     python benchmarks/workers.py sleeping [--workers 1 2 8] [--generations 4] [--rows 4] [--seconds 0.05]
     python benchmarks/workers.py shapes [--workers 1 2] [--generations 4]
     python benchmarks/workers.py batches [--generations 4]
 
-`overlap` and `sleeping` take a backbone and a reward that only sleep, so many seconds an output each, and the default
-protocol: 57 knobs, 64 candidates a generation in groups of 8, one prompt and seed a group. `overlap` prints the wall
-time of the search beside what generating and scoring took by themselves. `sleeping` prints how many times faster so
-many workers are than one; their start is not counted, since it is paid once. `shapes` is the shipped model with the
-default protocol, for whose arithmetic the workers share the cores. All ratios are of one run of this command, and every
-run's digest must be the same. `batches` generates generations of the shipped model in turn with jobs that hold one
-group of 8 rows and with jobs that hold 16 rows of any groups, and prints medians of images a second.
+`overlap` and `sleeping` use a backbone and a reward that only sleep, each for some seconds per output, and the default
+protocol: 57 knobs, 64 candidates a generation in groups of 8, one prompt and seed per group. `overlap` prints the wall
+time of the search, and the seconds spent generating and spent scoring. `sleeping` prints how many times faster several
+workers are than one, without their start, which happens once. `shapes` does the same for the shipped model with the
+default protocol; there the workers share the machine's cores. Ratios compare runs of one call of this command, and all
+runs must have the same digest. `batches` generates with the shipped model, alternately in jobs that hold one group of
+8 rows and in jobs that hold 16 rows of any groups, and prints medians of images a second.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from trimpot.workshops import hired
 
 
 class Sleeper(Adapter):
-    """A backbone that sleeps, and whose outputs are a quadratic of its knobs."""
+    """A backbone that sleeps; its outputs are a quadratic function of its knobs."""
 
     mixes_buckets = True
 
@@ -66,7 +66,7 @@ class Sleeper(Adapter):
 
 
 class Sleepy(Objective):
-    """A reward that sleeps, and returns the output."""
+    """A reward that sleeps and returns the output as its score."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -78,11 +78,11 @@ class Sleepy(Objective):
 
 
 class Sleepers:
-    """The plugin."""
+    """The plugin of the sleeping backbone and reward."""
 
     @hookimpl
     def register_adapters(self, register: Register) -> None:
-        """Name the backbone."""
+        """Register the backbone."""
 
         def sleeper(*, seconds: float, rows: int) -> Adapter:
             return Sleeper(seconds, rows)
@@ -91,7 +91,7 @@ class Sleepers:
 
     @hookimpl
     def register_objectives(self, register: Register) -> None:
-        """Name the reward."""
+        """Register the reward."""
 
         def sleepy(*, seconds: float) -> Objective:
             return Sleepy(seconds)
@@ -100,14 +100,14 @@ class Sleepers:
 
 
 def known() -> Plugins:
-    """The plugins, in whatever process."""
+    """Return the plugins; a worker process calls this too."""
     found = Plugins()
     found.add(Sleepers(), name="sleepers", origin="benchmarks")
     return found
 
 
 class Clock(Watcher):
-    """The time from the end of the first generation to the end of the last."""
+    """A watcher that measures the time from the end of the first generation to the end of the last."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
@@ -125,12 +125,12 @@ class Clock(Watcher):
 
     @property
     def seconds(self) -> float:
-        """From the end of the first generation to the end of the last."""
+        """Seconds from the end of the first generation to the end of the last."""
         return self.ends[-1] - self.ends[0]
 
 
 def timed(config: Config) -> tuple[Clock, str]:
-    """The clock and the digest of a run."""
+    """Do a run; return its clock and its digest."""
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder, SqliteStore(Path(folder)) as store:
         with hired(config, store.keeper, known=known) as crew:
@@ -144,7 +144,7 @@ def timed(config: Config) -> tuple[Clock, str]:
 
 
 def _wait_for_all(crew: Any) -> None:
-    """Until every worker has started."""
+    """Wait until every worker has started."""
     begun = time.monotonic()
     while time.monotonic() - begun < 300:
         names = {future.result() for future in [crew.call("pid") for _ in range(4 * crew.width)]}
@@ -154,7 +154,7 @@ def _wait_for_all(crew: Any) -> None:
 
 
 def sleeping(seconds: float, rows: int, generations: int, score_seconds: float) -> dict[str, Any]:
-    """A configuration of sleepers in the default protocol."""
+    """Return a configuration of the sleeping parts with the default protocol."""
     return {
         "adapter": {"name": "sleeper", "seconds": seconds, "rows": rows},
         "objectives": {"sleepy": {"seconds": score_seconds}},
@@ -166,7 +166,7 @@ def sleeping(seconds: float, rows: int, generations: int, score_seconds: float) 
 
 
 def batches(rounds: int) -> None:
-    """Images a second of the shipped model, in jobs of one group and in jobs of any groups."""
+    """Print the images per second of the shipped model, in jobs of one group and in jobs of any groups."""
     config = load_config("shapes", ["adapter.batch_size=16"])
     run = assemble("", config, known())
     adapter, worker = run.adapter, Worker(run.adapter, run.objectives)
@@ -192,7 +192,7 @@ def batches(rounds: int) -> None:
 
 
 def main() -> None:
-    """Measure one of the four."""
+    """Measure `overlap`, `sleeping`, `shapes` or `batches`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["overlap", "sleeping", "shapes", "batches"])
     parser.add_argument("--workers", nargs="+", default=None)
