@@ -1,4 +1,4 @@
-"""Turning settings into evaluations: found if recorded, otherwise made by a workshop, and recorded."""
+"""Evaluate settings: read recorded evaluations from the store, have a workshop make the others, and record them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .workshop import Here, Result, Workshop
 
 @dataclass
 class _Wanted:
-    """A candidate that is to be evaluated, and its evaluation once it has one."""
+    """A candidate to be evaluated, with its evaluation once that is known."""
 
     place: Place
     vector: Vector
@@ -40,25 +40,26 @@ class _Wanted:
 
     @cached_property
     def key(self) -> str:
-        """What it is found by in the store; not needed, and slow to make, where it stands at its place."""
+        """The evaluation's key in the store; slow to compute, and not needed if one is recorded at `place`."""
         return evaluation_key(self.context, self.setting, self.bucket, self.num_steps)
 
 
 class Evaluator:
-    """Scores populations of one run, through its store.
+    """Evaluates the populations of one run, through its store.
 
-    Resuming needs nothing else: asked the same again, it finds what was recorded and has the rest made.
+    Resuming a run needs nothing else: asked for the same populations again, the evaluator reads the recorded
+    evaluations and has only the missing ones made.
 
     Attributes:
-        images: Outputs of every evaluation so far by stage, whether found or made.
-        black: Outputs made in this process's time and scored as black pictures, by stage; see `engine.outputs`.
-        seconds: Spent generating and scoring them, whenever and by however many that was.
+        images: The number of outputs of all evaluations so far by stage, whether read from the store or made now.
+        black: The number of outputs that were made now and scored as black pictures, by stage; see `engine.outputs`.
+        seconds: The time spent generating and scoring all those outputs, summed over workers and earlier sessions.
 
     Args:
         run: The run whose parts are used.
-        store: Where evaluations are looked for and kept.
-        watch: Told of every evaluation.
-        workshop: Makes what is not found; None for the run's own parts in this process.
+        store: Holds the recorded evaluations.
+        watch: Is told of every new evaluation.
+        workshop: Makes the missing evaluations; with None, this process does so with the run's own parts.
     """
 
     def __init__(self, run: Run, store: Store, watch: Watcher, workshop: Workshop | None = None) -> None:
@@ -77,11 +78,11 @@ class Evaluator:
         """Evaluate candidates that share a bucket. See `evaluate_groups`.
 
         Args:
-            stage: Where in the run this belongs.
-            generation: Which generation or comparison of the stage.
+            stage: The stage of the run.
+            generation: The generation or comparison of the stage.
             population: Shape (population_size, num_knobs).
             bucket: The prompts and seeds.
-            num_steps: Denoising steps where they are not the adapter's own.
+            num_steps: Denoising steps; None for the adapter's own number.
         """
         [(evaluations, _)] = self.evaluate_groups(stage, generation, [Group(population, bucket)], num_steps)
         return evaluations
@@ -89,22 +90,22 @@ class Evaluator:
     def evaluate_groups(
         self, stage: str, generation: int, groups: Sequence[Group], num_steps: int | None = None
     ) -> list[tuple[list[Evaluation], Evaluation | None]]:
-        """Evaluate the groups of a generation, all at once.
+        """Evaluate all groups of a generation at once.
 
         Args:
-            stage: Where in the run this belongs.
-            generation: Which generation or comparison of the stage.
+            stage: The stage of the run.
+            generation: The generation or comparison of the stage.
             groups: The candidates, in the order of their positions.
-            num_steps: Denoising steps where they are not the adapter's own.
+            num_steps: Denoising steps; None for the adapter's own number.
 
         Returns:
-            For each group its evaluations, and that of the neutral outputs they are judged against, if the run's
-            combination wants any.
+            For each group, the evaluations of its candidates, and the evaluation of the neutral outputs that the
+            combination compares them with (None if the combination needs none).
 
         Raises:
-            ReplayError: If something else is recorded at this place.
+            ReplayError: If a different setting or bucket is recorded at one of the places.
             ModelError: If the adapter fails; everything scored before stays recorded.
-            ScoreError: If an objective fails; likewise.
+            ScoreError: If an objective fails; everything scored before stays recorded.
         """
         pools = self._pools(stage, generation, groups)
         candidates = self._wanted(stage, generation, groups, pools, num_steps)
@@ -120,9 +121,9 @@ class Evaluator:
         ]
 
     def _pools(self, stage: str, generation: int, groups: Sequence[Group]) -> list[_Wanted | None]:
-        """The neutral outputs that each group's are judged against, where the run's combination wants any.
+        """Return, for each group, the neutral outputs that the combination compares it with; None if it needs none.
 
-        They are made at the adapter's own number of steps, so that values taken at other steps are on the same scale.
+        They are made at the adapter's own number of steps, so that values at other steps have the same scale.
         """
         combination, neutral = self.run.combination, self.run.adapter.space.defaults[None]
         nowhere: list[_Wanted | None] = [None] * len(groups)
@@ -142,7 +143,7 @@ class Evaluator:
         pools: Sequence[_Wanted | None],
         num_steps: int | None,
     ) -> list[list[_Wanted]]:
-        """The candidates of each group, with the evaluations that are recorded at their places."""
+        """List the candidates of each group, with the evaluations that are recorded at their places."""
         run, context, position = self.run, self.run.context_of(stage), 0
         done = self.store.recorded(run.id, stage, generation)
         steps = num_steps or run.adapter.num_steps
@@ -160,7 +161,7 @@ class Evaluator:
         return wanted
 
     def _make(self, wanted: Sequence[_Wanted], num_steps: int | None) -> None:
-        """Have evaluated what is not recorded; results are recorded in the order in which they were asked for."""
+        """Have the missing evaluations made, and record them in the order of `wanted`."""
         pending: deque[_Batch] = deque()
         try:
             for batch in self._batches(wanted, num_steps):
@@ -171,7 +172,7 @@ class Evaluator:
                     break
             while pending:
                 self._record(pending.popleft())
-        except Exception:  # what is under way is still worth recording
+        except Exception:  # jobs under way are finished and recorded
             for batch in pending:
                 if not batch.cancel():
                     with contextlib.suppress(Exception):
@@ -179,7 +180,7 @@ class Evaluator:
             raise
 
     def _batches(self, wanted: Sequence[_Wanted], num_steps: int | None) -> Iterator[_Batch]:
-        """Have made, job by job, what no run has made yet."""
+        """Yield the candidates in batches, and submit jobs for those that no run has evaluated yet."""
         run = self.run
         for stage, members in groupby(wanted, key=lambda each: each.place.stage):
             by_place = {each.place: each for each in members}
@@ -194,18 +195,18 @@ class Evaluator:
                 known = [self.store.find(each.key) for each in batch]
                 if None not in known:
                     yield _Batch(batch, known=[each for each in known if each is not None])
-                else:  # the whole batch again, so that a resumed run computes in the batches it always had
+                else:  # the whole batch again: a resumed run must compute in the same batches, to be equal bit for bit
                     made = [Job(job, steps, tuple(objectives), self._keeps(stage)) for job in jobs]
                     yield _Batch(batch, [self._workshop.submit(job) for job in made], steps or run.adapter.num_steps)
 
     def _keeps(self, stage: str) -> bool:
-        """Whether the images of a stage are kept."""
+        """Return whether the images of a stage are kept."""
         kept = self.run.config.keep
         judged = kept == "validation" and stage in ("baseline", "validation")
         return self.run.adapter.makes == "image" and (kept == "all" or judged)
 
     def _record(self, batch: _Batch) -> None:
-        """Wait for a batch, and record what is not recorded yet."""
+        """Wait for a batch, and record those of its evaluations that are not recorded yet."""
         run, stage = self.run, batch.members[0].place.stage
         fresh: list[tuple[_Wanted, Evaluation]] = []
         for each, made in zip(batch.members, batch.evaluations(), strict=True):
@@ -226,12 +227,12 @@ class Evaluator:
             self.watch.evaluation_recorded(run=run, place=each.place, evaluation=made)
 
     def _tell_of_black(self, batch: _Batch) -> None:
-        """Count outputs that are scored as black pictures; the first are told of, once a run."""
+        """Count the outputs that are scored as black pictures, and warn once a run, at the first."""
         for each, (count, why) in zip(batch.members, batch.black(), strict=True):
             if count and not self.black:
                 warnings.warn(
-                    f"{each.place}: {count} of {len(each.bucket)} outputs are scored as black pictures, as others of "
-                    f"this search may be, of which no more is said: {why}",
+                    f"{each.place}: {count} of {len(each.bucket)} outputs are scored as black pictures, and later "
+                    f"ones will be without another warning: {why}",
                     Notice,
                     stacklevel=2,
                 )
@@ -241,7 +242,7 @@ class Evaluator:
 
 @dataclass
 class _Batch:
-    """Candidates that are recorded together: found in the store, or made by jobs."""
+    """Candidates that are recorded together: read from the store, or made by jobs."""
 
     members: Sequence[_Wanted]
     futures: Sequence[Future[Result]] = ()
@@ -250,21 +251,21 @@ class _Batch:
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to be waited for."""
+        """Whether every job has finished."""
         return all(future.done() for future in self.futures)
 
     @property
     def failed(self) -> bool:
-        """Whether it is known by now that a job failed."""
+        """Whether a finished job has failed."""
         return any(future.done() and future.exception() is not None for future in self.futures)
 
     def cancel(self) -> bool:
-        """Give up what nobody has begun; whether there is nothing more to wait for."""
+        """Cancel the jobs that no worker has begun; return whether any was cancelled, so that the batch is lost."""
         cancelled = [future.cancel() for future in self.futures]
         return any(cancelled)
 
     def evaluations(self) -> list[Evaluation]:
-        """Of every member, without what a combination makes of it.
+        """Return the evaluation of every member, without the combination's values.
 
         Raises:
             TrimpotError: If a job failed.
@@ -284,13 +285,13 @@ class _Batch:
         ]
 
     def kept(self) -> list[tuple[str, ...]]:
-        """The files in which every member's images are kept."""
+        """List, for each member, the files that hold its images."""
         if not self.futures:
             return [()] * len(self.members)
         return [tuple(name for part in parts for name in part.kept) for parts in self._parts()]
 
     def black(self) -> list[tuple[int, str]]:
-        """How many outputs of every member are scored as black pictures, and why."""
+        """Return, for each member, how many of its outputs are scored as black pictures, and why."""
         if not self.futures:
             return [(0, "")] * len(self.members)
         return [
@@ -299,7 +300,7 @@ class _Batch:
         ]
 
     def _parts(self) -> list[list[Scored]]:
-        """What was made of every member: one piece of one job, or a piece of every job."""
+        """Return the scored pieces of each member: one of a shared job, or, for a single member, one of every job."""
         results = [future.result() for future in self.futures]
         if len(self.members) == 1:
             return [[scored for result in results for scored in result]]
@@ -313,7 +314,11 @@ def _evaluated(wanted: _Wanted) -> Evaluation:
 
 
 def _check_replay(run: Run, place: Place, setting: dict[str, float], bucket: Bucket, found: Evaluation) -> None:
-    """Hold what is asked now against what was recorded, bit for bit."""
+    """Compare a requested setting and bucket with the recorded ones, bit for bit.
+
+    Raises:
+        ReplayError: If they differ.
+    """
     if dict(found.setting) == setting and found.bucket == bucket:
         return
     what = next((name for name in setting if found.setting.get(name) != setting[name]), "the prompts or seeds")

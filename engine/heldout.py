@@ -1,7 +1,7 @@
-"""Judging on prompts and seeds that the search never saw.
+"""Measuring the gain on prompts and seeds that the search never saw.
 
-The neutral side of every comparison is the neutral setting that is best for its number of steps, chosen on
-validation prompts: a calibration that only rediscovers a better guidance value gains nothing here.
+Each comparison uses the best neutral setting at its number of steps, chosen on validation prompts. A calibration that
+only finds a better guidance value therefore gains nothing.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Baseline:
     """The best neutral setting at one number of steps.
 
     Attributes:
-        label: What the adapter calls it, such as `guidance 3`.
+        label: The adapter's name for the setting, such as `guidance 3`.
         setting: Knob name to value.
-        score: Its mean validation score.
-        grid: Mean validation score of every neutral setting that was tried, by label.
+        score: The setting's mean validation score.
+        grid: Mean validation score of every neutral setting, by label.
     """
 
     label: str
@@ -40,13 +40,13 @@ class Comparison:
     """Neutral against calibrated on test prompts, at one number of steps.
 
     Attributes:
-        num_steps: Denoising steps of both sides, or None where there is no such notion.
-        baseline: The neutral side and how it was chosen.
-        neutral: Mean test score of the neutral side.
-        calibrated: Mean test score of the calibrated side.
-        gain: Their paired difference.
-        gain_at_calibrated_steps: The setting at the steps it was calibrated for against the neutral side at
-            these steps: what calibration is worth as a saving of steps.
+        num_steps: Denoising steps of both sides, or None if the backbone has no steps.
+        baseline: The neutral setting, with the grid that it was chosen from.
+        neutral: Mean test score of the neutral setting.
+        calibrated: Mean test score of the calibrated setting.
+        gain: The paired difference, calibrated minus neutral.
+        gain_at_calibrated_steps: The paired difference between the calibrated setting at the steps it was calibrated
+            for and the neutral setting at `num_steps`: how calibration compares with a change of steps.
     """
 
     num_steps: int | None
@@ -63,12 +63,12 @@ def best_neutral(
     """Choose among the adapter's neutral settings on validation prompts.
 
     Args:
-        evaluator: Of the run.
-        comparison: 0 at the calibrated number of steps, counting up over the others.
-        num_steps: The other number of steps.
+        evaluator: The run's evaluator.
+        comparison: Index of the number of steps: 0 is the calibrated one.
+        num_steps: Denoising steps; None for the calibrated number.
 
     Returns:
-        The best of them, and the evaluations of all.
+        The best neutral setting, and the evaluations of all neutral settings by place.
     """
     run, adapter = evaluator.run, evaluator.run.adapter
     bucket = run.validation_bucket
@@ -91,7 +91,7 @@ def compare(evaluator: Evaluator, baseline: Baseline, calibrated: Setting) -> tu
     """Measure the gain on test prompts: first at the calibrated steps, then at each other step count.
 
     Args:
-        evaluator: Of the run.
+        evaluator: The run's evaluator.
         baseline: The best neutral setting at the calibrated number of steps.
         calibrated: The chosen setting.
     """

@@ -1,4 +1,4 @@
-"""Judging recommendations on validation outputs while the search runs: what is chosen, when to stop, what alarms."""
+"""Judging recommendations on the validation bucket during a search: the choice, the reason to stop, the alarms."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .stopping import Plateau
 
 
 class Judge:
-    """Keeps the record of a run as it goes.
+    """Judges the recommendations of a search, and keeps the record of its run.
 
     Attributes:
-        record: Its neutral settings, and every recommendation judged so far.
+        record: The run's neutral settings, and every recommendation judged so far.
 
     Args:
-        evaluator: Of the run.
-        tried: The neutral settings on the validation bucket.
-        reference: The setting that the search began from, on the first training bucket.
+        evaluator: The run's evaluator.
+        tried: Evaluations of the neutral settings on the validation bucket, by place.
+        reference: The evaluation, on the first training bucket, of the setting that the search began from.
     """
 
     def __init__(self, evaluator: Evaluator, tried: Mapping[Place, Evaluation], reference: Evaluation) -> None:
@@ -31,7 +31,7 @@ class Judge:
         self._evaluator = evaluator
         self._values = [each.values for each in self.record.judged.values()]
         self._plateau: Plateau
-        self._since = -1  # the first check that the plateau has seen, and the next that it has not
+        self._since = -1  # index of the first check given to the plateau; `_seen` is that of the next
         self._seen = 0
 
     @property
@@ -41,13 +41,13 @@ class Judge:
 
     @property
     def chosen(self) -> Check:
-        """What is chosen if the search ends now; see `Record.chosen`."""
+        """The check that is chosen if the search ends now; see `Record.chosen`."""
         chosen = self.record.chosen
         assert chosen is not None, "the neutral setting takes part"
         return chosen
 
     def check(self, generation: int, recommended: Vector) -> None:
-        """Judge a recommendation of shape (num_knobs,), unless one of this generation has been."""
+        """Judge a recommendation of shape (num_knobs,), unless this generation's was judged already."""
         if generation in self.record.judged:
             return
         run, heard = self._evaluator.run, len(self.record.alarms)
@@ -59,12 +59,12 @@ class Judge:
             self._evaluator.watch.alarm_raised(run=run, alarm=alarm)
 
     def plateau(self, since: int) -> str:
-        """The reason to stop if checks from index `since` on have stopped getting better, else an empty string."""
+        """Return the reason to stop if checks from index `since` on no longer get better, else an empty string."""
         if since != self._since:
             validation, prompts = self._evaluator.run.config.validation, self._evaluator.run.validation_bucket.prompts
             self._since, self._seen = since, since
             self._plateau = Plateau(prompts, validation.patience, validation.significance)
-        for values in self._values[self._seen :]:  # each is tested once, however many checks there are
+        for values in self._values[self._seen :]:  # test each check only once
             self._plateau.add(values)
         self._seen = len(self._values)
         return self._plateau.reason

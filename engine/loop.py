@@ -3,8 +3,8 @@
     best neutral ─► ask ─► generate, score, record ─► tell ─► recommend ─► check on validation ─► measure on test
                      └───────────────◄─────────────────┘
 
-Resuming is the same loop with a warm store: a freshly seeded optimizer asks again, recorded evaluations are
-found instead of generated, and the run goes on where it stopped.
+A resumed run is the same loop with a store that already holds evaluations: a freshly seeded optimizer asks for the
+same candidates again, recorded evaluations are read instead of generated, and the run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from .workshop import Here, Workshop
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished run found.
+    """The result of a finished run.
 
     Attributes:
         calibrated: The chosen setting.
         baseline: The best neutral setting at the calibrated number of steps, with its grid.
-        reference: The setting the search began from, on the first training bucket.
-        checks: Validation of every recommendation that was judged, in order.
+        reference: Fitness on the first training bucket of the setting that the search began from.
+        checks: The validation of every judged recommendation, in order.
         chosen: The check whose setting was chosen.
-        comparisons: Neutral against calibrated on test prompts; the first at the calibrated step count.
-        best_training: The best training fitness of any candidate. Optimistic: never a result.
+        comparisons: Neutral against calibrated on test prompts; the first is at the calibrated number of steps.
+        best_training: The best training fitness of any candidate. It is optimistic, so never report it as a result.
         stop_reason: Why the search ended.
-        num_generations: Generations told.
-        alarms: What moved away while the optimised score rose.
+        num_generations: The number of generations told to the optimizer.
+        alarms: Watched scores that got worse while the optimised score rose.
     """
 
     calibrated: Mapping[str, float]
@@ -59,14 +59,15 @@ def calibrate(run: Run, store: Store, watch: Watcher, workshop: Workshop | None 
 
     Args:
         run: The assembled run.
-        store: Where evaluations are found and kept.
-        watch: Told of everything recorded.
-        workshop: Does the work; None for the run's own parts in this process, which are proved first.
+        store: Reads and keeps evaluations.
+        watch: Is told of everything that is recorded.
+        workshop: Generates and scores. With None, this process does so with the run's own adapter and objectives, after
+            a check that outputs depend only on candidate, prompt and seed.
 
     Raises:
         ModelError: If the adapter fails, or an output depends on more than its candidate, prompt and seed.
         ScoreError: If an objective fails; the run can be resumed.
-        ReplayError: If a warm store holds another search.
+        ReplayError: If the store holds a different search under this run.
     """
     here = Here(Worker(run.adapter, run.objectives, store.keeper, proof=run.bucket(0, size=2)))
     evaluator = Evaluator(run, store, watch, workshop or here)

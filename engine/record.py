@@ -1,7 +1,7 @@
-"""Reading a recorded run: its best neutral setting, its checks, what was admitted, chosen and watched, and its alarms.
+"""The record of a run: its best neutral setting, its checks, the chosen one, the watched objectives, the alarms.
 
-Whoever asks this of a run asks a `Record`: the judge as the run goes, its report, a comparison, a reward that comes
-later and a surrogate. So no two of them can disagree.
+The judge of a running search, reports, comparisons, later rewards and surrogates all read a run through `Record`, so
+that they cannot disagree.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from .evaluation import COMBINED, Evaluation, Place
 from .knobs import Setting
 
 REFERENCE = Place("reference", 0, 0)
-DECISIVE = ("baseline", "reference", "validation", "test")  # stages that all of a record but the search follows from
-TEST = (Place("test", 0, 0), Place("test", 0, 1))  # neutral and calibrated, at the calibrated steps
+DECISIVE = ("baseline", "reference", "validation", "test")  # the stages that a record's results depend on
+TEST = (Place("test", 0, 0), Place("test", 0, 1))  # neutral and calibrated setting, at the calibrated number of steps
 Pair = tuple[Evaluation, Evaluation]
 
 
@@ -26,10 +26,10 @@ class Check:
     """A recommendation judged on the validation bucket.
 
     Attributes:
-        generation: After how many generations; 0 is the best neutral setting.
+        generation: The number of generations before the check; 0 is the best neutral setting.
         setting: Knob name to value.
-        score: Mean validation value.
-        admitted: Whether the combination lets it be chosen.
+        score: Mean value over the validation outputs.
+        admitted: Whether the combination allows the setting to be chosen.
     """
 
     generation: int
@@ -39,19 +39,20 @@ class Check:
 
 
 class Record:
-    """What a run has recorded, and what follows from it.
+    """A run's recorded evaluations, and the results computed from them.
 
     Attributes:
-        evaluations: By place, with the run's weights.
-        judged: Validation evaluations by the number of generations after which they were recommended; the best neutral
+        evaluations: The evaluations by place, with the run's weights.
+        judged: The evaluation of every judged recommendation by the number of generations before it; the best neutral
             setting is 0. Empty until a neutral setting has been evaluated.
 
     Args:
-        evaluations: What is recorded: neutral settings and reference at least, or what there is of them.
+        evaluations: The recorded evaluations with their places, at least those of stages `baseline` and `reference`.
         weights: Objective name to its weight in the run.
-        rewards: Objectives that the run's configuration names.
-        admits: Whether a recommendation may be chosen, judged beside the best neutral setting.
-        outcome: What the run kept of itself when it finished; what it admitted then stands.
+        rewards: The objectives that the run's configuration names.
+        admits: Takes the evaluations of a recommendation and of the best neutral setting, and returns whether the
+            recommendation may be chosen.
+        outcome: The stored outcome of a finished run; its decisions on `admitted` are kept, not made again.
     """
 
     def __init__(
@@ -68,19 +69,19 @@ class Record:
         self._decided = {check["generation"]: bool(check.get("admitted", True)) for check in decided}
         self._checks: list[Check] = []
         self._alarms: list[Alarm] = []
-        self._heard = 1  # of what was judged; the neutral setting sets nothing off
+        self._heard = 1  # how many of `judged` were searched for alarms; the neutral setting raises none
         self.neutral_place = best_of(self._tried().get(0, {}))
         self.judged = {0: self.evaluations[self.neutral_place]} if self.neutral_place else {}
         for place in sorted(place for place in self.evaluations if place.stage == "validation"):
             self.judged[place.generation] = self.evaluations[place]
 
     def add(self, generation: int, judged: Evaluation) -> Check:
-        """Add a recommendation that was judged after so many generations."""
+        """Add the evaluation of a recommendation made after `generation` generations, and return its check."""
         self.evaluations[self.place_of(generation)] = self.judged[generation] = judged
         return self.checks[-1]
 
     def place_of(self, generation: int) -> Place:
-        """Where the outputs of a check are recorded."""
+        """Return the place at which the evaluation of a check is recorded."""
         if generation:
             return Place("validation", generation, 0)
         assert self.neutral_place is not None, "no neutral setting has been evaluated"
@@ -88,17 +89,17 @@ class Record:
 
     @property
     def neutral(self) -> Evaluation | None:
-        """The best neutral setting on the validation bucket, as far as it is known."""
+        """The evaluation of the best neutral setting on the validation bucket; None before any is evaluated."""
         return self.judged.get(0)
 
     @property
     def reference(self) -> Evaluation | None:
-        """The setting that the search began from, on the first training bucket."""
+        """The evaluation, on the first training bucket, of the setting that the search began from; None before it."""
         return self.evaluations.get(REFERENCE)
 
     @property
     def pair(self) -> Pair | None:
-        """The neutral and the calibrated setting on the test bucket, once both are known."""
+        """Evaluations of the neutral and the calibrated setting on the test bucket; None until both are recorded."""
         before, after = map(self.evaluations.get, TEST)
         return (before, after) if before and after else None
 
@@ -111,29 +112,29 @@ class Record:
 
     @property
     def leading(self) -> tuple[Check, ...]:
-        """What would have been chosen after each check: the best admitted until then, the earliest of equals."""
+        """For each check, the best admitted check up to and including it (the earliest of equals)."""
         return tuple(accumulate(self.checks, lambda best, check: max(best, check, key=_worth)))
 
     @property
     def chosen(self) -> Check | None:
-        """The run's result, or what it would be if it ended now. The neutral setting takes part."""
+        """The best admitted check, which is the result if the run ends now. The neutral setting can be chosen too."""
         return self.leading[-1] if self.judged else None
 
     @property
     def recommended(self) -> Check | None:
-        """The best admitted check that the search recommended."""
+        """The best admitted check, without the neutral setting; None if the search has no admitted check."""
         return max((check for check in self.checks if check.generation and check.admitted), key=_worth, default=None)
 
     @property
     def watched(self) -> dict[str, Watch]:
-        """What was watched, and for what; see `watched_among`."""
+        """The watched objectives, and whether each must not fall or must not move; see `watched_among`."""
         if self.neutral is None or self.reference is None:
             return {}
         return watched_among(self.neutral.scores, self.reference.scores, self._rewards)
 
     @property
     def alarms(self) -> tuple[Alarm, ...]:
-        """What the recommendations have set off, once for each objective."""
+        """The alarms that the recommendations have raised, at most one for each objective."""
         if self.neutral and self._heard < len(self.judged):
             known = {alarm.objective for alarm in self._alarms}
             left = {name: kind for name, kind in self.watched.items() if name not in known}
@@ -143,10 +144,10 @@ class Record:
 
     @property
     def grids(self) -> dict[int | None, dict[str, float]]:
-        """Validation score of every neutral setting by label, by number of steps; the calibrated steps first.
+        """Number of steps to the validation score of every neutral setting by label; the calibrated steps come first.
 
-        Labels are the adapter's and are kept with the outcome; before, settings are told apart by the knobs in which
-        they differ.
+        A finished run has the adapter's labels in its outcome. For an unfinished run, a label gives the value of the
+        first knob in which the settings differ.
         """
         if self._outcome:
             return {each["num_steps"]: each["baseline"]["grid"] for each in self._outcome["comparisons"]}
@@ -156,7 +157,7 @@ class Record:
         }
 
     def _tried(self) -> dict[int, dict[Place, Evaluation]]:
-        """The neutral settings by comparison, in the order of their positions."""
+        """Return the neutral settings' evaluations by comparison and place, in the order of their positions."""
         found: dict[int, dict[Place, Evaluation]] = {}
         for place in sorted(place for place in self.evaluations if place.stage == "baseline"):
             found.setdefault(place.generation, {})[place] = self.evaluations[place]
@@ -170,17 +171,20 @@ class Record:
 
 
 def best_of(tried: Mapping[Place, Evaluation]) -> Place | None:
-    """Where the best of the neutral settings that were tried stands, the first of equals; None if there are none."""
+    """Return the place of the best neutral setting (the first of equals); None if `tried` is empty."""
     return max(tried, key=lambda place: tried[place].fitness, default=None)
 
 
 def watched_among(scored: Iterable[str], learned: Collection[str], rewards: Collection[str]) -> dict[str, Watch]:
-    """What is watched: what scores the outputs that judge, but not those that the search learns from.
+    """Return the watched objectives: those that score validation outputs but not the outputs of the search.
 
     Args:
-        scored: What scores the outputs that judge.
-        learned: What scores those that the search learns from.
-        rewards: Objectives that the configuration names; whatever else is scored is a statistic.
+        scored: Objectives that score validation outputs.
+        learned: Objectives that score the outputs of the search.
+        rewards: Objectives that the configuration names; every other objective is a statistic of the images.
+
+    Returns:
+        Objective name to `falls` for a reward, which must not fall, or `moves` for a statistic, which must not move.
     """
     return {
         name: "falls" if name in rewards else "moves" for name in scored if name not in learned and name != COMBINED

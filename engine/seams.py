@@ -1,6 +1,6 @@
-"""The seams: what a backbone, a reward, a searcher and a store must be.
+"""The seams: the base classes of backbones, rewards, combinations and searchers, and the protocol of stores.
 
-Each is small enough to implement from this page. `trimpot.testing` holds their contracts as tests to inherit.
+Each is small enough to implement from this page. `trimpot.testing` holds tests of their contracts, to inherit from.
 """
 
 from __future__ import annotations
@@ -30,18 +30,17 @@ class Adapter(ABC):
 
     Attributes:
         space: The knobs.
-        num_steps: Denoising steps an image, or None where the backbone has no such notion.
-        makes: `image` or `video` where outputs are PIL images or lists of them, else None.
-        frozen: Knobs left out of the space since they cannot reach the output.
-        outputs_per_call: How many outputs `generate` is best given at once. What one call made is recorded before the
-            next begins, so this is also what an interruption can cost, and what is handed to a worker at a time. A
-            resumed run repeats the very same calls, which keeps it bit-equal even where a model's arithmetic depends
-            on the size of a batch.
-        largest_batch: The most outputs at once for which memory has sufficed so far; None where nothing is halved. May
-            be set to less, so that workers that share a run agree.
-        mixes_buckets: Whether candidates on different buckets share a call, which `generate_each` is then given.
-        changes_no_number: Options of its factory that change no number, each with the reason, such as where files
-            are kept meanwhile; every other option belongs to its identity.
+        num_steps: Denoising steps an image, or None if the backbone has no steps.
+        makes: `image` if outputs are PIL images, `video` if they are lists of PIL images, else None.
+        frozen: Names of knobs left out of the space because they cannot change the output.
+        outputs_per_call: The largest number of outputs that one call of `generate` should make. A call is also the
+            unit of a worker's job, and the most that an interruption can lose. A resumed run repeats the same calls,
+            so that it is equal bit for bit even if a model's arithmetic depends on the size of a batch.
+        largest_batch: The largest batch that has fitted in memory so far; None if the adapter never halves a batch.
+            The engine may lower this number, so that all workers of a run use the same.
+        mixes_buckets: Whether one call of `generate_each` may hold candidates on different buckets.
+        changes_no_number: The factory's options that change no number, each with the reason, such as a folder for
+            temporary files. Every other option belongs to the adapter's identity.
 
     Example:
         >>> class Line(Adapter):
@@ -63,31 +62,32 @@ class Adapter(ABC):
     changes_no_number: Mapping[str, str] = {}
 
     def prepare(self, prompts: Sequence[str]) -> None:  # noqa: B027  # most have nothing to prepare
-        """Get ready for these prompts, before the first `generate`.
+        """Prepare for these prompts, before the first `generate`.
 
-        Others may still be asked for, and many of these may never be: what can wait until it is needed, such as
-        encoding a prompt, better waits.
+        `generate` may also be given other prompts, and may never be given some of these. Leave work such as encoding a
+        prompt until the prompt is needed.
         """
 
     def keep_in(self, folder: Path) -> None:  # noqa: B027  # most have nothing to keep
-        """Keep below this folder, from now on, what is made of prompts once; called before `prepare`, if at all.
+        """Set a folder for files that are made once from prompts, such as encodings; called at most once, first.
 
-        Later runs and other processes of this machine are given the same folder, at the same time too. Whoever keeps
-        something there sees to it that outputs are the same to the bit with it and without, that what another backbone
-        left there is never used, and that the folder can be deleted between runs. Without one, keep it in memory.
+        Later runs and other processes of this machine get the same folder, possibly at the same time. An adapter that
+        keeps files in the folder must make bit-equal outputs with and without them, must never use the files of
+        another backbone, and must allow the folder to be deleted between runs. Without a folder, keep such results in
+        memory.
 
         Args:
-            folder: It may not be there yet.
+            folder: The folder, which may not exist yet.
         """
 
     @abstractmethod
     def generate(self, population: Population, bucket: Bucket) -> Iterable[Sequence[Output]]:
         """Make one output a prompt for every candidate.
 
-        An output depends on its candidate, prompt and seed alone.
+        An output must depend only on its candidate, prompt and seed.
 
         Args:
-            population: Shape (population_size, num_knobs), inside the bounds.
+            population: Shape (population_size, num_knobs), within the bounds.
             bucket: num_outputs prompts with their seeds.
 
         Returns:
@@ -95,13 +95,13 @@ class Adapter(ABC):
         """
 
     def generate_each(self, population: Population, buckets: Sequence[Bucket]) -> Iterable[Sequence[Output]]:
-        """Make outputs of candidates that each have a bucket of their own.
+        """Make the outputs of candidates that each have their own bucket.
 
-        As it stands, consecutive candidates on one bucket are a call of `generate`, and candidates on different
-        buckets never share a call. Override it where outputs of any candidates, prompts and seeds can share a batch.
+        This default calls `generate` once for each run of consecutive candidates on the same bucket. Override the
+        method if outputs of any candidates, prompts and seeds can share a batch.
 
         Args:
-            population: Shape (population_size, num_knobs), inside the bounds.
+            population: Shape (population_size, num_knobs), within the bounds.
             buckets: For each candidate its prompts and seeds.
 
         Returns:
@@ -115,62 +115,62 @@ class Adapter(ABC):
 
     @abstractmethod
     def describe(self) -> Mapping[str, Any]:
-        """Everything about the backbone that can change an output, JSON-like.
+        """Describe everything about the backbone that can change an output, as a JSON-like mapping.
 
-        At least `id`; for models also revision or weights digest, dtype, guidance and sizes. It goes into
-        the run's fingerprint and into the calibration file.
+        The mapping holds at least `id`; for models also revision or weights digest, dtype, guidance and sizes. It
+        becomes part of the run's fingerprint and of the calibration file.
         """
 
     def neutrals(self) -> Mapping[str, Setting]:
-        """The settings an uncalibrated user could choose from, by label.
+        """Return, by label, the settings that an uncalibrated user could choose.
 
-        A calibration is measured against the best of them: for a guided model, the neutral scales at every
-        guidance worth trying. The first is the backbone's own default.
+        A calibration is measured against the best of these settings. For a guided model, they are the neutral scales
+        at every plausible guidance. The first is the backbone's own default.
         """
         return {"neutral": self.space.to_setting(self.space.defaults)}
 
     def with_steps(self, num_steps: int) -> Adapter:
-        """The same backbone at another number of denoising steps.
+        """Return the same backbone at another number of denoising steps.
 
         Raises:
-            ModelError: If the backbone has no such notion.
+            ModelError: If the backbone has no denoising steps.
         """
         raise ModelError(f"{type(self).__name__} has no denoising steps to vary; leave by_steps.steps empty")
 
     def tied(self, granularity: str) -> Mapping[str, Sequence[str]]:
-        """How its knobs are tied at a coarser granularity, for a search that goes from coarse to fine.
+        """Return how the knobs are tied at a coarser granularity, for a search that goes from coarse to fine.
 
         Args:
-            granularity: `block`, `layer`, `gate`, or what else the backbone knows.
+            granularity: `block`, `layer`, `gate`, or another name that the backbone defines.
 
         Returns:
-            Coarse knob's name to the names of the knobs it stands for; together every knob once.
+            The name of each coarse knob to the names of the knobs that it replaces; every knob occurs exactly once.
 
         Raises:
-            ModelError: If the backbone knows no such granularity, or it is finer than its own.
+            ModelError: If the backbone does not define the granularity, or its own knobs are coarser.
         """
         raise ModelError(f"{type(self).__name__} knows no granularity {granularity!r}; leave ladder empty")
 
     def export(self, setting: Setting, neutral: Setting) -> Mapping[str, Any]:
-        """What a calibration file must say for `setting` to be applied to a bare model, JSON-like.
+        """Return the data that a calibration file needs to apply `setting` to a bare model, as a JSON-like mapping.
 
-        For a model: every member's scales by module path and its weight, the weight of `neutral` beside it.
-        Empty where the setting says it all.
+        For a model: every member's scales by module path, its weight, and its weight under `neutral`. Empty if the
+        setting alone is enough.
         """
         return {}
 
 
 class Objective(ABC):
-    """A reward: anything that gives an output a score and needs no gradient.
+    """A reward: anything that scores outputs. It needs no gradient.
 
     Attributes:
-        calls_at_once: How many calls of `score` may be under way at once; more than one where the work is done by a
-            server that takes several.
-        waits: Whether `score` must not be called while the backbone generates, as where both need the memory of one
-            GPU. Otherwise it is called in a thread of its own, while the next outputs are generated.
-        scores_sets: Whether a score depends on the prompt's other outputs too, as a measure of diversity does.
-        changes_no_number: Options of its factory that change no number, each with the reason, such as where files
-            are kept meanwhile; every other option belongs to its identity.
+        calls_at_once: How many calls of `score` may run at the same time; more than 1 if, for example, a server that
+            takes several requests does the work.
+        waits: Whether `score` must not run while the backbone generates, for example because both need the memory of
+            one GPU. Otherwise `score` runs in another thread while the next outputs are generated.
+        scores_sets: Whether a score also depends on the prompt's other outputs, like a measure of diversity.
+        changes_no_number: The factory's options that change no number, each with the reason, such as a folder for
+            temporary files. Every other option belongs to the objective's identity.
 
     Example:
         >>> class Level(Objective):
@@ -186,15 +186,15 @@ class Objective(ABC):
     changes_no_number: Mapping[str, str] = {}
 
     def prepare(self, metadata: Mapping[str, Mapping[str, Any]]) -> None:  # noqa: B027  # most need nothing
-        """Take note of what prompt files say of their prompts, once, before the first `score`.
+        """Receive the metadata that prompt files give for their prompts, once, before the first `score`.
 
         Args:
-            metadata: Prompt to its metadata, such as GenEval's `include` and `tag`; only prompts that have any.
+            metadata: Prompt to its metadata, such as GenEval's `include` and `tag`; prompts without any are left out.
         """
 
     @property
     def takes_metadata(self) -> bool:
-        """Whether it overrides `prepare`, so that metadata belong to its identity."""
+        """Whether the class overrides `prepare`, so that metadata belong to the objective's identity."""
         return type(self).prepare is not Objective.prepare
 
     @abstractmethod
@@ -206,26 +206,27 @@ class Objective(ABC):
             prompts: The prompt of each.
 
         Returns:
-            Shape (num_outputs,), finite, higher is better. A score depends on its output and prompt alone.
+            Shape (num_outputs,), finite, higher is better. A score depends only on its output and prompt, unless
+            `scores_sets`.
         """
 
     def tag(self, prompt: str) -> str | None:
-        """What kind of prompt it is, for a report that breaks scores down by kind; None where there are none."""
+        """Return the kind of a prompt, by which reports break scores down; None if the objective has no kinds."""
         return None
 
     def describe(self) -> Mapping[str, Any]:
-        """Everything that can change a score, JSON-like: weights, processor, versions, options."""
+        """Describe everything that can change a score, as a JSON-like mapping: weights, processor, versions, options."""
         return {}
 
 
 class Combination(ABC):
-    """How the scores of several objectives become what is optimised.
+    """Combines the scores of several objectives into the fitness that is optimised.
 
     Attributes:
-        uses: Objectives of weight 0 that it needs in the search nevertheless.
-        pool_in_search_only: Whether `fitness` alone looks at the pool, so that held-out outputs need none.
-        changes_no_number: Options of its factory that change no number, each with the reason, such as where files
-            are kept meanwhile; every other option belongs to its identity.
+        uses: Objectives that the combination needs in the search although their weight is 0.
+        pool_in_search_only: Whether only `fitness` uses the pool, so that none is generated for held-out outputs.
+        changes_no_number: The factory's options that change no number, each with the reason, such as a folder for
+            temporary files. Every other option belongs to the combination's identity.
 
     Example:
         >>> class Worst(Combination):
@@ -238,9 +239,15 @@ class Combination(ABC):
     changes_no_number: Mapping[str, str] = {}
 
     def pool(self, bucket: Bucket) -> Bucket | None:
-        """The outputs of the neutral model that outputs on `bucket` are judged against, or None.
+        """Return the bucket on which the neutral model makes the outputs that `values` and `fitness` compare with.
 
-        They are made at the run's own number of steps, whatever the steps of what is judged against them.
+        These outputs, the pool, are always made at the run's own number of steps.
+
+        Args:
+            bucket: The bucket of the outputs to be valued.
+
+        Returns:
+            The pool's bucket, or None if the combination needs no pool.
         """
         return None
 
@@ -248,23 +255,23 @@ class Combination(ABC):
     def values(
         self, scores: Mapping[str, NDArray[np.float64]], bucket: Bucket, pool: Evaluation | None
     ) -> NDArray[np.float64]:
-        """One number an output; on held-out prompts their mean is what settings are compared by.
+        """Return the value of every output. On held-out prompts, settings are compared by their mean value.
 
         Args:
             scores: Objective name to scores, each of shape (num_outputs,).
             bucket: The outputs' prompts and seeds.
-            pool: The neutral model's outputs that `pool` asked for.
+            pool: The evaluation of the neutral model on the bucket that `pool` returned, or None.
 
         Returns:
             Shape (num_outputs,), finite, higher is better.
         """
 
     def fitness(self, evaluations: Sequence[Evaluation], pool: Evaluation | None) -> NDArray[np.float64]:
-        """What candidates of a group are worth to the optimizer; the mean of their values unless overridden.
+        """Return the fitness of a group's candidates: the mean of each candidate's values, unless overridden.
 
         Args:
-            evaluations: The group's candidates on their bucket.
-            pool: The neutral model's outputs that `pool` asked for.
+            evaluations: The evaluations of the group's candidates.
+            pool: The evaluation of the neutral model on the bucket that `pool` returned, or None.
 
         Returns:
             Shape (len(evaluations),), finite, higher is better.
@@ -272,25 +279,25 @@ class Combination(ABC):
         return np.array([evaluation.fitness for evaluation in evaluations], dtype=np.float64)
 
     def admits(self, candidate: Evaluation, neutral: Evaluation) -> bool:
-        """Whether a setting may be chosen, judged on validation outputs beside the neutral setting's."""
+        """Return whether a setting may be chosen, given the validation evaluations of the setting and the neutral one."""
         return True
 
     def describe(self) -> Mapping[str, Any]:
-        """Everything that can change a value, JSON-like."""
+        """Describe everything that can change a value, as a JSON-like mapping."""
         return {}
 
 
 class Optimizer(ABC):
-    """An ask/tell searcher. It works in vectors and knows nothing of models.
+    """An ask/tell searcher. It works on vectors and knows nothing of models.
 
-    Two optimizers made with the same arguments and told the same numbers ask the same populations, bit for
-    bit; global random state is neither read nor written.
+    Two optimizers made with the same arguments and told the same numbers must ask for the same populations, bit for
+    bit. An optimizer must neither read nor write global random state.
 
     Attributes:
-        group_size: Consecutive candidates that share a bucket, where the method needs several groups a
-            generation; None for one group. Fitness is told less its group's mean.
-        changes_no_number: Options of its factory that change no number, each with the reason, such as where files
-            are kept meanwhile; every other option belongs to its identity.
+        group_size: How many consecutive candidates share a bucket, for a method that needs several groups a
+            generation; None for a single group. With several groups, each fitness is told minus its group's mean.
+        changes_no_number: The factory's options that change no number, each with the reason, such as a folder for
+            temporary files. Every other option belongs to the optimizer's identity.
 
     Example:
         >>> class Wander(Optimizer):
@@ -312,33 +319,33 @@ class Optimizer(ABC):
 
     @abstractmethod
     def ask(self) -> Population:
-        """Propose candidates: shape (population_size, num_knobs), inside the bounds."""
+        """Return new candidates, shape (population_size, num_knobs), within the bounds."""
 
     @abstractmethod
     def tell(self, population: Population, fitness: Vector) -> None:
-        """Learn what candidates were worth.
+        """Learn the fitness of candidates.
 
         Args:
-            population: Shape (population_size, num_knobs), as asked.
+            population: Shape (population_size, num_knobs), as returned by `ask`.
             fitness: Shape (population_size,), finite, higher is better.
         """
 
     @abstractmethod
     def recommend(self) -> Vector:
-        """The setting to ship, shape (num_knobs,): the distribution's mean, not its luckiest sample."""
+        """Return the vector to ship, shape (num_knobs,): the distribution's mean rather than its best sample."""
 
     def stop_reason(self) -> str | None:
-        """Why searching further is pointless, or None."""
+        """Return why further search is pointless, or None to continue."""
         return None
 
     @property
     def sigma(self) -> float | None:
-        """Overall step size in units of the spreads, or None where the method has none."""
+        """The overall step size in units of the spreads, or None if the method has none."""
         return None
 
 
 class Store(Protocol):
-    """Where every evaluation is kept. `storage.SqliteStore` is the one that ships.
+    """Keeps every evaluation. The shipped implementation is `storage.SqliteStore`.
 
     Example:
         >>> class InMemory:
@@ -363,20 +370,20 @@ class Store(Protocol):
     """
 
     def recorded(self, run: str, stage: str, generation: int) -> Mapping[int, Evaluation]:
-        """Evaluations recorded at a stage and generation of a run, by position."""
+        """Return the evaluations recorded at a stage and generation of a run, by position."""
 
     def find(self, key: str) -> Evaluation | None:
-        """An evaluation with this key, of any run."""
+        """Return the evaluation with this key, from any run; None if there is none."""
 
     def record(self, run: str, made: Sequence[tuple[Place, str, Evaluation]]) -> None:
-        """Commit evaluations with their places and keys, all or none; durable when this returns."""
+        """Commit evaluations with their places and keys, all or none; they are durable when this returns."""
 
     @property
     def keeper(self) -> Callable[[Sequence[Output]], Sequence[str]]:
-        """What writes images to files that are named by their content, and returns the names; it can be pickled."""
+        """A picklable function that writes images to files named by content, and returns the names."""
 
     def record_outputs(self, key: str, files: Sequence[str]) -> None:
-        """Keep the names of the files that hold an evaluation's images, so that later rewards can score them."""
+        """Record the names of the files that hold an evaluation's images, so that later rewards can score them."""
 
     def record_generation(self, run: str, generation: int, sigma: float | None) -> None:
-        """Keep the optimizer's step size after a generation."""
+        """Record the optimizer's step size after a generation."""

@@ -1,4 +1,4 @@
-"""Where a search stands: what a generation is worth, when it ends, what it recommends. The loop is `engine.loop`."""
+"""The state of a search: fitness of a generation, reasons to stop, recommendations. The loop is in `engine.loop`."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ SEARCH_STAGES = ("reference", "sensitivity", "search", "reference" + POOL, "sens
 
 
 class Search:
-    """Where a search stands, in one rung of a ladder after the other.
+    """The state of a search through the rungs of a ladder, one after the other.
 
     Attributes:
-        generation: Generations told so far, over all rungs.
-        best_training: The best training fitness of any candidate. Optimistic: never a result.
-        reference: The setting that the search began from, on the first training bucket.
-        stop_reason: Why the search of this rung has ended; empty while it goes on.
+        generation: The number of generations told so far, over all rungs.
+        best_training: The best training fitness of any candidate. It is optimistic, so never report it as a result.
+        reference: The evaluation, on the first training bucket, of the setting that the search began from.
+        stop_reason: Why the search of this rung has ended; empty while the search continues.
 
     Args:
-        evaluator: Of the run.
-        start: Where to begin.
+        evaluator: The run's evaluator.
+        start: The setting to begin from.
     """
 
     def __init__(self, evaluator: Evaluator, start: Setting) -> None:
@@ -46,14 +46,14 @@ class Search:
         self._recommended_at = 0  # images
 
     def begin(self, number: int, rung: Rung) -> Optimizer:
-        """Begin to search in a space, where the last rung ended.
+        """Begin a rung at the setting where the last rung ended.
 
         Args:
-            number: Which rung it is.
-            rung: The space, and how long.
+            number: The index of the rung.
+            rung: The space to search, and the number of generations.
 
         Returns:
-            The optimizer that searches it.
+            The optimizer that searches the rung's space.
         """
         run = self._evaluator.run
         if number:
@@ -67,13 +67,13 @@ class Search:
         return self._optimizer
 
     def recommend(self) -> Vector:
-        """What the optimizer recommends, shape (num_knobs,) of the adapter's space."""
+        """Return the optimizer's recommendation as a vector of the adapter's space, shape (num_knobs,)."""
         self._recommended_at = self._spent
         vector: Vector = self._rung.lift(self._optimizer.recommend()[None])[0]
         return vector
 
     def affords(self, population: Population) -> bool:
-        """Whether the budget lasts for a generation; else that is the reason to stop."""
+        """Return whether the budget suffices for a generation; if not, set `stop_reason`."""
         run, evaluator, size = self._evaluator.run, self._evaluator, len(population)
         bucket = run.bucket(self.generation, size=self._sizer.size if self._sizer else None)
         pool = run.combination.pool(bucket)
@@ -82,13 +82,13 @@ class Search:
         return not self.stop_reason
 
     def evaluate(self, population: Population) -> Vector:
-        """Evaluate a generation, all groups at once.
+        """Evaluate all groups of a generation at once.
 
         Args:
             population: Shape (population_size, num_knobs) of the rung's space.
 
         Returns:
-            What candidates are worth to the optimizer, shape (population_size,).
+            The fitness of every candidate, shape (population_size,).
         """
         run, generation = self._evaluator.run, self.generation
         size = group_size(self._optimizer, run.config, len(population))
@@ -107,7 +107,7 @@ class Search:
         return np.array(fitness)
 
     def close_generation(self) -> None:
-        """Note what a generation has shown once it is told: to the store, to those who watch, and for what follows."""
+        """Record a generation that was told, notify the watcher, and update the bucket size and `stop_reason`."""
         run, evaluator, made = self._evaluator.run, self._evaluator, self._evaluations
         if self._sizer:
             self._sizer.update(np.stack([evaluation.values for evaluation in made]))
@@ -121,12 +121,12 @@ class Search:
             self.stop_at(f"all {self.generation} generations are done")
 
     def stop_at(self, reason: str) -> None:
-        """Stop for a reason, if there is one and none was given before."""
+        """Set the reason to stop, unless one is set already; an empty reason changes nothing."""
         self.stop_reason = self.stop_reason or reason
 
     @property
     def check_is_due(self) -> bool:
-        """Whether it is time to judge what the optimizer recommends."""
+        """Whether the optimizer's recommendation is due to be checked on the validation bucket."""
         validation = self._evaluator.run.config.validation
         if validation.every_images is None:
             return self.generation % validation.every == 0
@@ -134,15 +134,15 @@ class Search:
 
     @property
     def _spent(self) -> int:
-        """Images generated for the search so far."""
+        """The number of images that the search has used so far."""
         return sum(self._evaluator.images[stage] for stage in SEARCH_STAGES)
 
 
 def group_size(optimizer: Optimizer, config: Config, population_size: int) -> int:
-    """How many candidates share a bucket: what the optimizer wants, else what is configured, else all.
+    """Return how many candidates share a bucket: the optimizer's number, else the configured one, else the population.
 
     Raises:
-        ConfigError: If the population cannot be split so, or optimizer and configuration want different groups.
+        ConfigError: If the population cannot be split into such groups, or optimizer and configuration disagree.
     """
     own, asked = optimizer.group_size, config.group_size
     if own and asked and own != asked:

@@ -1,4 +1,4 @@
-"""What generates, scores and keeps. It knows no store, so it can work in any process."""
+"""A worker generates, scores and keeps outputs. It needs no store, so it can work in any process."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Worker:
     Args:
         adapter: The backbone.
         objectives: The rewards by name.
-        keeper: Writes images to files that are named by their content, and returns the names; None if none are kept.
-        proof: Prompts and seeds on which to prove, before anything is generated, that outputs depend on nothing they
-            should not (see `engine.proof`); None to take that for proved.
+        keeper: Writes images to files named by content and returns the names; None if no image is kept.
+        proof: Prompts and seeds on which to prove, before the first job, that an output depends only on candidate,
+            prompt and seed (see `engine.proof`); None to skip the proof.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Worker:
         self._turns = {name: threading.BoundedSemaphore(calls_at_once(each)) for name, each in objectives.items()}
 
     def do(self, job: Job) -> list[Scored]:
-        """Generate, score and keep: a result for each piece.
+        """Generate and score a job, keep its images if the job says so, and return a result for each piece.
 
         Raises:
             ModelError: If the adapter fails.
@@ -59,10 +59,10 @@ class Worker:
         return self.score(job, outputs, seconds, {})
 
     def generate(self, job: Job) -> tuple[Outputs, float]:
-        """The outputs of every piece, and the seconds that they took.
+        """Generate the outputs of every piece; return them with the seconds taken.
 
         Raises:
-            ModelError: If the adapter fails, or an output is not what a backbone should make.
+            ModelError: If the adapter fails, or an output is not valid (see `engine.outputs.checked`).
         """
         adapter = self._adapters.get(job.num_steps)
         if adapter is None:
@@ -83,13 +83,13 @@ class Worker:
     def score(
         self, job: Job, outputs: Outputs, generate_seconds: float, known: Mapping[str, Sequence[tuple[float, ...]]]
     ) -> list[Scored]:
-        """Score outputs, and keep them if that is asked.
+        """Score outputs, and keep them as images if the job says so.
 
         Args:
-            job: What the outputs were made for.
-            outputs: Of every piece.
-            generate_seconds: What they took.
-            known: Objective name to the scores of every piece, of objectives that have scored them already.
+            job: The job that made the outputs.
+            outputs: The outputs of every piece.
+            generate_seconds: The time that generating them took.
+            known: Objective name to the scores of every piece, for objectives that were called already.
 
         Raises:
             ScoreError: If an objective fails.
@@ -113,15 +113,15 @@ class Worker:
         ]
 
     def scores(self, job: Job, outputs: Outputs, names: Sequence[str]) -> dict[str, list[tuple[float, ...]]]:
-        """The scores of every piece by some objectives.
+        """Score every piece by the named objectives.
 
-        An objective is called once for all pieces; one that scores sets, once for each. No objective is called more
-        often at once than it allows.
+        An objective is called once for all pieces together, or once for each piece if it scores sets. At most
+        `calls_at_once` calls of an objective run at the same time.
 
         Args:
-            job: What the outputs were made for.
-            outputs: Of every piece.
-            names: Of the objectives.
+            job: The job that made the outputs.
+            outputs: The outputs of every piece.
+            names: The names of the objectives.
         """
         together = Bucket(
             tuple(prompt for piece in job.pieces for prompt in piece.bucket.prompts),
@@ -146,10 +146,10 @@ class Worker:
 
 
 def outputs_per_call(adapter: Adapter) -> int:
-    """How many outputs an adapter is given at once.
+    """Return how many outputs an adapter makes in one call.
 
     Raises:
-        ModelError: If it says none, or no whole number: candidates would be lost.
+        ModelError: If its `outputs_per_call` is no whole number of at least 1.
     """
     who = who_made(adapter, "the adapter")
     with blamed(who):
@@ -160,10 +160,10 @@ def outputs_per_call(adapter: Adapter) -> int:
 
 
 def calls_at_once(objective: Objective) -> int:
-    """How many calls of an objective may be under way at once.
+    """Return how many calls of an objective may run at the same time.
 
     Raises:
-        ModelError: If it says none, or no whole number.
+        ModelError: If its `calls_at_once` is no whole number of at least 1.
     """
     who = who_made(objective, "the objective")
     with blamed(who):
@@ -174,7 +174,7 @@ def calls_at_once(objective: Objective) -> int:
 
 
 def _made(adapter: Adapter, vectors: Sequence[Vector], buckets: Sequence[Bucket], job: Job) -> Outputs:
-    """What an adapter makes of candidates, each on its bucket."""
+    """Return an adapter's outputs for candidates, each on its bucket."""
     try:
         outputs = [list(each) for each in adapter.generate_each(np.stack(vectors), buckets)]
     except TrimpotError:

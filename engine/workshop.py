@@ -1,4 +1,4 @@
-"""Workshops: where jobs are done, and by whom."""
+"""Workshops take jobs and have them done; `Here` does them in this process."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Result = Sequence[Scored]
 
 
 class Workshop(Protocol):
-    """Takes jobs, and gives each to whoever is free.
+    """Takes jobs, and gives each to a free worker.
 
-    What a job's result is never depends on who does it, nor on what else is being done.
+    The result of a job must not depend on which worker does it, nor on the other jobs under way.
 
     Attributes:
-        width: How many jobs are generated at once.
+        width: How many jobs can be generated at the same time.
 
     Example:
         >>> class OneByOne:
@@ -39,22 +39,22 @@ class Workshop(Protocol):
 
     @property
     def width(self) -> int:
-        """How many jobs are generated at once."""
+        """How many jobs can be generated at the same time."""
 
     def submit(self, job: Job) -> Future[Result]:
-        """Take a job. It may be done before this returns; an error is the future's."""
+        """Take a job, and return a future of its result or error; the job may be done before this returns."""
 
     def close(self) -> None:
-        """Stop, whatever is under way."""
+        """Stop at once, without waiting for jobs under way."""
 
 
 class Here:
-    """This process: the thread that submits generates, and others score what was generated before.
+    """Does jobs in this process: the submitting thread generates, while other threads score earlier outputs.
 
-    An objective that must wait its turn (`Objective.waits`) is called by the thread that generates.
+    An objective that must not run while the backbone generates (`Objective.waits`) is called by the submitting thread.
 
     Args:
-        worker: Does the work.
+        worker: Generates and scores.
     """
 
     width = 1
@@ -62,11 +62,11 @@ class Here:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         behind = [each for each in worker.objectives.values() if not each.waits]
-        # One job more than can be scored at once may hold its outputs in memory.
+        # Bounds the jobs whose outputs are in memory: those being scored, and the one just generated.
         self._room = threading.Semaphore(sum(calls_at_once(each) for each in behind) or 1)
 
     def submit(self, job: Job) -> Future[Result]:
-        """Generate at once, and have it scored behind the next job. See `Workshop.submit`."""
+        """Generate before returning; score in a thread while the next job is generated. See `Workshop.submit`."""
         future: Future[Result] = Future()
         objectives = self._worker.objectives
         try:
@@ -80,7 +80,7 @@ class Here:
         work = (job, outputs, seconds, known, future)
         if len(known) == len(job.objectives):
             self._score(*work)
-        else:  # nobody waits for this thread when the process is told to end
+        else:  # a daemon, so that the process can end without waiting for it
             threading.Thread(target=self._score, args=work, name="scoring", daemon=True).start()
         return future
 
