@@ -1,1 +1,1 @@
-"""The vocabulary, the loop, the seams. Imports neither torch, cma nor SQLite."""
+"""The vocabulary, the loop and the seams. This package imports neither torch, cma nor SQLite."""

@@ -1,12 +1,12 @@
-"""The alarm against reward hacking: the optimised score rises while something that is only watched moves away.
+"""The alarm against reward hacking: the optimised score rises while a watched score gets worse.
 
-Watched rewards must not fall; cheap statistics of the images must not move far in either direction. What counts is
-the paired change on the validation outputs against the neutral setting's, and only a change that is both beyond its
-noise and large against the spread of that score from output to output.
+Watched rewards must not fall, and statistics of the images must not move far in either direction. The alarm compares a
+recommendation's validation outputs with the neutral setting's, in pairs. A change raises the alarm only if it is
+significant and also large relative to the spread of that score between outputs.
 
-The threshold of statistics was chosen from what `benchmarks/alarm.py` printed: at checks where the score had risen
-(eight of ten honest runs had any) no statistic moved by more than 0.48 standard deviations, while a reward for darkness
-moved one by 0.90 and a reward for bytes moved one by 10.2. That of rewards was not measured.
+The threshold of statistics was chosen from the output of `benchmarks/alarm.py`: at checks whose score had risen (eight
+of ten honest runs had such checks) no statistic moved by more than 0.48 standard deviations, while a reward for
+darkness moved one by 0.90 and a reward for bytes moved one by 10.2. The threshold of rewards was not measured.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from .statistics import is_better
 
 Watch = Literal["falls", "moves"]
 RISE = 0.05  # one-sided level at which the optimised score counts as risen
-SIGNIFICANCE = 0.001  # one-sided level at which something watched counts as moved
+SIGNIFICANCE = 0.001  # one-sided level at which a watched score counts as moved
 LARGE: Mapping[Watch, float] = {"falls": 0.25, "moves": 0.7}  # in standard deviations between neutral outputs
 SPREADS: Mapping[Watch, tuple[float, float]] = {"falls": (0.0, np.inf), "moves": (0.05, 0.25)}
-NO_SPREAD = 9.9  # what a movement counts where neutral outputs all have the same score
+NO_SPREAD = 9.9  # the standardised change if all neutral outputs have the same score
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class Alarm:
     """One warning.
 
     Attributes:
-        generation: After how many generations.
-        objective: What moved.
-        neutral: Its mean on the neutral setting's validation outputs.
-        now: Its mean on the recommendation's.
+        generation: The number of generations before the alarm.
+        objective: The watched objective that moved.
+        neutral: The objective's mean on the neutral setting's validation outputs.
+        now: The objective's mean on the recommendation's validation outputs.
         change: The mean paired change, in standard deviations between neutral outputs.
-        gain: What the optimised score gained meanwhile.
+        gain: The rise of the mean optimised score.
     """
 
     generation: int
@@ -58,12 +58,12 @@ class Alarm:
 
 
 def raised(neutral: Evaluation, checks: Mapping[int, Evaluation], watched: Mapping[str, Watch]) -> Iterator[Alarm]:
-    """What the recommendations of a run set off, once for each objective.
+    """Yield the alarms that a run's recommendations raise, at most one for each objective.
 
     Args:
-        neutral: The neutral setting on the validation bucket.
-        checks: Every recommendation on the same bucket, by the number of generations after which it was made.
-        watched: Objective name to what is watched for.
+        neutral: The neutral setting's evaluation on the validation bucket.
+        checks: Every recommendation's evaluation on the same bucket, by the number of generations before it.
+        watched: Objective name to the change that raises an alarm.
     """
     left = dict(watched)
     for generation, candidate in checks.items():
@@ -73,13 +73,13 @@ def raised(neutral: Evaluation, checks: Mapping[int, Evaluation], watched: Mappi
 
 
 def alarms(neutral: Evaluation, candidate: Evaluation, watched: Mapping[str, Watch], generation: int) -> list[Alarm]:
-    """What a recommendation sets off.
+    """Return the alarms that one recommendation raises.
 
     Args:
-        neutral: The neutral setting on the validation bucket.
-        candidate: A recommendation on the same bucket.
-        watched: Objective name to what is watched for.
-        generation: After how many generations it was made.
+        neutral: The neutral setting's evaluation on the validation bucket.
+        candidate: The recommendation's evaluation on the same bucket.
+        watched: Objective name to the change that raises an alarm.
+        generation: The number of generations before the recommendation.
     """
     prompts = neutral.bucket.prompts
     if not is_better(candidate.values, neutral.values, prompts, RISE):
@@ -96,15 +96,15 @@ def alarms(neutral: Evaluation, candidate: Evaluation, watched: Mapping[str, Wat
 
 
 def standardised(before: NDArray[np.float64], after: NDArray[np.float64], kind: Watch) -> float:
-    """A mean change in standard deviations between neutral outputs.
+    """Return the mean change in units of the standard deviation between neutral outputs.
 
-    A statistic lies between 0 and 1, and its deviation is taken for at least 0.05, or a trifle would count where all
-    neutral pictures are alike, and for at most 0.25, or nothing would where half of them are black and half are white.
+    The standard deviation of a statistic, which lies between 0 and 1, is clipped to [0.05, 0.25]: otherwise a tiny
+    change would count if all neutral pictures are alike, and no change if half of them are black and half are white.
 
     Args:
         before: Scores of the neutral outputs, shape (num_outputs,).
-        after: Scores of the others, on the same prompts and seeds.
-        kind: What is watched for.
+        after: Scores of the recommendation's outputs, on the same prompts and seeds.
+        kind: The change that raises an alarm.
     """
     change = float((after - before).mean())
     spread = float(np.clip(before.std(ddof=1), *SPREADS[kind]))

@@ -21,7 +21,7 @@ class Bucket:
     """Prompts and one seed for each.
 
     Attributes:
-        prompts: What to generate, num_outputs of them; a prompt may occur with several seeds.
+        prompts: num_outputs prompts to generate from; a prompt may occur several times, with different seeds.
         seeds: One non-negative integer below 2**31 for each prompt.
     """
 
@@ -41,25 +41,25 @@ class Bucket:
         return digest([self.prompts, self.seeds])
 
     def head(self, num_outputs: int) -> Bucket:
-        """The first `num_outputs` prompts with their seeds."""
+        """Return the first `num_outputs` prompts with their seeds."""
         return Bucket(self.prompts[:num_outputs], self.seeds[:num_outputs])
 
     @property
     def num_prompts(self) -> int:
-        """How many different prompts there are."""
+        """The number of different prompts."""
         return len(set(self.prompts))
 
 
 def draw_bucket(prompts: Sequence[str], size: int, *key: int, seeds_per_prompt: int = 1) -> Bucket:
     """Draw prompts without replacement, and fresh seeds for each.
 
-    Where `size` exceeds the number of prompts, every prompt is used before any is used again.
+    If `size` exceeds the number of prompts, every prompt is used before any prompt is used again.
 
     Args:
         prompts: The pool.
         size: Number of seeds to draw.
         *key: Non-negative integers that name the draw (run seed, stage, generation); the same key always
-            draws the same bucket, whatever was drawn before.
+            draws the same bucket, regardless of earlier draws.
         seeds_per_prompt: How many seeds each prompt gets, one after the other.
     """
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
@@ -76,11 +76,12 @@ class PromptSet:
     """Three disjoint pools of prompts.
 
     Attributes:
-        train: What the search draws its buckets from.
-        validation: What the recommendation is chosen on.
-        test: What the gain is measured on, once.
-        metadata: Prompt to what its file says of it beside its text, JSON-like; only prompts that have any. Given
-            to every objective before it scores; see `Objective.prepare`.
+        train: Prompts of the search's buckets.
+        validation: Prompts on which the recommendation is chosen.
+        test: Prompts on which the gain is measured, once.
+        source: The origin of the prompts, as error messages name it.
+        metadata: Prompt to the metadata that its file gives beside the text, JSON-like; only prompts that have any.
+            Given to every objective before it scores; see `Objective.prepare`.
 
     Raises:
         ConfigError: If a pool is empty or two pools share a prompt.

@@ -1,7 +1,7 @@
-"""How many prompts a generation deserves, by an analysis of variance of its scores.
+"""Choosing the number of prompts of a generation by an analysis of variance of its scores.
 
-Where candidates differ far more than their scores scatter, fewer prompts would rank them as well; where they
-drown in the scatter, more are needed. The F ratio says which, and costs nothing: the scores are there already.
+If candidates differ far more than their scores scatter, fewer prompts would rank them as well; if the scatter hides
+their differences, more prompts are needed. The F ratio of the scores tells the two apart, at no further cost.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ class BucketSizer:
     """Grows and shrinks the bucket so that the F ratio between candidates stays in a band.
 
     Args:
-        start: Prompts in the first bucket, at least 2.
-        low: Below this ratio the next bucket is larger.
-        high: Above it, smaller.
-        rate: By how much, as a share of the size.
-        largest: Prompts at most.
+        start: Number of prompts in the first bucket, at least 2.
+        low: Below this F ratio the next bucket is larger.
+        high: Above this F ratio the next bucket is smaller.
+        rate: The relative change of the size.
+        largest: The largest number of prompts.
     """
 
     def __init__(
@@ -30,11 +30,11 @@ class BucketSizer:
 
     @property
     def size(self) -> int:
-        """Prompts in the next bucket."""
+        """The number of prompts in the next bucket."""
         return round(self._exact)
 
     def update(self, values: NDArray[np.float64]) -> None:
-        """Learn from a generation.
+        """Adapt the size to the values of a generation.
 
         Args:
             values: Shape (population_size, num_prompts), candidates by prompts of one bucket.

@@ -38,8 +38,8 @@ class _Model(BaseModel):
 class GainRecord(_Model):
     """A paired difference on test prompts with its 95 % interval.
 
-    An end of the interval is None where there is a single prompt, which tells nothing of others. Files made before
-    prompts were the unit of the interval say nothing of `num_prompts`.
+    Both ends of the interval are None if there is a single prompt, since it says nothing about other prompts.
+    `num_prompts` is None in files that were made before the prompt became the unit of the interval.
     """
 
     mean: Finite
@@ -54,7 +54,7 @@ class GainRecord(_Model):
         return cls(**{name: value if math.isfinite(value) else None for name, value in asdict(gain).items()})
 
     def holds(self) -> bool:
-        """Whether the mean lies in its interval, as near as a bootstrap's own must."""
+        """Return whether the mean lies in the interval, with some slack, which a bootstrap interval needs."""
         low, high = (-math.inf if self.low is None else self.low, math.inf if self.high is None else self.high)
         slack = 0.1 * (high - low) + 1e-9 * abs(self.mean)
         return low <= high and low - slack <= self.mean <= high + slack
@@ -72,7 +72,7 @@ class StepsRecord(_Model):
 
 
 class Provenance(_Model):
-    """Where a calibration comes from."""
+    """The origin of a calibration."""
 
     run: str
     created: str
@@ -85,18 +85,18 @@ class Provenance(_Model):
 
 
 class Calibration(_Model):
-    """A calibrated setting with everything needed to apply it and to believe it.
+    """A calibrated setting with the data to apply it and the evidence for its gain.
 
     Attributes:
-        schema_version: Of this file format.
-        backbone: What it belongs to: id, revision or weights digest, class, dtype.
-        num_steps: Denoising steps it was calibrated for, and should be used with.
+        schema_version: The version of this file format.
+        backbone: The backbone that was calibrated: id, revision or weights digest, class, dtype.
+        num_steps: Denoising steps that the setting was calibrated for, and should be used with.
         setting: Knob name to value.
-        apply: What to scale, as the adapter exported it: members with their weights, scales and module paths.
-        objectives: The rewards as they describe themselves.
-        neutral_label: The neutral setting it was measured against.
+        apply: The adapter's export: members with their weights, scales and module paths.
+        objectives: Every reward's description of itself.
+        neutral_label: The neutral setting that the gain is measured against.
         gain: The paired difference on test prompts and fresh seeds.
-        by_steps: The same at every number of steps that was compared.
+        by_steps: Scores and gains at every compared number of steps.
         provenance: Run, versions and configuration.
     """
 
@@ -112,23 +112,23 @@ class Calibration(_Model):
     provenance: Provenance
 
     def save(self, path: Path) -> None:
-        """Write atomically: the file is whole or absent. It carries a checksum of all that it says.
+        """Write the file atomically, whole or not at all, with a checksum of its values.
 
         Raises:
             CalibrationError: If it cannot be written.
         """
         values = plain(self.model_dump(), "the calibration", CalibrationError)
         first = {"schema_version": values["schema_version"], CHECKSUM: _checksum(values)}
-        values = {**first, **values}  # so that it stands on a line that can be taken out
+        values = {**first, **values}  # near the top, on its own line, so that a user can delete it
         write_text(path, json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:
-        """Read a calibration file. One without a checksum is believed as it is.
+        """Read a calibration file. A file without a checksum is accepted as it is.
 
         Raises:
-            CalibrationError: If it cannot be read, is no calibration, is of a newer schema, or is no longer as it was
-                written.
+            CalibrationError: If the file cannot be read, is no calibration, has a newer schema, or does not match its
+                checksum.
         """
         values = _values_of(path)
         version = values.get("schema_version") if isinstance(values, dict) else None
@@ -156,14 +156,14 @@ class Calibration(_Model):
                 )
         if sealed and stated != _checksum(values):
             raise CalibrationError(
-                f"{path} is not as it was written, by damage or by hand: its {CHECKSUM} is another; take the file of "
-                f"its run again, or take out the line {CHECKSUM!r} to use it as it is"
+                f"{path} is not as it was written, by damage or by hand: its {CHECKSUM} does not match; copy the "
+                f"file of its run again, or delete the line {CHECKSUM!r} to use the file as it is"
             )
         return calibration
 
 
 def _checksum(values: dict[str, Any]) -> str:
-    """Of what a file says, the same however it is indented, in whatever order its keys stand, and for 1 and 1.0."""
+    """Hash a file's values, independent of indentation, of the order of keys, and of writing 1 or 1.0."""
     return digest(_canonical(values))
 
 
@@ -176,10 +176,10 @@ def _canonical(value: Any) -> Any:
 
 
 def _values_of(path: str | Path) -> Any:
-    """A JSON file's values, of which none is given twice and every number is finite.
+    """Read the values of a JSON file that gives no key twice and has only finite numbers.
 
     Raises:
-        CalibrationError: If it cannot be read, or is something else.
+        CalibrationError: If the file cannot be read, or is no such JSON.
     """
     text = ""
     try:
@@ -200,10 +200,10 @@ def _values_of(path: str | Path) -> Any:
 
 
 def _bytes_of(path: str | Path) -> bytes:
-    """A file's bytes, if it is a file and no device that never ends.
+    """Read the bytes of a regular file; a device, which may never end, is refused.
 
     Raises:
-        CalibrationError: If it cannot be read, or is something else.
+        CalibrationError: If the file cannot be read, is not regular, or is too large.
     """
     if not isinstance(path, (str, os.PathLike)):
         raise CalibrationError(f"cannot read a calibration of {short(path)}; give the path of its file")
@@ -225,7 +225,7 @@ def _bytes_of(path: str | Path) -> bytes:
 
 
 class _NotACalibrationError(CalibrationError):
-    """What is wrong with a file that is still to be named."""
+    """A fault in a file, raised before the file's name is known."""
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -253,7 +253,7 @@ def calibration_of(run: Run, outcome: Outcome, totals: dict[str, Any]) -> Calibr
 
     Args:
         run: The run.
-        outcome: What it found.
+        outcome: The run's result.
         totals: The store's `digest`, `num_evaluations` and `num_images`.
     """
     first = outcome.comparisons[0]
@@ -303,6 +303,6 @@ def write_text(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError as error:
-        with contextlib.suppress(OSError):  # where the folder is none, there is nothing to take away
+        with contextlib.suppress(OSError):  # without a folder, there is no partial file
             partial.unlink()
         raise CalibrationError(f"cannot write {path}: {error.strerror}") from None

@@ -1,10 +1,10 @@
-"""What code a part of a run consists of: a digest of it, and the libraries that it goes through.
+"""Finding the code of a part of a run: a digest of the code, and the libraries that the code imports.
 
-From the factory it is followed to all that its author wrote: every module of the package that it lies in, the files
-that these modules name, and the packages that they import, as long as those are no installed libraries. Of a library
-its version counts, which is kept apart. What has no source file, as in a notebook, counts by its compiled code, and by
-the functions, classes and values that this refers to. So does, with or without a file, what a factory holds: the
-arguments of a partial, the object of a bound method, the variables that are closed over.
+The walk begins at the factory and follows everything that its author wrote: every module of the factory's package, the
+files that these modules name, and the packages that they import, unless those are installed libraries. A library
+counts by its version, which is kept apart. Code without a source file, as in a notebook, counts by its compiled code
+and by the functions, classes and values to which that refers. So do the values that a factory holds, with or without
+a source file: the arguments of a partial, the object of a bound method, the variables of a closure.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _INSIDE = 2  # objects of libraries inside each other
 
 @dataclass(frozen=True)
 class Code:
-    """What was found.
+    """The code of a part.
 
     Attributes:
-        words: What counts, each word by itself; equal code has equal words on every machine.
+        words: One word for everything that counts; equal code has equal words on every machine.
         libraries: Installed distributions that the code imports, with their versions.
     """
 
@@ -52,7 +52,7 @@ class Code:
 
     @property
     def digest(self) -> str:
-        """16 hexadecimal digits."""
+        """A digest of the words, 16 hexadecimal digits."""
         return digest(sorted(self.words))
 
     def __or__(self, other: Code) -> Code:
@@ -64,7 +64,7 @@ def code_of(*things: Any, own: str | None = None) -> Code:
 
     Args:
         *things: Functions, classes, partials, callable objects.
-        own: The distribution that they belong to, which counts by its content although it is installed.
+        own: Their own distribution, which counts by its content even if it is installed.
     """
     walk = _Walk(own)
     for thing in things:
@@ -73,25 +73,25 @@ def code_of(*things: Any, own: str | None = None) -> Code:
 
 
 def classes_of(made: object) -> list[type]:
-    """The class of an object and those it is derived from, less Python's own."""
+    """Return the class of an object and its base classes, without Python's own."""
     return [kind for kind in type(made).__mro__ if not is_python_s(kind.__module__)]
 
 
 class _Walk:
-    """A walk along what code refers to."""
+    """A walk through everything that code refers to."""
 
     def __init__(self, own: str | None) -> None:
         self.words: set[str] = set()
         self.libraries: dict[str, str] = {}
         self._own = own
         self._seen: set[int] = set()
-        self._kept: list[Any] = []  # an id is only as good as its object lives
-        self._inside = 0  # how many objects of libraries
+        self._kept: list[Any] = []  # keeps objects alive, so that no id is used again
+        self._inside = 0  # the number of library objects around the current one
         self._packages: set[str] = set()
         self._files: set[str] = set()
 
     def thing(self, label: str, thing: Any, depth: int = 0) -> None:
-        """Take in a function, class, module, object or value that stands under a name."""
+        """Add a function, class, module, object or value, under a label."""
         if id(thing) in self._seen or depth > _DEEPEST:
             return
         if not isinstance(thing, (bool, int, float, str)):
@@ -116,7 +116,7 @@ class _Walk:
             self._object(label or type(thing).__qualname__, thing, depth)
 
     def _value(self, label: str, value: Any, depth: int) -> bool:
-        """Take in a plain value; says whether it was one."""
+        """Add a plain value; return whether it was one."""
         with contextlib.suppress(Exception):  # a stranger's object may fail in any way when it is looked at
             self.words.add(f"{label} = {_word(value)}")
             return True
@@ -131,7 +131,7 @@ class _Walk:
         return False
 
     def _object(self, label: str, thing: Any, depth: int) -> None:
-        """Take in an object by its class and by what a copy of it would be made from.
+        """Add an object by its class and by the values that a copy of it would be made from.
 
         Deep inside objects of libraries, as in the blocks of a pipeline's models, the class alone counts.
         """
@@ -141,7 +141,7 @@ class _Walk:
         if self._inside > _INSIDE:
             self._inside = outer
             return
-        with contextlib.suppress(Exception):  # what cannot be copied, such as an open file
+        with contextlib.suppress(Exception):  # an object that cannot be copied, such as an open file
             by_class = copyreg.dispatch_table.get(type(thing))
             made = by_class(thing) if by_class else thing.__reduce_ex__(4)
             for each in made if isinstance(made, tuple) else [made]:
@@ -185,7 +185,7 @@ class _Walk:
             self._package(name.partition(".")[0])
 
     def _module(self, name: str | None) -> bool:
-        """Take in the package of a module that has a source file; says whether it has one."""
+        """Add the package of a module that has a source file; return whether it has one."""
         module = sys.modules.get(name or "")
         if module is None or name in MAIN:
             return False
@@ -206,7 +206,7 @@ class _Walk:
         return True
 
     def _archived(self, top: str, file: Path) -> bool:
-        """A module inside an archive counts by the archive."""
+        """Add the archive that a module lies in; return whether there is one."""
         for parent in file.parents:
             if parent.is_file():
                 self.words.add(f"{top} {file_digest(parent)}")
@@ -214,7 +214,7 @@ class _Walk:
         return False
 
     def _package(self, top: str) -> None:
-        """Take in a package or module by its top-level name: as a library, or with all that it consists of."""
+        """Add a package or module by its top-level name: a library by its version, other code by its content."""
         if top in self._packages or is_python_s(top) or top in (TRIMPOT, *MAIN):
             return
         self._packages.add(top)
@@ -230,7 +230,7 @@ class _Walk:
             self._written(top, home)
 
     def _written(self, top: str, home: Path) -> None:
-        """What an author wrote: every module, what it imports and which files it names."""
+        """Add an author's modules, the packages that they import and the files that they name."""
         files = [home] if home.is_file() else sorted(_modules(home))
         base = home.parent if home.is_file() else home
         self.words.add(f"{top} {_sources(tuple(files), base)}")
@@ -242,7 +242,7 @@ class _Walk:
                 self._named(top, texts, {file.parent, base}, base, whole=home.is_dir())
 
     def _named(self, top: str, texts: Iterable[str], folders: set[Path], base: Path, *, whole: bool) -> None:
-        """Files and folders beside the code that it names."""
+        """Add files and folders beside the code that the texts name."""
         root = base.resolve()
         for path in [path for folder in sorted(folders) for path in _perhaps(folder, texts)]:
             with contextlib.suppress(OSError, ValueError, ConfigError):
@@ -256,16 +256,16 @@ class _Walk:
 
 @functools.cache
 def _room(name: str) -> str:
-    """A room of trimpot's own: every module of it counts, so that a developer's edit does; for users they are fixed.
+    """Return a digest of every module of one of trimpot's subpackages, which changes if a developer edits a module.
 
-    What is outside of the rooms of parts, the engine above all, counts by trimpot's version.
+    Subpackages that hold no parts, such as the engine, count by trimpot's version.
     """
     home = Path(str(sys.modules[name].__file__)).parent
     return _sources(tuple(sorted(home.rglob("*.py"))), home)
 
 
 def _wrapped(thing: Any) -> list[Any]:
-    """The functions inside what Python wraps around them."""
+    """Return the functions and objects inside one of Python's wrappers, such as a property or a bound method."""
     if isinstance(thing, property):
         return [each for each in (thing.fget, thing.fset, thing.fdel) if each]
     if isinstance(thing, (staticmethod, classmethod)):
@@ -278,7 +278,7 @@ def _wrapped(thing: Any) -> list[Any]:
 
 
 def _words(code: CodeType) -> str:
-    """What compiled code does, and not where it stands."""
+    """Return a digest of compiled code, without its position in a file."""
     constants = [_words(each) if isinstance(each, CodeType) else _word(each) for each in code.co_consts]
     table = getattr(code, "co_exceptiontable", b"")
     shape = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags]
@@ -287,13 +287,13 @@ def _words(code: CodeType) -> str:
 
 
 def _word(value: Any) -> str:
-    """A plain value in a word, the same in every process.
+    """Write a plain value as a word, the same in every process.
 
     Raises:
-        TypeError: If it is none.
+        TypeError: If the value is not plain.
     """
     if isinstance(value, np.generic):
-        value = value.item()  # its own repr is another in another version
+        value = value.item()  # the repr of a numpy scalar depends on numpy's version
     if value is None or value is ... or isinstance(value, (bool, int, float, complex, str, bytes)):
         return f"{type(value).__name__} {value!r}"
     if hasattr(value, "detach"):  # a tensor, of any type and on any device
@@ -322,7 +322,7 @@ def _inner(code: CodeType) -> Iterator[CodeType]:
 
 
 def _names(code: CodeType) -> set[str]:
-    """Global names that compiled code reads."""
+    """Return the global names that compiled code reads."""
     reads = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
     return {str(op.argval) for each in _inner(code) for op in dis.get_instructions(each) if op.opname in reads}
 
@@ -333,7 +333,7 @@ def _imports(code: CodeType) -> set[str]:
 
 
 def _modules(home: Path) -> Iterator[Path]:
-    """Files of code under a package's folder; not hidden ones, nor those of an environment that lies in it."""
+    """Yield the files of code in a package's folder, without hidden files and virtual environments."""
     for entry in sorted(home.iterdir()):
         if entry.name.startswith(".") or entry.name in ("__pycache__", "site-packages", "node_modules"):
             continue
@@ -350,7 +350,7 @@ def _stamp(file: Path) -> tuple[int, int, int]:
 
 
 def _sources(files: tuple[Path, ...], base: Path) -> str:
-    """A digest of files of code, whatever ends their lines."""
+    """Return a digest of files of code, independent of their line endings."""
     if len(files) > MOST_FILES:
         raise ConfigError(f"{base} holds more than {MOST_FILES} modules; put the plugin in a package of its own")
     found = hashlib.sha256()
@@ -364,7 +364,7 @@ def _sources(files: tuple[Path, ...], base: Path) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _mentioned(file: Path, *_stamp: int) -> tuple[list[str], list[str]]:
-    """Top-level names that a module imports, anywhere in it, and the texts in it that may name files."""
+    """Return the top-level names that a module imports anywhere, and the texts in the module that may name files."""
     imports, texts = set(), set()
     try:
         tree = ast.parse(file.read_bytes())
@@ -386,7 +386,7 @@ def _mentioned(file: Path, *_stamp: int) -> tuple[list[str], list[str]]:
 
 
 def _perhaps(folder: Path, texts: Iterable[str]) -> Iterator[Path]:
-    """What texts could name in a folder, by what lies there: few of a program's texts are names."""
+    """Yield the paths in a folder that texts may name, leaving out texts whose first part is not in the folder."""
     there = {name.lower() for name in os.listdir(folder)}
     for text in texts:
         first = next((part for part in text.replace("\\", "/").split("/") if part != "."), "")

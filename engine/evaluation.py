@@ -1,4 +1,4 @@
-"""What an evaluation is: one candidate on one bucket, with the score of every output by every objective."""
+"""Evaluations: one candidate on one bucket, with the score of every output by every objective."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from .knobs import Setting, digest
 
 Stage = Literal["baseline", "reference", "sensitivity", "search", "validation", "test"]
 STAGES: tuple[Stage, ...] = ("baseline", "reference", "sensitivity", "search", "validation", "test")
-POOL = " pool"  # ends the stage of the neutral outputs that a stage's outputs are judged against
-COMBINED = "combined"  # the name under which a combination's value of every output is kept beside the scores
+POOL = " pool"  # suffix of the stage of neutral outputs that a stage's outputs are compared with
+COMBINED = "combined"  # the name under which the combination's values are stored beside the scores
 
 
 class Place(NamedTuple):
-    """Where in a run a candidate stands.
+    """The place of a candidate in a run.
 
     Attributes:
         stage: `baseline` compares neutral settings, `reference` is the neutral setting on the first
             bucket, `sensitivity` turns one knob at a time, `search` feeds the optimizer, `validation` judges
-            its recommendations, `test` measures. `search pool` and so on hold the neutral model's outputs that
-            those of the stage are judged against.
-        generation: Counts from 0; outside `search` the number of the comparison within its stage.
+            its recommendations, `test` measures the gain. `search pool` and so on hold the neutral model's outputs
+            that the stage's outputs are compared with.
+        generation: The generation, from 0; outside `search`, the index of the comparison within its stage.
         position: The candidate's row in the population.
     """
 
@@ -44,11 +44,11 @@ class Evaluation:
 
     Attributes:
         setting: Knob name to value.
-        bucket: The prompts and seeds it was scored on.
-        num_steps: Denoising steps an image, or None where the backbone has no such notion.
+        bucket: The prompts and seeds of the scored outputs.
+        num_steps: Denoising steps an image, or None if the backbone has no steps.
         scores: Objective name to one score an output, in bucket order; higher is better.
-        weights: Objective name to its weight in the fitness; objectives without one are only watched. None as it comes
-            from a store: scores are the same for every run, weights belong to one.
+        weights: Objective name to its weight in the fitness; objectives without a weight are only watched. None in
+            a store, since scores are the same for every run but weights belong to one run.
         generate_seconds: Wall time of generating.
         score_seconds: Wall time of scoring.
     """
@@ -63,9 +63,9 @@ class Evaluation:
 
     @property
     def values(self) -> NDArray[np.float64]:
-        """What every output is worth, shape (num_outputs,).
+        """The value of every output, shape (num_outputs,).
 
-        The combination's value where one was kept, else the weighted sum of the objectives' scores.
+        This is the combination's value if one is stored, else the weighted sum of the objectives' scores.
         """
         assert self.weights is not None, "an evaluation of no run is worth nothing yet; give it a run's weights first"
         if COMBINED in self.scores:
@@ -78,17 +78,17 @@ class Evaluation:
         return float(self.values.mean())
 
     def weighed(self, weights: Mapping[str, float]) -> Evaluation:
-        """The same evaluation with the weights of a run."""
+        """Return the same evaluation with the weights of a run."""
         return replace(self, weights=weights)
 
     @property
     def num_images(self) -> int:
-        """Outputs generated for it."""
+        """The number of outputs generated for this evaluation."""
         return len(self.bucket)
 
     @property
     def work(self) -> int:
-        """Denoising steps taken for it, summed over its images (images where steps mean nothing)."""
+        """Denoising steps summed over the images; the number of images if the backbone has no steps."""
         return len(self.bucket) * (self.num_steps or 1)
 
 
@@ -110,7 +110,7 @@ def weighted_sum(scores: Mapping[str, Any], weights: Mapping[str, float], num_ou
 
 
 def evaluation_key(context: str, setting: Setting, bucket: Bucket, num_steps: int | None) -> str:
-    """Name an evaluation by what determines it, so that equal work is found instead of done again.
+    """Return a key of all that determines an evaluation, so that equal work is found in the store and not repeated.
 
     Args:
         context: Fingerprint of backbone, objectives and library versions.

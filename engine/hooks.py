@@ -1,12 +1,12 @@
-"""What a plugin can say, and when it is asked.
+"""The hooks that a plugin can implement, and when each is called.
 
 A plugin is a module or package named by an entry point of the group `trimpot`:
 
     [project.entry-points.trimpot]
     my-models = "my_package.plugin"
 
-Each function below may be implemented there with `@trimpot.hookimpl`. Factories are ordinary functions with
-typed keyword arguments: a configuration's keys are checked against them, so a factory is its own schema.
+The module may implement each function below with `@trimpot.hookimpl`. Factories are ordinary functions with typed
+keyword arguments. A configuration's keys are checked against these arguments, so a factory is its own schema.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 class OfTheHubOrHere:
-    """Marks a `Source` among annotations."""
+    """Marks the annotation `Source`."""
 
 
-#: An option that is a file or folder if there is one, or if it is written as one; otherwise an id on the hub.
+#: An option that names a file or folder if it exists or looks like a path, and otherwise an id on the hub.
 Source = Annotated[str, OfTheHubOrHere()]
 Factory = Callable[..., Any]
 Register = Callable[[str, Factory], None]
@@ -40,27 +40,27 @@ hookimpl = pluggy.HookimplMarker("trimpot")
 
 @hookspec
 def register_adapters(register: Register) -> None:
-    """Name adapters: `register("my-model", factory)`, where `factory(**options)` gives an Adapter."""
+    """Register adapters by name: `register("my-model", factory)`, where `factory(**options)` returns an Adapter."""
 
 
 @hookspec
 def register_objectives(register: Register) -> None:
-    """Name objectives: `factory(**options)` gives an Objective."""
+    """Register objectives by name: `factory(**options)` returns an Objective."""
 
 
 @hookspec
 def register_combinations(register: Register) -> None:
-    """Name ways of combining objectives: `factory(weights, **options)` gives a Combination."""
+    """Register combinations by name: `factory(weights, **options)` returns a Combination."""
 
 
 @hookspec
 def register_optimizers(register: Register) -> None:
-    """Name optimizers: `factory(space, *, start, seed, **options)` gives an Optimizer."""
+    """Register optimizers by name: `factory(space, *, start, seed, **options)` returns an Optimizer."""
 
 
 @hookspec
 def register_prompts(register: Register) -> None:
-    """Name prompt sets: `factory(**options)` gives a PromptSet."""
+    """Register prompt sets by name: `factory(**options)` returns a PromptSet."""
 
 
 @hookspec
@@ -95,4 +95,4 @@ def recommendation_judged(run: Run, check: Check) -> None:
 
 @hookspec
 def alarm_raised(run: Run, alarm: Alarm) -> None:
-    """The optimised score has risen on validation while something watched has moved away. Watch only."""
+    """The optimised score has risen on validation while a watched score got worse. Watch only."""

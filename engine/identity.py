@@ -1,7 +1,7 @@
-"""What a part of a run is made of: so that two that differ never have one identity.
+"""The identity of a part of a run, so that two different parts never share one.
 
-Whatever its author says of it in `describe`, a part is known by the distribution that registered it, by its code, and
-by the options it was made with. A reward whose code was edited is another reward, and is scored anew.
+In addition to `describe`, a part is identified by the distribution that registered it, by its code, and by the options
+that it was made with. A reward whose code was edited is a different reward, and scores anew.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from ..ground.weights import weights_digest
 from .code import TRIMPOT, Code, classes_of, code_of
 from .vetting import description_of
 
-# Options of built-in parts that change no number, or that the part says itself in other words; in one list, by kind and
-# name (`*` is any of the kind). Every other option is part of the identity, and so is every option of somebody else's
-# plugin, unless its class declares it likewise, in `changes_no_number`.
+# Options of built-in parts that change no number, or that `describe` gives in other words, by kind and name (`*` is any
+# name). Every other option is part of the identity. So is every option of another author's plugin, unless the part
+# names the option in `changes_no_number`.
 CHANGES_NO_NUMBER: Mapping[tuple[str, str], Mapping[str, str]] = {
     ("adapters", "*"): {
         "outline": "an outline makes no outputs",
@@ -42,7 +42,7 @@ CHANGES_NO_NUMBER: Mapping[tuple[str, str], Mapping[str, str]] = {
         "compression": "images arrive as they were sent",
     },
 }
-# Keys of a configuration that change no number; its parts are known by what they are made of.
+# Keys of a configuration that change no number. Its parts have their own identities.
 KEYS_CHANGE_NO_NUMBER: Mapping[str, str] = {
     "name": "it names the run",
     "protocol": "the keys it stands for are there",
@@ -50,16 +50,16 @@ KEYS_CHANGE_NO_NUMBER: Mapping[str, str] = {
     "keep": "images are kept after they are scored",
     "workers": "jobs are cut by the configuration, whoever does them",
 }
-OWN_KEY = "made_of"  # what trimpot adds to a description
+OWN_KEY = "made_of"  # the key that trimpot adds to a description
 _ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]{6,}")
 
 
 class Registered(Protocol):
-    """What is known of a factory; see `plugins.Registration`."""
+    """A registered factory; see `plugins.Registration`."""
 
     @property
     def kind(self) -> str:
-        """Of plugin, such as `objectives`."""
+        """The kind of plugin, such as `objectives`."""
 
     @property
     def name(self) -> str:
@@ -75,17 +75,17 @@ class Registered(Protocol):
 
     @property
     def code(self) -> Code:
-        """Of the factory, as it was when it was registered."""
+        """The code of the factory at the time of registration."""
 
 
 def made_of(registered: Registered, made: object, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Say what a part is made of, JSON-like and the same on every machine.
+    """Return a part's identity as a JSON-like mapping that is the same on every machine.
 
     Args:
-        registered: What made it.
-        made: The part; None where it has not been made yet, and only its factory's code counts.
-        options: What the factory was given; what was left out counts by its default. A file or folder counts by
-            what it holds, not by where it lies.
+        registered: The factory that made the part.
+        made: The part, or None if it has not been made yet; then only its factory's code counts.
+        options: The options given to the factory; other options count by their defaults. A file or folder counts by
+            its content, not by its path.
 
     Returns:
         `name`, `distribution`, `version`, `code` and `options`.
@@ -114,18 +114,17 @@ def made_of(registered: Registered, made: object, options: Mapping[str, Any]) ->
 
 
 def described(kind: str, name: str | None, part: Any, made: Any) -> dict[str, Any]:
-    """A part as it describes itself, with what it is made of under a key of its own; JSON-like.
+    """Return a part's description of itself, JSON-like, with its identity from `made_of` under trimpot's own key.
 
     Args:
-        kind: Of part, for a sentence.
-        name: Its registered name, or None where it stands under one.
-        part: Has `describe`.
-        made: What `made_of` said, or None where nobody knows.
+        kind: The kind of part, for an error message.
+        name: The part's registered name, or None if the description is stored under a name already.
+        part: A part with a method `describe`.
+        made: The result of `made_of`, or None if unknown.
 
     Raises:
-        PluginError: If it fails, or describes itself by no mapping.
-        ConfigError: If it describes itself by what JSON cannot hold, by what is another in every process, or under
-            trimpot's own key.
+        PluginError: If `describe` fails, or returns no mapping.
+        ConfigError: If the description holds values that are not JSON-like, a memory address, or trimpot's own key.
     """
     who = f"the {kind} {name or type(part).__name__!r}"
     says = description_of(part, who)
@@ -137,18 +136,18 @@ def described(kind: str, name: str | None, part: Any, made: Any) -> dict[str, An
 
 
 def changing_no_number(kind: str, name: str) -> dict[str, str]:
-    """The options of a built-in part that change no number, with the reason."""
+    """Return the options of a built-in part that change no number, each with the reason."""
     family = name.partition(":")[0]
     return {**CHANGES_NO_NUMBER.get((kind, "*"), {}), **CHANGES_NO_NUMBER.get((kind, family), {})}
 
 
 def content_of(path: Path, digest_of: Callable[[Path], str] = content_digest) -> Any:
-    """A file or folder as it counts: by what it holds; by its path where it is gone."""
+    """Return what identifies a file or folder: a digest of its content, or its path if it does not exist."""
     return {"content": digest_of(path)} if _exists(path) else os.fspath(path)
 
 
 def _defaults(factory: Callable[..., Any]) -> dict[str, Any]:
-    """The defaults of a factory's options, as far as a configuration could give them."""
+    """Return the defaults of a factory's options, without those that a configuration could not give."""
     found = {}
     for parameter in _parameters(factory):
         if parameter.default is not parameter.empty and parameter.kind is not parameter.POSITIONAL_ONLY:
@@ -158,13 +157,13 @@ def _defaults(factory: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
-    with contextlib.suppress(TypeError, ValueError):  # what is written in C may not tell
+    with contextlib.suppress(TypeError, ValueError):  # functions written in C may have no signature
         return list(inspect.signature(factory).parameters.values())
     return []
 
 
 def _hints(factory: Callable[..., Any]) -> dict[str, Any]:
-    """Option to its annotation, where that can be read."""
+    """Return option to annotation; empty if the annotations cannot be read."""
     made = factory.__init__ if inspect.isclass(factory) else factory
     with contextlib.suppress(Exception):  # a stranger's annotations may name anything
         return get_type_hints(made, include_extras=True)
@@ -172,7 +171,7 @@ def _hints(factory: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _is_word(hint: Any) -> bool:
-    """Whether an option is one of a few words, which no file can be meant by."""
+    """Return whether an option takes one of a few fixed words, so that its value cannot name a file."""
     return get_origin(hint) is Literal or any(_is_word(each) for each in get_args(hint) if each is not type(None))
 
 
@@ -185,13 +184,13 @@ def _version(distribution: str) -> str | None:
 
 
 def _content(value: object, name: str, *, built_in: bool) -> Any:
-    """An option as it counts: files and folders by their content.
+    """Return what identifies an option's value: files and folders count by their content.
 
     Args:
-        value: The option.
-        name: What to call it in a sentence.
-        built_in: Whether it is a built-in part's: folders are checkpoints then, and a single word names none, since
-            such parts say themselves which weights they were given.
+        value: The option's value.
+        name: The option's name in an error message.
+        built_in: Whether the part is built in. Then a folder is a checkpoint, and a single word names no file, since
+            built-in parts describe their weights themselves.
     """
     if isinstance(value, Mapping):
         return plain({key: _content(each, name, built_in=built_in) for key, each in value.items()}, name)
@@ -213,7 +212,7 @@ def _exists(path: Path) -> bool:
 
 
 def _address(value: Any) -> str | None:
-    """A text inside a description that holds an address in memory."""
+    """Return a text of a description that holds a memory address, or None."""
     if isinstance(value, str):
         return value if _ADDRESS.search(value) else None
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()

@@ -1,4 +1,4 @@
-"""Where packages lie, and which of them are installed libraries, whose versions last."""
+"""Finding the files of packages, and telling installed libraries, known by version, from code being worked on."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import Any, NamedTuple
 
 from .knobs import digest
 
-MAIN = ("__main__", "__mp_main__")  # a script or notebook, and what the processes that it starts call it
+MAIN = ("__main__", "__mp_main__")  # a script or notebook, here and in the processes that it starts
 
 
 def is_python_s(module: str) -> bool:
-    """Whether a module is of Python itself."""
+    """Return whether a module belongs to Python itself."""
     top = module.partition(".")[0]
     return top not in MAIN and (top in sys.stdlib_module_names or top in sys.builtin_module_names)
 
 
 def homes_of(top: str) -> list[Path]:
-    """Where a top-level package or module lies: folders, or a file. Nothing is imported for this."""
+    """Return the folders of a top-level package, or the file of a module, without importing it."""
     module: Any = sys.modules.get(top)
     file, paths = getattr(module, "__file__", None), getattr(module, "__path__", None)
     if module is None:
@@ -36,13 +36,14 @@ def homes_of(top: str) -> list[Path]:
 
 
 class Owner(NamedTuple):
-    """A distribution that brings a package.
+    """A distribution that contains a package.
 
     Attributes:
-        name: Of the distribution.
-        version: Of it.
-        folder: Where it is installed.
-        built: A digest of the package where it was built from somewhere, and is not of an index's lasting versions.
+        name: The distribution's name.
+        version: The distribution's version.
+        folder: The folder that the distribution is installed in.
+        built: A digest of the package if it was not installed from an index, so that its version may not identify it;
+            otherwise empty.
     """
 
     name: str
@@ -52,19 +53,19 @@ class Owner(NamedTuple):
 
 
 def installed(top: str, homes: tuple[Path, ...]) -> list[Owner]:
-    """The distributions that a package was installed by, unless it lies where its author works on it."""
+    """Return the distributions that installed a package; empty if it is used from its author's working folder."""
     folders = {home.parent.resolve() for home in homes if _is_library_folder(home.parent)}
     return [owner for owner in owners(top) if owner.folder in folders] if folders else []
 
 
 def _is_library_folder(folder: Path) -> bool:
-    """Whether packages are installed into a folder."""
+    """Return whether a folder is one that packages are installed into."""
     return bool({"site-packages", "dist-packages"} & set(folder.parts)) or any(folder.glob("*.dist-info/RECORD"))
 
 
 @functools.cache
 def owners(top: str) -> list[Owner]:
-    """The distributions that bring a top-level name, of which most are called like it; the long way takes a while."""
+    """Return the distributions that contain a top-level name. Try that name first: a full search is slow."""
     found = []
     with contextlib.suppress(metadata.PackageNotFoundError):
         likely = metadata.distribution({"PIL": "pillow"}.get(top, top))
@@ -82,7 +83,7 @@ def _owner(found: metadata.Distribution, top: str) -> Owner:
 
 
 def _recorded(owner: metadata.Distribution, top: str) -> Iterator[str]:
-    """The files of an installed package with the digests that its installer noted."""
+    """Yield the files of an installed package with the digests that its installer recorded."""
     for line in (owner.read_text("RECORD") or "").splitlines():
         if line.startswith((f"{top}/", f"{top}.")) and ",sha256=" in line:
             yield line

@@ -1,7 +1,7 @@
 """Knobs and the space they span.
 
-A knob is one scalar that the search may turn. Outside the optimizer a point of the space is a *setting*,
-a mapping from knob name to value; vectors live only between `ask` and `tell`.
+A knob is one scalar that the search may change. A point of the space is a *setting*, a mapping from knob name to
+value; only between `ask` and `tell` is it a vector.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Knob:
     """One named scalar that is searched.
 
     Attributes:
-        name: Reads from outside in: `member1.double.07.attn.image`.
+        name: The knob's name, from the outermost part inwards: `member1.double.07.attn.image`.
         low: Smallest value the search may try, in the knob's own unit.
         high: Largest value the search may try.
         default: The neutral value, at which the model is untouched.
@@ -63,10 +63,10 @@ class Knob:
 
 
 class KnobSpace(Sequence[Knob]):
-    """An ordered set of knobs, with the two ways between settings and vectors.
+    """An ordered set of knobs, which converts between settings and vectors.
 
     Raises:
-        ConfigError: If it is empty or two knobs share a name.
+        ConfigError: If there is no knob, or two knobs share a name.
     """
 
     def __init__(self, knobs: Sequence[Knob]) -> None:
@@ -116,13 +116,13 @@ class KnobSpace(Sequence[Knob]):
         """Order a setting's values into a vector.
 
         Args:
-            setting: Knob name to value; knobs it leaves out stand at their default.
+            setting: Knob name to value; missing knobs take their default.
 
         Returns:
             Shape (num_knobs,).
 
         Raises:
-            ConfigError: If it names a knob the space does not have.
+            ConfigError: If the setting names a knob that the space does not have.
         """
         known = set(self.names)
         for name in setting:
@@ -131,13 +131,13 @@ class KnobSpace(Sequence[Knob]):
         return np.array([setting.get(knob.name, knob.default) for knob in self._knobs], dtype=np.float64)
 
     def to_setting(self, vector: Vector) -> dict[str, float]:
-        """Name a vector's values; the exact inverse of `to_vector` for a full setting.
+        """Convert a vector to a setting; the exact inverse of `to_vector` for a full setting.
 
         Args:
             vector: Shape (num_knobs,).
 
         Raises:
-            ConfigError: If the length is wrong.
+            ConfigError: If the vector has another shape.
         """
         if np.shape(vector) != (len(self),):
             raise ConfigError(f"a vector of shape {np.shape(vector)} is no point of a space of {len(self)} knobs")
@@ -159,7 +159,7 @@ def digest(value: object) -> str:
 
 
 def digest_of_many(values: Iterable[object]) -> str:
-    """The digest of a list of JSON-like values that are seen one by one, as there may be many."""
+    """Return the digest of a list of JSON-like values, without holding all of them in memory."""
     hashed, before = hashlib.sha256(), "["
     for value in values:
         hashed.update((before + canonical(value)).encode())
@@ -168,5 +168,5 @@ def digest_of_many(values: Iterable[object]) -> str:
     return hashed.hexdigest()[:16]
 
 
-#: A JSON-like value as text, in one way only.
+#: Writes a JSON-like value as canonical text: equal values give equal texts.
 canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode

@@ -1,7 +1,7 @@
-"""From coarse to fine: a search in spaces of tied knobs before the one in the adapter's own.
+"""Searching from coarse to fine: first in spaces of tied knobs, last in the adapter's own space.
 
-A rung ties knobs of the adapter's space together. Whatever it asks is lifted, each knob taking the value of the
-one it is tied into, so lifting changes no output and everything recorded is a point of one and the same space.
+A rung ties knobs of the adapter's space into coarser knobs. Its candidates are lifted before they are evaluated: each
+knob takes the value of its coarser knob. All recorded candidates are therefore points of the adapter's own space.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Rung:
     """One space of a ladder.
 
     Attributes:
-        space: Its knobs.
-        parents: For each knob of the adapter's space, the index of the knob it is tied into, shape (num_knobs,).
-        generations: How long to search in it.
+        space: The rung's knobs.
+        parents: For each knob of the adapter's space, the index of its knob in the rung, shape (num_knobs,).
+        generations: The number of generations to search.
     """
 
     space: KnobSpace
@@ -34,19 +34,19 @@ class Rung:
     generations: int
 
     def lift(self, population: Population) -> Population:
-        """The same candidates in the adapter's space: (population_size, rung knobs) to (population_size, num_knobs)."""
+        """Lift candidates to the adapter's space: (population_size, rung knobs) to (population_size, num_knobs)."""
         lifted: Population = population[:, self.parents]
         return lifted
 
     def lower(self, vector: Vector) -> Vector:
-        """The nearest point of the rung to a vector of shape (num_knobs,): each knob the mean of those tied into it."""
+        """Return the rung's nearest point to a vector of shape (num_knobs,): each knob is its tied knobs' mean."""
         sums = np.bincount(self.parents, weights=vector, minlength=len(self.space))
         low, high = self.space.bounds
         lowered: Vector = np.clip(sums / np.bincount(self.parents, minlength=len(self.space)), low, high)
         return lowered
 
     def spread(self, factors: Vector) -> Rung:
-        """The same rung with every knob's spread multiplied, factors of shape (rung knobs,)."""
+        """Return the same rung with every knob's spread multiplied by a factor; factors have shape (rung knobs,)."""
         knobs = [
             replace(knob, spread=knob.spread * float(factor)) for knob, factor in zip(self.space, factors, strict=True)
         ]
@@ -54,12 +54,12 @@ class Rung:
 
 
 def rungs_of(adapter: Adapter, ladder: Mapping[str, int], generations: int) -> tuple[Rung, ...]:
-    """The rungs to climb, coarse to fine.
+    """Make the rungs of a ladder, coarse to fine.
 
     Args:
         adapter: The backbone.
         ladder: Granularity to generations; empty for a search in the adapter's own space only.
-        generations: The length of that.
+        generations: The number of generations of the search in the adapter's own space, if `ladder` is empty.
 
     Raises:
         ConfigError: If a rung is not coarser than the next, or the last is not the adapter's own space.
@@ -90,7 +90,7 @@ def rungs_of(adapter: Adapter, ladder: Mapping[str, int], generations: int) -> t
 
 
 def _refuse_untied(adapter: Adapter, granularity: str, tied: Mapping[str, Sequence[str]]) -> None:
-    """Refuse ties that do not hold every knob once: an adapter may be anybody's."""
+    """Refuse ties that do not hold every knob exactly once, since the adapter may be another author's."""
     counts = Counter(name for members in tied.values() for name in members)
     strange = sorted(set(counts) ^ set(adapter.space.names)) or [name for name, count in counts.items() if count > 1]
     if strange or not all(tied.values()):
@@ -101,12 +101,12 @@ def _refuse_untied(adapter: Adapter, granularity: str, tied: Mapping[str, Sequen
 
 
 def tie_knobs(space: KnobSpace, tied: Mapping[str, Sequence[str]], generations: int) -> Rung:
-    """Make a rung.
+    """Make a rung from the ties between knobs.
 
     Args:
         space: The adapter's space.
-        tied: Coarse knob's name to the names of the knobs it stands for; together every knob once.
-        generations: How long to search in it.
+        tied: The name of each coarse knob to the names of the knobs that it replaces; every knob occurs exactly once.
+        generations: The number of generations to search.
     """
     index = {name: position for position, name in enumerate(space.names)}
     parents = np.full(len(space), -1, dtype=np.intp)

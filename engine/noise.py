@@ -1,4 +1,4 @@
-"""How much of a score is the candidate, how much the prompt, and how much noise, from scores that are there already."""
+"""Splitting the variance of recorded scores into the parts of candidates, of prompts and of noise."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Noise:
     """Standard deviations of a value's parts, pooled over generations.
 
     Attributes:
-        candidates: Between candidates of a generation.
-        prompts: Between prompts and seeds, which a shared bucket cancels.
-        scatter: Of what is left: how differently candidates fare on a prompt and seed. Comparisons suffer from it
-            alone, and it falls with the square root of the bucket's size.
+        candidates: Standard deviation between candidates of a generation.
+        prompts: Standard deviation between prompts and seeds, which a shared bucket cancels.
+        scatter: Standard deviation of the remainder: how differently candidates score on a prompt and seed. Only this
+            part disturbs comparisons, and in a mean it falls with the square root of the bucket's size.
     """
 
     candidates: float
@@ -25,7 +25,7 @@ class Noise:
     scatter: float
 
     def of_a_mean(self, num_prompts: int) -> float:
-        """Standard deviation of a candidate's mean over a bucket, as far as it disturbs comparisons."""
+        """Return the standard deviation of a candidate's mean over a bucket that comes from the scatter."""
         return self.scatter / float(np.sqrt(num_prompts))
 
 
@@ -49,7 +49,7 @@ def estimate_noise(generations: Sequence[NDArray[np.float64]]) -> Noise:
 
 
 def mean_squares(values: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Mean squares between candidates, between prompts, and of the remainder.
+    """Return the mean squares between candidates, between prompts, and of the remainder.
 
     Args:
         values: Shape (population_size, num_prompts), at least 2 by 2.
@@ -66,13 +66,13 @@ def mean_squares(values: NDArray[np.float64]) -> tuple[float, float, float]:
 
 
 def f_ratio(values: NDArray[np.float64]) -> float:
-    """Mean square between candidates over that of the remainder (Fisher 1925).
+    """Return the ratio of the mean square between candidates to the mean square of the remainder (Fisher 1925).
 
     Args:
         values: Shape (population_size, num_prompts), at least 2 by 2.
 
     Returns:
-        About 1 where candidates are alike; infinite where their scores do not scatter at all.
+        The F ratio: about 1 if candidates are alike, infinite if their scores do not scatter at all.
     """
     between, _, scatter = mean_squares(values)
     return between / scatter if scatter else np.inf

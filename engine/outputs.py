@@ -1,4 +1,4 @@
-"""Looking at outputs before they are scored: a picture of nothing must not get a score that looks right."""
+"""Checking outputs before they are scored, so that an invalid picture never gets a plausible score."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ OWN_MEND = "narrow the bounds of its knobs, or let the adapter make something fi
 MEND = "choose dtype: bfloat16 or float32, or vae_dtype: float32 if only decoding fails"
 
 
-MAY_FAIL = ("search", "sensitivity")  # stages of which a candidate may be anything that the bounds allow
+MAY_FAIL = ("search", "sensitivity")  # stages whose candidates may lie anywhere within the bounds
 
 
 @dataclass(frozen=True)
 class NotFinite:
-    """In place of an output whose numbers are not finite.
+    """Replaces an output whose numbers are not finite.
 
     Attributes:
-        instead: What such numbers would be shown as, a black picture: scored where a candidate may fail.
-        why: What has happened, and what to change; completes a sentence.
+        instead: A black picture, which is scored in the stages in which a candidate may fail.
+        why: The fault and its remedy, as the rest of a sentence.
     """
 
     instead: Output
@@ -35,20 +35,23 @@ class NotFinite:
 
 
 def checked(adapter: Adapter, outputs: Sequence[Output], bucket: Bucket, place: Place) -> list[Output]:
-    """A candidate's outputs, looked at; refused if no score could be believed.
+    """Check a candidate's outputs, and refuse outputs whose scores could not be believed.
 
-    A candidate of the search may make numbers that are not finite: what it made is a `NotFinite`. Where outputs are
-    measured against, chosen or judged, the same is refused.
+    In the stages of `MAY_FAIL`, an output whose numbers are not finite becomes a `NotFinite`. In the other stages,
+    which compare or choose settings, it is refused.
 
     Args:
-        adapter: Who made them.
-        outputs: A candidate's, one a prompt.
+        adapter: The adapter that made the outputs.
+        outputs: The candidate's outputs, one a prompt.
         bucket: The prompts and seeds.
-        place: Whose they are, for a sentence.
+        place: The candidate's place, for an error message.
+
+    Returns:
+        The outputs, each possibly replaced by a `NotFinite`.
 
     Raises:
-        ModelError: If there are not as many as prompts, one is no picture where pictures are made, one holds numbers
-            that are not finite, or the neutral model's are all alike.
+        ModelError: If the number of outputs is wrong, an output of an adapter that makes pictures is none, an output
+            holds numbers that are not finite, or all outputs of the neutral model are alike.
     """
     if len(outputs) != len(bucket):
         raise ModelError(f"{place}: the adapter made {len(outputs)} outputs for {len(bucket)} prompts")
@@ -76,17 +79,17 @@ def checked(adapter: Adapter, outputs: Sequence[Output], bucket: Bucket, place: 
 
 
 def shown(outputs: Sequence[Output]) -> list[Output]:
-    """Outputs as they are scored and kept."""
+    """Return outputs as they are scored and kept: a black picture in place of each `NotFinite`."""
     return [output.instead if isinstance(output, NotFinite) else output for output in outputs]
 
 
 def not_finite(outputs: Sequence[Output]) -> list[NotFinite]:
-    """Those of them whose numbers are not finite."""
+    """Return the outputs that are `NotFinite`."""
     return [output for output in outputs if isinstance(output, NotFinite)]
 
 
 def _looked_at(adapter: Adapter, output: Output, array: NDArray[np.generic] | None) -> Output:
-    """An output, or that it is not finite: of pictures it is known what such numbers would be shown as."""
+    """Return an output, or a `NotFinite` if the output is a picture whose numbers are not finite."""
     if not adapter.makes or isinstance(output, NotFinite):
         return output
     if array is None or _finite(output, array):
@@ -95,14 +98,14 @@ def _looked_at(adapter: Adapter, output: Output, array: NDArray[np.generic] | No
 
 
 def _zeros(output: Output) -> Output:
-    """A black picture of the same type."""
+    """Return a black picture of the same type."""
     if isinstance(output, list):
         return [_zeros(frame) for frame in output]
     return output.new_zeros(output.shape) if hasattr(output, "new_zeros") else np.zeros_like(output)
 
 
 def _finite(output: Output, array: NDArray[np.generic] | None) -> bool:
-    """Whether every number of an output is finite, also of arrays that it holds by name or in a row."""
+    """Return whether every number of an output is finite, including arrays inside mappings and lists."""
     if array is not None:
         return array.dtype.kind not in "fc" or bool(np.isfinite(array).all())
     parts = output.values() if isinstance(output, Mapping) else output if isinstance(output, (list, tuple)) else ()
@@ -110,7 +113,7 @@ def _finite(output: Output, array: NDArray[np.generic] | None) -> bool:
 
 
 def _check_neutral(arrays: Sequence[NDArray[np.generic]], bucket: Bucket, place: Place) -> None:
-    """Refuse a neutral model that draws nothing, or the same whatever it is asked."""
+    """Refuse a neutral model whose pictures have a single colour, or are the same for every prompt."""
     if all(array.min() == array.max() for array in arrays):
         raise ModelError(f"{place}: every picture of the neutral model has a single colour; {MEND}")
     alike = all(array.shape == arrays[0].shape and np.array_equal(array, arrays[0]) for array in arrays)
@@ -122,7 +125,7 @@ def _check_neutral(arrays: Sequence[NDArray[np.generic]], bucket: Bucket, place:
 
 
 def as_array(output: Output) -> NDArray[np.generic] | None:
-    """An output as numbers: pictures, lists of frames, arrays, tensors and numbers; None where it is none of these."""
+    """Convert a picture, list of frames, array, tensor or number to an array; return None for any other output."""
     if isinstance(output, (str, bytes)) or output is None:
         return None
     if hasattr(output, "detach"):  # a tensor, on whatever device

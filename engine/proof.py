@@ -1,4 +1,4 @@
-"""Proof that an output depends on its candidate, prompt and seed alone, before a run spends anything on it."""
+"""Proving that an output depends only on its candidate, prompt and seed, before a run generates anything."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .seams import Adapter, Output, Population
 Make = Callable[[Population, Bucket], Sequence[Sequence[Output]]]
 
 AGAIN = 2.0  # grey levels: the same call again runs the same arithmetic
-SHARE = 0.1  # beside others a batch has another shape, which moves last bits, and many steps make more of them
+SHARE = 0.1  # a batch of another shape changes last bits, and many steps amplify the change
 ROUNDING = 1.0  # grey levels, on average
 EPSILONS = {"float16": 2.0**-10, "bfloat16": 2.0**-7}  # from 1 to the next number; no model computes finer than float32
 FLOAT32 = 2.0**-23
@@ -25,19 +25,19 @@ _proved: WeakValueDictionary[int, Adapter] = WeakValueDictionary()  # by identit
 
 
 def prove(adapter: Adapter, bucket: Bucket, make: Make) -> None:
-    """Make the first output alone, then last beside neighbours, then alone again, and compare them.
+    """Make the first output alone, then last in a batch, then alone again, and compare the three.
 
-    Last, since noise that a whole batch draws from one generator is right in its first row; and alone again at the end,
-    in case the neighbours leave something behind. Six outputs are made, once for the life of an adapter, and are
-    neither counted nor kept.
+    The second time the output is last, because noise that a whole batch draws from one generator is right in its first
+    row. The third time shows whether the neighbours changed the adapter's state. The proof makes six outputs,
+    once in the life of an adapter, and neither counts nor keeps them.
 
     Args:
         adapter: The backbone.
-        bucket: Prompts and seeds; its first is made again, and its last prompt is the neighbour's.
+        bucket: Prompts and seeds; the first output is made three times, and the last prompt is the neighbour's.
         make: Makes the outputs of a population on a bucket, as `Adapter.generate` does.
 
     Raises:
-        ModelError: If an output depends on something else than its candidate, prompt and seed.
+        ModelError: If an output depends on anything but its candidate, prompt and seed.
     """
     if _proved.get(id(adapter)) is adapter:
         return
@@ -50,7 +50,7 @@ def prove(adapter: Adapter, bucket: Bucket, make: Make) -> None:
     first = make(neutral[None], alone)[0]
     beside = make(np.stack([other, neutral]), pair)[-1]
     again = make(neutral[None], alone)[0]
-    if len(first) != 1 or len(again) != 1 or len(beside) != 2:  # miscounted: refused as soon as outputs are looked at
+    if len(first) != 1 or len(again) != 1 or len(beside) != 2:  # a wrong number of outputs is refused by `outputs.checked`
         return
     for output in (first[0], again[0], beside[1]):
         if isinstance(output, NotFinite):
@@ -81,18 +81,18 @@ def _cause(adapter: Adapter) -> str:
 
 
 def differ(one: Output, other: Output, most: float, how: Any, computes: str = "") -> bool:
-    """Whether two outputs differ by more than rounding.
+    """Return whether two outputs differ by more than rounding.
 
     Pictures may differ by some grey levels. Other numbers must agree in half the digits of their type: they may differ
-    by the square root of its epsilon, in units of the largest of their array. Whole numbers and texts must be equal;
-    what cannot be compared is taken for equal.
+    by the square root of the type's epsilon, in units of the largest number of their array. Whole numbers and texts
+    must be equal. Outputs that cannot be compared count as equal.
 
     Args:
         one: An output.
-        other: Another.
-        most: Grey levels.
-        how: Takes the differences of grey levels together: their maximum or their mean.
-        computes: The dtype that the backbone computes in, where it says so: it may be coarser than its outputs'.
+        other: Another output.
+        most: The largest allowed difference of pictures, in grey levels.
+        how: Reduces the differences of grey levels to one number: `np.max` or `np.mean`.
+        computes: The dtype that the backbone computes in, if known, which may be coarser than its outputs' dtype.
     """
     first, second = as_array(one), as_array(other)
     if first is not None and second is not None:
@@ -115,7 +115,7 @@ def differ(one: Output, other: Output, most: float, how: Any, computes: str = ""
 
 
 def _epsilon(computes: str, *outputs: Output) -> float:
-    """The coarsest epsilon of the dtypes that numbers were computed or are held in."""
+    """Return the largest epsilon of the dtypes in which numbers were computed or are stored."""
     dtypes = [computes, *map(_dtype, outputs)]
     return max(EPSILONS.get(dtype.removeprefix("torch."), FLOAT32) for dtype in dtypes)
 
@@ -127,7 +127,7 @@ def _dtype(output: Output) -> str:
 
 
 def _levels_apart(one: Output, other: Output, how: Any) -> float:
-    """How many grey levels lie between two pictures; 0 between other outputs."""
+    """Return the difference between two pictures in grey levels; 0 for other outputs."""
     first, second = as_array(one), as_array(other)
     if first is None or second is None or first.shape != second.shape or first.dtype != np.uint8:
         return 0.0
@@ -139,7 +139,7 @@ def _sequence(output: Output) -> bool:
 
 
 def _equal(one: Output, other: Output) -> bool:
-    """Whether outputs of an unknown kind are equal; those that cannot be compared are taken for equal."""
+    """Return whether outputs of an unknown type are equal; outputs that cannot be compared count as equal."""
     if "__eq__" not in {name for kind in type(one).__mro__[:-1] for name in vars(kind)}:
         return True
     try:

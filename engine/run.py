@@ -23,18 +23,18 @@ class Run:
     """One calibration, assembled and ready to go.
 
     Attributes:
-        id: Its name in the store.
-        config: What was asked.
+        id: The run's name in the store.
+        config: The run's configuration.
         adapter: The backbone.
-        objectives: The rewards by name, watched ones too.
-        combination: How their scores become what is optimised.
-        prompts: The three pools.
+        objectives: The rewards by name, including watched ones.
+        combination: Combines their scores into the fitness.
+        prompts: The three pools of prompts.
         versions: Package name to version, for everything that can change a number.
         optimizer: Makes a freshly seeded optimizer for a space, starting at a vector of shape (num_knobs,).
         rungs: The spaces that are searched, coarse to fine.
-        start: Where the search begins, or None for the best neutral setting.
-        origins: Tells what the parts are made of: `adapter`, `combination`, `optimizer`, and `objectives` by name;
-            see `engine.identity`. Asked when it is needed, since files are read for it.
+        start: The setting that the search begins from, or None for the best neutral setting.
+        origins: Returns the identities of the parts: `adapter`, `combination`, `optimizer`, and `objectives` by name;
+            see `engine.identity`. A function, since it reads files, and is called only when needed.
     """
 
     id: str
@@ -51,10 +51,10 @@ class Run:
 
     @cached_property
     def description(self) -> dict[str, Any]:
-        """Backbone and rewards as they describe themselves, each with what it is made of.
+        """The descriptions of backbone, rewards and combination, each with its identity.
 
         Raises:
-            ConfigError: If one describes itself by what JSON cannot hold.
+            ConfigError: If a description is not JSON-like.
         """
         made = self.origins()
         rewards = made.get("objectives", {})
@@ -70,23 +70,23 @@ class Run:
 
     @cached_property
     def context(self) -> str:
-        """Fingerprint of all that decides the scores of a setting on a bucket."""
+        """Fingerprint of everything that determines the scores of a setting on a bucket."""
         return digest([self.description, self.adapter.space.fingerprint, self.config.weights, dict(self.versions)])
 
     def context_of(self, stage: str) -> str:
-        """The same for a stage, since not all of them score by every objective."""
+        """Return the fingerprint for a stage, since not every stage scores by every objective."""
         return digest([self.context, sorted(self.scored(stage)), self.combines and not stage.endswith(POOL)])
 
     @property
     def identity(self) -> str:
-        """Fingerprint of configuration, backbone, rewards, start and prompts, whatever the library versions."""
+        """Fingerprint of configuration, backbone, rewards, start and prompts, without the library versions."""
         space, prompts, start = self.adapter.space.fingerprint, self.prompts.fingerprint, dict(self.start or {})
         search = self.origins().get("optimizer")
         return digest([self.config.fingerprint, self.description, search, space, prompts, start])
 
     @property
     def parts(self) -> dict[str, str]:
-        """Fingerprint of every part that `identity` counts, by what a sentence calls it."""
+        """Fingerprint of every part that `identity` covers, by the part's name in an error message."""
         made = self.description
         whole = {
             "the backbone": made["adapter"],
@@ -100,11 +100,11 @@ class Run:
 
     @property
     def combines(self) -> bool:
-        """Whether values are more than the weighted sum of scores, and so are kept beside them."""
+        """Whether values are not the plain weighted sum of scores, and are therefore stored beside the scores."""
         return self.config.combine.name != "weighted"
 
     def scored(self, stage: str) -> dict[str, Objective]:
-        """The objectives that score outputs of a stage: watched ones only where recommendations are judged."""
+        """Return a stage's objectives: watched ones score only in `baseline`, `validation` and `test`."""
         if stage in ("baseline", "validation", "test"):
             return dict(self.objectives)
         needed = {*self.config.weights, *self.combination.uses}
@@ -112,16 +112,16 @@ class Run:
 
     @property
     def watched(self) -> dict[str, Watch]:
-        """Objectives that are watched only, with what is watched for."""
+        """Watched objectives, each with the change that raises an alarm: `falls` or `moves`."""
         return watched_among(self.scored("validation"), self.scored("search"), self.config.objectives)
 
     def bucket(self, generation: int, group: int = 0, size: int | None = None) -> Bucket:
-        """The training bucket of a group of a generation, the same whenever it is asked for.
+        """Return the training bucket of a group of a generation; the same arguments always give the same bucket.
 
         Args:
-            generation: Which generation.
-            group: Which group of it.
-            size: Its size where that is not the configured one.
+            generation: The index of the generation.
+            group: The index of the group in the generation.
+            size: The number of outputs; None for the configured one.
         """
         key = (self.config.seed, generation, group) if group else (self.config.seed, generation)
         size = size or self.config.bucket_size
@@ -143,5 +143,5 @@ class Run:
 
     @property
     def other_steps(self) -> tuple[int, ...]:
-        """The step counts to compare at besides the calibrated one."""
+        """The numbers of steps of `by_steps`, without the calibrated one."""
         return tuple(steps for steps in self.config.by_steps.steps if steps != self.adapter.num_steps)

@@ -1,7 +1,7 @@
-"""The keys of a configuration and what they may be.
+"""The keys of a configuration and their valid values.
 
-A key that is left empty is as if it were left out. Truth values are no numbers, numbers are finite, and how many of
-something there may be has a limit that nobody reaches but by mistake.
+An empty key is treated as a missing key. Truth values are not accepted as numbers, numbers must be finite, and counts
+have limits far above any sensible value.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _no_truth_value(value: object) -> object:
 def _finite(value: object) -> object:
     try:
         finite = not isinstance(value, (int, float, str)) or math.isfinite(float(value))
-    except (ValueError, OverflowError):  # a word is refused for what it is
+    except (ValueError, OverflowError):  # a word is refused later, as not a number
         finite = isinstance(value, str)
     if not finite:
         raise ValueError("should be a finite number")
@@ -51,7 +51,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=
 
 
 def listed(value: object) -> object:
-    """A single value where a list is wanted, as a list of one."""
+    """Wrap a single value in a tuple, for a key that takes a list."""
     return value if value is None or isinstance(value, (list, tuple)) else (value,)
 
 
@@ -81,7 +81,7 @@ class Part(BaseModel):
 
     @property
     def options(self) -> dict[str, Any]:
-        """Everything but the name; checked against the plugin's own parameters when it is made."""
+        """All keys but the name; checked against the parameters of the plugin's factory when the part is made."""
         return dict(self.model_extra or {})
 
 
@@ -89,8 +89,8 @@ class Reward(BaseModel):
     """An objective's part in the fitness.
 
     Attributes:
-        name: The registered objective; defaults to the key it stands under.
-        weight: Factor of its score in the fitness; 0 only watches it.
+        name: The registered objective; defaults to the entry's key in `objectives`.
+        weight: Factor of the score in the fitness; 0 only watches the objective.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -128,12 +128,11 @@ class Validation(Section):
     Attributes:
         num_prompts: Validation prompts, one seed each; the same for every check.
         every: Generations between two checks.
-        every_images: Images of the search between two checks, instead of generations; so that searches whose
-            generations differ in size are judged alike.
-        patience: Checks in a row that a paired test cannot tell from the best before them, after which the
-            search stops.
-        significance: Level of that test, one-sided.
-        seed: Draws prompts and seeds; apart from the run's seed, so that runs can be compared.
+        every_images: Images of the search between two checks, instead of generations; use this key to check searches
+            with generations of different sizes equally often.
+        patience: The search stops after this many checks in a row without a significant gain over the best before.
+        significance: One-sided level of that paired test.
+        seed: Draws prompts and seeds; separate from the run's seed, so that runs can be compared.
     """
 
     num_prompts: Several = 64
@@ -160,9 +159,9 @@ class BySteps(Section):
     """The same comparison at other numbers of denoising steps.
 
     Attributes:
-        steps: Step counts besides the calibrated one.
-        num_prompts: Test prompts at each, the first of the test bucket.
-        num_validation: Validation prompts on which the neutral setting is chosen at each.
+        steps: Numbers of steps besides the calibrated one.
+        num_prompts: Test prompts at each number of steps, the first of the test bucket.
+        num_validation: Validation prompts on which the neutral setting is chosen at each number of steps.
     """
 
     steps: Annotated[tuple[Annotated[Count, Field(le=MOST_STEPS)], ...], BeforeValidator(listed)] = ()
@@ -171,13 +170,13 @@ class BySteps(Section):
 
 
 class AdaptiveBucket(Section):
-    """A bucket that grows and shrinks with what the noise asks for; see `engine.bucket_sizing`.
+    """A bucket that grows and shrinks with the noise of scores; see `engine.bucket_sizing`.
 
     Attributes:
         low: Below this F ratio the next bucket is larger.
-        high: Above it, smaller.
-        rate: By how much, as a share of the size.
-        largest: Prompts at most.
+        high: Above this F ratio the next bucket is smaller.
+        rate: The relative change of the size.
+        largest: The largest number of prompts.
     """
 
     low: Positive = 1.5
@@ -196,9 +195,9 @@ class Sensitivity(Section):
     """A one-at-a-time ablation before the search; knobs that matter less get a wider first sample.
 
     Attributes:
-        num_prompts: Training prompts it is done on.
-        step: How far each knob is turned both ways, in units of its spread.
-        most: The widest and, inverted, the narrowest factor of a spread.
+        num_prompts: The number of training prompts used.
+        step: How far each knob is moved up and down, in units of its spread.
+        most: The largest factor of a spread; the smallest is its inverse.
     """
 
     num_prompts: Count = 8
@@ -207,13 +206,13 @@ class Sensitivity(Section):
 
 
 class Budget(Section):
-    """When to stop for lack of means. No generation is begun that would exceed it.
+    """Limits that stop the search. No generation begins that would exceed `images`, or after the time is spent.
 
     Attributes:
         images: Outputs generated for the search.
-        seconds: Of generating and scoring, over all stages and resumes.
-        gpu_hours: The same in hours times the number of devices.
-        devices: How many devices an hour is counted for.
+        seconds: Time of generating and scoring, over all stages and resumes.
+        gpu_hours: The same time in hours, multiplied by `devices`.
+        devices: The number of devices that `gpu_hours` counts.
     """
 
     images: Images | None = None
@@ -226,11 +225,11 @@ class Workers(Section):
     """Who generates and scores: this process, several of this machine, or Ray's actors on any machines.
 
     Attributes:
-        processes: Processes of this machine, one a GPU, or so many on its CPU; `auto` for all GPUs there are. One is
-            this process itself.
-        ray: Actors of a Ray cluster, one a GPU: how many, or `auto` for all it has.
-        address: Of the cluster; None starts one on this machine.
-        mixed: Whether they may work on devices of different names, whose results differ in the last bits.
+        processes: The number of processes on this machine, one a GPU (or all on the CPU if there is no GPU); `auto`
+            for all GPUs; 1 for this process itself.
+        ray: The number of actors of a Ray cluster, one a GPU; `auto` for all of the cluster's GPUs.
+        address: The address of the cluster; None starts a cluster on this machine.
+        mixed: Whether workers may use devices of different names, whose results differ in the last bits.
     """
 
     processes: Literal["auto"] | Count = 1
@@ -260,31 +259,31 @@ class Config(Section):
     """One calibration.
 
     Attributes:
-        name: Prefix of the run's name; defaults to the adapter's.
+        name: Prefix of the run's name; defaults to the adapter's name.
         adapter: The backbone and its options.
         objectives: The rewards by name; a single name stands for itself with weight 1.
         combine: How the objectives become one number: `weighted`, `winrate`, `pareto`, `constrained`.
-        prompts: Where prompts come from; `files` takes `train`, `validation` and `test` paths.
-        protocol: A named set of search keys (`trimpot plugins` lists them): keys in the file go before it, and it
-            goes before those of the file when given on the command line. `setup.config.DEFAULT_PROTOCOL` where
-            neither it nor any key that one stands for is given.
+        prompts: The source of prompts; `files` takes `train`, `validation` and `test` paths.
+        protocol: A named set of search keys (`trimpot plugins` lists the names). Keys in the file override the
+            protocol; a protocol given on the command line overrides the file's keys. Defaults to
+            `setup.config.DEFAULT_PROTOCOL` if neither a protocol nor any key that a protocol sets is given.
         optimizer: The searcher and its options.
         generations: The most generations to search.
         bucket_size: Outputs a candidate makes in a generation; with `adaptive_bucket`, in the first one.
-        seeds_per_prompt: How many of them share a prompt.
+        seeds_per_prompt: How many outputs of a bucket share a prompt, each with its own seed.
         group_size: Candidates that share a bucket; None for the whole population.
-        adaptive_bucket: Lets the bucket grow and shrink.
+        adaptive_bucket: Makes the bucket grow and shrink with the noise.
         start: A calibration file, or the folder of a finished run, to begin the search from.
         ladder: Coarser granularities to search first, each with its number of generations, coarse to fine; the
             last is the adapter's own.
         sensitivity: An ablation that scales the knobs' spreads.
-        budget: When to stop for lack of means.
+        budget: Limits on images and time that stop the search.
         keep: Which images are kept, so that later rewards can score them.
         seed: Drives the optimizer and the training buckets.
         validation: How recommendations are judged.
         test: How the gain is measured.
-        by_steps: The comparison at other step counts.
-        workers: Who generates and scores; a number or `auto` stands for `processes`.
+        by_steps: The comparison at other numbers of steps.
+        workers: Who generates and scores; a number or `auto` sets `processes`.
     """
 
     name: Name | None = None
@@ -328,15 +327,15 @@ class Config(Section):
 
     @property
     def weights(self) -> dict[str, float]:
-        """Objective name to its weight in the fitness, watched ones left out."""
+        """Objective name to its weight in the fitness, without watched objectives."""
         return {name: reward.weight for name, reward in self.objectives.items() if reward.weight}
 
     @property
     def fingerprint(self) -> str:
         """A digest of every key that can change a number.
 
-        Parts count here by their names only. What they are made of, their options included, is known once they are
-        made (see `engine.identity`), so that files may lie elsewhere when a run goes on.
+        Parts count here only by their names. Their options and code count in their identities once they are made (see
+        `engine.identity`), so that files may be in another place when a run is resumed.
         """
         parts = {"adapter", "objectives", "combine", "prompts", "optimizer"}
         values = self.model_dump(mode="json", exclude={*parts, *KEYS_CHANGE_NO_NUMBER})

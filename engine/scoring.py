@@ -1,4 +1,4 @@
-"""Scoring outputs, and refusing what an optimizer must not be told."""
+"""Scoring outputs, and refusing scores that an optimizer must not be told."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def score_outputs(
     """Score a candidate's outputs by every objective.
 
     Raises:
-        ScoreError: If an objective raises, or returns something else than one finite number an output.
+        ScoreError: If an objective raises, or does not return one finite number an output.
     """
     return {name: _score(name, objective, outputs, bucket, place) for name, objective in objectives.items()}
 
@@ -33,10 +33,10 @@ def combined_values(
     pool: Evaluation | None,
     place: Place,
 ) -> tuple[float, ...]:
-    """What a combination makes of a candidate's scores, one value an output.
+    """Combine a candidate's scores into one value an output.
 
     Raises:
-        ScoreError: If it returns something else than one finite number an output.
+        ScoreError: If the combination does not return one finite number an output.
     """
     values = combination.values({name: np.asarray(each) for name, each in scores.items()}, bucket, pool)
     return _in_range(values, len(bucket), f"{place}: the combination of objectives")
@@ -45,23 +45,23 @@ def combined_values(
 def fitness_of(
     combination: Combination, evaluations: Sequence[Evaluation], pool: Evaluation | None, place: Place
 ) -> NDArray[np.float64]:
-    """What candidates of a group are worth to the optimizer, shape (group_size,).
+    """Return the fitness of a group's candidates, shape (group_size,).
 
     Args:
-        combination: Of the run's objectives.
-        evaluations: The group's candidates on their bucket.
-        pool: The neutral model's outputs that they are judged against.
-        place: Of the first of them.
+        combination: The combination of the run's objectives.
+        evaluations: The evaluations of the group's candidates.
+        pool: The evaluation of the neutral outputs that they are compared with, or None.
+        place: The place of the first candidate.
 
     Raises:
-        ScoreError: If one is no finite number; the optimizer must not be told.
+        ScoreError: If a fitness is no finite number.
     """
     worth = combination.fitness(evaluations, pool)
     return np.array(_in_range(worth, len(evaluations), f"{place}: the fitness of its group"))
 
 
 def admits(combination: Combination, candidate: Evaluation, neutral: Evaluation) -> bool:
-    """Whether a combination lets a setting be chosen, judged on validation outputs beside the neutral setting's.
+    """Return whether a combination allows a setting to be chosen, given its and the neutral validation evaluations.
 
     Raises:
         PluginError: If the combination fails.

@@ -37,7 +37,7 @@ class Adapter(ABC):
             unit of a worker's job, and the most that an interruption can lose. A resumed run repeats the same calls,
             so that it is equal bit for bit even if a model's arithmetic depends on the size of a batch.
         largest_batch: The largest batch that has fitted in memory so far; None if the adapter never halves a batch.
-            The engine may lower this number, so that all workers of a run use the same.
+            Workers of one run lower this number until all use the same.
         mixes_buckets: Whether one call of `generate_each` may hold candidates on different buckets.
         changes_no_number: The factory's options that change no number, each with the reason, such as a folder for
             temporary files. Every other option belongs to the adapter's identity.
@@ -189,7 +189,7 @@ class Objective(ABC):
         """Receive the metadata that prompt files give for their prompts, once, before the first `score`.
 
         Args:
-            metadata: Prompt to its metadata, such as GenEval's `include` and `tag`; prompts without any are left out.
+            metadata: Prompt to its metadata, such as GenEval's `include` and `tag`; only prompts that have any.
         """
 
     @property
@@ -215,7 +215,7 @@ class Objective(ABC):
         return None
 
     def describe(self) -> Mapping[str, Any]:
-        """Describe everything that can change a score, as a JSON-like mapping: weights, processor, versions, options."""
+        """Describe everything that can change a score (weights, versions, options), as a JSON-like mapping."""
         return {}
 
 
@@ -279,7 +279,7 @@ class Combination(ABC):
         return np.array([evaluation.fitness for evaluation in evaluations], dtype=np.float64)
 
     def admits(self, candidate: Evaluation, neutral: Evaluation) -> bool:
-        """Return whether a setting may be chosen, given the validation evaluations of the setting and the neutral one."""
+        """Return whether a setting may be chosen, given its validation evaluation and the neutral setting's."""
         return True
 
     def describe(self) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""How much each knob matters, by turning one at a time before the search."""
+"""Measuring how much each knob matters, by changing one knob at a time before the search."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .ladder import Rung
 def spread_by_sensitivity(evaluator: Evaluator, rung: Rung, number: int, start: Vector) -> Rung:
     """Widen the spreads of knobs that matter little, and narrow those of knobs that matter much.
 
-    Every knob is turned up and down from the start, on the same few prompts and seeds, and its sensitivity is the
-    root mean square change of an output's value. Spreads are divided by it, so that first samples change the output
-    about equally along every knob, and keep their geometric mean.
+    Every knob is moved up and down from the start, on the same few prompts and seeds. Its sensitivity is the root mean
+    square change of an output's value. Each spread is divided by the knob's sensitivity relative to the geometric mean,
+    so that first samples change the output about equally along every knob.
 
     Args:
-        evaluator: Of the run.
-        rung: The space that is searched next.
-        number: Which rung of the ladder this is.
-        start: Where the search begins, shape (rung knobs,).
+        evaluator: The run's evaluator.
+        rung: The rung that is searched next.
+        number: The rung's index in the ladder.
+        start: The point that the search begins from, shape (rung knobs,).
     """
     wanted = evaluator.run.config.sensitivity
     assert wanted is not None

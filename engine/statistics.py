@@ -1,7 +1,7 @@
 """Paired comparisons with their uncertainty.
 
-The unit is the prompt. Images of one prompt are not independent, so that resampling them one by one would give an
-interval that is far too narrow: 256 images of 20 prompts say little more than 20 images of 20 prompts.
+The statistical unit is the prompt. Images of one prompt are not independent, so an interval from resampled images
+would be far too narrow: 256 images of 20 prompts say little more than 20 images of 20 prompts.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 LEVEL = 0.95
-FEW_PROMPTS = 30  # below this many an interval is rough, and whoever shows it says so
-FEWEST_RESAMPLED = 20  # below this many resamples repeat each other, and Student's t holds the truth more often
+FEW_PROMPTS = 30  # with fewer prompts an interval is rough, and reports say so
+FEWEST_RESAMPLED = 20  # with fewer prompts resamples repeat each other, and Student's t has better coverage
 _BATCH = 1000
 
 
@@ -25,9 +25,9 @@ class Gain:
 
     Attributes:
         mean: Mean difference over the images, in the unit of the score.
-        low: Lower end of the interval; minus infinity where there is a single prompt.
-        high: Upper end; infinity where there is a single prompt.
-        num_prompts: Number of different prompts: what the interval rests on.
+        low: Lower end of the interval; minus infinity for a single prompt.
+        high: Upper end of the interval; infinity for a single prompt.
+        num_prompts: Number of different prompts, which determines the width of the interval.
         num_images: Number of pairs of images.
     """
 
@@ -47,7 +47,7 @@ class _ByPrompt:
 
     Attributes:
         mean: Mean difference over all images.
-        residuals: Each prompt's sum of differences less the mean, shape (num_prompts,).
+        residuals: Each prompt's sum of (difference minus mean), shape (num_prompts,).
         sizes: Each prompt's number of images, shape (num_prompts,).
     """
 
@@ -57,7 +57,7 @@ class _ByPrompt:
 
     @property
     def error(self) -> float:
-        """Standard error of the mean, robust to whatever images of a prompt have in common (Liang and Zeger 1986).
+        """Standard error of the mean, robust to correlation between images of a prompt (Liang and Zeger 1986).
 
         V = G / (G - 1) sum_g (sum of g's residuals)^2 / n^2, for n images of G prompts.
         """
@@ -101,7 +101,7 @@ def paired_gain(
     Whole prompts are resampled, with all their images. The interval is the bias-corrected and accelerated bootstrap
     (Efron 1987), its levels widened for the number of prompts as Hesterberg (2015, The American Statistician 69,
     section 4.3) does for percentile intervals. With fewer than `FEWEST_RESAMPLED` prompts the interval is Student's,
-    with the standard error of `_ByPrompt.error`. Resamples come from a fixed seed, so that a report can be made again.
+    with the standard error of `_ByPrompt.error`. The seed of the resamples is fixed, so that a report can be reproduced.
 
     Args:
         calibrated: Shape (num_images,).
@@ -110,7 +110,7 @@ def paired_gain(
         num_resamples: Bootstrap resamples.
 
     Returns:
-        The gain; its interval is a point where all prompts differ alike, and unbounded where there is one prompt.
+        The gain. Its interval is a point if all differences are equal, and unbounded for one prompt.
     """
     difference = np.asarray(calibrated, dtype=np.float64) - np.asarray(neutral, dtype=np.float64)
     data = _by_prompt(difference, prompts)
@@ -125,7 +125,7 @@ def paired_gain(
 
 
 def is_better(values: ArrayLike, others: ArrayLike, prompts: Sequence[str], significance: float) -> bool:
-    """Whether paired values are larger on average, by a one-sided paired t-test whose unit is the prompt.
+    """Return whether paired values are larger on average, by a one-sided paired t-test whose unit is the prompt.
 
     Args:
         values: Shape (num_images,).
@@ -134,7 +134,7 @@ def is_better(values: ArrayLike, others: ArrayLike, prompts: Sequence[str], sign
         significance: Level of the test.
 
     Returns:
-        False where there is a single prompt, which shows nothing.
+        The test's decision; False if there is a single prompt.
     """
     from scipy.stats import t
 
@@ -147,7 +147,7 @@ def is_better(values: ArrayLike, others: ArrayLike, prompts: Sequence[str], sign
 
 
 def few(num_prompts: int) -> str:
-    """A sentence on how far an interval of so few prompts can be trusted; empty where there are enough."""
+    """Return a warning that an interval rests on few prompts; empty if there are enough."""
     if num_prompts >= FEW_PROMPTS:
         return ""
     many = "a single prompt: it has no interval" if num_prompts == 1 else f"only {num_prompts} different prompts"
@@ -155,14 +155,14 @@ def few(num_prompts: int) -> str:
 
 
 def _quantile(count: int) -> float:
-    """Student's quantile at both ends of the interval."""
+    """Return Student's quantile for the ends of the interval."""
     from scipy.stats import t
 
     return float(t.ppf((1 + LEVEL) / 2, count - 1))
 
 
 def _resampled(data: _ByPrompt, num_resamples: int) -> tuple[float, float]:
-    """Both ends of the bootstrap interval, as differences from the mean."""
+    """Return both ends of the bootstrap interval, as differences from the mean."""
     from scipy.special import ndtr, ndtri
 
     scale = float(np.abs(data.residuals).max())

@@ -1,4 +1,4 @@
-"""When to stop: no improvement that a test can see, or no means left. Every stop has its reason in words."""
+"""Reasons to stop: no significant gain in several checks, or a spent budget. Each reason is a text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .schema import Budget
 from .statistics import is_better
 
-#: Key of a configuration to the reason that a larger value of it takes away.
+#: Configuration key to the reason to stop that a larger value of the key removes.
 _TAKEN_AWAY = {
     "generations": r"all \d+ generations? (is|are) done",
     "budget.images": r"the budget of \S+ images? is spent",
@@ -22,19 +22,19 @@ _TAKEN_AWAY = {
 
 
 def taken_away_by(reason: str) -> str:
-    """The key of a configuration that takes a reason to stop away if it is larger; empty for an optimizer's own."""
+    """Return the configuration key whose increase removes a reason to stop; empty for an optimizer's own reason."""
     return next((key for key, said in _TAKEN_AWAY.items() if re.fullmatch(said, reason)), "")
 
 
 class Plateau:
-    """Whether recommendations have stopped getting better.
+    """Detects that recommendations no longer get better.
 
-    A recommendation counts as better only if a one-sided paired test on the same prompts and seeds says so against
-    the last that did; slow progress therefore adds up until it shows, and luck does not.
+    A recommendation counts as better only if it is significantly better, by a one-sided paired test on the same prompts
+    and seeds, than the last one that counted as better. Slow progress therefore adds up until the test detects it.
 
     Args:
         prompts: The prompt of each image.
-        patience: How many in a row may fail.
+        patience: How many recommendations in a row without a gain end the search.
         significance: Level of the test.
     """
 
@@ -47,7 +47,7 @@ class Plateau:
         self._failed = 0
 
     def add(self, values: NDArray[np.float64]) -> None:
-        """Take note of the next recommendation that was judged, or of the starting point before the first.
+        """Add the next judged recommendation; the first call adds the starting point.
 
         Args:
             values: Shape (num_images,).
@@ -69,13 +69,13 @@ class Plateau:
 
 
 def plateau(values: Iterable[NDArray[np.float64]], prompts: Sequence[str], patience: int, significance: float) -> str:
-    """The reason to stop if recommendations have stopped getting better, else an empty string; see `Plateau`.
+    """Return the reason to stop if recommendations no longer get better, else an empty string; see `Plateau`.
 
     Args:
-        values: Of every recommendation judged so far, in order, the starting point first: each of shape
+        values: Values of the starting point, then of every judged recommendation in order, each of shape
             (num_images,).
         prompts: The prompt of each image.
-        patience: How many in a row may fail.
+        patience: How many recommendations in a row without a gain end the search.
         significance: Level of the test.
     """
     found = Plateau(prompts, patience, significance)
@@ -85,13 +85,13 @@ def plateau(values: Iterable[NDArray[np.float64]], prompts: Sequence[str], patie
 
 
 def exhausted(budget: Budget, images: int, next_images: int, seconds: float) -> str:
-    """The reason to stop if the next generation would exceed the budget, else an empty string.
+    """Return the reason to stop if the next generation would exceed the budget, else an empty string.
 
     Args:
-        budget: What may be spent.
-        images: Generated for the search so far.
-        next_images: Of the next generation.
-        seconds: Spent on generating and scoring so far, over all stages.
+        budget: The configured budget.
+        images: The number of images generated for the search so far.
+        next_images: The number of images of the next generation.
+        seconds: The time spent on generating and scoring so far, over all stages.
     """
     if budget.images is not None and images + next_images > budget.images:
         return f"the budget of {budget.images:,} images is spent"

@@ -1,6 +1,6 @@
-"""What plugins make, held to what they promise; whoever broke a promise is named.
+"""Checking the parts that plugins make against their contracts, and naming the plugin that breaks one.
 
-Built-ins are held to theirs by the contracts in `trimpot.testing`, which a plugin's author may not have run.
+The tests in `trimpot.testing` check the same contracts, but a plugin's author may not have run them.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ SEAMS: dict[str, type] = {
     "optimizers": Optimizer,
     "prompts": PromptSet,
 }
-OF_PLUGIN = " of the plugin "  # stands in what a part of somebody else is called
+OF_PLUGIN = " of the plugin "  # in the name of a part that a plugin made
 _MARK = "_trimpot_who"
-_SLACK = 1e-9  # how far rounding may put a candidate past a bound, in units of the bounds' distance
+_SLACK = 1e-9  # how far rounding may move a candidate past a bound, relative to the distance of the bounds
 
 
 @contextmanager
 def blamed(who: str) -> Iterator[None]:
-    """Whatever a stranger's code raises becomes one sentence that names it.
+    """Turn any error of a plugin's code into a one-sentence error that names the plugin.
 
     Args:
-        who: Begins the sentence: `adapter 'mine' of the plugin 'my-models' (my-package)`.
+        who: The beginning of the sentence: `adapter 'mine' of the plugin 'my-models' (my-package)`.
 
     Raises:
-        PluginError: In place of every error that is none of trimpot's own; those are given the plugin's name.
+        PluginError: In place of every error that is no TrimpotError; a TrimpotError only gets the plugin's name.
     """
     try:
         yield
@@ -50,39 +50,39 @@ def blamed(who: str) -> Iterator[None]:
 
 
 def told(error: BaseException) -> str:
-    """An error's class and what it says, on one line."""
+    """Return an error's class and message on one line."""
     said = " ".join(str(error).split())
     said = said if len(said) <= 300 else said[:297] + "..."
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def mark(made: object, who: str) -> None:
-    """Note what to call a part in a sentence, if it can hold a note."""
+    """Store on a part the name to use in error messages, if the part accepts attributes."""
     with suppress(AttributeError, TypeError):
         object.__setattr__(made, _MARK, who)
 
 
 def who_made(part: object, otherwise: str) -> str:
-    """What to call a part in a sentence: by its name and plugin if it was made by name.
+    """Return how to name a part in an error message: by its name and plugin, if it was made by name.
 
     Args:
         part: An adapter, objective or combination.
-        otherwise: What to call it if it was not.
+        otherwise: The name to use if it was not.
     """
     found = getattr(part, _MARK, None)
     return found if isinstance(found, str) else otherwise
 
 
 def description_of(part: Adapter | Objective | Combination, who: str) -> dict[str, Any]:
-    """What a part says of itself, JSON-like.
+    """Return a part's description of itself as a JSON-like mapping.
 
     Args:
-        part: Has `describe`.
-        who: What to call it if it was not made by name.
+        part: A part with a method `describe`.
+        who: The name of the part in an error message, if the part was not made by name.
 
     Raises:
-        PluginError: If it fails, or describes itself by no mapping.
-        ConfigError: If it describes itself by what JSON cannot hold.
+        PluginError: If `describe` fails, or returns no mapping.
+        ConfigError: If the description is not JSON-like.
     """
     who = who_made(part, who)
     with blamed(f"{who}, asked to describe itself,"):
@@ -93,15 +93,15 @@ def description_of(part: Adapter | Objective | Combination, who: str) -> dict[st
 
 
 def check_made(kind: str, made: object, who: str) -> None:
-    """Check that a factory made what it was registered to make, and that it has what the engine will ask it for.
+    """Check that a factory made a part of its kind, with the attributes that the engine needs.
 
     Args:
         kind: `adapters`, `objectives` and so on.
-        made: What the factory gave.
-        who: Begins the sentence that refuses it.
+        made: The factory's result.
+        who: The beginning of an error message.
 
     Raises:
-        PluginError: If not.
+        PluginError: If the check fails.
     """
     seam = SEAMS[kind]
     name = f"{seam.__module__.partition('.')[0]}.{seam.__name__}"
@@ -138,16 +138,16 @@ def _check_adapter(adapter: Adapter, who: str) -> None:
 
 
 class HeldOptimizer(Optimizer):
-    """An optimizer whose every answer is looked at before it is used, and which is told what it asked, once.
+    """An optimizer whose every result is checked, and which must be told exactly the last population it asked for.
 
     Args:
-        optimizer: Who is asked.
-        space: What it searches.
-        who: Begins a sentence about it.
+        optimizer: The wrapped optimizer.
+        space: The space that it searches.
+        who: The beginning of an error message.
 
     Raises:
-        PluginError: Here and from every method, if it fails or answers what no search can use.
-        ValueError: From `tell`, if it is not told what it asked last, once, with a finite number for each candidate.
+        PluginError: From the constructor and every method, if the optimizer fails or returns an invalid result.
+        ValueError: From `tell`, unless it is called once after each `ask`, with the same population and finite fitness.
     """
 
     def __init__(self, optimizer: Optimizer, space: KnobSpace, who: str) -> None:
@@ -175,7 +175,7 @@ class HeldOptimizer(Optimizer):
         return population
 
     def tell(self, population: Population, fitness: Vector) -> None:
-        """See `Optimizer.tell`. What is refused changes nothing."""
+        """See `Optimizer.tell`. A refused call changes nothing."""
         if self._asked is None:
             raise ValueError(f"{self._who} was told without being asked; call ask() before every tell()")
         if not np.array_equal(population, self._asked):

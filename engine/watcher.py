@@ -1,4 +1,4 @@
-"""Watching a run go by."""
+"""Following a run as it proceeds."""
 
 from __future__ import annotations
 
@@ -39,4 +39,4 @@ class Watcher:
         """A recommendation has been judged on validation outputs, now or before the run was resumed."""
 
     def alarm_raised(self, run: Run, alarm: Alarm) -> None:
-        """The optimised score has risen on validation while something watched has moved away."""
+        """The optimised score has risen on validation while a watched score got worse."""

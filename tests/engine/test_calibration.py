@@ -270,7 +270,7 @@ def test_a_file_changed_by_hand_is_used_once_its_checksum_is_taken_out(
     calibration.save(path := tmp_path / "calibration.json")
     path.write_text(path.read_text().replace('"neutral_label": "', '"neutral_label": "my '))
     with pytest.raises(
-        CalibrationError, match=r"by damage or by hand.* take out the line 'checksum' to use it as it is"
+        CalibrationError, match=r"by damage or by hand.* delete the line 'checksum' to use the file as it is"
     ):
         Calibration.load(path)
     lines = path.read_text().splitlines(keepends=True)
