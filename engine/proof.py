@@ -27,9 +27,9 @@ _proved: WeakValueDictionary[int, Adapter] = WeakValueDictionary()  # by identit
 def prove(adapter: Adapter, bucket: Bucket, make: Make) -> None:
     """Make the first output alone, then last in a batch, then alone again, and compare the three.
 
-    The second time the output is last, because noise that a whole batch draws from one generator is right in its first
-    row. The third time shows whether the neighbours changed the adapter's state. The proof makes six outputs,
-    once in the life of an adapter, and neither counts nor keeps them.
+    The second time the output is last, because noise that a batch draws from one generator is right in the first row.
+    The third time shows whether the neighbours changed the adapter's state. The proof makes six outputs, once in the
+    life of an adapter, and neither counts nor keeps them.
 
     Args:
         adapter: The backbone.
@@ -50,7 +50,7 @@ def prove(adapter: Adapter, bucket: Bucket, make: Make) -> None:
     first = make(neutral[None], alone)[0]
     beside = make(np.stack([other, neutral]), pair)[-1]
     again = make(neutral[None], alone)[0]
-    if len(first) != 1 or len(again) != 1 or len(beside) != 2:  # a wrong number of outputs is refused by `outputs.checked`
+    if len(first) != 1 or len(again) != 1 or len(beside) != 2:  # wrong counts are refused by `outputs.checked`
         return
     for output in (first[0], again[0], beside[1]):
         if isinstance(output, NotFinite):

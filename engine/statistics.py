@@ -101,7 +101,7 @@ def paired_gain(
     Whole prompts are resampled, with all their images. The interval is the bias-corrected and accelerated bootstrap
     (Efron 1987), its levels widened for the number of prompts as Hesterberg (2015, The American Statistician 69,
     section 4.3) does for percentile intervals. With fewer than `FEWEST_RESAMPLED` prompts the interval is Student's,
-    with the standard error of `_ByPrompt.error`. The seed of the resamples is fixed, so that a report can be reproduced.
+    with the standard error of `_ByPrompt.error`. The resamples' seed is fixed, so that reports are reproducible.
 
     Args:
         calibrated: Shape (num_images,).

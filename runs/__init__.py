@@ -1,1 +1,1 @@
-"""Runs from beginning to end: planned, begun, gone on with, and scored again later."""
+"""Runs: forecasting, starting, resuming and extending them, and scoring their images later."""

@@ -1,4 +1,4 @@
-"""Runs that begin at the result of another, and what is kept of that."""
+"""Runs that begin at the result of another run, and the record of that parent."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .results import Files
 
 
 def result_of(source: str, folder: Path) -> Path:
-    """Where the result lies that a new run begins at.
+    """Return the path of the result from which a new run begins.
 
     Args:
         source: A run of the store, or the path of a calibration file or of a finished run's folder.
-        folder: Where the store lies.
+        folder: The store's folder.
 
     Raises:
-        StoreError: If there is no such run or file, it could be either, or the run has no result yet.
+        StoreError: If there is no such run or file, `source` could mean either, or the run has no result yet.
     """
     path, runs = Path(source), {}
     if (folder / FILE_NAME).exists():
@@ -44,14 +44,14 @@ def result_of(source: str, folder: Path) -> Path:
 
 
 def parent_of(start: str | None, folder: Path) -> dict[str, Any] | None:
-    """Whose result a start is: `run`, `digest`, and `path` where it lies outside of the store.
+    """Return the run whose result is a start: `run`, `digest`, and `path` if the file lies outside of the store.
 
     Args:
-        start: As a configuration says it; None for the best neutral setting, which is nobody's.
-        folder: Where the store lies.
+        start: The configuration's `start`; None for the best neutral setting, which has no parent.
+        folder: The store's folder.
 
     Raises:
-        CalibrationError: If it cannot be read.
+        CalibrationError: If the calibration file cannot be read.
     """
     if start is None:
         return None
@@ -63,5 +63,5 @@ def parent_of(start: str | None, folder: Path) -> dict[str, Any] | None:
 
 
 def told_parent(parent: Mapping[str, Any]) -> str:
-    """A parent in words."""
+    """Return a parent as a text for users."""
     return f"{parent['run']} ({parent['path']})" if "path" in parent else str(parent["run"])

@@ -1,7 +1,7 @@
-"""A run that searches longer: to where one that was asked for so much at first would have come.
+"""Extending a run: it searches longer, and ends as if it had been given the longer search at first.
 
-Only what says how long to search may change, and only to more. Whatever the search recorded is found again, bit for
-bit; what was measured at its end is put by and measured anew at the new end.
+Only keys that limit the length of the search may change, and only to larger values. The search's recorded evaluations
+are used again, bit for bit. The measurements made at its old end are set aside, and made anew at the new end.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from ..storage import Comparisons, RunRow, SqliteStore
 from ..storage.extensions import Extensions
 
 LONGER = ("generations", "budget.images", "budget.seconds", "budget.gpu_hours", "validation.patience")
-_PARTS = ("adapter", "objectives", "combine", "prompts", "optimizer")  # known by what they are made of
+_PARTS = ("adapter", "objectives", "combine", "prompts", "optimizer")  # compared by identity, not by their keys
 _ABSENT = object()
 
 
 @dataclass(frozen=True)
 class Extension:
-    """What a run is to do more.
+    """A longer search for a run.
 
     Attributes:
-        config: Its configuration as it is kept from now on.
-        begun: The configuration that it goes on with, but for as long as it was asked to search until now.
+        config: The run's stored configuration with the new lengths of search.
+        begun: The given configuration, with the old lengths of search, to compare with the run as it was begun.
     """
 
     config: Config
@@ -43,10 +43,10 @@ class Extension:
 
 
 def added(row: RunRow, overrides: Sequence[str]) -> list[str]:
-    """Overrides with every value that is added to the run's own, such as `generations=+200`, added to it.
+    """Resolve overrides that add to the run's value, such as `generations=+200`, into overrides with the sum.
 
     Raises:
-        ConfigError: If there is nothing to add to, or nothing is added.
+        ConfigError: If the run has no value to add to, or the addition is not positive.
     """
     return [_sum(row, each) if each.adds else each.text for each in read_overrides(overrides)]
 
@@ -63,17 +63,17 @@ def _sum(row: RunRow, override: Override) -> str:
 
 
 def extension_of(row: RunRow, overrides: Sequence[str], known: Plugins, store: SqliteStore) -> Extension | None:
-    """What overrides ask a run to do more, or None where they change no number.
+    """Return the extension that overrides ask for, or None if they change no number.
 
     Args:
         row: The run.
-        overrides: Of `added`.
-        known: Where parts are found by name.
-        store: Where it is kept.
+        overrides: The result of `added`.
+        known: The registered parts.
+        store: The store that holds the run.
 
     Raises:
-        ConfigError: If they ask for less, for another search, or for one that cannot be gone on with exactly.
-        StoreError: If more of what they ask for does not let the run go on.
+        ConfigError: If the overrides ask for a shorter search, a different one, or one that would not continue exactly.
+        StoreError: If the run ended for a reason that the overrides do not remove, or belongs to a comparison.
     """
     config = load_config(row.config, overrides)
     before, after = _leaves(_asked(row)), _leaves(config.model_dump(mode="json"))
@@ -109,14 +109,14 @@ def extension_of(row: RunRow, overrides: Sequence[str], known: Plugins, store: S
 
 @contextlib.contextmanager
 def extended(store: SqliteStore, row: RunRow, run: Run, extension: Extension | None, drifted: bool) -> Iterator[None]:
-    """Work on a run within this: it is extended first, and is what it was if nothing new can be made.
+    """Extend a run for the work in this context; if the work fails before recording anything, undo the extension.
 
     Args:
-        store: Where it is kept.
-        row: The run as it was.
-        run: The run as it goes on.
-        extension: What it does more; None to leave it as it is.
-        drifted: Whether its parts are others than it was begun with, so that no other run is like it.
+        store: The store that holds the run.
+        row: The run before the extension.
+        run: The run to be worked on.
+        extension: The extension; None to leave the run as it is.
+        drifted: Whether the run's parts differ from those at its beginning, so that it needs an identity of its own.
     """
     if extension is None:
         yield
@@ -128,25 +128,25 @@ def extended(store: SqliteStore, row: RunRow, run: Run, extension: Extension | N
     try:
         yield
     except Exception as error:
-        with contextlib.suppress(StoreError):  # what stopped it is more important
+        with contextlib.suppress(StoreError):  # the first error is more important
             if extensions.take_back(row.id) and isinstance(error, TrimpotError):
                 error.args = (f"{error}; nothing was added to run {row.id}, which is as it was",)
         raise
 
 
 def _asked(row: RunRow) -> dict[str, Any]:
-    """What a run was asked to do until now, with every key."""
+    """Return a run's stored configuration, with every key."""
     return load_config(row.config).model_dump(mode="json")
 
 
 def _keys(row: RunRow) -> tuple[str, ...]:
-    """The keys of a run that say how long it searches; in a ladder, only the last rung can grow."""
+    """Return the keys that limit the length of a run's search; of a ladder, only the last rung can grow."""
     ladder = _asked(row)["ladder"]
     return (f"ladder.{list(ladder)[-1]}", *LONGER[1:]) if ladder else LONGER
 
 
 def _check_reason(row: RunRow, changed: Sequence[str]) -> None:
-    """Refuse what would end where it ended."""
+    """Refuse changes that do not remove the reason for which the run ended."""
     if row.outcome is None:
         return
     key = taken_away_by(row.stop_reason or "")
@@ -164,7 +164,7 @@ def _check_reason(row: RunRow, changed: Sequence[str]) -> None:
 
 
 def _check_ladder(row: RunRow, changed: Sequence[str]) -> None:
-    """Refuse what may have ended a rung before the last, from where all that followed would be another search."""
+    """Refuse a change of patience if it may have ended an earlier rung, since the later rungs build on that rung."""
     if "validation.patience" in changed and len(_asked(row)["ladder"]) > 1:
         raise ConfigError(
             f"validation.patience also says how long the first rungs of run {row.id} were searched, on which the last "
@@ -184,7 +184,7 @@ def _instead(row: RunRow) -> str:
 
 
 def _leaves(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted key to value, for every key that changes numbers and is no part."""
+    """Return dotted key to value, for every key that changes numbers and is no part."""
     found: dict[str, Any] = {}
     for key, value in config.items():
         if key in KEYS_CHANGE_NO_NUMBER or key in _PARTS:
@@ -205,5 +205,5 @@ def _put(config: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _size(value: float | None) -> float:
-    """How long a limit lets a run search; one that is not there, for ever."""
+    """Return a limit as a number; a missing limit is infinite."""
     return math.inf if value is None else float(value)

@@ -1,4 +1,4 @@
-"""What a run will take, before it is begun: images, hours, memory."""
+"""Estimating a run's images, time and memory before it begins."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def forecast(config: Config, rate: float | None = None) -> dict[str, Any]:
     """Plan a run and estimate its time.
 
     Args:
-        config: What would be calibrated.
-        rate: Images a second, generated and scored, at the calibrated number of steps; None measures it on two
-            images, for which the backbone and the rewards are loaded.
+        config: The configuration of the run.
+        rate: Images generated and scored a second, at the calibrated number of steps; None to load the backbone and
+            the rewards and measure the rate on two images.
 
     Returns:
         `knobs`, `population_size`, `generations`, `images` by stage, `images_elsewhere` at other step counts,
-        `rate`, `seconds` at most, and `memory` in bytes (of the GPU, or of this process) where it was measured.
+        `rate`, `seconds` at most, and `memory` in bytes (of the GPU, or of this process), None if not measured.
 
     Raises:
-        TrimpotError: If the run could not be begun.
+        TrimpotError: If a run with this configuration could not begin.
     """
     run = assemble("", config, plugins(), outline=rate is not None)
     planned = asdict(plan(run))
@@ -45,7 +45,7 @@ def forecast(config: Config, rate: float | None = None) -> dict[str, Any]:
 
 
 def _measure(run: Run) -> tuple[float, int]:
-    """Images a second on two images, made once before to warm up; and the most memory that took."""
+    """Return the images a second, measured on two images after a warm-up, and the peak memory in bytes."""
     run.adapter.prepare(run.test_bucket.head(2).prompts)
     neutral = run.adapter.space.defaults[None]
     seconds = 0.0
@@ -60,7 +60,7 @@ def _measure(run: Run) -> tuple[float, int]:
 
 
 def _peak_memory() -> int:
-    """The most bytes in use so far: of the GPU where torch has one, else of this process."""
+    """Return the most bytes of GPU memory used so far, or, without a GPU, the bytes that this process uses now."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())

@@ -1,4 +1,4 @@
-"""Scoring the images that a run kept with a reward that it did not have.
+"""Scoring the kept images of a run with a reward that the run did not have.
 
 from trimpot.runs.rescoring import rescore
 rescored = rescore("shapes-1", "jpeg-size", {}, Path("trimpot-runs"))
@@ -33,9 +33,9 @@ class RescoredCheck:
     """A judged recommendation, scored later.
 
     Attributes:
-        generation: After how many generations it was made.
-        chosen: Whether it is the run's result, or would be if the run ended now.
-        moved: Its score beside the neutral setting's, on the validation outputs.
+        generation: The number of generations before the recommendation.
+        chosen: Whether the recommendation is the run's result, or would be if the run ended now.
+        moved: The recommendation's score and the neutral setting's, on the validation outputs.
     """
 
     generation: int
@@ -45,18 +45,18 @@ class RescoredCheck:
 
 @dataclass(frozen=True)
 class Rescored:
-    """What a reward gave the images that a run kept.
+    """A reward's scores of the images that a run kept.
 
     Attributes:
         run: The run's name.
         objective: The reward with its options, as reports name it.
-        fingerprint: Of what the reward is made of, says of itself, and goes through.
-        num_scored: Evaluations scored now; the others had been before.
-        num_lacking: Judged recommendations whose images were not kept.
-        num_prompts: Different prompts of the validation outputs: what the intervals rest on.
-        num_images: Validation outputs of every setting.
+        fingerprint: A digest of the reward's identity, its description and the libraries that it uses.
+        num_scored: The number of evaluations scored now; the other ones were scored before.
+        num_lacking: The number of judged recommendations whose images were not kept.
+        num_prompts: The number of different prompts of the validation outputs.
+        num_images: The number of validation outputs of each setting.
         checks: Every judged recommendation whose images were kept, in order.
-        test: Neutral and calibrated on the test outputs, where those were kept.
+        test: The neutral and the calibrated score on the test outputs; None if those were not kept.
     """
 
     run: str
@@ -70,7 +70,7 @@ class Rescored:
     test: Moved | None
 
     def to_json(self) -> dict[str, Any]:
-        """The same for programs."""
+        """Return these fields as JSON-like values."""
         return {
             **asdict(self),
             "checks": [{**asdict(each), "moved": _moved_json(each.moved)} for each in self.checks],
@@ -92,20 +92,20 @@ def rescore(
 ) -> Rescored:
     """Score the kept outputs of the neutral setting, of every judged recommendation, and of the test.
 
-    What this reward has scored already is found; stopped in between, it goes on where it was.
+    Scores that the store already holds are read, so that an interrupted rescoring continues where it stopped.
 
     Args:
         run_id: The run's name.
         objective: A registered objective.
-        options: Its options.
-        folder: Where the store lies.
-        progress: Told how many evaluations are scored, of how many.
+        options: The objective's options.
+        folder: The store's folder.
+        progress: Is called with the number of scored evaluations and the number of all.
 
     Raises:
         PluginError: If there is no such objective.
         ConfigError: If an option is wrong.
-        StoreError: If there is no such run, it kept nothing to score, or an image is gone.
-        ScoreError: If the objective fails; what it scored before stays.
+        StoreError: If there is no such run, the run kept no images, or an image is missing.
+        ScoreError: If the objective fails; scores made before stay recorded.
     """
     reward = plugins().make("objectives", objective, options)
     label = name_of(objective, options)
@@ -169,5 +169,5 @@ def rescore(
 
 
 def name_of(objective: str, options: Mapping[str, Any]) -> str:
-    """An objective with its options in words."""
+    """Return an objective's name with its options, as reports name it."""
     return " ".join([objective, *(f"{key}={value}" for key, value in options.items())])

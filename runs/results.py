@@ -1,4 +1,4 @@
-"""What a run leaves behind: where its files lie, its report, and what is told of it in short."""
+"""The results of a run: the paths of its files, its report, and its summary."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..storage import RunRow, SqliteStore
 
 @dataclass(frozen=True)
 class Files:
-    """Where a run's results lie.
+    """The paths of a run's results.
 
     Attributes:
         calibration: The artifact.
@@ -28,15 +28,15 @@ class Files:
 
     @classmethod
     def of(cls, folder: Path) -> Files:
-        """The files of a run's folder."""
+        """Return the paths of the results in a run's folder."""
         return cls(folder / "calibration.json", folder / "report.html", folder / "images")
 
 
 def report(store: SqliteStore, run_id: str) -> Files:
-    """Write a run's report, and note that it is written.
+    """Write a run's report, and record that it is written.
 
     Raises:
-        StoreError: If there is no such run, or the note cannot be written.
+        StoreError: If there is no such run, or the store cannot be written.
         CalibrationError: If the report cannot be written; a finished run is then `unreported`.
     """
     from ..reports import write_report
@@ -49,7 +49,7 @@ def report(store: SqliteStore, run_id: str) -> Files:
 
 
 def summary(store: SqliteStore, row: RunRow) -> dict[str, Any]:
-    """What `trimpot show --json` says of a run."""
+    """Return the summary of a run that `trimpot show --json` prints."""
     files = Files.of(store.folder / row.id)
     record = record_of(row, store.evaluations(row.id, DECISIVE))
     comparisons = row.outcome["comparisons"] if row.outcome else []

@@ -1,4 +1,4 @@
-"""Starting, resuming and finishing runs: where the rooms are wired together.
+"""Starting, resuming and finishing runs.
 
 from trimpot.runs.session import start
 finished = start(load_config("shapes"), Path("trimpot-runs"))
@@ -35,15 +35,15 @@ def start(config: Config, folder: Path = DEFAULT_FOLDER, watchers: tuple[Watcher
     """Begin a run and work on it to the end.
 
     Args:
-        config: What to do.
-        folder: Where the store lies.
-        watchers: Told of everything recorded, beside the plugins.
+        config: The configuration of the run.
+        folder: The store's folder.
+        watchers: Are told of everything that is recorded, in addition to the plugins.
 
     Returns:
         The run's name.
 
     Raises:
-        TrimpotError: If it cannot be begun, or stops; what was recorded can be resumed.
+        TrimpotError: If the run cannot begin, or stops early; a run that stopped can be resumed.
     """
     known = plugins()
     with hired(config, Keeper(folder / IMAGES), folder=folder / ENCODED) as crew:
@@ -66,28 +66,27 @@ def resume(
     overrides: Sequence[str] = (),
     allow_drift: bool = False,
 ) -> str:
-    """Go on with a run where it stopped, or beyond its end; with one that lacks only its report, write that.
+    """Continue a run where it stopped, or beyond its end; if only its report is missing, write the report.
 
-    The prompts, and the setting that the search began from, are those that were recorded as the run began; their
-    files need not be there any more.
+    The run uses the prompts and the start that the store recorded at its beginning, so their files may be gone.
 
     Args:
-        run_id: Its name, or None for the latest that has not finished.
-        folder: Where the store lies.
-        watchers: Told of everything recorded, beside the plugins.
-        overrides: Keys that have changed and change no number, such as the address of a served reward, or where
-            the model lies now; and how much longer to search, such as `generations=+200` (see `runs.extending`).
-        allow_drift: Whether to go on although the backbone, rewards or prompts are not those it was begun with,
-            such as a reward that was mended: what was recorded stays as it is, and what follows is made anew. A
-            notice says what differs.
+        run_id: The run's name, or None for the latest unfinished run.
+        folder: The store's folder.
+        watchers: Are told of everything that is recorded, in addition to the plugins.
+        overrides: New values of keys that change no number, such as the address of a served reward or the new place
+            of a model, and of keys that make the search longer, such as `generations=+200` (see `runs.extending`).
+        allow_drift: Whether to continue although the backbone, rewards or prompts differ from those at the beginning,
+            for example after a bug in a reward was fixed. Recorded evaluations stay as they are, new ones use the
+            changed parts, and a notice says what differs.
 
     Returns:
         The run's name.
 
     Raises:
-        StoreError: If there is no such run, or the backbone, rewards or prompts are not those it was begun with.
-        ConfigError: If an override asks for another search, or a shorter one.
-        ReplayError: If the search asks for other candidates than those recorded.
+        StoreError: If there is no such run, or its backbone, rewards or prompts have changed since it began.
+        ConfigError: If an override would change the search other than by making it longer.
+        ReplayError: If the search asks for candidates that differ from the recorded ones.
     """
     known = plugins()
     with SqliteStore(folder, create=False) as store:
@@ -117,15 +116,15 @@ def resume(
 def begun_with(
     row: RunRow, store: SqliteStore, known: Plugins, config: Config
 ) -> tuple[PromptSet | None, Setting | None]:
-    """The prompts and the start that were recorded as a run began; None for one that has been changed since.
+    """Return the prompts and the start recorded at a run's beginning; None for a key that `config` has changed.
 
-    Where prompt files say something else by now, a warning says that they are not used.
+    If the prompt files have changed since, a notice says that the recorded prompts are used.
 
     Args:
         row: The run.
-        store: Where it is kept.
-        known: Where parts are found by name.
-        config: With which it goes on.
+        store: The store that holds the run.
+        known: The registered parts.
+        config: The configuration that the run continues with.
     """
     begun = load_config(row.config)
     prompts = store.prompts(row.id) if config.prompts == begun.prompts else None
@@ -141,12 +140,12 @@ def begun_with(
 
 
 def prompts_of(row: RunRow, store: SqliteStore, known: Plugins) -> PromptSet | None:
-    """The prompts of a run: those recorded, or what its files say where none were; None where those are gone."""
+    """Return a run's recorded prompts, else those of its prompt files, else None."""
     return store.prompts(row.id) or _prompts_now(row, known)
 
 
 def _prompts_now(row: RunRow, known: Plugins) -> PromptSet | None:
-    """The prompts that a run would be begun with today, or None where its files are gone or spoilt."""
+    """Return the prompts that a run's files hold now, or None if the files are gone or invalid."""
     try:
         prompts = load_config(row.config).prompts
         made: PromptSet = known.make("prompts", prompts.name, prompts.options)
@@ -164,10 +163,10 @@ def _latest_unfinished(store: SqliteStore) -> RunRow:
 
 
 def same_as_begun(row: RunRow, run: Run) -> None:
-    """Refuse to go on with a run on other parts than it was begun with.
+    """Refuse to continue a run whose parts have changed since it began.
 
     Raises:
-        StoreError: If the backbone, rewards or prompts are others.
+        StoreError: If the backbone, rewards or prompts have changed.
     """
     if run.identity != row.identity:
         raise StoreError(
@@ -178,7 +177,7 @@ def same_as_begun(row: RunRow, run: Run) -> None:
 
 
 def _tell_of_drift(row: RunRow, run: Run) -> None:
-    """Say what of a run is not what it was, where it goes on all the same."""
+    """Warn about the parts and versions that have changed since a run began."""
     if run.identity != row.identity or _changed_versions(row, run):
         warnings.warn(
             f"run {row.id} goes on although not everything is what it was ({_difference(row, run)}); "
@@ -198,7 +197,7 @@ def _difference(row: RunRow, run: Run) -> str:
 
 
 def _changed_versions(row: RunRow, run: Run) -> list[str]:
-    """Packages that are not in the version with which a run was last worked on; not what another part goes through."""
+    """List packages whose versions differ from those that a run last used, without packages that it does not use."""
     last = [row.versions, *row.continued][-1]
     own = [name for name in (*MACHINE, *NUMERIC_PACKAGES) if name in run.versions]
     return [

@@ -20,7 +20,7 @@ from ..setup.plugins import Plugins
 from ..storage import SqliteStore
 from .results import Files, report
 
-ENCODED = "encoded-prompts"  # the folder beside the database, for whatever adapters keep
+ENCODED = "encoded-prompts"  # the folder beside the database for `Adapter.keep_in`
 
 
 def work(
@@ -32,18 +32,18 @@ def work(
     illustrated: bool = True,
     workshop: Workshop | None = None,
 ) -> None:
-    """Work on a run until it has finished, failed or is interrupted; whichever it is, the store says so.
+    """Work on a run until it has finished, failed or is interrupted, and record which in the store.
 
     Args:
-        run: What is to be done, under its name in the store.
-        store: Where it is kept.
-        known: Told of everything recorded.
-        watchers: Told too.
+        run: The run, with its name in the store.
+        store: The store that holds the run.
+        known: Plugins, which are told of everything that is recorded.
+        watchers: Are told of everything as well.
         illustrated: Whether to make the before-and-after pictures and the report.
-        workshop: Does the work; None for the run's own parts in this process.
+        workshop: Generates and scores; with None, this process does so with the run's own parts.
 
     Raises:
-        TrimpotError: If it stops; what was recorded can be resumed.
+        TrimpotError: If the run stops early; it can be resumed.
     """
     from ..reports import write_images
 
@@ -70,20 +70,20 @@ def work(
             said = str(problem) if isinstance(problem, TrimpotError) else f"{type(problem).__name__}: {problem}"
             _note(store, run.id, " ".join(said.split()))
             raise
-        except BaseException:  # Ctrl-C, or another wish to end: not a failure
+        except BaseException:  # Ctrl-C or another request to stop is no failure
             _note(store, run.id, None)
             raise
     store.settle()
 
 
 def _note(store: SqliteStore, run_id: str, error: str | None) -> None:
-    """Record why a run stopped, and how long it took; if that cannot be, the reason itself is more important."""
+    """Record why a run stopped. If the store fails too, ignore that: the first error is more important."""
     with contextlib.suppress(StoreError):
         store.update_run(run_id, error=error)
 
 
 def tags_of(run: Run) -> dict[str, dict[str, str]]:
-    """Objective to test prompt to the kind of prompt it is, where the objective knows kinds."""
+    """Return, for each objective with kinds of prompts, test prompt to kind."""
     found = {
         name: {prompt: tag for prompt in run.test_bucket.prompts if (tag := objective.tag(prompt)) is not None}
         for name, objective in run.objectives.items()
@@ -94,7 +94,7 @@ def tags_of(run: Run) -> dict[str, dict[str, str]]:
 class Announcer(Watcher):
     """Tells watchers and plugins what a run does.
 
-    A plugin that fails is told no more, as is a watcher that cannot write; the run goes on.
+    A plugin that fails, or a watcher that cannot write, is told nothing more; the run continues.
     """
 
     def __init__(self, known: Plugins, watchers: tuple[Watcher, ...] = ()) -> None:
@@ -129,7 +129,7 @@ class Announcer(Watcher):
         for watcher in self._watchers:
             try:
                 getattr(watcher, event)(**facts)
-            except (OSError, SystemExit) as error:  # what it writes to is full or has gone; rich exits then
+            except (OSError, SystemExit) as error:  # its file or pipe is full or closed; rich exits then
                 self._watchers = tuple(other for other in self._watchers if other is not watcher)
                 warnings.warn(
                     f"{type(watcher).__name__} cannot write and is told no more: {error}", Notice, stacklevel=2
