@@ -245,7 +245,7 @@ def test_whatever_value_of_a_file_is_another_it_is_refused(calibration: Calibrat
     for name, value in found.items():
         near = not value if isinstance(value, bool) else value + 1 if isinstance(value, (int, float)) else f"{value}0"
         path.write_text(json.dumps(changed(values, name, near)))
-        with pytest.raises(CalibrationError, match=r"is not a calibration|checksum is another|upgrade") as caught:
+        with pytest.raises(CalibrationError, match=r"is not a calibration|checksum does not match|upgrade") as caught:
             Calibration.load(path)
         assert "\n" not in str(caught.value)
 
@@ -294,7 +294,7 @@ def test_a_file_laid_out_otherwise_is_the_same(calibration: Calibration, tmp_pat
 def test_a_checksum_that_is_none_is_another(calibration: Calibration, tmp_path: Path, wrong: Any) -> None:
     calibration.save(path := tmp_path / "calibration.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "checksum": wrong}))
-    with pytest.raises(CalibrationError, match="its checksum is another"):
+    with pytest.raises(CalibrationError, match="its checksum does not match"):
         Calibration.load(path)
 
 
