@@ -36,7 +36,7 @@ class Baseline:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Measured:
     """Neutral against calibrated on test prompts, at one number of steps.
 
     Attributes:
@@ -87,7 +87,7 @@ def best_neutral(
     return Baseline(label, tried[best].setting, grid[label], grid), tried
 
 
-def compare(evaluator: Evaluator, baseline: Baseline, calibrated: Setting) -> tuple[Comparison, ...]:
+def measure(evaluator: Evaluator, baseline: Baseline, calibrated: Setting) -> tuple[Measured, ...]:
     """Measure the gain on test prompts: first at the calibrated steps, then at each other step count.
 
     Args:
@@ -96,7 +96,7 @@ def compare(evaluator: Evaluator, baseline: Baseline, calibrated: Setting) -> tu
         calibrated: The chosen setting.
     """
     run = evaluator.run
-    comparisons: list[Comparison] = []
+    comparisons: list[Measured] = []
     at_calibrated_steps = np.empty(0)
     for index, num_steps in enumerate((None, *run.other_steps)):
         adapter = run.adapter if num_steps is None else run.adapter.with_steps(num_steps)
@@ -109,7 +109,7 @@ def compare(evaluator: Evaluator, baseline: Baseline, calibrated: Setting) -> tu
         if index == 0:
             at_calibrated_steps = after.values
         comparisons.append(
-            Comparison(
+            Measured(
                 adapter.num_steps,
                 neutral,
                 before.fitness,

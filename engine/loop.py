@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from .alarm import Alarm
 from .evaluator import Evaluator
-from .heldout import Baseline, Comparison, best_neutral, compare
+from .heldout import Baseline, Measured, best_neutral, measure
 from .judge import Judge
 from .record import Check
 from .run import Run
@@ -47,7 +47,7 @@ class Outcome:
     reference: float
     checks: tuple[Check, ...]
     chosen: Check
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[Measured, ...]
     best_training: float
     stop_reason: str
     num_generations: int
@@ -95,7 +95,7 @@ def calibrate(run: Run, store: Store, watch: Watcher, workshop: Workshop | None 
         search.reference.fitness,
         judge.record.checks,
         judge.chosen,
-        compare(evaluator, baseline, judge.chosen.setting),
+        measure(evaluator, baseline, judge.chosen.setting),
         search.best_training,
         search.stop_reason,
         search.generation,

@@ -9,7 +9,7 @@ import pytest
 from closed_form import MemoryStore, Notes, Ridge, hill_run, ridge_score
 from trimpot.engine.bucket import Bucket
 from trimpot.engine.evaluation import Place
-from trimpot.engine.heldout import Comparison
+from trimpot.engine.heldout import Measured
 from trimpot.engine.loop import Outcome, calibrate
 from trimpot.engine.run import Run
 
@@ -36,7 +36,7 @@ def scores(setting: Any, num_steps: int, bucket: Bucket) -> np.ndarray[Any, Any]
     return np.array([ridge_score(vector, num_steps, seed) for seed in bucket.seeds])
 
 
-def of_steps(outcome: Outcome) -> dict[int | None, Comparison]:
+def of_steps(outcome: Outcome) -> dict[int | None, Measured]:
     return {each.num_steps: each for each in outcome.comparisons}
 
 
