@@ -116,7 +116,7 @@ def test_a_run_goes_on_with_an_edited_reward_only_if_it_is_told_to(plugin: Insta
     refused = plugin.run("resume")
     assert refused.returncode == 1
     assert "was begun with another backbone, reward or prompts" in refused.stderr
-    assert "code" in refused.stderr and "--allow-drift" in refused.stderr
+    assert "reward 'mine' differ" in refused.stderr and "--allow-drift" in refused.stderr
     assert refused.stderr.count("\n") == 1
     plugin.write()
     assert plugin.run("resume", CALLS="1").returncode == 1, "the reward that it was begun with is known again"
