@@ -32,4 +32,4 @@ def backup(
     if as_json:
         print_json({"backup": str(destination), "runs": num_runs, "images": images})
     else:
-        typer.echo(f"{num_runs} runs are copied to {destination}")
+        typer.echo(f"{num_runs} {'run is' if num_runs == 1 else 'runs are'} copied to {destination}")
