@@ -20,6 +20,7 @@ from .seats import Done, Hello, Seat, SeatLostError
 _log = logging.getLogger("trimpot")
 
 MOST_LOST = 2  # workers that may die during the same job before the job fails
+GRACE = 2.0  # seconds for workers to end by themselves
 MOST_STARTS = 4  # failed starts in a row before a worker is given up
 LEAST_DEADLINE, FACTOR = 600.0, 10.0  # the minimum in seconds, and the factor on the median duration
 
@@ -106,7 +107,7 @@ class Crew:
         return task.future
 
     def close(self) -> None:
-        """Kill all workers, even during a job, and cancel everything in the queue."""
+        """End all workers, even during a job, and cancel everything in the queue."""
         with self._changed:
             self._closed = True
             for task in self._queue:
@@ -114,7 +115,10 @@ class Crew:
             self._queue.clear()
             self._changed.notify_all()
         for seat in self._seats:
-            seat.kill()
+            seat.dismiss()
+        patience = time.monotonic() + GRACE
+        for seat in self._seats:
+            seat.kill(max(0.0, patience - time.monotonic()))
 
     def _man(self, seat: Seat, running: bool) -> None:
         """Serve one seat until the crew is closed."""

@@ -80,11 +80,17 @@ class ProcessSeat(Seat):
             return SeatLostError(f"ended with status {code}")
         return SeatLostError("was ended")
 
-    def kill(self) -> None:
+    def dismiss(self) -> None:
+        """See `Seat.dismiss`."""
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            self._pipe.send(None)  # type: ignore[union-attr]  # a seat that was never taken has no pipe
+
+    def kill(self, grace: float = 0.0) -> None:
         """See `Seat.kill`."""
         process = self._process
         if process is not None:
             with contextlib.suppress(ValueError, AttributeError):
+                process.join(grace)
                 process.kill()
                 process.join(5)
 
@@ -105,8 +111,10 @@ def _serve(pipe: Connection, make: Make, environment: Mapping[str, str], threads
             good, found = answer(bench, "hello", ())
         pipe.send((good, found))
         while bench is not None:
-            method, args = pipe.recv()
-            pipe.send(answer(bench, method, args))
+            call = pipe.recv()
+            if call is None:
+                return
+            pipe.send(answer(bench, *call))
 
 
 def _end_with_parent() -> None:

@@ -51,7 +51,7 @@ class RaySeat(Seat):
             return result
         raise result
 
-    def kill(self) -> None:
+    def kill(self, grace: float = 0.0) -> None:
         """See `Seat.kill`."""
         ray = _ray()
         actor, self._actor = self._actor, None

@@ -76,9 +76,16 @@ class Seat(ABC):
             SeatLostError: If the worker dies, or does not answer in time.
         """
 
+    def dismiss(self) -> None:  # noqa: B027  # a worker that leaves nothing behind need not be asked
+        """Ask the worker to end after its current call, so that it can clean up."""
+
     @abstractmethod
-    def kill(self) -> None:
-        """End the worker at once, if it is running. May be called from any thread."""
+    def kill(self, grace: float = 0.0) -> None:
+        """End the worker, if it is running. May be called from any thread.
+
+        Args:
+            grace: Seconds for which a worker that was dismissed may still end by itself.
+        """
 
 
 Make = Callable[[], Bench]  # makes the bench, in the worker's process; can be pickled
