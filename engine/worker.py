@@ -151,12 +151,7 @@ def outputs_per_call(adapter: Adapter) -> int:
     Raises:
         ModelError: If its `outputs_per_call` is no whole number of at least 1.
     """
-    who = who_made(adapter, "the adapter")
-    with blamed(who):
-        size: object = adapter.outputs_per_call
-    if not isinstance(size, bool) and isinstance(size, SupportsIndex) and operator.index(size) >= 1:
-        return operator.index(size)
-    raise ModelError(f"{who} takes {short(size)} outputs a call; let outputs_per_call be 1 or more")
+    return _at_least_one(adapter, "the adapter", "outputs_per_call")
 
 
 def calls_at_once(objective: Objective) -> int:
@@ -165,12 +160,17 @@ def calls_at_once(objective: Objective) -> int:
     Raises:
         ModelError: If its `calls_at_once` is no whole number of at least 1.
     """
-    who = who_made(objective, "the objective")
+    return _at_least_one(objective, "the objective", "calls_at_once")
+
+
+def _at_least_one(part: object, default: str, name: str) -> int:
+    """Return a whole number that a plugin's part says of itself: with none, candidates would be lost."""
+    who = who_made(part, default)
     with blamed(who):
-        number: object = objective.calls_at_once
+        number: object = getattr(part, name)
     if not isinstance(number, bool) and isinstance(number, SupportsIndex) and operator.index(number) >= 1:
         return operator.index(number)
-    raise ModelError(f"{who} allows {short(number)} calls at once; let calls_at_once be 1 or more")
+    raise ModelError(f"{who} has {name} {short(number)}; let {name} be 1 or more")
 
 
 def _made(adapter: Adapter, vectors: Sequence[Vector], buckets: Sequence[Bucket], job: Job) -> Outputs:

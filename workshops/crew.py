@@ -162,6 +162,9 @@ class Crew:
             if not self._closed:
                 self._lost(seat, task, loss)
             return False
+        except Exception as error:  # an answer that cannot be read; whoever waits for it must hear of that
+            task.future.set_exception(ModelError(f"{seat.name} failed: {type(error).__name__}: {error}"))
+            return True
         if isinstance(result, Done):
             with self._changed:
                 self._paces.append((time.monotonic() - begun) / task.size)
@@ -210,7 +213,8 @@ class Crew:
                 break
         else:
             raise problem
-        if self._closed:
+        if self._closed:  # while it started, so that nobody has ended it
+            seat.kill()
             raise ModelError("the crew is closed")
         self._compare(seat, hello)
         return hello

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
+from ..ground.errors import ModelError
 from .seats import Hello, Make, Seat, SeatLostError, answer
 
 _SPAWN = multiprocessing.get_context("spawn")  # a fork would copy locks and the GPU's state
@@ -109,12 +110,22 @@ def _serve(pipe: Connection, make: Make, environment: Mapping[str, str], threads
         if good:
             bench = found
             good, found = answer(bench, "hello", ())
-        pipe.send((good, found))
+        _send(pipe, (good, found))
         while bench is not None:
             call = pipe.recv()
             if call is None:
                 return
-            pipe.send(answer(bench, *call))
+            _send(pipe, answer(bench, *call))
+
+
+def _send(pipe: Connection, found: tuple[bool, Any]) -> None:
+    """Send an answer, or the reason why it cannot be sent."""
+    try:
+        pipe.send(found)
+    except OSError:
+        raise
+    except Exception as error:  # a plugin may answer with what cannot be pickled; nothing of it was sent
+        pipe.send((False, ModelError(f"a worker's answer cannot be sent: {type(error).__name__}: {error}")))
 
 
 def _end_with_parent() -> None:

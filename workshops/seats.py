@@ -92,13 +92,14 @@ Make = Callable[[], Bench]  # makes the bench, in the worker's process; can be p
 
 
 def answer(bench: object, method: str, args: tuple[Any, ...]) -> tuple[bool, Any]:
-    """Call a method of a bench, and return True and the result, or False and the error."""
+    """Call a method of a bench, and return True and the result, or False and the error.
+
+    An error is of a class of `ground.errors`, since a plugin's own class need not survive the way to the driver.
+    """
     try:
         return True, getattr(bench, method)(*args)
     except TrimpotError as error:
-        return False, error
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # a plugin's code may fail in any way, with an error that cannot be pickled
+        known = next(kind for kind in type(error).__mro__ if kind.__module__ == TrimpotError.__module__)
+        return False, known(str(error))
+    except (Exception, SystemExit) as error:  # a plugin's code may fail in any way
         return False, ModelError(f"a worker failed: {type(error).__name__}: {error}")

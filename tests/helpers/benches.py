@@ -68,12 +68,17 @@ class Bench:
             time.sleep(60)
         if position == 666:
             raise ModelError("this candidate is cursed")
+        if position == 668:
+            raise OddError("this class", "stays here")
         if position == 667:
             raise ZeroDivisionError("nobody foresaw this")
         time.sleep(self.seconds)
         halved = self.batch if largest_batch is None else min(self.batch, largest_batch)
         (self.folder / f"batch-{position}").write_text(str(halved))
         return Done([Scored({"height": (float(position),)}, (), 0.0, 0.0)], halved)
+
+    def secret(self) -> Any:
+        return lambda: "a function cannot be sent"
 
     def whoami(self) -> tuple[int, Any]:
         return os.getpid(), os.environ.get("TRIMPOT_TEST")
@@ -84,3 +89,10 @@ class Bench:
         with note.open("a") as file:
             file.write("x")
         return len(note.read_text())
+
+
+class OddError(ModelError):
+    """An error of a plugin's own that cannot be unpickled."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} {second}")

@@ -171,7 +171,7 @@ MISTAKES = {
         f"{size} outputs a call": (
             "adapter",
             changed("adapter", f"outputs_per_call = {size}"),
-            re.escape(f"takes {size} outputs a call; let outputs_per_call be 1 or more"),
+            re.escape(f"has outputs_per_call {size}; let outputs_per_call be 1 or more"),
         )
         for size in ("0", "-1", "1.5", "None", "True", "'4'")
     },

@@ -71,7 +71,12 @@ def test_a_worker_that_hangs_is_ended_and_its_job_done_anew(tmp_path: Path, capl
 
 
 @pytest.mark.parametrize(
-    ("position", "said"), [(666, "^this candidate is cursed$"), (667, "a worker failed: ZeroDivisionError: nobody")]
+    ("position", "said"),
+    [
+        (666, "^this candidate is cursed$"),
+        (667, "a worker failed: ZeroDivisionError: nobody"),
+        (668, "^this class stays here$"),
+    ],
 )
 def test_what_a_worker_says_is_wrong_is_said_here_and_the_worker_lives(
     position: int, said: str, tmp_path: Path
@@ -144,3 +149,22 @@ def test_a_batch_that_one_worker_had_to_halve_is_halved_by_all(tmp_path: Path) -
         scores(crew, range(40))
         scores(crew, range(40, 60))
     assert {int((tmp_path / f"batch-{n}").read_text()) for n in range(40, 60)} == {8}
+
+
+def test_an_answer_that_cannot_be_sent_is_said_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    with crew_of(Bench(tmp_path)) as crew:
+        before = crew.call("whoami").result(30)
+        with pytest.raises(ModelError, match="a worker's answer cannot be sent: "):
+            crew.call("secret").result(30)
+        assert crew.call("whoami").result(30) == before
+
+
+def test_a_job_whose_worker_died_goes_before_those_that_wait(tmp_path: Path) -> None:
+    done: list[int] = []
+    with crew_of(Bench(tmp_path, deadly={0: 1})) as crew:
+        futures = [crew.submit(job(position)) for position in range(4)]
+        for position, future in enumerate(futures):
+            future.add_done_callback(lambda _, position=position: done.append(position))
+        for future in futures:
+            future.result(60)
+    assert done == [0, 1, 2, 3]
