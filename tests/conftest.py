@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+from trimpot import reports
 
 if TYPE_CHECKING:
     from sessions import Installed
@@ -41,3 +42,9 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture
+def short_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Charts take longer than all else here, and change nothing."""
+    monkeypatch.setattr(reports, "write_report", lambda store, run, files: files.report.write_text(run))

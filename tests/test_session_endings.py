@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from closed_form import hill_plugin
-from sessions import CONFIG, Installed, show
+from sessions import CONFIG, Installed, dying, show
 from trimpot import reports
 from trimpot.ground.errors import (
     CalibrationError,
@@ -23,33 +20,12 @@ from trimpot.runs.work import work
 from trimpot.setup.plugins import Plugins
 from trimpot.storage import SqliteStore
 
-HELPERS = str(Path(__file__).parent / "helpers")
-
 KILLED = """
-import os, sys
-from pathlib import Path
-from closed_form import SMALL, hill_plugin
+from closed_form import SMALL
 from trimpot import reports
-from trimpot.runs import session
 from trimpot.engine.calibration import Calibration
 from trimpot.setup.config import load_config
-from trimpot.setup.plugins import Plugins
 from trimpot.storage import SqliteStore
-
-known = Plugins()
-known.add(hill_plugin(), name="hill-plugin", origin="tests")
-session.plugins = lambda: known
-left = int(sys.argv[2])
-
-def deadly(owner, name):
-    real = getattr(owner, name)
-    def wrapper(*given, **named):
-        global left
-        left -= 1
-        if left < 0:
-            os._exit(9)
-        return real(*given, **named)
-    setattr(owner, name, wrapper)
 
 deadly(reports, "write_images")
 deadly(reports, "write_report")
@@ -72,17 +48,11 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return show(folder)
 
 
-def _killed(folder: Path, steps: int) -> int:
-    """A run killed after so many of its last steps; the process' exit status."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [HELPERS, os.environ.get("PYTHONPATH")]))}
-    return subprocess.run([sys.executable, "-c", KILLED, str(folder), str(steps)], env=environment).returncode
-
-
 @pytest.mark.parametrize("steps", range(LAST_STEPS))
 def test_killed_at_any_of_its_last_steps_a_run_is_completed_by_resume(
     installed: Installed, tmp_path: Path, undisturbed: dict[str, Any], steps: int
 ) -> None:
-    assert _killed(tmp_path, steps) == 9
+    assert dying(KILLED, tmp_path, steps) == 9
     before = show(tmp_path)
     assert before["status"] == ("unreported" if before["outcome"] else "interrupted")
     assert before["seconds"] > 0 or before["num_evaluations"] == 0
@@ -99,7 +69,7 @@ def test_killed_at_any_of_its_last_steps_a_run_is_completed_by_resume(
 
 
 def test_those_are_all_of_the_last_steps(tmp_path: Path) -> None:
-    assert _killed(tmp_path, LAST_STEPS) == 0
+    assert dying(KILLED, tmp_path, LAST_STEPS) == 0
 
 
 def test_a_report_that_cannot_be_written_leaves_a_result_without_one(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,35 @@ from trimpot.setup.plugins import Plugins
 from trimpot.storage import SqliteStore
 
 CONFIG = load_config(SMALL)
+HELPERS = str(Path(__file__).parent)
+DEADLY = """
+import os, sys
+from pathlib import Path
+from closed_form import hill_plugin
+from trimpot.runs import session
+from trimpot.setup.plugins import Plugins
+
+known = Plugins()
+known.add(hill_plugin(), name="hill-plugin", origin="tests")
+session.plugins = lambda: known
+left = int(sys.argv[2])
+
+def deadly(owner, name):
+    real = getattr(owner, name)
+    def wrapper(*given, **named):
+        global left
+        left -= 1
+        if left < 0:
+            os._exit(9)
+        return real(*given, **named)
+    setattr(owner, name, wrapper)
+"""  # a process that dies at one of the calls of what is named deadly: the one after so many
+
+
+def dying(script: str, folder: Path, steps: int) -> int:
+    """Run a script in a process that dies after so many deadly calls; its exit status."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [HELPERS, os.environ.get("PYTHONPATH")]))}
+    return subprocess.run([sys.executable, "-c", DEADLY + script, str(folder), str(steps)], env=environment).returncode
 
 
 class Installed:
