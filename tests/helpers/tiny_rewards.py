@@ -77,6 +77,18 @@ NEEDS_NO_MODEL = {
 
 def save_all(home: Path) -> Path:
     """One folder for each architecture."""
+    save_small(home)
+    for family in ("qwen2_5_vl", "qwen3_5"):
+        _chats.save_chat(home / family, family)
+    hpsv3.save_hpsv3(home)
+    vqascore.save_clip_flant5(home)
+    unifiedreward.save_scorer(home / "scorer")
+    geneval.save_detector(home / "detector")
+    return home
+
+
+def save_small(home: Path) -> Path:
+    """The same without the language models."""
     save_clip(home / "clip")
     save_clip(home / "clip-l", width=768)
     save_reader(home / "hpsv2", clip_config("gelu"))
@@ -85,10 +97,4 @@ def save_all(home: Path) -> Path:
     attending.save_mps(home / "mps")
     sets_and_signals.save_dino(home / "dino")
     sets_and_signals.save_lpips(home / "lpips")
-    for family in ("qwen2_5_vl", "qwen3_5"):
-        _chats.save_chat(home / family, family)
-    hpsv3.save_hpsv3(home)
-    vqascore.save_clip_flant5(home)
-    unifiedreward.save_scorer(home / "scorer")
-    geneval.save_detector(home / "detector")
     return home

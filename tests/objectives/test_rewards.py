@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_rewards import save_small
 from trimpot.engine.seams import Objective
 from trimpot.ground.errors import ConfigError, ScoreError
 from trimpot.objectives.hosting import Host
 from trimpot.objectives.image_statistics import STATISTICS
 from trimpot.objectives.images import PromptTruncated
 from trimpot.proofs.rewards import attending, sets_and_signals
-from trimpot.proofs.rewards._tiny import PROMPTS, clip_state, pictures, save, save_clip, save_reader, tensors
-from trimpot.proofs.rewards.clip import clip_config, open_clip_state
+from trimpot.proofs.rewards._tiny import PROMPTS, clip_state, pictures, save
+from trimpot.proofs.rewards.clip import clip_config
 from trimpot.setup.plugins import plugins
 from trimpot.testing import ObjectiveContract
 
@@ -29,18 +30,7 @@ UNSCORABLE = ["a sound", None, np.zeros((8, 8, 3), dtype=np.uint8), [Image.new("
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One folder for each architecture."""
-    import torch
-
-    home = tmp_path_factory.mktemp("tiny")
-    save_clip(home / "clip")
-    save_clip(home / "clip-l", width=768)
-    save_reader(home / "hpsv2", clip_config("gelu"))
-    torch.save({"state_dict": tensors(open_clip_state())}, home / "hpsv2" / "HPS_v2.1_compressed.pt")
-    attending.save_imagereward(home / "imagereward")
-    attending.save_mps(home / "mps")
-    sets_and_signals.save_dino(home / "dino")
-    sets_and_signals.save_lpips(home / "lpips")
-    return home
+    return save_small(tmp_path_factory.mktemp("tiny"))
 
 
 def make(name: str, **options: Any) -> Objective:
