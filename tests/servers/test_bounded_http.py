@@ -13,7 +13,7 @@ import threading
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -28,6 +28,7 @@ from trimpot.servers.bounded_http import CONNECTIONS, HEAD_BYTES
 from trimpot.servers.reward_server import SLOTS, Limits, Patience, RewardServer, Scorer, serve
 
 QUICK = Patience(head=0.4, idle=0.4, body=0.4, answer=2.0, refusal=0.3)
+PATIENT = Patience(head=600.0, idle=600.0, body=600.0, answer=600.0)
 
 
 def count(outputs: list[Any], prompts: list[str]) -> list[float]:
@@ -58,6 +59,14 @@ def head(length: object, *more: str, token: str | None = TOKEN, method: str = "P
 
 BYTES = json.dumps(BODY).encode()
 GOOD = head(len(BYTES)) + BYTES
+
+
+def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it never held"
+        time.sleep(0.01)
 
 
 def threads_of(server: RewardServer) -> int:
@@ -138,7 +147,7 @@ def test_who_waits_for_an_answer_keeps_the_place(monkeypatch: pytest.MonkeyPatch
         return count(outputs, prompts)
 
     with serving(Scorer("slow", score, {}), token=TOKEN) as server, ExitStack() as stack:
-        asking, deadline = [], time.monotonic() + 60
+        asking = []
         for number in range(1, 4):
             if number == 3:  # there is room in the place of one that is silent, whoever came first
                 silent = stack.enter_context(connect(server))
@@ -147,8 +156,7 @@ def test_who_waits_for_an_answer_keeps_the_place(monkeypatch: pytest.MonkeyPatch
                 assert silent.recv(1) == b""
             asking.append(stack.enter_context(connect(server)))
             asking[-1].sendall(GOOD)
-            while [*server._open.values()] != ["answer"] * number:
-                assert time.monotonic() < deadline
+            until(lambda number=number: [*server._open.values()] == ["answer"] * number)  # type: ignore[misc]
         assert exchange(server, GOOD)[:12] == b"HTTP/1.1 503"
         go.set()
         for connection in asking:
@@ -157,15 +165,15 @@ def test_who_waits_for_an_answer_keeps_the_place(monkeypatch: pytest.MonkeyPatch
 
 def test_bodies_together_take_a_bounded_part_of_memory() -> None:
     body = b" " * (100_000 - len(BYTES)) + BYTES
-    with serving(COUNTING, token=TOKEN, limits=Limits(body_bytes=100_000)) as server, ExitStack() as stack:
+    most = Limits(body_bytes=100_000)
+    with serving(COUNTING, token=TOKEN, limits=most, patience=PATIENT) as server, ExitStack() as stack:
         for _ in range(SLOTS):
             stack.enter_context(connect(server)).sendall(head(100_000) + body[:-1])
-        deadline = time.monotonic() + 60
-        while answers(exchange(server, head(100_000) + body))[0][0] != 503:
-            assert time.monotonic() < deadline
+        until(lambda: server._held == SLOTS * (100_000 - 1))
+        assert answers(exchange(server, head(100_000) + body))[0][0] == 503
         stack.close()
-        while answers(exchange(server, head(100_000) + body))[0][0] != 200:
-            assert time.monotonic() < deadline
+        until(lambda: server._held == 0)
+        assert answers(exchange(server, head(100_000) + body))[0][0] == 200
 
 
 # ---------------------------------------------------------------------------------------------------------------
