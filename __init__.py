@@ -14,7 +14,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .adapters.applying import AppliedCalibration, load_calibration
+    from .applying.applied import AppliedCalibration, load_calibration
+    from .applying.base import load_pipeline
     from .engine.bucket import Bucket, PromptSet
     from .engine.calibration import Calibration
     from .engine.hooks import Source, hookimpl
@@ -26,7 +27,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Adapter": "engine.seams",
-    "AppliedCalibration": "adapters.applying",
+    "AppliedCalibration": "applying.applied",
     "Bucket": "engine.bucket",
     "Calibration": "engine.calibration",
     "Combination": "engine.seams",
@@ -39,7 +40,8 @@ _HOMES = {
     "Source": "engine.hooks",
     "TrimpotError": "ground.errors",
     "hookimpl": "engine.hooks",
-    "load_calibration": "adapters.applying",
+    "load_calibration": "applying.applied",
+    "load_pipeline": "applying.base",
 }
 
 __all__ = [
@@ -58,6 +60,7 @@ __all__ = [
     "TrimpotError",
     "hookimpl",
     "load_calibration",
+    "load_pipeline",
 ]
 
 

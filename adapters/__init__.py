@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..engine.hooks import Register, hookimpl
-from .factories import make_diffusers, make_flow_grpo, make_flux, make_qwen_image, make_sd3, make_shapes
+from .factories import NAMED, make_diffusers, make_flow_grpo, make_flux, make_qwen_image, make_sd3, make_shapes
 
 __all__ = ["make_diffusers", "make_flow_grpo", "make_flux", "make_qwen_image", "make_sd3", "make_shapes"]
 
@@ -11,9 +11,5 @@ __all__ = ["make_diffusers", "make_flow_grpo", "make_flux", "make_qwen_image", "
 @hookimpl
 def register_adapters(register: Register) -> None:
     """Register the built-in backbones by name."""
-    register("diffusers", make_diffusers)
-    register("flow-grpo", make_flow_grpo)
-    register("flux", make_flux)
-    register("qwen-image", make_qwen_image)
-    register("sd3", make_sd3)
-    register("shapes", make_shapes)
+    for name, (factory, _) in NAMED.items():
+        register(name, factory)

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from ..engine.hooks import Factory
 from ..engine.seams import Adapter
 from ..ground.errors import ModelError
 from .checkpoints import SETTINGS_FILE, load_pipeline, own_settings, shipped
@@ -83,6 +84,32 @@ def make_diffusers(options: StockOptions) -> Adapter:
         return TransformerAdapter(models, {"id": options.model}, options, ["all"])
     pipe, source = load_pipeline(options.pipeline, options.model, loading=_loading(options))
     return StockAdapter(pipe, source, _completed(options, {}))
+
+
+#: The named adapters: the factory and the pipeline class of each; None for the class that the checkpoint names.
+NAMED: dict[str, tuple[Factory, str | None]] = {
+    "diffusers": (make_diffusers, None),
+    "flow-grpo": (make_flow_grpo, "StableDiffusion3Pipeline"),
+    "flux": (make_flux, "FluxPipeline"),
+    "qwen-image": (make_qwen_image, "QwenImagePipeline"),
+    "sd3": (make_sd3, "StableDiffusion3Pipeline"),
+    "shapes": (make_shapes, "StableDiffusion3Pipeline"),
+}
+
+
+def options_of(name: str, given: dict[str, Any]) -> KnobOptions:
+    """Read the options of a named adapter, without making it.
+
+    Raises:
+        ModelError: If an option is unknown or invalid.
+    """
+    factory, _ = NAMED[name]
+    try:
+        options: KnobOptions = factory.read(**given)  # type: ignore[attr-defined]
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ModelError(f"adapter {name!r}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    return _located(options)
 
 
 def _drive(pipeline: str, options: DiffusionOptions) -> Adapter:

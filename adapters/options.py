@@ -110,7 +110,7 @@ def takes(
         **defaults: Defaults of this factory, also for fields in `without`.
 
     Returns:
-        A decorator that returns the factory.
+        A decorator that returns the factory. The factory's attribute `read` reads the options alone.
     """
     hints = get_type_hints(options, include_extras=True)
     parameters = []
@@ -124,13 +124,17 @@ def takes(
     parameters.sort(key=lambda parameter: parameter.name in Loading.model_fields)  # options for loading come last
 
     def decorate(make: Callable[[Options], Adapter]) -> Factory:
+        def read(**given: Any) -> Options:
+            return options(**{**defaults, **given})
+
         @functools.wraps(make)
         def factory(**given: Any) -> Adapter:
-            return make(options(**{**defaults, **given}))
+            return make(read(**given))
 
         del factory.__wrapped__  # its signature is another
         factory.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         factory.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        factory.read = read  # type: ignore[attr-defined]
         return factory
 
     return decorate

@@ -14,7 +14,6 @@ from pathlib import Path
 import torch
 import trimpot
 from PIL import Image, ImageDraw, ImageFont
-from trimpot.adapters.checkpoints import load_pipeline, own_settings, shipped
 from trimpot.engine.bucket import draw_bucket
 from trimpot.engine.calibration import Calibration
 from trimpot.objectives.shapes import prompts
@@ -30,23 +29,13 @@ def main() -> None:
     options = parser.parse_args()
     test = Calibration.load(options.calibration).provenance.config["test"]
     bucket = draw_bucket(prompts("test"), test["num_prompts"], test["seed"]).head(2 * COLUMNS)
-    model = str(shipped("shapes"))
-    pipe, _ = load_pipeline("StableDiffusion3Pipeline", model, revision=None, dtype="float32", device="cpu")
+    pipe = trimpot.load_pipeline(options.calibration)
     pipe.set_progress_bar_config(disable=True)
-    own = own_settings(model)
     rows = []
     with trimpot.load_calibration(pipe, options.calibration) as applied:
         for applied.strength in (0.0, 1.0):
-            rows.append(
-                pipe(
-                    prompt=list(bucket.prompts),
-                    generator=[torch.Generator().manual_seed(seed) for seed in bucket.seeds],
-                    num_inference_steps=applied.num_inference_steps,
-                    height=own["height"],
-                    width=own["width"],
-                    max_sequence_length=own["max_sequence_length"],
-                ).images
-            )
+            generators = [torch.Generator().manual_seed(seed) for seed in bucket.seeds]
+            rows.append(pipe(prompt=list(bucket.prompts), generator=generators, **applied.recommended).images)
     block = TEXT + 2 * (SIDE + GAP // 2) + GAP
     sheet = Image.new("RGB", (COLUMNS * (SIDE + GAP) + GAP, 2 * block + GAP), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)

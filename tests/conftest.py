@@ -8,6 +8,14 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+from tiny_folders import (  # noqa: F401  # fixtures
+    flux_folder,
+    pixart_folder,
+    qwen_folder,
+    sd3_folder,
+    tiny_folder,
+    wan_folder,
+)
 from trimpot import reports
 
 if TYPE_CHECKING:

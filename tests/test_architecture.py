@@ -44,6 +44,7 @@ BELOW: dict[str, set[str]] = {
     "ground": set(),
     "engine": {"ground"},
     "adapters": {"engine", "ground"},
+    "applying": {"adapters", "engine", "ground"},
     "objectives": {"engine", "ground"},
     "optimizers": {"engine", "ground"},
     "storage": {"engine", "ground"},
@@ -58,6 +59,7 @@ BELOW: dict[str, set[str]] = {
     "testing": {"adapters", "engine", "ground"},  # adapters for the contract of a transformer class
     "proofs": {"testing", "adapters", "objectives", "setup", "engine", "ground"},
     "commands": {
+        "applying",
         "comparison",
         "runs",
         "reports",

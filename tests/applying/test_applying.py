@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import trimpot
-from applied import BUCKET, CASES, SD3_CALL, SIZE, STEPS, calibrated, made, refused
+from applied import BUCKET, CASES, SD3_CALL, SIZE, calibrated, made, refused
 from generated import candidates, drawn, pixels
 from trimpot.adapters import make_diffusers
 from trimpot.adapters.checkpoints import load_pipeline
@@ -88,7 +88,7 @@ def test_strength_zero_is_the_neutral_model(adapter: PipelineAdapter, file: Path
     """At strength 0 the pipeline is the neutral model at its best guidance, to the bit."""
     before = drawn(adapter.pipe, BUCKET, guidance_scale=3.0, **SD3_CALL)
     with trimpot.load_calibration(adapter.pipe, file, strength=0.0) as applied:
-        assert applied.num_inference_steps == STEPS
+        assert applied.recommended == {**SD3_CALL, "guidance_scale": 1.0}
         np.testing.assert_array_equal(drawn(adapter.pipe, BUCKET, **SD3_CALL), before)
 
 

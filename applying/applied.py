@@ -1,0 +1,217 @@
+"""Apply a calibration to a stock pipeline in one line."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from ..adapters.ensemble import Condition, Ensemble, OwnGuidance
+from ..adapters.families import Family, as_inputs, encode_prompt, family_with
+from ..adapters.likeness import warning
+from ..adapters.pipelines import Hooked
+from ..adapters.rows import StackedRows, transformers, unwrapped
+from ..adapters.scaling import is_compiled
+from ..adapters.sites import Site
+from ..engine.calibration import Calibration
+from ..ground.errors import CalibrationError, ConfigError, ModelError, Notice
+from ..ground.plain import number
+from . import callers
+from .located import located_calibration
+from .recipe import Recipe, longest_prompt, recipe_of, sites_of
+from .recommended import departures, other_scheduler, recommended_call, without_effect
+
+
+class AppliedCalibration:
+    """A calibration applied to a pipeline until `remove` is called. Also a context manager.
+
+    Attributes:
+        calibration: The artifact.
+        recommended: The arguments of the pipeline's call that the calibration was measured with: steps, size, longest
+            prompt, guidance. `pipe("a prompt", **calibration.recommended)` is the whole call.
+        strength: 0 gives the neutral model at its best guidance, 1 the calibrated model.
+        enabled: Whether the calibration acts; see `disable` and `enable`.
+    """
+
+    def __init__(self, pipe: Any, calibration: Calibration, strength: float) -> None:
+        strength = number(strength, "strength", low=-1, high=2, error=CalibrationError)
+        self.calibration = calibration
+        self._recipe = recipe_of(calibration)
+        transformer: Any = unwrapped(getattr(pipe, "transformer", None))
+        if transformer is not None and any(map(is_compiled, transformers(pipe).values())):
+            raise CalibrationError("the transformer is compiled already; apply the calibration, then compile")
+        kind = type(transformer).__name__
+        if kind != self._recipe.transformer:
+            raise CalibrationError(f"this calibration is for a {self._recipe.transformer}, the pipeline has a {kind}")
+        sites = sites_of(transformers(pipe), self._recipe)
+        self.recommended = recommended_call(calibration, pipe)
+        weights = self._recipe.weights.model_dump() if self._recipe.weights else {}
+        models = {prefix: unwrapped(model) for prefix, model in transformers(pipe).items()}
+        for told in (warning(pipe, models, calibration.backbone, weights), _told(other_scheduler(pipe, calibration))):
+            if told:
+                warnings.warn(told, Notice, stacklevel=4)  # before hooks are attached: a warning may be an error
+        self._hooked = _hooked(pipe, sites, self._recipe, longest_prompt(calibration))
+        self._enabled, self._removed = True, False
+        self._watch = transformer.register_forward_pre_hook(self._departs)
+        self.strength = strength
+
+    @property
+    def strength(self) -> float:
+        """The fraction of the calibration that is applied."""
+        return self._strength
+
+    @strength.setter
+    def strength(self, strength: float) -> None:
+        self._strength = number(strength, "strength", low=-1, high=2, error=CalibrationError)
+        self._set()
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the calibration acts on the pipeline."""
+        return self._enabled and not self._removed
+
+    def disable(self) -> None:
+        """Let the pipeline run as if no calibration were applied, until `enable` is called."""
+        self._enabled = False
+        self._set()
+
+    def enable(self) -> None:
+        """Let the calibration act again.
+
+        Raises:
+            CalibrationError: If it has been removed.
+        """
+        if self._removed:
+            raise CalibrationError("this calibration has been removed; load it again")
+        self._enabled = True
+        self._set()
+
+    def remove(self) -> None:
+        """Remove the calibration and restore the pipeline."""
+        self._removed = True
+        self._hooked.remove()
+        self._watch.remove()
+
+    def _set(self) -> None:
+        """Give the hooks the scales and weights of the strength, or none."""
+        if self._removed:
+            return
+        if not self._enabled:
+            self._hooked.set(None, None)
+            return
+        members, strength = self._recipe.members, self._strength
+        addresses = list(members[0].scales)
+        scales = [[1 + strength * (member.scales[address] - 1) for address in addresses] for member in members]
+        weights = [m.neutral_weight + strength * (m.weight - m.neutral_weight) for m in members]
+        self._hooked.set(torch.tensor([scales], dtype=torch.float32), torch.tensor([weights], dtype=torch.float64))
+
+    def _departs(self, _model: Any, _args: Any) -> None:
+        """Warn once if the calling pipeline is called unlike the calibration was measured."""
+        if torch.compiler.is_compiling() or not self._enabled:
+            return
+        call = callers.pipeline_call()
+        found = departures(call, self.recommended, without_effect(self.calibration)) if call else []
+        if found:
+            self._watch.remove()
+            warnings.warn(
+                f"the pipeline is called with {', '.join(found)}, which is not what this calibration was measured "
+                "with; call it with **calibration.recommended",
+                Notice,
+                stacklevel=2,
+            )
+
+    def __repr__(self) -> str:
+        made, gain = self.calibration, self.calibration.gain
+        interval = "" if gain.low is None or gain.high is None else f" [{gain.low:+.3f}, {gain.high:+.3f}]"
+        state = "removed" if self._removed else "" if self._enabled else "disabled"
+        return (
+            f"<AppliedCalibration {made.provenance.run}: {len(made.setting)} knobs of {made.backbone.get('id')}, "
+            f"gain {gain.mean:+.3f}{interval}, strength {self._strength:g}{', ' if state else ''}{state}>"
+        )
+
+    def __enter__(self) -> AppliedCalibration:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.remove()
+
+
+def load_calibration(
+    pipe: Any, source: str | os.PathLike[str], strength: float = 1.0, *, revision: str | None = None
+) -> AppliedCalibration:
+    """Apply a calibration to a stock diffusers pipeline.
+
+    Call the pipeline with the arguments that the calibration was measured with: `**calibration.recommended`. If the
+    calibration has an unconditional member, its weights replace the pipeline's guidance, and the guidance argument has
+    no effect; the recommended value of 1 saves time. A negative prompt still works in pipelines
+    that guide in one forward pass, such as Stable Diffusion 3 with a `guidance_scale` above 1. Pipelines that guide in
+    two forward passes accept only the empty negative prompt.
+    Pass guidance as before if it is distilled into the model, if the adapter `diffusers` left it to the pipeline, or
+    if all members see the prompt: each forward pass of the pipeline is then scaled and summed.
+
+    The calibration is attached to the transformer. Other pipelines that share the transformer are therefore
+    calibrated too, each at its own guidance, and a copy of the pipeline keeps the calibration. The pipeline may be
+    moved or offloaded, and LoRAs may be loaded, before or after. Compile only afterwards.
+
+    Args:
+        pipe: A pipeline whose transformer has the class that the calibration was made for.
+        source: A calibration file, a folder that holds a `calibration.json`, the name of a run, or a hub id.
+        strength: 0 gives the neutral model at its best guidance, 1 applies the calibration in full; other values
+            from -1 to 2 interpolate or extrapolate.
+        revision: The calibration's branch, tag or commit on the hub.
+
+    Warns:
+        Notice: If the transformer's weights or LoRA, or the scheduler, differ from those of the calibrated model, or if
+            the weights cannot be compared, for example because the transformer is quantized; and, once, if the
+            pipeline is called with other steps, sizes or guidance than recommended.
+
+    Returns:
+        The applied calibration; call `.remove()` to remove it.
+
+    Raises:
+        CalibrationError: If the file cannot be read or does not fit the pipeline, which stays untouched.
+
+    Example:
+        >>> pipe = load_pipeline("shapes-1")
+        >>> calibration = load_calibration(pipe, "shapes-1")
+        >>> pipe("two red circles", **calibration.recommended).images[0].show()
+        >>> calibration.remove()
+    """
+    found = Calibration.load(located_calibration(source, revision=revision))
+    try:
+        return AppliedCalibration(pipe, found, strength)
+    except (ConfigError, ModelError) as error:
+        raise CalibrationError(f"{source} does not fit this pipeline: {error}") from None
+
+
+def _told(scheduler: str | None) -> str | None:
+    return scheduler and f"the calibration was measured with another scheduler: {scheduler}"
+
+
+def _hooked(pipe: Any, sites: list[Site], recipe: Recipe, max_sequence_length: int | None) -> Hooked:
+    """Attach the hooks that apply a recipe."""
+    if len(recipe.members) == 1:  # the only member takes part in every forward pass of the pipeline
+        return StackedRows(transformers(pipe), sites)
+    members: list[Condition] = [member.sees for member in recipe.members if member.sees != "all"]
+    family = family_with(recipe.transformer)
+    unconditional = {}
+    if "unconditional" in members:  # before hooks are attached: if this fails, the model stays untouched
+        unconditional = as_inputs(family, encode_prompt(pipe, family, family.empty, max_sequence_length))
+    ensemble = Ensemble(pipe.transformer, sites, members, family.conditioning, own=_own_guidance(family))
+    ensemble.unconditional = unconditional
+    return ensemble
+
+
+def _own_guidance(family: Family) -> OwnGuidance:
+    """Return the functions by which an ensemble inspects the guidance of the calling pipeline."""
+    if family.stacks:
+        return OwnGuidance(callers.refuse_perturbed, num_groups=callers.num_groups)
+    return OwnGuidance(
+        callers.refuse_perturbed, moment=callers.moment, is_empty=partial(callers.negative_is, family.empty)
+    )

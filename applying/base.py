@@ -1,0 +1,80 @@
+"""Load the pipeline that a calibration was made on."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..adapters.factories import NAMED, options_of
+from ..adapters.loading import Loading
+from ..engine.calibration import Calibration
+from ..ground.errors import CalibrationError, ModelError, Notice
+from .located import located_calibration
+
+
+def load_pipeline(
+    calibration: str | os.PathLike[str] | Calibration, *, revision: str | None = None, **loading: Any
+) -> Any:
+    """Load the pipeline that a calibration was made on: checkpoint, revision, transformer, LoRA and dtype.
+
+    Args:
+        calibration: A calibration file, its folder, a run, a hub id, or a calibration that was read before.
+        revision: The calibration's branch, tag or commit on the hub.
+        **loading: Changes of how to load: `device`, `dtype`, `offload`, `quantization` and the other fields of
+            `adapters.loading.Loading`, and `model`, where the checkpoint lies now.
+
+    Returns:
+        The stock diffusers pipeline, without the calibration.
+
+    Warns:
+        Notice: If the weights found differ from those that were calibrated.
+
+    Raises:
+        CalibrationError: If the calibration cannot be read, or was not made on a pipeline that trimpot loads.
+        ModelError: If the pipeline cannot be loaded.
+
+    Example:
+        >>> pipe = load_pipeline("shapes-1")
+        >>> calibration = load_calibration(pipe, "shapes-1")
+        >>> pipe("two red circles", **calibration.recommended).images[0].show()
+    """
+    made = calibration if isinstance(calibration, Calibration) else _read(calibration, revision)
+    adapter = made.provenance.config.get("adapter")
+    adapter = adapter if isinstance(adapter, Mapping) else {}
+    name = adapter.get("name")
+    if name not in NAMED:
+        raise CalibrationError(
+            f"this calibration was made with the adapter {name!r}, whose pipeline trimpot does not load; load the "
+            "pipeline yourself, and apply the calibration to it"
+        )
+    source = made.backbone.get("source")
+    source = source if isinstance(source, Mapping) else {}
+    given = {key: value for key, value in adapter.items() if key != "name"}
+    if source.get("revision"):
+        given |= {"model": source["id"], "revision": source["revision"]}
+    options = options_of(name, {**given, **({"model": loading.pop("model")} if "model" in loading else {})})
+    try:
+        how = Loading(**{**{each: getattr(options, each) for each in Loading.model_fields}, **loading})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ModelError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    from ..adapters.checkpoints import load_pipeline as load
+
+    kind = NAMED[name][1] or getattr(options, "pipeline", None)
+    pipe, found = load(kind, options.model, how)
+    if "weights" in source and found.get("weights") != source["weights"]:
+        warnings.warn(
+            f"{options.model} does not hold the weights that were calibrated: their digest is {found.get('weights')}, "
+            f"not {source['weights']}",
+            Notice,
+            stacklevel=2,
+        )
+    return pipe
+
+
+def _read(source: str | os.PathLike[str], revision: str | None) -> Calibration:
+    return Calibration.load(located_calibration(source, revision=revision))

@@ -1,0 +1,108 @@
+"""The part of a calibration file that says what to scale: members, their weights, and their scales by module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..adapters.layout import LARGEST, LONGEST_PROMPT, MOST_MEMBERS, Sees, check_members
+from ..adapters.likeness import NUM_SAMPLES
+from ..adapters.rows import site_within, unwrapped
+from ..adapters.sites import Site, find_sites
+from ..engine.calibration import Calibration, Finite
+from ..ground.errors import CalibrationError, ModelError, near_misses
+from ..ground.plain import number
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+Factor = Annotated[float, Field(strict=True, ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
+
+
+class Member(BaseModel):
+    """One member of the ensemble: what it sees, its weights, and its scales by address."""
+
+    model_config = ConfigDict(extra="forbid")
+    sees: Sees
+    weight: Factor
+    neutral_weight: Factor
+    scales: dict[str, Factor] = Field(min_length=1)
+
+
+class Weights(BaseModel):
+    """A description of the calibrated model's weights, as `adapters.likeness.weights_of` makes it."""
+
+    model_config = ConfigDict(extra="forbid")
+    shapes: str
+    sample: list[Finite | None] = Field(max_length=NUM_SAMPLES)
+
+
+class Recipe(BaseModel):
+    """What to scale: the transformer's class, custom site lines, and the members."""
+
+    model_config = ConfigDict(extra="forbid")
+    transformer: str
+    blocks: dict[str, str] = Field(default_factory=dict)
+    weights: Weights | None = None
+    members: list[Member] = Field(max_length=MOST_MEMBERS)
+
+
+def recipe_of(calibration: Calibration) -> Recipe:
+    """Read the recipe of a calibration.
+
+    Raises:
+        CalibrationError: If the file holds no recipe, or one that cannot be applied.
+    """
+    if not calibration.apply:
+        raise CalibrationError("this calibration was not made on a diffusion pipeline: it names no modules to scale")
+    try:
+        made_with = calibration.provenance.config.get("adapter")  # older files hold custom site lines only here
+        blocks = made_with.get("blocks") if isinstance(made_with, dict) else None
+        recipe = Recipe.model_validate({**({"blocks": blocks} if blocks else {}), **calibration.apply})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise CalibrationError(f"the calibration's apply.{where}: {first['msg']}") from None
+    names = [set(member.scales) for member in recipe.members]
+    if not names or any(other != names[0] for other in names):
+        raise CalibrationError("the calibration's members must scale the same modules")
+    sees = [member.sees for member in recipe.members]
+    if "all" in sees and len(sees) > 1:
+        raise CalibrationError("a calibration's member that sees all must be its only member")
+    if "all" not in sees:
+        check_members(sees)
+    if len(sees) == 1 and {recipe.members[0].weight, recipe.members[0].neutral_weight} != {1.0}:
+        raise CalibrationError("a calibration's only member must have the weight 1")
+    return recipe
+
+
+def longest_prompt(calibration: Calibration) -> int | None:
+    """Return the most tokens of a prompt that the calibrated pipeline encoded, or None if the file does not say."""
+    found = calibration.backbone.get("max_sequence_length")
+    if found is None:
+        return None
+    name = "the calibration's backbone.max_sequence_length"
+    return int(number(found, name, low=1, high=LONGEST_PROMPT, error=CalibrationError))
+
+
+def sites_of(models: Mapping[str, nn.Module], recipe: Recipe) -> list[Site]:
+    """Return the sites that a recipe scales.
+
+    Raises:
+        ModelError: If the transformers lack one of these sites.
+    """
+    sites = [site_within(models, address) for address in recipe.members[0].scales]
+    known = {
+        site.within(prefix).address
+        for prefix, model in models.items()
+        for site in find_sites(unwrapped(model), recipe.blocks)
+    }
+    for site in sites:
+        if site.address not in known:
+            raise ModelError(
+                f"{site.address} is not a site of the {recipe.transformer}; {near_misses(site.address, known)}"
+            )
+    return sites
