@@ -10,13 +10,26 @@ from typing import Any, TextIO, cast
 
 import typer
 
-from .commands import backup, calibrate, compare, parts, plan, rescore, runs, sample, serve
+from .commands import backup, calibrate, compare, export, parts, plan, rescore, runs, sample, serve
 from .commands.app import app
 from .commands.output import Enduring
 from .commands.usage import unknown_option, wrong_dash
 from .ground.errors import PluginError, TrimpotError, near_misses, printable
 
-__all__ = ["app", "backup", "calibrate", "compare", "main", "parts", "plan", "rescore", "runs", "sample", "serve"]
+__all__ = [
+    "app",
+    "backup",
+    "calibrate",
+    "compare",
+    "export",
+    "main",
+    "parts",
+    "plan",
+    "rescore",
+    "runs",
+    "sample",
+    "serve",
+]
 
 
 def main() -> None:

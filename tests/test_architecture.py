@@ -45,6 +45,7 @@ BELOW: dict[str, set[str]] = {
     "engine": {"ground"},
     "adapters": {"engine", "ground"},
     "applying": {"adapters", "engine", "ground"},
+    "exports": {"applying", "adapters", "engine", "ground"},
     "objectives": {"engine", "ground"},
     "optimizers": {"engine", "ground"},
     "storage": {"engine", "ground"},
@@ -59,6 +60,7 @@ BELOW: dict[str, set[str]] = {
     "testing": {"adapters", "engine", "ground"},  # adapters for the contract of a transformer class
     "proofs": {"testing", "adapters", "objectives", "setup", "engine", "ground"},
     "commands": {
+        "exports",
         "applying",
         "comparison",
         "runs",

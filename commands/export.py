@@ -1,0 +1,77 @@
+"""The commands `export` and `verify`: a calibration in the formats of others, and the proof that it is the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .app import FOLDER, JsonOption, PartOptions, StoreOption, app, print_json
+
+Source = Annotated[str, typer.Argument(help="A run, a calibration file, its folder, or a hub id.")]
+
+
+@app.command()
+def export(
+    calibration: Source,
+    road: Annotated[str, typer.Option("--as", help="native, baked or ia3.")] = "native",
+    to: Annotated[Path | None, typer.Option("--to", help="The folder to write; default: RUN-FORMAT.")] = None,
+    option: PartOptions = None,
+    store: StoreOption = FOLDER,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a calibration in another format, and verify the result.
+
+    `native` is trimpot's file; `baked` a transformer folder for diffusers, with the scales folded into the weights;
+    `ia3` an adapter for PEFT. Options of loading, such as device, are given with -o.
+
+    Example:  trimpot export shapes-1 --as native --to shapes-calibrated
+    """
+    from ..applying.base import load_pipeline
+    from ..applying.located import located_calibration
+    from ..engine.calibration import Calibration
+    from ..exports.roads import ROADS
+    from ..exports.roads import export as write
+    from ..ground.errors import CalibrationError, near_misses
+    from ..setup.config import parse_options
+
+    file = located_calibration(calibration, store=store)
+    if road not in ROADS:
+        raise CalibrationError(f"no format {road!r}; {near_misses(road, ROADS)}")
+    made = Calibration.load(file)
+    folder = to or Path(f"{made.provenance.run}-{road}")
+    pipe = None if road == "native" else load_pipeline(made, **parse_options(option or []))
+    write(pipe, made, road, folder)
+    if as_json:
+        print_json({"export": str(folder), "as": road})
+    else:
+        typer.echo(folder)
+
+
+@app.command()
+def verify(
+    calibration: Source,
+    folder: Annotated[Path, typer.Argument(help="A folder that `trimpot export` wrote.")],
+    option: PartOptions = None,
+    store: StoreOption = FOLDER,
+    as_json: JsonOption = False,
+) -> None:
+    """Load an export by its own side, and print how far its output is from the calibration's.
+
+    Example:  trimpot verify shapes-1 shapes-calibrated
+    """
+    from ..applying.base import load_pipeline
+    from ..applying.located import located_calibration
+    from ..exports.roads import difference, road_of
+    from ..setup.config import parse_options
+
+    file = located_calibration(calibration, store=store)
+    road = road_of(folder)
+    pipe = load_pipeline(file, **parse_options(option or []))
+    pipe.set_progress_bar_config(disable=True)
+    largest = difference(pipe, file, folder)
+    if as_json:
+        print_json({"export": str(folder), "as": road, "largest_relative_difference": largest})
+    else:
+        typer.echo(f"{road}: the largest difference of the final latents is {largest:.1e} of their largest value")

@@ -1,0 +1,36 @@
+"""Bake a calibration: a diffusers `transformer` folder whose weights hold the scales, at no cost at inference."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..engine.calibration import Calibration
+from .folding import fold
+from .single import folded
+
+
+def bake(pipe: Any, calibration: Calibration, folder: Path) -> Path:
+    """Fold a calibration into a pipeline's transformer, and save the transformer as diffusers saves it.
+
+    The pipeline itself is changed: it is baked afterwards.
+
+    Args:
+        pipe: The pipeline that was calibrated, in plain floating-point weights.
+        calibration: The calibration; an ensemble cannot be baked.
+        folder: The folder to write, which does not exist yet.
+
+    Returns:
+        The folder of the transformer, for `from_pretrained`.
+
+    Raises:
+        CalibrationError: If the calibration cannot be folded; nothing is changed or written then.
+    """
+    model, places, scales = folded(pipe, calibration)
+    fold(model, places, scales)
+    to: Any = model
+    to.save_pretrained(str(folder / "transformer"))
+    note = {"run": calibration.provenance.run, "base": calibration.backbone.get("source"), "baked": len(scales)}
+    (folder / "baked.json").write_text(json.dumps(note, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return folder / "transformer"

@@ -1,0 +1,155 @@
+"""The formats that a calibration can be exported to, and how each is loaded again by its own side."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from ..adapters.rows import unwrapped
+from ..applying.applied import load_calibration
+from ..applying.located import FILE_NAME
+from ..engine.calibration import Calibration
+from ..ground.errors import CalibrationError, near_misses
+from .baked import bake
+from .ia3 import CONFIG, write_ia3
+
+PROMPT, SEED = "a photo of a cat", 0
+
+
+class Road(NamedTuple):
+    """One format.
+
+    Attributes:
+        mark: A file or folder that tells an export of this format from the others.
+        write: Writes the export of a calibration of a pipeline into a folder.
+        loaded: Returns a context in which a pipeline runs with what a folder holds.
+    """
+
+    mark: str
+    write: Callable[[Any, Calibration, Path], Path]
+    loaded: Callable[[Any, Path], Any]
+
+
+def _write_native(_pipe: Any, calibration: Calibration, folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    calibration.save(folder / FILE_NAME)
+    return folder
+
+
+@contextmanager
+def _native(pipe: Any, folder: Path) -> Iterator[None]:
+    with load_calibration(pipe, folder):
+        yield
+
+
+@contextmanager
+def _baked(pipe: Any, folder: Path) -> Iterator[None]:
+    kept = pipe.transformer
+    baked = type(unwrapped(kept)).from_pretrained(str(folder / "transformer"), torch_dtype=kept.dtype)
+    pipe.transformer = baked.to(kept.device)
+    try:
+        yield
+    finally:
+        pipe.transformer = kept
+
+
+@contextmanager
+def _ia3(pipe: Any, folder: Path) -> Iterator[None]:
+    try:
+        from peft import PeftModel
+    except ImportError:
+        raise CalibrationError("an IA3 adapter is loaded by peft, which is not installed; pip install peft") from None
+    kept = pipe.transformer
+    wrapped = PeftModel.from_pretrained(kept, str(folder))
+    pipe.transformer = wrapped.base_model.model
+    try:
+        yield
+    finally:
+        pipe.transformer = wrapped.unload()
+
+
+ROADS: dict[str, Road] = {
+    "native": Road(FILE_NAME, _write_native, _native),
+    "baked": Road("transformer", bake, _baked),
+    "ia3": Road(CONFIG, write_ia3, _ia3),
+}
+
+
+def export(pipe: Any, calibration: Calibration, road: str, folder: Path) -> Path:
+    """Write an export, whole or not at all.
+
+    Args:
+        pipe: The pipeline that was calibrated; baking changes it.
+        calibration: The calibration.
+        road: `native`, `baked` or `ia3`.
+        folder: The folder to write, which does not exist yet.
+
+    Returns:
+        The folder.
+
+    Raises:
+        CalibrationError: If there is no such format, the folder exists, or the calibration cannot be expressed.
+    """
+    if road not in ROADS:
+        raise CalibrationError(f"no format {road!r}; {near_misses(road, ROADS)}")
+    if folder.exists():
+        raise CalibrationError(f"{folder} exists already; name a folder that does not, or remove it")
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        ROADS[road].write(pipe, calibration, partial)
+        partial.rename(folder)
+    except OSError as error:
+        raise CalibrationError(f"cannot write {folder}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def road_of(folder: Path) -> str:
+    """Return the format of an export.
+
+    Raises:
+        CalibrationError: If the folder holds none.
+    """
+    for name, road in ROADS.items():
+        if (folder / road.mark).exists():
+            return name
+    marks = ", ".join(road.mark for road in ROADS.values())
+    raise CalibrationError(f"{folder} holds no export of a calibration: none of {marks}")
+
+
+def difference(pipe: Any, calibration: Path, folder: Path) -> float:
+    """Compare an export, loaded by its own side, with the calibration applied by trimpot.
+
+    Args:
+        pipe: The pipeline that was calibrated, untouched.
+        calibration: The calibration file.
+        folder: The export.
+
+    Returns:
+        The largest difference of the final latents, relative to their largest value.
+    """
+    with load_calibration(pipe, calibration) as applied:
+        call = applied.recommended
+        expected = _latents(pipe, call)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the calibration's remarks on the pipeline were made above
+        with ROADS[road_of(folder)].loaded(pipe, folder):
+            found = _latents(pipe, call)
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+def _latents(pipe: Any, call: dict[str, Any]) -> torch.Tensor:
+    """Return the final latents of one image or video."""
+    generator = torch.Generator().manual_seed(SEED)
+    result = pipe(prompt=PROMPT, generator=generator, output_type="latent", **call)
+    made = result.frames if hasattr(result, "frames") else result.images
+    return torch.as_tensor(made).detach().double().cpu()

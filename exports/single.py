@@ -1,0 +1,62 @@
+"""What a calibration of one member does to one pipeline: its folds and its scales, ready for other formats."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from ..adapters.rows import transformers, unwrapped
+from ..adapters.stock import first_inputs
+from ..applying.recipe import recipe_of, sites_of
+from ..applying.recommended import recommended_call
+from ..engine.calibration import Calibration
+from ..ground.errors import CalibrationError, ModelError
+from .folding import Fold, folds
+
+PROBE = "a photo of a cat"
+
+
+class Folded(NamedTuple):
+    """The folds of a calibration's sites in the pipeline's transformer, with their scales."""
+
+    model: nn.Module
+    places: list[Fold]
+    scales: list[float]
+
+
+def folded(pipe: Any, calibration: Calibration) -> Folded:
+    """Find where the scales of a calibration can be folded into a pipeline's weights.
+
+    Args:
+        pipe: The pipeline that was calibrated, untouched.
+        calibration: The calibration.
+
+    Raises:
+        CalibrationError: If the calibration is an ensemble, is of two transformers or of another class, or a site
+            cannot be folded.
+    """
+    recipe = recipe_of(calibration)
+    if len(recipe.members) > 1:
+        raise CalibrationError(
+            f"this calibration is an ensemble of {len(recipe.members)} members with scales of their own, which no "
+            "single set of weights can hold; export it as native, or calibrate with members: [conditional]"
+        )
+    models = transformers(pipe)
+    if len(models) > 1:
+        raise CalibrationError(
+            "this calibration scales two transformers, and only one can be exported; export it as native"
+        )
+    model = unwrapped(models[""])
+    if type(model).__name__ != recipe.transformer:
+        raise CalibrationError(
+            f"this calibration is for a {recipe.transformer}, the pipeline has a {type(model).__name__}"
+        )
+    try:
+        sites = sites_of(models, recipe)
+        call = recommended_call(calibration, pipe)
+        given = first_inputs(pipe, {**call, "num_inference_steps": 1}, [PROBE])
+    except ModelError as error:
+        raise CalibrationError(f"the calibration does not fit this pipeline: {error}") from None
+    scales = list(recipe.members[0].scales.values())
+    return Folded(model, folds(model, sites, given), scales)
