@@ -83,7 +83,7 @@ def fold(model: nn.Module, places: Sequence[Fold], scales: Sequence[float]) -> N
     Raises:
         CalibrationError: If a weight is quantized or not in memory; nothing is scaled then.
     """
-    layers = [model.get_submodule(place.path) for place in places]
+    layers: list[Any] = [model.get_submodule(place.path) for place in places]
     for place, layer in zip(places, layers, strict=True):
         weight = layer.weight
         if type(weight.data) is not Tensor or not weight.is_floating_point() or weight.itemsize < 2 or weight.is_meta:
