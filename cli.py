@@ -10,7 +10,7 @@ from typing import Any, TextIO, cast
 
 import typer
 
-from .commands import backup, calibrate, compare, export, parts, plan, rescore, runs, sample, serve
+from .commands import backup, calibrate, compare, export, parts, plan, publish, rescore, runs, sample, serve
 from .commands.app import app
 from .commands.output import Enduring
 from .commands.usage import unknown_option, wrong_dash
@@ -25,6 +25,7 @@ __all__ = [
     "main",
     "parts",
     "plan",
+    "publish",
     "rescore",
     "runs",
     "sample",

@@ -86,6 +86,8 @@ def read_index(folder: Path) -> dict[str, Any]:
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         names = [entry[side] for entry in index["images"] for side in ("neutral", "calibrated")]
+        if any(Path(name).name != name for name in names):  # a folder from elsewhere must not show other files
+            return {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return dict(index) if all((folder / name).is_file() for name in names) else {}
