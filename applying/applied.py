@@ -125,12 +125,11 @@ class AppliedCalibration:
             )
 
     def __repr__(self) -> str:
-        made, gain = self.calibration, self.calibration.gain
-        interval = "" if gain.low is None or gain.high is None else f" [{gain.low:+.3f}, {gain.high:+.3f}]"
+        made = self.calibration
         state = "removed" if self._removed else "" if self._enabled else "disabled"
         return (
             f"<AppliedCalibration {made.provenance.run}: {len(made.setting)} knobs of {made.backbone.get('id')}, "
-            f"gain {gain.mean:+.3f}{interval}, strength {self._strength:g}{', ' if state else ''}{state}>"
+            f"gain {made.told_gain}, strength {self._strength:g}{', ' if state else ''}{state}>"
         )
 
     def __enter__(self) -> AppliedCalibration:

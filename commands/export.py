@@ -31,8 +31,8 @@ def export(
     from ..applying.base import load_pipeline
     from ..applying.located import located_calibration
     from ..engine.calibration import Calibration
-    from ..exports.roads import ROADS
-    from ..exports.roads import export as write
+    from ..exchange.roads import ROADS
+    from ..exchange.roads import export as write
     from ..ground.errors import CalibrationError, near_misses
     from ..setup.config import parse_options
 
@@ -63,7 +63,7 @@ def verify(
     """
     from ..applying.base import load_pipeline
     from ..applying.located import located_calibration
-    from ..exports.roads import difference, road_of
+    from ..exchange.roads import difference, road_of
     from ..setup.config import parse_options
 
     file = located_calibration(calibration, store=store)

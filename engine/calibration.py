@@ -32,7 +32,9 @@ Steps = Annotated[int, Field(strict=True, ge=1, le=MOST_STEPS)]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    """Values of the file. Unknown keys, of later versions, are kept and written again."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
 
 
 class GainRecord(_Model):
@@ -53,6 +55,12 @@ class GainRecord(_Model):
         """Copy a measured gain."""
         return cls(**{name: value if math.isfinite(value) else None for name, value in asdict(gain).items()})
 
+    @property
+    def told(self) -> str:
+        """The gain as text, such as `+0.101 [+0.078, +0.125]`."""
+        ends = "" if self.low is None or self.high is None else f" [{self.low:+.3f}, {self.high:+.3f}]"
+        return f"{self.mean:+.3f}{ends}"
+
     def holds(self) -> bool:
         """Return whether the mean lies in the interval, with some slack, which a bootstrap interval needs."""
         low, high = (-math.inf if self.low is None else self.low, math.inf if self.high is None else self.high)
@@ -71,17 +79,44 @@ class StepsRecord(_Model):
     gain_at_calibrated_steps: GainRecord
 
 
+class Parent(_Model):
+    """A calibration that another one was made from.
+
+    Attributes:
+        run: The parent's run.
+        digest: The digest of that run; empty if there was none.
+        how: What was done, such as `weight 0.5`.
+    """
+
+    run: str
+    digest: str = ""
+    how: str = ""
+
+
 class Provenance(_Model):
-    """The origin of a calibration."""
+    """The origin of a calibration.
+
+    Attributes:
+        run: The run that found it, or a name for what was not found by a run.
+        created: The time, in ISO 8601.
+        digest: The digest of the run's evaluations.
+        stop_reason: Why the search ended.
+        num_evaluations: The evaluations of the run.
+        num_images: The outputs of the run.
+        versions: The packages that can change a number.
+        config: The configuration of the run.
+        parents: The calibrations that it was made from.
+    """
 
     run: str
     created: str
-    digest: str
-    stop_reason: str
-    num_evaluations: Count
-    num_images: Count
-    versions: dict[str, str]
-    config: dict[str, Any]
+    digest: str = ""
+    stop_reason: str = ""
+    num_evaluations: Count = 0
+    num_images: Count = 0
+    versions: dict[str, str] = Field(default_factory=dict)
+    config: dict[str, Any] = Field(default_factory=dict)
+    parents: tuple[Parent, ...] = ()
 
 
 class Calibration(_Model):
@@ -95,21 +130,26 @@ class Calibration(_Model):
         apply: The adapter's export: members with their weights, scales and module paths.
         objectives: Every reward's description of itself.
         neutral_label: The neutral setting that the gain is measured against.
-        gain: The paired difference on test prompts and fresh seeds.
+        gain: The paired difference on test prompts and fresh seeds; None if nobody has measured it.
         by_steps: Scores and gains at every compared number of steps.
         provenance: Run, versions and configuration.
     """
 
     schema_version: Literal[1] = 1
     backbone: dict[str, Any]
-    num_steps: Steps | None
+    num_steps: Steps | None = None
     setting: dict[str, Finite]
     apply: dict[str, Any] = Field(default_factory=dict)
-    objectives: dict[str, dict[str, Any]]
-    neutral_label: str
-    gain: GainRecord
-    by_steps: tuple[StepsRecord, ...]
+    objectives: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    neutral_label: str = ""
+    gain: GainRecord | None = None
+    by_steps: tuple[StepsRecord, ...] = ()
     provenance: Provenance
+
+    @property
+    def told_gain(self) -> str:
+        """The gain with its interval as text, such as `+0.101 [+0.078, +0.125]`, or `not measured`."""
+        return "not measured" if self.gain is None else self.gain.told
 
     def save(self, path: Path) -> None:
         """Write the file atomically, whole or not at all, with a checksum of its values.
@@ -144,7 +184,7 @@ class Calibration(_Model):
             first = error.errors()[0]
             key = ".".join(str(part)[:60] for part in first["loc"]) or "the file"
             raise CalibrationError(f"{path} is not a calibration: {key}: {first['msg']}") from None
-        gains = {"gain": calibration.gain}
+        gains = {"gain": calibration.gain} if calibration.gain else {}
         for index, each in enumerate(calibration.by_steps):
             gains[f"by_steps.{index}.gain"] = each.gain
             gains[f"by_steps.{index}.gain_at_calibrated_steps"] = each.gain_at_calibrated_steps

@@ -63,10 +63,11 @@ def _what(calibration: Calibration) -> str:
 
 
 def _gain(calibration: Calibration) -> str:
+    if calibration.gain is None:
+        return "Nobody has measured the gain of this calibration: `trimpot measure` does, on prompts of your own."
     rewards = ", ".join(f"`{_text(name)}`" for name in _rewards(calibration))
-    gain = calibration.gain
     lines = [
-        f"{_verdict(gain)} The score is {rewards}; neutral is the base model at its best guidance "
+        f"{_verdict(calibration.gain)} The score is {rewards}; neutral is the base model at its best guidance "
         f"({_text(calibration.neutral_label)}). The difference is paired, on prompts and seeds that the search never "
         "saw; the unit of the 95 % interval is the prompt.",
         "",
@@ -74,7 +75,7 @@ def _gain(calibration: Calibration) -> str:
         "|---|---|---|---|",
     ]
     lines += [
-        f"| {each.num_steps or ''} | {each.neutral:.3f} | {each.calibrated:.3f} | {_interval(each.gain)} |"
+        f"| {each.num_steps or ''} | {each.neutral:.3f} | {each.calibrated:.3f} | {each.gain.told} |"
         for each in calibration.by_steps
     ]
     return "\n".join(lines)
@@ -83,15 +84,10 @@ def _gain(calibration: Calibration) -> str:
 def _verdict(gain: GainRecord) -> str:
     taken = f"{gain.num_images} images" + (f" of {gain.num_prompts} prompts" if gain.num_prompts else "")
     if gain.low is not None and gain.low > 0:
-        return f"**{_interval(gain)}** on {taken}."
+        return f"**{gain.told}** on {taken}."
     if gain.high is not None and gain.high < 0:
-        return f"**It is worse than neutral: {_interval(gain)}** on {taken}."
-    return f"No gain beyond noise: {_interval(gain)} on {taken}."
-
-
-def _interval(gain: GainRecord) -> str:
-    ends = "" if gain.low is None or gain.high is None else f" [{gain.low:+.3f}, {gain.high:+.3f}]"
-    return f"{gain.mean:+.3f}{ends}"
+        return f"**It is worse than neutral: {gain.told}** on {taken}."
+    return f"No gain beyond noise: {gain.told} on {taken}."
 
 
 def _use(name: str) -> str:

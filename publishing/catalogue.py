@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -43,7 +44,12 @@ def entries_in(folder: Path) -> tuple[list[Entry], list[str]]:
         found.append(Entry(str(file.parent.relative_to(folder)), made, file.parent))
     if not found and not wrong:
         raise CalibrationError(f"{folder} holds no {FILE_NAME}, in no subfolder either")
-    return sorted(found, key=lambda entry: -entry.calibration.gain.mean), wrong
+    return sorted(found, key=_worst_last), wrong
+
+
+def _worst_last(entry: Entry) -> float:
+    gain = entry.calibration.gain
+    return math.inf if gain is None else -gain.mean
 
 
 def write_catalogue(path: Path, title: str, entries: Sequence[Entry]) -> None:
@@ -59,7 +65,7 @@ def write_catalogue(path: Path, title: str, entries: Sequence[Entry]) -> None:
 
 def _section(entry: Entry) -> str:
     made, gain = entry.calibration, entry.calibration.gain
-    ends = "" if gain.low is None or gain.high is None else f" [{gain.low:+.3f}, {gain.high:+.3f}]"
+    taken = f" on {gain.num_images} images" if gain else ""
     steps = f", {made.num_steps} steps" if made.num_steps else ""
     cards = []
     for picture in read_pictures(entry.folder / "images")[:NUM_PICTURES]:
@@ -73,7 +79,7 @@ def _section(entry: Entry) -> str:
     gallery = f'<div class="gallery">{"".join(cards)}</div>' if cards else ""
     return (
         f"<section><h2>{escape(entry.name)}</h2><p>{escape(str(made.backbone.get('id')))}, {len(made.setting)} knobs"
-        f"{steps}: <b>{gain.mean:+.3f}{ends}</b> on {gain.num_images} images</p>{gallery}</section>"
+        f"{steps}: <b>{made.told_gain}</b>{taken}</p>{gallery}</section>"
     )
 
 

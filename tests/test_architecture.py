@@ -45,7 +45,7 @@ BELOW: dict[str, set[str]] = {
     "engine": {"ground"},
     "adapters": {"engine", "ground"},
     "applying": {"adapters", "engine", "ground"},
-    "exports": {"applying", "adapters", "engine", "ground"},
+    "exchange": {"applying", "adapters", "engine", "ground"},
     "objectives": {"engine", "ground"},
     "optimizers": {"engine", "ground"},
     "storage": {"engine", "ground"},
@@ -62,7 +62,7 @@ BELOW: dict[str, set[str]] = {
     "proofs": {"testing", "adapters", "objectives", "setup", "engine", "ground"},
     "commands": {
         "publishing",
-        "exports",
+        "exchange",
         "applying",
         "comparison",
         "runs",

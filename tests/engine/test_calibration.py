@@ -55,8 +55,7 @@ def test_the_file_says_what_a_person_wants_to_know(calibration: Calibration, tmp
         (lambda values: [values], "is not a calibration"),
         (lambda values: 3, "is not a calibration"),
         (lambda values: {**values, "setting": {"knob.0": "high"}}, r"is not a calibration: setting\.knob\.0"),
-        (lambda values: {**values, "extra": 1}, "is not a calibration: extra"),
-        (lambda values: {key: value for key, value in values.items() if key != "gain"}, "is not a calibration: gain"),
+        (lambda values: {key: value for key, value in values.items() if key != "setting"}, "calibration: setting"),
     ],
 )
 def test_a_foreign_or_newer_file_is_refused_in_one_sentence_and_left_alone(
@@ -70,6 +69,26 @@ def test_a_foreign_or_newer_file_is_refused_in_one_sentence_and_left_alone(
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert path.read_bytes() == before
+
+
+def test_what_a_later_version_adds_is_kept(calibration: Calibration, tmp_path: Path) -> None:
+    values = calibration.model_dump(mode="json")
+    values |= {"mood": ["blue"], "provenance": {**values["provenance"], "weather": {"rain": 0.5}}}
+    (path := tmp_path / "calibration.json").write_text(json.dumps(values))
+    Calibration.load(path).save(path)
+    said = json.loads(path.read_text())
+    assert (said["mood"], said["provenance"]["weather"]) == (["blue"], {"rain": 0.5})
+    assert Calibration.load(path).told_gain == calibration.told_gain
+
+
+def test_a_calibration_that_nobody_measured_is_a_calibration(calibration: Calibration, tmp_path: Path) -> None:
+    values = calibration.model_dump(mode="json")
+    few = {key: values[key] for key in ("backbone", "setting")}
+    few["provenance"] = {"run": "by hand", "created": "2026-01-01"}
+    (path := tmp_path / "calibration.json").write_text(json.dumps(few))
+    assert Calibration.load(path).gain is None
+    assert Calibration.load(path).told_gain == "not measured"
+    assert Calibration.load(path).setting == calibration.setting
 
 
 def test_a_truncated_file_is_refused_wherever_it_was_cut(calibration: Calibration, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from generated import candidates
 from trimpot.adapters import make_diffusers, make_qwen_image
 from trimpot.adapters.pipelines import PipelineAdapter
 from trimpot.engine.calibration import Calibration
-from trimpot.exports.roads import ROADS, difference, export, road_of
+from trimpot.exchange.roads import ROADS, difference, export, road_of
 from trimpot.ground.errors import CalibrationError
 
 BACKBONES: dict[str, tuple[Any, dict[str, Any]]] = {

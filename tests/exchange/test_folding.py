@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from trimpot.adapters.scaling import Scaling
 from trimpot.adapters.sites import find_sites
-from trimpot.exports.folding import fold, folds
+from trimpot.exchange.folding import fold, folds
 from trimpot.ground.errors import CalibrationError
 from trimpot.proofs.transformers import EXAMPLES, VARIANTS
 from trimpot.testing.transformer import output
