@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import warnings
+import weakref
+from collections.abc import Mapping
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -18,12 +20,19 @@ from ..adapters.rows import StackedRows, transformers, unwrapped
 from ..adapters.scaling import is_compiled
 from ..adapters.sites import Site
 from ..engine.calibration import Calibration
-from ..ground.errors import CalibrationError, ConfigError, ModelError, Notice
+from ..ground.errors import CalibrationError, ConfigError, ModelError, Notice, near_misses
 from ..ground.plain import number
 from . import callers
 from .located import located_calibration
-from .recipe import Recipe, longest_prompt, recipe_of, sites_of
+from .recipe import Recipe, longest_prompt, mixed, recipe_of, sites_of
 from .recommended import departures, other_scheduler, recommended_call, without_effect
+
+
+class _Part(NamedTuple):
+    """One of the calibrations that are applied together."""
+
+    calibration: Calibration
+    recipe: Recipe
 
 
 class AppliedCalibration:
@@ -34,30 +43,31 @@ class AppliedCalibration:
         recommended: The arguments of the pipeline's call that the calibration was measured with: steps, size, longest
             prompt, guidance. `pipe("a prompt", **calibration.recommended)` is the whole call.
         strength: 0 gives the neutral model at its best guidance, 1 the calibrated model.
+        weights: The weight of each calibration by name, if others were added with `add`; else 1 for the only one.
         enabled: Whether the calibration acts; see `disable` and `enable`.
     """
 
     def __init__(self, pipe: Any, calibration: Calibration, strength: float) -> None:
         strength = number(strength, "strength", low=-1, high=2, error=CalibrationError)
         self.calibration = calibration
-        self._recipe = recipe_of(calibration)
+        recipe = recipe_of(calibration)
         transformer: Any = unwrapped(getattr(pipe, "transformer", None))
         if transformer is not None and any(map(is_compiled, transformers(pipe).values())):
             raise CalibrationError("the transformer is compiled already; apply the calibration, then compile")
         kind = type(transformer).__name__
-        if kind != self._recipe.transformer:
-            raise CalibrationError(f"this calibration is for a {self._recipe.transformer}, the pipeline has a {kind}")
-        sites = sites_of(transformers(pipe), self._recipe)
+        if kind != recipe.transformer:
+            raise CalibrationError(f"this calibration is for a {recipe.transformer}, the pipeline has a {kind}")
+        sites = sites_of(transformers(pipe), recipe)
         self.recommended = recommended_call(calibration, pipe)
-        weights = self._recipe.weights.model_dump() if self._recipe.weights else {}
-        models = {prefix: unwrapped(model) for prefix, model in transformers(pipe).items()}
-        for told in (warning(pipe, models, calibration.backbone, weights), _told(other_scheduler(pipe, calibration))):
-            if told:
-                warnings.warn(told, Notice, stacklevel=4)  # before hooks are attached: a warning may be an error
-        self._hooked = _hooked(pipe, sites, self._recipe, longest_prompt(calibration))
-        self._enabled, self._removed = True, False
+        _compare(pipe, calibration, recipe, stacklevel=5)  # before hooks are attached: a warning may be an error
+        self._hooked = _hooked(pipe, sites, recipe, longest_prompt(calibration))
+        self._pipe = weakref.ref(pipe)
+        self._parts = {calibration.provenance.run: _Part(calibration, recipe)}
+        self._weights = dict.fromkeys(self._parts, 1.0)
+        self._strength, self._enabled, self._removed = strength, True, False
         self._watch = transformer.register_forward_pre_hook(self._departs)
-        self.strength = strength
+        self._saving = transformer.register_state_dict_pre_hook(_tell_saving)
+        self._set()
 
     @property
     def strength(self) -> float:
@@ -67,6 +77,56 @@ class AppliedCalibration:
     @strength.setter
     def strength(self, strength: float) -> None:
         self._strength = number(strength, "strength", low=-1, high=2, error=CalibrationError)
+        self._set()
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each applied calibration, by name."""
+        return dict(self._weights)
+
+    @weights.setter
+    def weights(self, weights: Mapping[str, float]) -> None:
+        for name in weights:
+            if name not in self._parts:
+                raise CalibrationError(f"no calibration {name!r} is applied; {near_misses(name, self._parts)}")
+        checked = {
+            name: number(weight, f"the weight of {name!r}", low=-1, high=2, error=CalibrationError)
+            for name, weight in weights.items()
+        }
+        self._weights = {name: checked.get(name, 0.0) for name in self._parts}
+        self._set()
+
+    def add(self, source: str | os.PathLike[str], weight: float = 1.0, *, name: str | None = None) -> None:
+        """Apply a further calibration of the same model: departures from neutral are summed, each with its weight.
+
+        The sum was not measured: `recommended` stays that of the first calibration.
+
+        Args:
+            source: As for `load_calibration`.
+            weight: The weight, from -1 to 2; `weights` changes it later.
+            name: The name in `weights`; default: the name of the calibration's run.
+
+        Raises:
+            CalibrationError: If it cannot be read, is of another model or ensemble, or the name is taken.
+        """
+        pipe = self._pipe()
+        if self._removed or pipe is None:
+            raise CalibrationError("this calibration has been removed; load it again")
+        weight = number(weight, "weight", low=-1, high=2, error=CalibrationError)
+        calibration = Calibration.load(located_calibration(source))
+        name = name or calibration.provenance.run
+        if name in self._parts:
+            raise CalibrationError(f"a calibration {name!r} is applied already; give another name=")
+        try:
+            recipe = recipe_of(calibration)
+            both = mixed([*(part.recipe for part in self._parts.values()), recipe], [0.0] * (len(self._parts) + 1))
+            sites = sites_of(transformers(pipe), both)
+        except (CalibrationError, ModelError) as error:
+            raise CalibrationError(f"{source} cannot be added: {error}") from None
+        _compare(pipe, calibration, recipe, stacklevel=3)
+        self._hooked.remove()
+        self._hooked = _hooked(pipe, sites, both, longest_prompt(self.calibration))
+        self._parts[name], self._weights[name] = _Part(calibration, recipe), weight
         self._set()
 
     @property
@@ -95,6 +155,7 @@ class AppliedCalibration:
         self._removed = True
         self._hooked.remove()
         self._watch.remove()
+        self._saving.remove()
 
     def _set(self) -> None:
         """Give the hooks the scales and weights of the strength, or none."""
@@ -103,11 +164,11 @@ class AppliedCalibration:
         if not self._enabled:
             self._hooked.set(None, None)
             return
-        members, strength = self._recipe.members, self._strength
-        addresses = list(members[0].scales)
-        scales = [[1 + strength * (member.scales[address] - 1) for address in addresses] for member in members]
-        weights = [m.neutral_weight + strength * (m.weight - m.neutral_weight) for m in members]
-        self._hooked.set(torch.tensor([scales], dtype=torch.float32), torch.tensor([weights], dtype=torch.float64))
+        weights = [self._strength * self._weights[name] for name in self._parts]
+        members = mixed([part.recipe for part in self._parts.values()], weights).members
+        scales = [list(member.scales.values()) for member in members]
+        sums = [member.weight for member in members]
+        self._hooked.set(torch.tensor([scales], dtype=torch.float32), torch.tensor([sums], dtype=torch.float64))
 
     def _departs(self, _model: Any, _args: Any) -> None:
         """Warn once if the calling pipeline is called unlike the calibration was measured."""
@@ -127,9 +188,11 @@ class AppliedCalibration:
     def __repr__(self) -> str:
         made = self.calibration
         state = "removed" if self._removed else "" if self._enabled else "disabled"
+        several = ", ".join(f"{name} {weight:g}" for name, weight in self._weights.items() if len(self._weights) > 1)
+        said = [f"gain {made.told_gain}", f"strength {self._strength:g}", several and f"weights {several}", state]
         return (
             f"<AppliedCalibration {made.provenance.run}: {len(made.setting)} knobs of {made.backbone.get('id')}, "
-            f"gain {made.told_gain}, strength {self._strength:g}{', ' if state else ''}{state}>"
+            f"{', '.join(filter(None, said))}>"
         )
 
     def __enter__(self) -> AppliedCalibration:
@@ -187,6 +250,26 @@ def load_calibration(
         return AppliedCalibration(pipe, found, strength)
     except (ConfigError, ModelError) as error:
         raise CalibrationError(f"{source} does not fit this pipeline: {error}") from None
+
+
+def _compare(pipe: Any, calibration: Calibration, recipe: Recipe, stacklevel: int) -> None:
+    """Warn if a pipeline is not, or may not be, the one that a calibration was made on."""
+    weights = recipe.weights.model_dump() if recipe.weights else {}
+    models = {prefix: unwrapped(model) for prefix, model in transformers(pipe).items()}
+    for told in (warning(pipe, models, calibration.backbone, weights), _told(other_scheduler(pipe, calibration))):
+        if told:
+            warnings.warn(told, Notice, stacklevel=stacklevel)
+
+
+def _tell_saving(_model: Any, _prefix: str, _keep_vars: bool) -> None:
+    """Warn if the weights of a calibrated transformer are being saved, since the calibration is not among them."""
+    if callers.is_saving():
+        warnings.warn(
+            "the weights are saved without the calibration, which is no part of them; `trimpot export --as baked` "
+            "writes weights that hold it",
+            Notice,
+            stacklevel=2,
+        )
 
 
 def _told(scheduler: str | None) -> str | None:

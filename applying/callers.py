@@ -48,6 +48,16 @@ def pipeline_call() -> PipelineCall | None:
     return None
 
 
+def is_saving() -> bool:
+    """Return whether a `save_pretrained` is in progress in this thread."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "save_pretrained":
+            return True
+        frame = frame.f_back
+    return False
+
+
 def _calling() -> PipelineCall:
     call: PipelineCall | None = pipeline_call()
     if call is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -77,6 +77,36 @@ def recipe_of(calibration: Calibration) -> Recipe:
     if len(sees) == 1 and {recipe.members[0].weight, recipe.members[0].neutral_weight} != {1.0}:
         raise CalibrationError("a calibration's only member must have the weight 1")
     return recipe
+
+
+def mixed(recipes: Sequence[Recipe], weights: Sequence[float]) -> Recipe:
+    """Return the recipe whose departure from neutral is the weighted sum of the recipes' departures.
+
+    A module that a recipe does not scale has the scale 1 there. One recipe with a weight is that recipe at a strength.
+
+    Raises:
+        CalibrationError: If the recipes are for different transformers, ensembles or neutral settings.
+    """
+    first = recipes[0]
+    neutral = [(member.sees, member.neutral_weight) for member in first.members]
+    for other in recipes[1:]:
+        if other.transformer != first.transformer:
+            raise CalibrationError(f"one is for a {first.transformer} and the other for a {other.transformer}")
+        if [(member.sees, member.neutral_weight) for member in other.members] != neutral:
+            raise CalibrationError("their ensembles have other members or another neutral guidance")
+    blocks = {kind: line for recipe in recipes for kind, line in recipe.blocks.items()}
+    addresses = dict.fromkeys(address for recipe in recipes for address in recipe.members[0].scales)
+    members = []
+    for position, member in enumerate(first.members):
+        alike = [recipe.members[position] for recipe in recipes]
+        pairs = list(zip(weights, alike, strict=True))
+        scales = {
+            address: 1 + sum(weight * (each.scales.get(address, 1.0) - 1) for weight, each in pairs)
+            for address in addresses
+        }
+        total = member.neutral_weight + sum(weight * (each.weight - each.neutral_weight) for weight, each in pairs)
+        members.append(member.model_copy(update={"scales": scales, "weight": total}))
+    return first.model_copy(update={"members": members, "blocks": blocks})
 
 
 def longest_prompt(calibration: Calibration) -> int | None:
