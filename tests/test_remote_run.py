@@ -12,6 +12,7 @@ from trimpot.runs import session
 from trimpot.runs.results import summary
 from trimpot.setup.config import load_config
 from trimpot.storage import SqliteStore
+from waiting import LONG
 
 SMALL = {
     "adapter": {"name": "shapes", "granularity": "block", "num_inference_steps": 2, "guidance_grid": [2, 4]},
@@ -44,7 +45,7 @@ class Killer:
 
 def run(folder: Path, url: str, *watchers: Any) -> dict[str, Any]:
     """Run it and look at what was found."""
-    objectives = {"shapes": {}, "weight": {"name": "remote", "weight": 0.05, "url": url, "patience": 60}}
+    objectives = {"shapes": {}, "weight": {"name": "remote", "weight": 0.05, "url": url, "patience": LONG}}
     name = session.start(load_config({**SMALL, "objectives": objectives}), folder, watchers)
     with SqliteStore(folder, create=False) as store:
         return summary(store, store.run(name))

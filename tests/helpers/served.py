@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from trimpot.objectives.shapes.drawing import draw, to_bytes
 from trimpot.objectives.shapes.reward import ShapesReward
 from trimpot.objectives.shapes.scenes import parse
 from trimpot.servers.reward_server import RewardServer, Scorer
+from waiting import LONG
 
 SERVERS = Path(__file__).parents[2] / "servers"
 SHAPES = Scorer("shapes", ShapesReward().score, ShapesReward().describe())
@@ -29,9 +30,9 @@ def scenes(*prompts: str, seed: int = 0) -> list[Any]:
 
 
 @contextmanager
-def serving(scorer: Scorer = SHAPES, **options: Any) -> Iterator[RewardServer]:
+def serving(scorer: Scorer = SHAPES, port: int = 0, **options: Any) -> Iterator[RewardServer]:
     """A server in a thread of this process."""
-    server = RewardServer(scorer, port=0, **options)
+    server = RewardServer(scorer, port=port, **options)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
@@ -40,6 +41,18 @@ def serving(scorer: Scorer = SHAPES, **options: Any) -> Iterator[RewardServer]:
         server.shutdown()
         thread.join()
         server.close()
+
+
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port that no other process is given, before, between and after those that listen on it."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        port = int(holder.getsockname()[1])
+        if sys.platform != "linux":  # which lets a second socket bind it; others do not
+            holder.close()
+        yield port
 
 
 class ServerProcess:
@@ -51,7 +64,8 @@ class ServerProcess:
 
     def __init__(self, *command: str) -> None:
         self.command = command
-        self.port = 0
+        self._reserved = ExitStack()
+        self.port = self._reserved.enter_context(reserved_port())
         self.start()
 
     def start(self) -> None:
@@ -80,6 +94,7 @@ class ServerProcess:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+        self._reserved.close()
 
 
 def python(script: str, *arguments: str) -> ServerProcess:
@@ -100,8 +115,8 @@ def answering(answer: Callable[[bytes], bytes]) -> Iterator[str]:
                     connection, _ = listener.accept()
                 except TimeoutError:
                     continue
-                with connection:
-                    connection.settimeout(5)
+                with connection, suppress(ConnectionError):  # who has heard enough hangs up
+                    connection.settimeout(LONG)
                     connection.sendall(answer(_request(connection)))
 
         thread = threading.Thread(target=work)

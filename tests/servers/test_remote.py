@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from served import SHAPES, answering, http, scenes, serving
+from served import SHAPES, answering, http, reserved_port, scenes, serving
 from trimpot.engine.knobs import digest
 from trimpot.engine.seams import Objective
 from trimpot.ground.errors import ConfigError, Notice, ScoreError
@@ -20,6 +20,7 @@ from trimpot.objectives.shapes.reward import ShapesReward
 from trimpot.servers.reward_server import PROTOCOL, Limits, Scorer
 from trimpot.setup.plugins import Plugins
 from trimpot.testing import ObjectiveContract
+from waiting import LONG
 
 HEALTH = {"protocol": PROTOCOL, "name": "x", "fingerprint": "f", "description": {"name": "x"}}
 PROMPTS = ("a red circle", "a blue square", "two green triangles")
@@ -186,22 +187,13 @@ def test_a_description_without_a_bottom_is_refused() -> None:
 
 def test_another_reward_in_its_place_is_refused() -> None:
     other = Scorer("shapes", SHAPES.score, {**SHAPES.description, "convention": 0})
-    with serving() as server:
-        remote = Remote(server.url)
-        port = server.server_address[1]
-    from trimpot.servers.reward_server import RewardServer
-
-    server = RewardServer(other, port=port)
-    thread = threading.Thread(target=server.serve_forever, args=[0.02])
-    thread.start()
-    try:
-        with pytest.raises(ScoreError, match="no longer serves the reward this run was begun with") as caught:
-            remote.score(scenes(PROMPTS[0]), PROMPTS[:1])
-        assert server.fingerprint in str(caught.value)
-    finally:
-        server.shutdown()
-        thread.join()
-        server.close()
+    with reserved_port() as port:
+        with serving(port=port) as server:
+            remote = Remote(server.url)
+        with serving(other, port=port) as server:
+            with pytest.raises(ScoreError, match="no longer serves the reward this run was begun with") as caught:
+                remote.score(scenes(PROMPTS[0]), PROMPTS[:1])
+            assert server.fingerprint in str(caught.value)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -318,7 +310,7 @@ def test_a_request_too_large_for_the_server_says_what_helps() -> None:
 def test_threads_may_ask_at_once() -> None:
     echo = Echo()
     with serving(echo.scorer) as server:
-        remote, found = Remote(server.url, patience=20), {}
+        remote, found = Remote(server.url, patience=LONG), {}
 
         def ask(number: int) -> None:
             found[number] = float(remote.score([number], [str(number)])[0])

@@ -6,52 +6,72 @@ import inspect
 import json
 import logging
 import math
+import signal
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from served import answering, http, python, scenes, serving
+from served import answering, http, python, reserved_port, scenes, serving
 from trimpot.ground.errors import ConfigError, ScoreError
 from trimpot.objectives.remote import Remote
 from trimpot.servers.reward_server import PROTOCOL
 from trimpot.setup.plugins import Plugins
+from waiting import LONG, until
 
 
-class Killing(list[Any]):
-    """Outputs that end a server when it has been given some of them, and start it again a while later."""
+class Told(list[Any]):
+    """Outputs that do something when they are asked for some of them."""
 
-    def __init__(self, outputs: list[Any], server: Any, after: int, delay: float) -> None:
+    def __init__(self, outputs: list[Any], after: int, then: Callable[[], None]) -> None:
         super().__init__(outputs)
-        self.kill, self.restart = threading.Timer(delay, server.kill), threading.Timer(delay + 0.7, server.start)
-        self.after = after
+        self._after, self._then = after, then
 
     def __getitem__(self, part: Any) -> Any:
-        if isinstance(part, slice) and part.start == self.after:
-            self.kill.start()
-            self.restart.start()
-            if self.kill.interval == 0:
-                self.kill.join()
+        if isinstance(part, slice) and part.start == self._after:
+            self._then()
         return super().__getitem__(part)
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.1], ids=["between two requests", "in the middle of one"])
+@pytest.mark.parametrize("middle", [False, True], ids=["between two requests", "in the middle of one"])
 def test_a_server_that_is_killed_and_started_again_is_waited_for(
-    delay: float, caplog: pytest.LogCaptureFixture
+    middle: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (48, 512, 512, 3), dtype=np.uint8)
-    with python("jpeg_size.py") as server:
-        remote = Remote(server.url, batch_size=24, patience=30)
-        expected = remote.score(list(noise), ["any"] * 48)
-        outputs = Killing(list(noise), server, 24, delay)
-        try:
-            with caplog.at_level(logging.WARNING, "trimpot.remote"):
-                scores = remote.score(outputs, ["any"] * 48)
-        finally:
-            outputs.restart.join()
+    """A stopped process reads nothing of a request that is larger than what is held on the way to it."""
+    noise = np.random.default_rng(0).integers(0, 256, (32, 512, 512, 3), dtype=np.uint8)
+    with python("jpeg_size.py") as server, caplog.at_level(logging.DEBUG):
+
+        def said(what: str) -> bool:
+            return any(what in record.getMessage() for record in list(caplog.records))
+
+        def killed() -> None:
+            until(lambda: said("send_request_body.started"))
+            server.kill()
+
+        def started_again() -> None:
+            until(lambda: said("is away"))
+            server.start()
+
+        def end() -> None:
+            caplog.clear()
+            if middle:
+                server.process.send_signal(signal.SIGSTOP)
+                others.submit(killed)
+            else:
+                server.kill()
+            restarted.append(others.submit(started_again))
+
+        remote = Remote(server.url, batch_size=16, patience=LONG)
+        expected = remote.score(list(noise), ["any"] * 32)
+        restarted: list[Future[None]] = []
+        with ThreadPoolExecutor(2) as others:
+            scores = remote.score(Told(list(noise), 16, end), ["any"] * 32)
+            restarted[0].result()
         assert np.array_equal(scores, expected)
-        assert [record.getMessage() for record in caplog.records if "is away" in record.getMessage()]
 
 
 NO_NUMBERS = (math.inf, -math.inf, math.nan, -1, 1e300, 10**400, True, None, "soon", [1.0], 1j)
@@ -84,29 +104,34 @@ def test_every_number_of_a_remote_reward_is_among_those() -> None:
 
 
 def test_a_server_that_stays_away_is_given_up_after_the_patience() -> None:
-    with serving() as server:
-        remote = Remote(server.url, patience=0.5)
-    begun = time.monotonic()
-    with pytest.raises(ScoreError, match=r"has been away for 0\.5 s \(.*refused.*\); start it there and resume"):
-        remote.score(scenes("a red circle"), ["a red circle"])
-    assert 0.5 <= time.monotonic() - begun < 3
+    with reserved_port() as port:
+        with serving(port=port) as server:
+            remote = Remote(server.url, patience=0.5)
+        begun = time.monotonic()
+        with pytest.raises(ScoreError, match=r"has been away for 0\.5 s \(.*refused.*\); start it there and resume"):
+            remote.score(scenes("a red circle"), ["a red circle"])
+        assert time.monotonic() - begun >= 0.5
 
 
-def test_patience_begins_when_the_server_is_away_and_not_when_it_was_asked() -> None:
+def test_patience_begins_when_the_server_is_away_and_not_when_it_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that stands still, but for the answer that takes longer than the patience and then does not come."""
+    now = 0.0
+    monkeypatch.setattr("trimpot.objectives.remote.time", SimpleNamespace(monotonic=lambda: now))
     health = json.dumps({"protocol": PROTOCOL, "fingerprint": "f", "description": {}}).encode()
-    asked: list[float] = []
+    asked: list[bytes] = []
 
     def answer(line: bytes) -> bytes:
+        nonlocal now
         if b"/health" in line:
             return http(health)
-        asked.append(time.monotonic())
+        asked.append(line)
         if len(asked) == 1:
-            time.sleep(0.8)  # longer than the patience, and then it dies
+            now += 100
             return b""
         return http(b'{"fingerprint": "f", "scores": [2]}')
 
     with answering(answer) as url:
-        assert Remote(url, patience=0.6).score([0], ["x"]) == [2.0]
+        assert Remote(url, patience=60).score([0], ["x"]) == [2.0]
     assert len(asked) == 2
 
 
@@ -115,7 +140,7 @@ def test_a_server_that_is_starting_is_waited_for(status: str) -> None:
     health = json.dumps({"protocol": PROTOCOL, "fingerprint": "f", "description": {}}).encode()
     answers = iter([http(b"<html>", status), http(b"", status), http(health)])
     with answering(lambda line: next(answers)) as url:
-        assert Remote(url, patience=10).describe() == {"served": {}, "fingerprint": "f"}
+        assert Remote(url, patience=LONG).describe() == {"served": {}, "fingerprint": "f"}
 
 
 @pytest.mark.parametrize("status", ["400 Bad Request", "401 No", "404 Not Found", "500 Oh", "302 Found"])
@@ -127,14 +152,18 @@ def test_a_server_that_refuses_is_not_asked_again(status: str) -> None:
         return http(b'{"error": "because\\nof the moon"}', status)
 
     with answering(answer) as url, pytest.raises(ScoreError, match=f"status {status[:3]}: because of the moon"):
-        Remote(url, patience=10)
+        Remote(url, patience=LONG)
     assert len(asked) == 1
 
 
-def test_an_answer_that_never_ends_is_given_up() -> None:
+def test_an_answer_that_does_not_come_is_given_up() -> None:
+    given_up = threading.Event()
+
     def answer(line: bytes) -> bytes:
-        time.sleep(0.3)
+        given_up.wait(LONG)
         return b""
 
-    with answering(answer) as url, pytest.raises(ScoreError, match=r"away for 0 s \(ReadTimeout"):
-        Remote(url, patience=0, timeout=0.1)
+    with answering(answer) as url:
+        with pytest.raises(ScoreError, match=r"away for 0 s \(ReadTimeout"):
+            Remote(url, patience=0, timeout=0.1)
+        given_up.set()

@@ -15,6 +15,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from trimpot.engine.identity import described
 from trimpot.objectives.shapes.reward import ShapesReward
 from trimpot.servers.reward_server import PROTOCOL, SLOTS, Limits, RefusalError, RewardServer, Scorer
 from trimpot.setup.plugins import Plugins
+from waiting import LONG, receive, until
 
 JSON = {"Content-Type": "application/json"}
 
@@ -34,7 +36,7 @@ def ask(
     server: RewardServer, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
 ) -> tuple[int, Any]:
     """Status and JSON of an answer; whatever is not bytes is sent as JSON."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=LONG)
     sent = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
     try:
         connection.request(method, path, sent, JSON | (headers or {}))
@@ -103,7 +105,7 @@ def test_it_scores_as_the_reward_does(server: RewardServer) -> None:
 
 
 def test_a_connection_can_be_used_again(server: RewardServer) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=LONG)
     for _ in range(3):
         connection.request("POST", "/score", json.dumps(request()), JSON)
         assert len(json.loads(connection.getresponse().read())["scores"]) == 1
@@ -228,7 +230,7 @@ def test_a_page_of_a_browser_cannot_ask(server: RewardServer) -> None:
 
 @pytest.mark.parametrize("raw", [b"\x16\x03\x01\x02\x00 hello\r\n\r\n", b"GET /health HTTP/7\r\n\r\n", b"a" * 70_000])
 def test_what_is_not_http_does_no_harm(server: RewardServer, raw: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", server.server_address[1]), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", server.server_address[1]), timeout=LONG) as connection:
         connection.sendall(raw)
         connection.shutdown(socket.SHUT_WR)
         while connection.recv(1 << 16):
@@ -240,12 +242,10 @@ def test_a_client_that_hangs_up_in_the_middle_does_no_harm(
     server: RewardServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for _ in range(SLOTS + 1):
-        with socket.create_connection(("127.0.0.1", server.server_address[1]), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", server.server_address[1]), timeout=LONG) as connection:
             connection.sendall(b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
             connection.sendall(b"Content-Length: 9000\r\n\r\n{")
-    deadline = time.monotonic() + 10
-    while ask(server, "POST", "/score", request())[0] != 200:
-        assert time.monotonic() < deadline
+    until(lambda: ask(server, "POST", "/score", request())[0] == 200)
     assert "Traceback" not in capfd.readouterr().err
 
 
@@ -284,7 +284,7 @@ def test_too_many_at_once_are_told_to_come_back_and_health_is_always_told() -> N
     go = threading.Event()
 
     def score(outputs: list[Any], prompts: list[str]) -> list[float]:
-        go.wait(20)
+        go.wait(LONG)
         return [0.0] * len(outputs)
 
     with serving(Scorer("slow", score, {})) as server:
@@ -293,17 +293,16 @@ def test_too_many_at_once_are_told_to_come_back_and_health_is_always_told() -> N
             threading.Thread(target=lambda: found.append(ask(server, "POST", "/score", request())[0]))
             for _ in range(SLOTS + 3)
         ]
-        for each in asking:
-            each.start()
-        deadline = time.monotonic() + 10
-        while len(found) < 3:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        assert found == [503] * 3
-        assert ask(server, "GET", "/health")[0] == 200
-        go.set()
-        for each in asking:
-            each.join()
+        try:
+            for each in asking:
+                each.start()
+            until(lambda: len(found) >= 3)
+            assert found == [503] * 3
+            assert ask(server, "GET", "/health")[0] == 200
+        finally:
+            go.set()
+            for each in asking:
+                each.join()
     assert sorted(found) == [200] * SLOTS + [503] * 3
 
 
@@ -341,35 +340,53 @@ def test_where_it_cannot_listen_is_said_in_one_sentence() -> None:
         RewardServer(Scorer("x", SHAPES.score, {"weights": object()}), port=0)
 
 
+def begin(server: ServerProcess, length: int) -> socket.socket:
+    """A connection whose request has been admitted, and whose body is waited for."""
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=LONG)
+    connection.sendall(
+        b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n"
+        b"Content-Length: %d\r\n\r\n" % length
+    )
+    assert receive(connection, 25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    return connection
+
+
+@contextmanager
+def told_to_stop(server: ServerProcess, ending: signal.Signals) -> Iterator[None]:
+    """A server that has heard a signal: another client, connected before, is refused."""
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=LONG)) as other:
+
+        def refused() -> bool:
+            other.request("GET", "/health")
+            answer = other.getresponse()
+            answer.read()
+            return answer.status == 503
+
+        assert not refused()
+        server.process.send_signal(ending)
+        until(refused)
+        yield
+
+
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_told_to_stop_it_finishes_what_it_has_begun(ending: signal.Signals) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     body = json.dumps(request(outputs=[png(picture)])).encode()
-    head = f"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     with python("jpeg_size.py") as server:
-        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
-            connection.sendall(head.encode() + b"\r\n\r\n" + body[:-1])
-            time.sleep(0.3)
-            server.process.send_signal(ending)
-            time.sleep(0.3)
-            connection.sendall(body[-1:])
+        with begin(server, len(body)) as connection, told_to_stop(server, ending):
+            connection.sendall(body)
             answer = http.client.HTTPResponse(connection)
             answer.begin()
             assert answer.status == 200
             assert json.loads(answer.read())["scores"][0] < -1
-        out, err = server.process.communicate(timeout=20)
+        out, err = server.process.communicate(timeout=LONG)
         assert (server.process.returncode, out, err) == (0, "", "")
 
 
 def test_a_second_signal_ends_it_at_once() -> None:
-    with python("jpeg_size.py") as server, socket.create_connection(("127.0.0.1", server.port)) as connection:
-        connection.sendall(b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
-        connection.sendall(b"Content-Length: 9\r\n\r\n")
-        time.sleep(0.2)
-        for _ in range(2):
-            server.process.send_signal(signal.SIGTERM)
-            time.sleep(0.3)
-        assert server.process.wait(timeout=5) == -signal.SIGTERM
+    with python("jpeg_size.py") as server, begin(server, 9), told_to_stop(server, signal.SIGTERM):
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(timeout=LONG) == -signal.SIGTERM
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -422,6 +439,6 @@ def test_trimpot_serve_hands_metadata_to_an_objective_that_takes_it(
     ],
 )
 def test_trimpot_serve_refuses_in_one_sentence(arguments: list[str], sentence: str) -> None:
-    done = subprocess.run([*TRIMPOT, "serve", *arguments], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*TRIMPOT, "serve", *arguments], capture_output=True, text=True, timeout=LONG)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("trimpot: ") and sentence in done.stderr and done.stderr.count("\n") == 1

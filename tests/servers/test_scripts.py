@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from served import SERVERS, ServerProcess, python
 from trimpot.objectives.remote import Remote
+from waiting import LONG
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -62,7 +63,7 @@ def test_a_script_imports_what_it_needs_and_no_trimpot(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_a_script_explains_itself_before_anything_heavy_is_imported(path: Path) -> None:
-    done = subprocess.run([sys.executable, path, "--help"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, path, "--help"], capture_output=True, text=True, timeout=LONG)
     assert (done.returncode, done.stderr) == (0, "")
     assert all(option in done.stdout for option in ("--host", "--port", "--token", "--batch-size"))
     assert f"uv run servers/{path.name}" in path.read_text(encoding="utf-8")
@@ -80,7 +81,7 @@ def test_a_script_refuses_in_one_sentence(command: tuple[str, ...]) -> None:
 
 def _run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(SERVERS / script), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=LONG)
 
 
 def test_only_a_commit_pins_code_that_comes_with_a_model() -> None:
@@ -95,11 +96,11 @@ def test_only_a_commit_pins_code_that_comes_with_a_model() -> None:
 def test_uv_makes_the_environment_and_serves() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (3, 64, 48, 3), dtype=np.uint8)
     with ServerProcess(str(UV), "run", "--quiet", str(SERVERS / "jpeg_size.py")) as server:
-        remote = Remote(server.url, patience=5)
+        remote = Remote(server.url, patience=LONG)
         assert remote.describe()["served"]["pillow"] == "11.3.0"
         found = remote.score(list(noise), ["any"] * 3)
         server.process.terminate()
-        server.process.communicate(timeout=20)
+        server.process.communicate(timeout=LONG)
     assert found.shape == (3,) and np.all(found < -1)
 
 
