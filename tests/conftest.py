@@ -1,4 +1,4 @@
-"""Hypothesis without a clock, since the machines that test are not all quick; one thread a process."""
+"""Hypothesis without a clock and without luck, since machines are not all quick; one thread a process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run in two processes, and so do those that they start
 
-hypothesis.settings.register_profile("calm", deadline=None)
+hypothesis.settings.register_profile(
+    "calm", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("calm")
 
 

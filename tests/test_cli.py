@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import typed
 from trimpot.storage import SqliteStore
 
 SMALL = [
@@ -25,7 +26,7 @@ SMALL = [
 ]
 
 
-def trimpot(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def process(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("TRIMPOT_")}
     return subprocess.run(
@@ -34,16 +35,18 @@ def trimpot(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def succeeds(*arguments: str, cwd: Path) -> str:
-    done = trimpot(*arguments, cwd=cwd)
+    done = typed(*arguments, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the shapes preset has been calibrated, in small."""
+    """A folder in which the shapes preset has been calibrated, in small, by a process of its own."""
     folder = tmp_path_factory.mktemp("cli")
-    output = succeeds("calibrate", "shapes", *SMALL, cwd=folder)
+    done = process("calibrate", "shapes", *SMALL, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    output = done.stdout
     assert "on 8 prompts that the search never saw at" in " ".join(output.split())
     assert "trimpot.load_calibration(pipe, 'trimpot-runs/shapes-1/calibration.json')" in output
     return folder
@@ -139,7 +142,7 @@ def test_plugins_are_listed(tmp_path: Path) -> None:
 )
 def test_a_mistake_is_one_sentence(tmp_path: Path, arguments: list[str], sentence: str) -> None:
     """Exit code 1, one line on stderr that says what to do, no traceback, nothing left behind."""
-    done = trimpot(*arguments, cwd=tmp_path)
+    done = typed(*arguments, cwd=tmp_path)
     assert done.returncode == 1
     assert sentence in done.stderr
     assert done.stderr.count("\n") == 1
@@ -147,11 +150,20 @@ def test_a_mistake_is_one_sentence(tmp_path: Path, arguments: list[str], sentenc
     assert not list(tmp_path.iterdir())
 
 
+def test_a_mistake_is_one_sentence_of_a_process_too(tmp_path: Path) -> None:
+    done = process("calibrate", "shapes", "optimizer.sigma=1", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "takes no option 'sigma'; did you mean 'sigma0'?" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_notice_is_one_line_without_the_code_it_came_from(tmp_path: Path) -> None:
     for name in ("train", "validation", "test"):
         (tmp_path / f"{name}.txt").write_text(f"# red \x1b[31m comment\n{name} view\n")
-    prompts = (f"prompts.{name}={tmp_path / name}.txt" for name in ("train", "validation", "test"))
-    done = trimpot("plan", "shapes", "prompts={name: files}", *prompts, cwd=tmp_path)
+    prompts = {"name": "files", **{name: str(tmp_path / name) + ".txt" for name in ("train", "validation", "test")}}
+    config = {"adapter": {"name": "sphere", "num_knobs": 4}, "objectives": "value", "prompts": prompts}
+    (tmp_path / "sphere.yaml").write_text(json.dumps(config))
+    done = process("plan", "sphere.yaml", cwd=tmp_path)
     lines = [line for line in done.stderr.splitlines() if "begin with # were left out" in line]
     assert len(lines) == 3 and all(line.startswith("trimpot: 1 line(s) of ") for line in lines)
     assert "\x1b" not in done.stderr and "Notice" not in done.stderr and "warnings.warn" not in done.stderr
@@ -159,14 +171,14 @@ def test_a_notice_is_one_line_without_the_code_it_came_from(tmp_path: Path) -> N
 
 def test_traceback_shows_where_an_error_came_from(tmp_path: Path) -> None:
     """`--traceback` adds the traceback to the sentence."""
-    done = trimpot("--traceback", "calibrate", "shape", cwd=tmp_path)
+    done = typed("--traceback", "calibrate", "shape", cwd=tmp_path)
     assert done.returncode == 1
     assert "Traceback" in done.stderr
 
 
 def test_unknown_options_are_usage_errors(tmp_path: Path) -> None:
     """What the command line itself does not know exits 2."""
-    assert trimpot("calibrate", "shapes", "--nonsense", cwd=tmp_path).returncode == 2
+    assert process("calibrate", "shapes", "--nonsense", cwd=tmp_path).returncode == 2
 
 
 def test_help_and_import_are_light(tmp_path: Path) -> None:

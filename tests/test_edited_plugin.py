@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import LONG
 
 PLUGIN = """
 import os
@@ -75,7 +76,7 @@ class Installed:
         paths = os.pathsep.join(filter(None, [str(self.site), os.environ.get("PYTHONPATH", "")]))
         environment = {**os.environ, "PYTHONPATH": paths, "COLUMNS": "200", "PYTHONDONTWRITEBYTECODE": "1", **variables}
         command = [sys.executable, "-m", "trimpot", *words]
-        return subprocess.run(command, env=environment, cwd=self.folder, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, env=environment, cwd=self.folder, capture_output=True, text=True, timeout=LONG)
 
     def calibrate(self) -> dict[str, Any]:
         done = self.run("calibrate", "config.yaml", *ARGUMENTS, "--json")

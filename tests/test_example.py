@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import LONG
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "trimpot-loudspeaker"
 SHORT = ["generations=5", "test.num_prompts=12", "validation.num_prompts=8"]
@@ -40,7 +41,7 @@ def trimpot(environment: dict[str, str], tmp_path: Path) -> Trimpot:
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "trimpot", *words]
-        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=LONG)
 
     return run
 
@@ -48,7 +49,7 @@ def trimpot(environment: dict[str, str], tmp_path: Path) -> Trimpot:
 def test_the_example_keeps_the_contracts_it_inherits(environment: dict[str, str]) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", str(EXAMPLE / "tests")]
     command += ["--rootdir", str(EXAMPLE), "-c", os.devnull]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LONG)
     assert done.returncode == 0, done.stdout
 
 

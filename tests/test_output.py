@@ -11,11 +11,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import pytest
 import yaml
-from trimpot import cli
+from command_line import typed
 from trimpot.commands.app import app, print_json
 from trimpot.commands.output import Enduring
 from trimpot.storage import SqliteStore
@@ -74,22 +74,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "sphere.yaml").write_text(yaml.safe_dump(SPHERE))
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TRIMPOT_STORE", raising=False)
-    assert typed("calibrate sphere.yaml", io.StringIO()) == (0, "")
+    done = typed("calibrate", "sphere.yaml")
+    assert (done.returncode, done.stderr) == (0, "")
     return tmp_path
-
-
-def typed(command: str, output: Any) -> tuple[int, str]:
-    """The exit status of a command and its standard error."""
-    errors = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["trimpot", *shlex.split(command)])
-        patch.setattr(sys, "stdout", output)
-        patch.setattr(sys, "stderr", errors)
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-    code = caught.value.code
-    assert isinstance(code, int)
-    return code, errors.getvalue()
 
 
 def test_every_command_is_tried() -> None:
@@ -102,7 +89,7 @@ def test_every_command_is_tried() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_output_that_cannot_be_written_is_no_traceback(here: Path, command: str, output: str) -> None:
     with OUTPUTS[output]() as file:
-        code, errors = typed(COMMANDS[command], file)
+        code, _, errors = typed(*COMMANDS[command].split(), output=file)
     assert "Traceback" not in errors
     if command in REFUSED:
         assert code != 0

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from sessions import num_candidates
 from trimpot.cli import app
 from trimpot.ground.errors import TrimpotError
 from trimpot.storage import Comparisons, SqliteStore
 from typer.testing import CliRunner
+from waiting import LONG
 
 SPHERE = {
     "adapter": {"name": "sphere", "num_knobs": 6},
@@ -26,6 +26,23 @@ SPHERE = {
     "test": {"num_prompts": 8},
     "bucket_size": 2,
 }
+KILLED = """
+import os, signal
+from trimpot.cli import main
+from trimpot.storage import SqliteStore
+
+left, record = 40, SqliteStore.record
+
+def counted(*given):
+    global left
+    record(*given)
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+SqliteStore.record = counted
+main()
+"""  # the command line, which is killed once it has recorded so many times
 OPTIONS = ["-c", "cma-es", "-c", "random", "--seeds", "2", "--images", "80"]
 
 
@@ -112,34 +129,14 @@ def test_looking_at_nothing_says_so(here: Path) -> None:
 def test_killed_it_goes_on_where_it_was(here: Path) -> None:
     """`kill -9` in the middle, and the very same command again."""
     command = ["sphere.yaml", *OPTIONS[:-1], "240"]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("TRIMPOT_")}
-    victim = subprocess.Popen(
-        [sys.executable, "-m", "trimpot", "compare", *command, "--store", "killed"],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and _num_evaluations(here / "killed") < 40:
-        time.sleep(0.01)
-    victim.send_signal(signal.SIGKILL)
-    victim.wait()
-    assert _num_evaluations(here / "killed") >= 40
+    done = subprocess.run([sys.executable, "-c", KILLED, "compare", *command, "--store", "killed"], timeout=LONG)
+    assert done.returncode == -signal.SIGKILL
+    assert num_candidates(here / "killed") >= 40
     assert len(_digests(here / "killed")) < 4
     typed(*command, "--store", "killed")
     typed(*command, "--store", "undisturbed")
     assert len(_digests(here / "killed")) == 4
     assert _digests(here / "killed") == _digests(here / "undisturbed")
-
-
-def _num_evaluations(folder: Path) -> int:
-    import sqlite3
-
-    try:
-        with sqlite3.connect(f"file:{folder / 'trimpot.sqlite'}?mode=ro", uri=True) as connection:
-            return int(connection.execute("SELECT count(*) FROM candidates").fetchone()[0])
-    except sqlite3.OperationalError:
-        return 0
 
 
 def _digests(folder: Path) -> dict[tuple[str, int], str]:

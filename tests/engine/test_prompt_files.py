@@ -134,7 +134,7 @@ WORDS = TEXT.map(lambda text: text.replace("\ufeff", "").strip()).filter(bool)
 
 
 @pytest.mark.parametrize("layout", WRITERS)
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(rows=st.lists(st.tuples(WORDS, st.fixed_dictionaries({"kind": WORDS, "note": WORDS})), min_size=1, max_size=4))
 def test_what_was_written_is_read(tmp_path: Path, layout: str, rows: list[tuple[str, dict[str, str]]]) -> None:
     if layout == "txt":

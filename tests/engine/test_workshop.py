@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -21,66 +22,83 @@ from trimpot.engine.loop import calibrate
 from trimpot.engine.worker import Worker
 from trimpot.engine.workshop import Here, Result
 from trimpot.ground.errors import ModelError
+from waiting import LONG
 
 
-class Sleeper(Hill):
-    """A backbone that takes a while."""
+class Sight:
+    """Who is at work, for those that wait until they see somebody.
 
-    def __init__(self, seconds: float, busy: set[str] | None = None) -> None:
+    Attributes:
+        begun: How often each has begun to work.
+        beside: For each, the most of every one at work at the same time, itself included.
+    """
+
+    def __init__(self) -> None:
+        self.begun: Counter[str] = Counter()
+        self.beside: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._working: Counter[str] = Counter()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def at_work(self, who: str, until: Callable[[], bool]) -> Iterator[None]:
+        with self._changed:
+            self.begun[who] += 1
+            self._working[who] += 1
+            for each in +self._working:
+                self.beside[each] |= self._working
+            self._changed.notify_all()
+            assert self._changed.wait_for(until, LONG), "it was never seen"
+        time.sleep(0.02)  # for others to come that must not
+        yield
+        with self._changed:
+            self._working[who] -= 1
+
+
+class Seen(Hill):
+    """A backbone that is seen at work, and works until something holds."""
+
+    def __init__(self, sight: Sight, until: Callable[[], bool] = lambda: True) -> None:
         super().__init__(8)
-        self.seconds, self.busy = seconds, set() if busy is None else busy
+        self._sight, self._until = sight, until
 
     def generate(self, population: NDArray[np.float64], bucket: Bucket) -> Iterator[list[float]]:
-        self.busy.add("backbone")
-        time.sleep(self.seconds)
-        self.busy.discard("backbone")
-        return super().generate(population, bucket)
+        with self._sight.at_work("backbone", self._until):
+            return super().generate(population, bucket)
 
 
 class Judge(Height):
-    """A reward that takes a while, and notes how many of its calls were under way at once."""
+    """A reward that is seen at work, and works until something holds."""
 
     def __init__(
-        self, seconds: float, calls_at_once: int = 1, waits: bool = False, busy: set[str] | None = None
+        self,
+        name: str,
+        sight: Sight,
+        until: Callable[[], bool] = lambda: True,
+        *,
+        calls_at_once: int = 1,
+        waits: bool = False,
     ) -> None:
-        self.seconds, self.calls_at_once, self.waits = seconds, calls_at_once, waits
-        self.most, self.beside, self._now, self._lock = 0, False, 0, threading.Lock()
-        self._busy = set() if busy is None else busy
+        self.name, self.calls_at_once, self.waits = name, calls_at_once, waits
+        self._sight, self._until = sight, until
 
     def score(self, outputs: Sequence[Any], prompts: Sequence[str]) -> NDArray[np.float64]:
-        with self._lock:
-            self._now += 1
-            self.most = max(self.most, self._now)
-        self.beside |= "backbone" in self._busy
-        time.sleep(self.seconds)
-        self.beside |= "backbone" in self._busy
-        with self._lock:
-            self._now -= 1
-        return super().score(outputs, prompts)
+        with self._sight.at_work(self.name, self._until):
+            return super().score(outputs, prompts)
 
 
-def evaluate(adapter: Hill, objectives: dict[str, Height], num_groups: int) -> float:
-    """Seconds that a generation takes: groups of 8 candidates on a prompt each."""
+def evaluate(adapter: Hill, objectives: dict[str, Height], num_groups: int) -> None:
+    """A generation: groups of 8 candidates on a prompt each."""
     run = hill_run(adapter=adapter)
     evaluator = Evaluator(run, MemoryStore(), Notes(), Here(Worker(adapter, objectives)))
     object.__setattr__(run, "objectives", objectives)
     population = np.random.default_rng(0).uniform(0.9, 1.1, (8, 5))
     groups = [Group(population, Bucket((f"view {n}",), (n,))) for n in range(num_groups)]
-    assert run.context, "what the parts are made of has been read before the clock starts"
-    begun = time.perf_counter()
     made = evaluator.evaluate_groups("validation", 0, groups)
     assert [len(group) for group, _ in made] == [8] * num_groups
-    return time.perf_counter() - begun
-
-
-def test_a_generation_takes_as_long_as_its_slower_half() -> None:
-    """The default protocol's groups: scoring of one goes on while the next is generated."""
-    seconds = min(evaluate(Sleeper(0.04), {"height": Judge(0.04)}, num_groups=8) for _ in range(3))
-    assert seconds < 1.6 * 8 * 0.04  # one after the other they take 2.0 of it
 
 
 def test_one_job_is_scored_while_the_next_is_generated() -> None:
-    """Without a clock: scoring ends only once the next call of the backbone has begun."""
+    """Scoring ends only once the next call of the backbone has begun."""
     begun, scored, ahead = 0, 0, threading.Condition()
     alone: list[int] = []
 
@@ -97,7 +115,7 @@ def test_one_job_is_scored_while_the_next_is_generated() -> None:
             nonlocal scored
             scored += 1
             with ahead:
-                if scored < 6 and not ahead.wait_for(lambda: begun > scored, timeout=2):
+                if scored < 6 and not ahead.wait_for(lambda: begun > scored, timeout=LONG):
                     alone.append(scored)
             return super().score(outputs, prompts)
 
@@ -168,18 +186,26 @@ def test_a_generation_is_handed_over_before_any_of_it_is_waited_for() -> None:
 
 
 def test_a_local_reward_is_never_called_twice_at_once_beside_one_that_is() -> None:
-    local, served = Judge(0.02), Judge(0.06, calls_at_once=3)
-    evaluate(Sleeper(0.001), {"height": local, "served": served}, num_groups=12)
-    assert local.most == 1
-    assert 1 < served.most <= 3
+    """Calls of the served one wait for each other, until three have been under way at once."""
+    sight = Sight()
+    served = Judge("served", sight, lambda: sight.beside["served"]["served"] >= 3, calls_at_once=3)
+    evaluate(Seen(sight), {"height": Judge("local", sight), "served": served}, num_groups=12)
+    assert sight.beside["local"]["local"] == 1
+    assert sight.beside["served"]["served"] == 3
 
 
 def test_a_reward_that_waits_is_never_called_while_the_backbone_generates() -> None:
-    busy: set[str] = set()
-    waiting, other = Judge(0.005, waits=True, busy=busy), Judge(0.02, busy=busy)
-    evaluate(Sleeper(0.02, busy), {"height": waiting, "other": other}, num_groups=6)
-    assert not waiting.beside
-    assert other.beside
+    """The other reward and the backbone's second call do wait for each other."""
+    sight = Sight()
+
+    def met() -> bool:
+        return sight.beside["other"]["backbone"] > 0
+
+    backbone = Seen(sight, lambda: sight.begun["backbone"] == 1 or met())
+    waiting, other = Judge("waiting", sight, waits=True), Judge("other", sight, met)
+    evaluate(backbone, {"height": waiting, "other": other}, num_groups=6)
+    assert sight.beside["waiting"]["waiting"] == 1
+    assert sight.beside["waiting"]["backbone"] == 0
 
 
 def test_outputs_of_few_jobs_are_held_in_memory() -> None:

@@ -16,6 +16,7 @@ from trimpot.engine.evaluation import Place
 from trimpot.engine.jobs import Job, Piece, Scored
 from trimpot.ground.errors import ModelError
 from trimpot.workshops.seats import Done, Hello
+from waiting import LONG, until
 
 
 def job(position: int, num_outputs: int = 1) -> Job:
@@ -29,9 +30,9 @@ class Bench:
     """Scores a candidate by its position, and does as it is told before that.
 
     Attributes:
-        seconds: What a job takes.
         deadly: Position of a candidate to how many workers die of it.
-        hangs: Positions at which a worker sleeps for a minute, the first time.
+        hangs: Positions at which a worker sleeps until it is ended, the first time.
+        meet: Groups of positions; each job of a group ends once all have begun, which takes as many workers.
         folder: Where it notes who did what.
         parts: What it says of itself, as `hardware` is.
         refuses: The sentence with which it cannot be made.
@@ -40,9 +41,9 @@ class Bench:
     """
 
     folder: Path
-    seconds: float = 0.0
     deadly: Mapping[int, int] = field(default_factory=dict)
     hangs: tuple[int, ...] = ()
+    meet: tuple[tuple[int, ...], ...] = ()
     parts: str = "parts"
     hardware: str = "device"
     refuses: str = ""
@@ -65,14 +66,16 @@ class Bench:
         if count <= self.deadly.get(position, 0):
             os.kill(os.getpid(), signal.SIGKILL)
         if position in self.hangs and count == 1:
-            time.sleep(60)
+            time.sleep(10 * LONG)
         if position == 666:
             raise ModelError("this candidate is cursed")
         if position == 668:
             raise OddError("this class", "stays here")
         if position == 667:
             raise ZeroDivisionError("nobody foresaw this")
-        time.sleep(self.seconds)
+        for group in self.meet:
+            if position in group:
+                until(lambda group=group: all((self.folder / f"job-{other}").exists() for other in group))  # type: ignore[misc]
         halved = self.batch if largest_batch is None else min(self.batch, largest_batch)
         (self.folder / f"batch-{position}").write_text(str(halved))
         return Done([Scored({"height": (float(position),)}, (), 0.0, 0.0)], halved)

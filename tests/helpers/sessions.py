@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from trimpot.runs.results import summary
 from trimpot.setup.config import load_config
 from trimpot.setup.plugins import Plugins
 from trimpot.storage import SqliteStore
+from trimpot.storage.database import FILE_NAME
 
 CONFIG = load_config(SMALL)
 HELPERS = str(Path(__file__).parent)
@@ -66,6 +69,15 @@ def show(folder: Path, run: str = "hill-1") -> dict[str, Any]:
     """What `trimpot show` says of a run."""
     with SqliteStore(folder, create=False) as store:
         return summary(store, store.run(run))
+
+
+def num_candidates(folder: Path) -> int:
+    """How many evaluations are in a store that another process may be writing; none if there is no store yet."""
+    try:
+        with closing(sqlite3.connect(f"file:{folder / FILE_NAME}?mode=ro", uri=True)) as connection:
+            return int(connection.execute("SELECT count(*) FROM candidates").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
 
 
 def interrupt(folder: Path, patience: int = 9) -> None:
