@@ -97,17 +97,21 @@ EDITS: dict[str, Callable[[Installed], None]] = {
 }
 
 
-@pytest.mark.parametrize("what", EDITS)
-def test_an_edit_gives_new_scores_and_its_undoing_the_old_ones(plugin: Installed, what: str) -> None:
-    neutral, digests = [], []
-    for edit in (plugin.write, lambda: EDITS[what](plugin), plugin.write):
-        edit()
+def test_an_edit_gives_new_scores_and_its_undoing_the_old_ones(plugin: Installed) -> None:
+    def neutral_and_digest() -> tuple[float, str]:
         shown = plugin.calibrate()
         calibration = json.loads((plugin.folder / shown["calibration"]).read_text())
-        neutral.append(calibration["by_steps"][0]["neutral"])
-        digests.append(shown["digest"])
-    assert 99 < neutral[0] < 101 and 499 < neutral[1] < 501
-    assert digests[0] == digests[2] != digests[1]
+        return calibration["by_steps"][0]["neutral"], shown["digest"]
+
+    before = neutral_and_digest()
+    assert 99 < before[0] < 101
+    for what, edit in EDITS.items():
+        plugin.write()
+        edit(plugin)
+        neutral, digest = neutral_and_digest()
+        assert 499 < neutral < 501 and digest != before[1], what
+    plugin.write()
+    assert neutral_and_digest() == before
 
 
 def test_a_run_goes_on_with_an_edited_reward_only_if_it_is_told_to(plugin: Installed) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trimpot.ground.errors import StoreError
+from trimpot.storage import SqliteStore
 from waiting import LONG
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "trimpot-loudspeaker"
@@ -76,29 +78,46 @@ def test_the_example_is_calibrated_from_the_command_line(trimpot: Trimpot, tmp_p
     assert (tmp_path / shown["report"]).stat().st_size > 1000
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["adapter=loudspeeker"], "no adapter 'loudspeeker'; did you mean 'loudspeaker'?"),
-        (["adapter.his=1"], "adapter 'loudspeaker' takes no option 'his'; did you mean 'hiss'?"),
-        (["adapter.hiss=loud"], "adapter 'loudspeaker': option 'hiss'"),
-        (["objectives=fidelty"], "no objective 'fidelty'; did you mean 'fidelity'?"),
-        (["optimizer=cma"], "no optimizer 'cma'; did you mean 'cma-es'?"),
-        (["optimizer.sigma=1"], "optimizer 'cma-es' takes no option 'sigma'; did you mean 'sigma0'?"),
-        (["optimizer.sigma0=-1"], "optimizer 'cma-es': option 'sigma0'"),
-        (["generation=1"], "unknown key 'generation'; did you mean 'generations'"),
-        (["by_steps.steps=[4]"], "by_steps.steps"),
-    ],
-)
+MISTAKES = [
+    (["adapter=loudspeeker"], "no adapter 'loudspeeker'; did you mean 'loudspeaker'?"),
+    (["adapter.his=1"], "adapter 'loudspeaker' takes no option 'his'; did you mean 'hiss'?"),
+    (["adapter.hiss=loud"], "adapter 'loudspeaker': option 'hiss'"),
+    (["objectives=fidelty"], "no objective 'fidelty'; did you mean 'fidelity'?"),
+    (["optimizer=cma"], "no optimizer 'cma'; did you mean 'cma-es'?"),
+    (["optimizer.sigma=1"], "optimizer 'cma-es' takes no option 'sigma'; did you mean 'sigma0'?"),
+    (["optimizer.sigma0=-1"], "optimizer 'cma-es': option 'sigma0'"),
+    (["generation=1"], "unknown key 'generation'; did you mean 'generations'"),
+    (["by_steps.steps=[4]"], "by_steps.steps"),
+]
+ALL_AT_ONCE = """
+import contextlib, io, json, sys
+from trimpot.cli import main
+
+found = []
+for words in json.loads(sys.argv[1]):
+    sys.argv, output, errors = ["trimpot", *words], io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        try:
+            main()
+        except SystemExit as end:
+            found.append([end.code, output.getvalue(), errors.getvalue()])
+print(json.dumps(found))
+"""
+
+
 def test_what_cannot_be_run_is_said_in_one_sentence_before_anything_is_begun(
-    trimpot: Trimpot, tmp_path: Path, words: list[str], said: str
+    environment: dict[str, str], tmp_path: Path
 ) -> None:
-    done = trimpot("calibrate", str(EXAMPLE / "config.yaml"), *words)
-    assert done.returncode == 1
-    assert done.stdout == ""
-    [sentence] = done.stderr.splitlines()
-    assert sentence.startswith("trimpot: ")
-    assert said in sentence
+    """Of one process, since they end before they do anything."""
+    commands = [["calibrate", str(EXAMPLE / "config.yaml"), *words] for words, _ in MISTAKES]
+    command = [sys.executable, "-c", ALL_AT_ONCE, json.dumps(commands)]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=LONG)
+    assert done.returncode == 0, done.stderr
+    for (status, output, errors), (_, said) in zip(json.loads(done.stdout), MISTAKES, strict=True):
+        assert (status, output) == (1, "")
+        [sentence] = errors.splitlines()
+        assert sentence.startswith("trimpot: ")
+        assert said in sentence
     assert list(tmp_path.iterdir()) == []
 
 
@@ -118,9 +137,11 @@ def _kill_and_resume(environment: dict[str, str], folder: Path, moments: list[fl
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
     def next_command() -> list[str]:
-        runs = [sys.executable, "-m", "trimpot", "runs", "--json"]
-        done = subprocess.run(runs, env=environment, cwd=folder, capture_output=True, text=True)
-        return go_on if done.returncode == 0 and json.loads(done.stdout) else begin
+        try:
+            with SqliteStore(folder / "trimpot-runs", create=False) as store:
+                return go_on if store.runs() else begin
+        except StoreError:  # it was killed before there was one
+            return begin
 
     command = begin
     for moment in moments:
