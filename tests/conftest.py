@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,12 @@ hypothesis.settings.register_profile(
     "calm", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("calm")
+
+
+def pytest_collection_finish() -> None:
+    """What the tests have imported stays, and looking for garbage in it would take longer than many a test."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

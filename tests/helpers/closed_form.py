@@ -6,6 +6,7 @@ The knobs of `Hill` are alike and it has no denoising steps, so that little need
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
@@ -137,16 +138,15 @@ def prompt_set() -> PromptSet:
 
 def hill_plugin(adapter: Adapter | None = None, objective: Objective | None = None) -> object:
     """A plugin that names `hill`, `height` and `views`."""
-    hill, height = adapter or Hill(), objective or Height()
 
     class Plugin:
         @hookimpl
         def register_adapters(self, register: Any) -> None:
-            register("hill", lambda: hill)
+            register("hill", lambda: Hill() if adapter is None else adapter)
 
         @hookimpl
         def register_objectives(self, register: Any) -> None:
-            register("height", lambda: height)
+            register("height", lambda: Height() if objective is None else objective)
 
         @hookimpl
         def register_prompts(self, register: Any) -> None:
@@ -174,9 +174,24 @@ def hill_run(
     run_id: str = "hill-1",
 ) -> Run:
     """An assembled run on the hill; `config` changes keys of `SMALL`."""
+    known = hill_plugins(adapter, objective)
+    return replace(assemble("", load_config({**SMALL, **(config or {})}), known), id=run_id)
+
+
+def hill_plugins(adapter: Adapter | None = None, objective: Objective | None = None) -> Plugins:
+    """What is built in and the hill: made once a process, as a user has it, since finding code takes a while."""
+    return _hill_plugins() if adapter is None and objective is None else _with_hill(adapter, objective)
+
+
+@functools.cache
+def _hill_plugins() -> Plugins:
+    return _with_hill(None, None)
+
+
+def _with_hill(adapter: Adapter | None, objective: Objective | None) -> Plugins:
     known = Plugins()
     known.add(hill_plugin(adapter, objective), name="hill-plugin", origin="tests")
-    return replace(assemble("", load_config({**SMALL, **(config or {})}), known), id=run_id)
+    return known
 
 
 class MemoryStore:

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from closed_form import SMALL, Notes, hill_plugin
+from closed_form import SMALL, Notes, hill_plugins
 from trimpot.engine.seams import Adapter, Objective
 from trimpot.runs import session
 from trimpot.runs.results import summary
 from trimpot.setup.config import load_config
-from trimpot.setup.plugins import Plugins
 from trimpot.storage import SqliteStore
 from trimpot.storage.database import FILE_NAME
 
@@ -25,13 +24,10 @@ HELPERS = str(Path(__file__).parent)
 DEADLY = """
 import os, sys
 from pathlib import Path
-from closed_form import hill_plugin
+from closed_form import hill_plugins
 from trimpot.runs import session
-from trimpot.setup.plugins import Plugins
 
-known = Plugins()
-known.add(hill_plugin(), name="hill-plugin", origin="tests")
-session.plugins = lambda: known
+session.plugins = hill_plugins
 left = int(sys.argv[2])
 
 def deadly(owner, name):
@@ -60,8 +56,7 @@ class Installed:
         self.put()
 
     def put(self, adapter: Adapter | None = None, objective: Objective | None = None) -> None:
-        known = Plugins()
-        known.add(hill_plugin(adapter, objective), name="hill-plugin", origin="tests")
+        known = hill_plugins(adapter, objective)
         self._monkeypatch.setattr(session, "plugins", lambda: known)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from closed_form import SMALL, Hill, MemoryStore, Notes, hill_plugin
+from closed_form import SMALL, Hill, MemoryStore, Notes, hill_plugin, hill_plugins
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -234,11 +235,20 @@ class Both:
         register("nearness", lambda: Nearness())  # a factory is a function
 
 
+@functools.cache
+def hill_and_both() -> Plugins:
+    known = Plugins()
+    known.add(hill_plugin(), name="hill-plugin", origin="tests")
+    known.add(Both(), name="both", origin="tests")
+    return known
+
+
 def run_of(combine: Any, config: Mapping[str, Any] | None = None, adapter: Adapter | None = None) -> Run:
     """A small run on the hill by two objectives."""
-    known = Plugins()
-    known.add(hill_plugin(adapter), name="hill-plugin", origin="tests")
-    known.add(Both(), name="both", origin="tests")
+    known = hill_and_both()
+    if adapter is not None:
+        known = hill_plugins(adapter)
+        known.add(Both(), name="both", origin="tests")
     both: dict[str, Any] = {"height": {"weight": 1}, "nearness": {"weight": 0.5}}
     asked = load_config({**SMALL, "objectives": both, "combine": combine, **(config or {})})
     return replace(assemble("", asked, known), id="hill-1")
