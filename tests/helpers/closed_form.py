@@ -137,16 +137,17 @@ def prompt_set() -> PromptSet:
 
 
 def hill_plugin(adapter: Adapter | None = None, objective: Objective | None = None) -> object:
-    """A plugin that names `hill`, `height` and `views`."""
+    """A plugin that names `hill`, `height` and `views`; what its factories hold counts to what they are."""
+    hill, height = adapter or Hill(), objective or Height()
 
     class Plugin:
         @hookimpl
         def register_adapters(self, register: Any) -> None:
-            register("hill", lambda: Hill() if adapter is None else adapter)
+            register("hill", lambda: hill)
 
         @hookimpl
         def register_objectives(self, register: Any) -> None:
-            register("height", lambda: Height() if objective is None else objective)
+            register("height", lambda: height)
 
         @hookimpl
         def register_prompts(self, register: Any) -> None:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from closed_form import SMALL, Notes, hill_plugins
+from closed_form import SMALL, Notes, hill_plugin
 from trimpot.engine.seams import Adapter, Objective
 from trimpot.runs import session
 from trimpot.runs.results import summary
 from trimpot.setup.config import load_config
+from trimpot.setup.plugins import Plugins
 from trimpot.storage import SqliteStore
 from trimpot.storage.database import FILE_NAME
 
@@ -56,7 +57,8 @@ class Installed:
         self.put()
 
     def put(self, adapter: Adapter | None = None, objective: Objective | None = None) -> None:
-        known = hill_plugins(adapter, objective)
+        known = Plugins()  # tests add to it
+        known.add(hill_plugin(adapter, objective), name="hill-plugin", origin="tests")
         self._monkeypatch.setattr(session, "plugins", lambda: known)
 
 
