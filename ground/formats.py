@@ -11,7 +11,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -242,8 +242,12 @@ def _entries(found: Mapping[str, Any], names: Sequence[str]) -> Any:
     return None
 
 
-def parquet_records(path: Path) -> tuple[list[Record], list[str]]:
+def parquet_records(path: Path, wanted: Callable[[Sequence[str]], list[str]]) -> tuple[list[Record], list[str]]:
     """Read a Parquet file.
+
+    Args:
+        path: The file.
+        wanted: Chooses the columns to read from the names of all columns.
 
     Returns:
         A record for every row, and the names of the columns left out because they hold neither text nor numbers, nor
@@ -260,7 +264,8 @@ def parquet_records(path: Path) -> tuple[list[Record], list[str]]:
     try:
         with parquet.ParquetFile(path) as file:
             schema = file.schema_arrow
-            names = [field.name for field in schema if _is_plain(field.type)]
+            asked = wanted(schema.names)
+            names = [field.name for field in schema if field.name in asked and _is_plain(field.type)]
             if len(set(schema.names)) < len(schema.names):
                 raise ConfigError(f"{path} has two columns with the same name; rename one of them")
             table = file.read(columns=names)
@@ -268,7 +273,7 @@ def parquet_records(path: Path) -> tuple[list[Record], list[str]]:
     except (pyarrow.ArrowException, OSError, ValueError, KeyError, MemoryError, OverflowError) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"{path} begins like a Parquet file, but cannot be read: {reason}") from None
-    return list(enumerate(map(_without_nulls, rows), 1)), [name for name in schema.names if name not in names]
+    return list(enumerate(map(_without_nulls, rows), 1)), [name for name in asked if name not in names]
 
 
 def _is_plain(kind: Any) -> bool:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from .errors import TrimpotError, chain, first_line
 
 LICENCE = "https://huggingface.co/"
+Kind = Literal["model", "dataset"]
 
 
 def hub_file(repository: str, name: str, revision: str | None = None, *, error: type[TrimpotError]) -> Path:
@@ -37,14 +39,22 @@ def hub_file(repository: str, name: str, revision: str | None = None, *, error: 
         raise error(hub_sentence(repository, revision, failure, name)) from failure
 
 
-def hub_folder(repository: str, patterns: Sequence[str], revision: str, *, error: type[TrimpotError]) -> Path:
+def hub_folder(
+    repository: str,
+    patterns: Sequence[str],
+    revision: str | None,
+    *,
+    error: type[TrimpotError],
+    kind: Kind = "model",
+) -> Path:
     """Download the files of a hub repository that match a pattern, and return their folder in the cache.
 
     Args:
         repository: The hub id, `owner/name`.
         patterns: Patterns of file names, such as `*.safetensors`.
-        revision: A branch, tag or commit.
+        revision: A branch, tag or commit; None for the default branch.
         error: The class of the error to raise.
+        kind: The kind of repository.
 
     Raises:
         TrimpotError: Of the class `error`, if the download fails.
@@ -52,9 +62,9 @@ def hub_folder(repository: str, patterns: Sequence[str], revision: str, *, error
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(patterns)))
+        return Path(snapshot_download(repository, repo_type=kind, revision=revision, allow_patterns=list(patterns)))
     except Exception as failure:  # as in `hub_file`
-        raise error(hub_sentence(repository, revision, failure)) from failure
+        raise error(hub_sentence(repository, revision, failure, kind=kind)) from failure
 
 
 def commit_of(path: Path, *, error: type[TrimpotError]) -> str:
@@ -82,7 +92,9 @@ def cached_commit(repository: str, revision: str | None) -> str:
     return known.read_text(encoding="utf-8").strip() if known.is_file() else name
 
 
-def hub_sentence(repository: str, revision: str | None, error: BaseException, name: str | None = None) -> str:
+def hub_sentence(
+    repository: str, revision: str | None, error: BaseException, name: str | None = None, kind: Kind = "model"
+) -> str:
     """Explain an error that occurred while a hub repository was read, in one sentence.
 
     Args:
@@ -90,12 +102,15 @@ def hub_sentence(repository: str, revision: str | None, error: BaseException, na
         revision: A branch, tag or commit; None for the default branch.
         error: The error.
         name: The path of the file that was asked for.
+        kind: The kind of repository.
     """
-    found = hub_meaning(repository, revision, error, name)
+    found = hub_meaning(repository, revision, error, name, kind)
     return found or f"cannot read {repository} from the hub: {first_line(error)}"
 
 
-def hub_meaning(repository: str, revision: str | None, error: BaseException, name: str | None = None) -> str | None:
+def hub_meaning(
+    repository: str, revision: str | None, error: BaseException, name: str | None = None, kind: Kind = "model"
+) -> str | None:
     """Explain an error of the hub's client, or return None if the error is of another kind; see `hub_sentence`.
 
     The last error of a chain often hides the reason: a refused access is reported as a file missing from the cache. So
@@ -103,6 +118,8 @@ def hub_meaning(repository: str, revision: str | None, error: BaseException, nam
     """
     from huggingface_hub import errors
 
+    page = f"{LICENCE}{'datasets/' if kind == 'dataset' else ''}{repository}"
+    shown = f"data set {repository}" if kind == "dataset" else repository
     unreachable = (
         f"the hub cannot be reached and {repository} is not wholly in its cache; check the network, or give the "
         "folder of a local copy"
@@ -110,11 +127,11 @@ def hub_meaning(repository: str, revision: str | None, error: BaseException, nam
     meanings: list[tuple[type[BaseException], str]] = [
         (
             errors.GatedRepoError,
-            f"{repository} is gated: accept its licence at {LICENCE}{repository} and log in with `hf auth login`",
+            f"{repository} is gated: accept its licence at {page} and log in with `hf auth login`",
         ),
         (
             errors.RepositoryNotFoundError,
-            f"the hub shows no {repository}; correct the id, or log in with `hf auth login` if it is private or gated",
+            f"the hub shows no {shown}; correct the id, or log in with `hf auth login` if it is private or gated",
         ),
         (errors.RevisionNotFoundError, f"{repository} has no revision {revision!r}; give a branch, tag or commit"),
         (errors.HFValidationError, f"{repository!r} is neither a folder here nor a hub id such as owner/name"),

@@ -11,7 +11,7 @@ can be read in two ways is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,19 +59,21 @@ class Listing:
     notices: tuple[str, ...]
 
 
-def read_listing(path: Path, column: str | None = None) -> Listing:
+def read_listing(path: Path, column: str | None = None, others: Collection[str] | None = None) -> Listing:
     """Read a file of prompts.
 
     Args:
         path: A file of text with one prompt per line, CSV, TSV, JSON, JSON lines or Parquet.
         column: The name of the column of prompts, in a file with columns; None looks for one of the names in `KNOWN`.
+        others: The names of the other columns to read, if they are there, in any case; None reads all columns.
 
     Raises:
         ConfigError: If the file cannot be read, holds no prompts or something else, or its column of prompts is
             unknown.
     """
     notices: list[str] = []
-    records = list(_records(path, column, notices))
+    taken = None if others is None else {_plain(name) for name in others}
+    records = list(_records(path, column, notices, taken))
     mappings = [record for _, record in records if isinstance(record, Mapping)]
     if mappings and len(mappings) < len(records):
         raise ConfigError(f"{path} mixes strings with objects; give one or the other")
@@ -83,20 +85,34 @@ def read_listing(path: Path, column: str | None = None) -> Listing:
         if prompt is None or (isinstance(prompt, str) and not _stripped(prompt)):
             without += 1
             continue
-        others = {} if isinstance(record, str) else {name: each for name, each in record.items() if name != found}
-        rows.append(Row(_checked(prompt, f"entry {number}" if mappings else f"line {number}", path), others))
+        values: Mapping[str, Any] = {} if isinstance(record, str) else record
+        about = {name: values[name] for name in values if name != found and (taken is None or _plain(name) in taken)}
+        rows.append(Row(_checked(prompt, f"entry {number}" if mappings else f"line {number}", path), about))
     if not rows:
         raise ConfigError(f"the prompt file {path} is empty; give it at least one prompt")
     if without:
         notices.append(f"{without} row(s) of {path} have no prompt and were left out")
-    return Listing(path, tuple(rows), found, tuple(name for name in names if name != found), tuple(notices))
+    read = tuple(name for name in names if name != found and (taken is None or _plain(name) in taken))
+    return Listing(path, tuple(rows), found, read, tuple(notices))
 
 
-def _records(path: Path, column: str | None, notices: list[str]) -> Iterable[Record]:
+def _plain(name: str) -> str:
+    return name.strip().casefold()
+
+
+def _wanted(names: Sequence[str], column: str | None, taken: Collection[str] | None) -> list[str]:
+    """Return the columns to read from a file that need not be read whole: all, if none is known to hold prompts."""
+    asked = KNOWN if column is None else (_plain(column),)
+    if taken is None or not any(_plain(name) in asked for name in names):
+        return list(names)
+    return [name for name in names if _plain(name) in (*asked, *taken)]
+
+
+def _records(path: Path, column: str | None, notices: list[str], taken: Collection[str] | None) -> Iterable[Record]:
     """Read the records of a file in the format that its content shows."""
     data, suffix = contents(path), path.suffix.lower()
     if data is None:
-        records, unread = parquet_records(path)
+        records, unread = parquet_records(path, lambda names: _wanted(names, column, taken))
         if unread:
             notices.append(f"the columns {', '.join(unread)} of {path} hold neither text nor numbers and were left out")
         return records
@@ -163,13 +179,11 @@ def _names_columns(text: str) -> str | None:
 def _column(names: Sequence[str], wanted: str | None, path: Path) -> str:
     """Return the name of the column that holds the prompts."""
     if wanted is not None:
-        found = [name for name in names if name == wanted] or [
-            name for name in names if name.strip().casefold() == wanted.strip().casefold()
-        ]
+        found = [name for name in names if name == wanted] or [name for name in names if _plain(name) == _plain(wanted)]
         if len(found) != 1:
             raise ConfigError(f"{path} has no column {wanted!r}; {near_misses(wanted, names)}")
         return found[0]
-    found = [name for name in names if name.strip().casefold() in KNOWN]
+    found = [name for name in names if _plain(name) in KNOWN]
     if len(found) != 1:
         reason = f"{' and '.join(map(repr, found))} could" if found else f"none of {_listed(names)} is known to"
         raise ConfigError(f"{reason} hold the prompts of {path}; name its column with `column`")

@@ -30,7 +30,7 @@ from .mistakes import listed
 GROUP = "trimpot"
 KINDS = ("adapters", "objectives", "combinations", "optimizers", "prompts")
 BUILT_IN = (
-    "trimpot.setup.prompt_files",
+    "trimpot.prompts",
     "trimpot.adapters",
     "trimpot.adapters.spaces",
     "trimpot.objectives",

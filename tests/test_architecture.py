@@ -48,6 +48,7 @@ BELOW: dict[str, set[str]] = {
     "exchange": {"applying", "adapters", "engine", "ground"},
     "objectives": {"engine", "ground"},
     "optimizers": {"engine", "ground"},
+    "prompts": {"engine", "ground"},
     "storage": {"engine", "ground"},
     "servers": set(),
     "presets": set(),
@@ -76,7 +77,9 @@ BELOW: dict[str, set[str]] = {
         "ground",
     },
 }
-PARTS_BY_NAME = {"setup/plugins.py": {"adapters", "objectives", "optimizers", "surrogate"}}  # the built-in plugins
+PARTS_BY_NAME = {  # the built-in plugins
+    "setup/plugins.py": {"adapters", "objectives", "optimizers", "prompts", "surrogate"}
+}
 
 
 def _rooms_named_in_strings(path: Path) -> Iterator[str]:

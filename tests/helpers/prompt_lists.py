@@ -14,7 +14,7 @@ from typing import Any
 
 from trimpot.ground.errors import Notice, TrimpotError
 from trimpot.ground.listings import LONGEST
-from trimpot.setup.prompt_files import prompt_files
+from trimpot.prompts.files import prompt_files
 
 ROWS = [("a cat, sitting", {"kind": "animals"}), ("a dog", {"kind": "animals"}), ("a hut", {"kind": "houses"})]
 Rows = Sequence[tuple[str, Mapping[str, Any]]]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ..engine.bucket import PromptSet
-from ..engine.hooks import Register, hookimpl
 from ..ground.errors import ConfigError, Notice, near_misses
 from ..ground.listings import Listing, Row, read_listing
 from ..ground.plain import plain
@@ -119,9 +118,3 @@ def _metadata(
         prompt: {name: each for name, each in about.items() if name not in differing} for prompt, about in known.items()
     }
     return {prompt: about for prompt, about in kept.items() if about}
-
-
-@hookimpl
-def register_prompts(register: Register) -> None:
-    """Register the prompts from files."""
-    register("files", prompt_files)

@@ -17,8 +17,8 @@ from prompt_lists import ROWS, WRITERS, accident, told, write
 from trimpot.engine.bucket import PromptSet
 from trimpot.ground.errors import ConfigError
 from trimpot.ground.listings import KNOWN, LONGEST, read_listing
+from trimpot.prompts.files import prompt_files
 from trimpot.setup.plugins import Plugins
-from trimpot.setup.prompt_files import prompt_files
 
 
 @pytest.fixture
