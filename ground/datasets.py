@@ -93,7 +93,7 @@ def find_parts(
         page = _PAGE.fullmatch(source)
         hub_id = page[1] if page else source
         path = hub_folder(hub_id, patterns, revision, error=ConfigError, kind="dataset")
-        source = f"{hub_id} on the hub"
+        source = f"{hub_id}, as downloaded from the hub,"
     elif revision is not None:
         raise ConfigError(f"prompts {name!r}: {source} is not on the hub, so `revision` cannot be used; leave it out")
     if path.is_file():
@@ -101,6 +101,7 @@ def find_parts(
     for layout in known[:-1]:
         parts = _laid_out(path, layout)
         if all(parts.values()):
+            _check_categories(parts, name, source)
             return parts
     parts = {split: found for split, found in _laid_out(path, known[-1]).items() if found}
     if len(parts) == 1:
@@ -120,12 +121,13 @@ def _path(source: str, name: str, where: str) -> Path | None:
         if source.strip() and path.exists():
             return path
     except (OSError, ValueError, RuntimeError) as error:  # too long, a character of code 0, an unknown ~user
-        raise ConfigError(f"prompts {name!r}: source {source[:60]!r} is no path: {first_line(error)}") from None
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise ConfigError(f"prompts {name!r}: source {source[:60]!r} is no path: {reason}") from None
     if _PAGE.fullmatch(source) or (_HUB_ID.fullmatch(source) and not source.startswith(".")):
         return None
     raise ConfigError(
-        f"prompts {name!r}: source {source[:200]!r} is neither a folder or file here nor a hub id such as owner/name; "
-        f"the files are those of {where}"
+        f"prompts {name!r}: source {source[:200]!r} is neither a folder here nor a hub id such as owner/name, nor a "
+        f"file of prompts; the files are those of {where}"
     )
 
 
@@ -141,6 +143,18 @@ def _laid_out(folder: Path, layout: Layout) -> dict[str, list[Part]]:
         ]
         found[split] = sorted(dict.fromkeys(parts), key=lambda part: part.path)
     return found
+
+
+def _check_categories(parts: Mapping[str, list[Part]], name: str, source: str) -> None:
+    """Refuse a folder in which a category has files of only some splits, as an interrupted download leaves it."""
+    categories = {split: dict.fromkeys(part.category for part in found) for split, found in parts.items()}
+    for category in dict.fromkeys(each for found in categories.values() for each in found):
+        for split, found in categories.items():
+            if category not in found:
+                raise ConfigError(
+                    f"prompts {name!r}: {source} holds no {split} list of {category}, though another list of it; "
+                    f"download its files again"
+                )
 
 
 def _category(path: Path, pattern: str) -> str:

@@ -9,14 +9,14 @@ from pydantic import PositiveInt
 
 from ..engine.bucket import PromptSet
 from ..engine.hooks import Factory, Register, Source, hookimpl
-from .compositional import Category, compositional_prompts
+from .compositional import compositional_prompts
 from .files import prompt_files
 from .published import PUBLISHED, Choice, calibri_prompts, published_prompts
 
 
 def make_compositional_prompts(
     *,
-    categories: list[Category] | None = None,
+    categories: list[str] | None = None,
     num_train: PositiveInt | None = None,
     num_validation: PositiveInt | None = None,
     num_test: PositiveInt | None = None,

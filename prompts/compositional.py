@@ -25,7 +25,7 @@ from functools import cache
 from typing import Any, Literal, TypeVar, get_args
 
 from ..engine.bucket import PromptSet
-from ..ground.errors import ConfigError
+from ..ground.errors import ConfigError, near_misses
 from .vocabulary import (
     ACTIONS,
     FIRST,
@@ -99,7 +99,7 @@ class Draws:
         return items[next(self._numbers) * len(items) >> 32]
 
 
-def compositional_prompts(categories: Sequence[Category] | None, numbers: Mapping[str, int | None]) -> PromptSet:
+def compositional_prompts(categories: Sequence[str] | None, numbers: Mapping[str, int | None]) -> PromptSet:
     """Generate training, validation and test prompts; the categories alternate in every pool.
 
     Args:
@@ -107,9 +107,12 @@ def compositional_prompts(categories: Sequence[Category] | None, numbers: Mappin
         numbers: Split to the number of prompts, or None for `DEFAULT` of each category.
 
     Raises:
-        ConfigError: If a category is asked for more prompts than there are.
+        ConfigError: If a category is unknown, or is asked for more prompts than there are.
     """
-    chosen = tuple(dict.fromkeys(CATEGORIES if categories is None else categories))
+    for name in () if categories is None else categories:
+        if name not in CATEGORIES:
+            raise ConfigError(f"prompts 'compositional' have no category {name!r}; {near_misses(name, CATEGORIES)}")
+    chosen = tuple(each for each in CATEGORIES if categories is None or each in categories)
     if not chosen:
         raise ConfigError(f"prompts 'compositional': categories is empty; give some of {', '.join(CATEGORIES)}")
     pools: dict[str, list[str]] = {}

@@ -15,12 +15,12 @@ from typing import Any
 from ..engine.bucket import PromptSet
 from ..ground.datasets import SPLITS, WHOLE, Layout, Part, find_parts, in_order, place_of
 from ..ground.errors import ConfigError, Notice, near_misses
-from ..ground.listings import read_listing
+from ..ground.listings import Listing, read_listing
 from ..ground.plain import plain
 
 TEST_SHARE, VALIDATION_SHARE = 0.3, 0.2  # of a set without splits
 OF_TRAINING = 0.1  # the validation prompts' share of the training files, if only validation prompts must be drawn
-DRAWN = "no splits of its own: by the digest of the prompt, about 30 % test, 20 % validation, 50 % training"
+DRAWN = "by the digest of the prompt, as it has no splits: about 30 % test, 20 % validation, 50 % training"
 _GITHUB = "https://github.com/"
 
 Known = dict[str, dict[str, Any]]
@@ -189,15 +189,23 @@ def read_pools(name: str, choice: Choice, splits: Collection[str] = SPLITS) -> t
     known: Known = {}
     met: dict[str, None] = {}
     pools: dict[str, list[str]] = {}
+    columns: set[str | None] = set()
     for split, files in parts.items():
         pools[split] = []
         for part in files:
-            for prompt, about in _rows(row, part, choice.column):
+            listing = read_listing(part.path, choice.column, row.metadata)
+            columns.add(listing.column)
+            for prompt, about in _described(listing, part):
                 category = about.get("category")
                 met |= {category: None} if isinstance(category, str) else {}
                 if choice.categories is None or category in choice.categories:
                     pools[split].append(prompt)
                     known.setdefault(prompt, about)
+    if choice.column is not None and columns == {None}:
+        raise ConfigError(
+            f"prompts {name!r}: none of its files has columns, so `column: {choice.column}` cannot be used; "
+            f"leave it out"
+        )
     for category in choice.categories or ():
         if category not in met:
             said = near_misses(category, met) if met else "its files name none; leave `categories` out"
@@ -205,16 +213,15 @@ def read_pools(name: str, choice: Choice, splits: Collection[str] = SPLITS) -> t
     return pools, {prompt: about for prompt, about in known.items() if about}
 
 
-def _rows(row: Published, part: Part, column: str | None) -> list[tuple[str, dict[str, Any]]]:
-    """Read the prompts of a file, each with the columns that describe it."""
-    listing = read_listing(part.path, column, row.metadata)
+def _described(listing: Listing, part: Part) -> list[tuple[str, dict[str, Any]]]:
+    """Return the prompts of a file, each with the columns that describe it."""
     for notice in listing.notices:
         warnings.warn(notice, Notice, stacklevel=2)
     named = {} if part.category is None else {"category": part.category}
     return [
         (
             each.prompt,
-            {**named, **{key.strip().casefold(): plain(value, "a category") for key, value in each.metadata.items()}},
+            named | {key.strip().casefold(): plain(said, f"{key} of a prompt") for key, said in each.metadata.items()},
         )
         for each in listing.rows
     ]

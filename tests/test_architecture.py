@@ -81,6 +81,8 @@ PARTS_BY_NAME = {  # the built-in plugins
     "setup/plugins.py": {"adapters", "objectives", "optimizers", "prompts", "surrogate"}
 }
 
+SUFFIXES_LIKE_ROOMS = {".prompts"}  # of files
+
 
 def _rooms_named_in_strings(path: Path) -> Iterator[str]:
     """Rooms whose modules are named in strings, as what is imported late may be; documentation aside."""
@@ -88,6 +90,8 @@ def _rooms_named_in_strings(path: Path) -> Iterator[str]:
     documented = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documented:
+            if node.value in SUFFIXES_LIKE_ROOMS:
+                continue
             name = re.fullmatch(r"(?:trimpot)?[.]*([a-z_]+)((?:[.][a-z_]+)*)", node.value)
             if name and name[1] in BELOW and "." in node.value:
                 file = ROOT / Path(*node.value.removeprefix("trimpot").strip(".").split("."))

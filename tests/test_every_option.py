@@ -61,7 +61,7 @@ CHEAP = {
     "objectives": ("value", "jpeg-size", "shapes", "entropy"),
     "combinations": ("weighted", "winrate", "pareto", "constrained"),
     "optimizers": ("cma-es", "grouped", "random", "nevergrad:DE"),
-    "prompts": ("numbers", "files", "geneval"),
+    "prompts": ("numbers", "files", "geneval", "compositional"),
 }
 #: What else an option needs beside it.
 BESIDE: dict[str, dict[str, Any]] = {"constrained": {"floors": {"value": 0.0}}}

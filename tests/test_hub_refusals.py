@@ -15,9 +15,11 @@ import tiny_models
 from hub import COMMIT
 from trimpot.adapters.checkpoints import Loading, load_pipeline
 from trimpot.adapters.lora import merge_lora
-from trimpot.ground.errors import ModelError, ScoreError, TrimpotError
+from trimpot.ground.errors import ConfigError, ModelError, ScoreError, TrimpotError
 from trimpot.ground.hub import commit_of, hub_file, hub_folder
 from trimpot.objectives.pretrained import Weights
+from trimpot.prompts.published import PUBLISHED
+from trimpot.setup.plugins import plugins
 
 ASKERS: dict[str, tuple[type[TrimpotError], Callable[[str], object]]] = {
     "a pipeline": (ModelError, lambda name: load_pipeline(None, name, Loading())),
@@ -27,10 +29,21 @@ ASKERS: dict[str, tuple[type[TrimpotError], Callable[[str], object]]] = {
     "a reward's file": (ScoreError, lambda name: Weights(name).file("head.pt")),
     "a file": (ScoreError, lambda name: hub_file(name, "head.pt", error=ScoreError)),
     "a folder": (ModelError, lambda name: hub_folder(name, ["*.json"], "main", error=ModelError)),
+    **{
+        f"the prompts {name}": (ConfigError, lambda source, name=name: prompts(name, source=source))
+        for name in (*PUBLISHED, "geneval")
+    },
+    "the paper's training prompts": (ConfigError, lambda name: prompts("calibri", t2i_compbench=name)),
 }
+
+
+def prompts(name: str, **options: str) -> object:
+    return plugins().make("prompts", name, options)
+
+
 REFUSALS = {
-    "owner/gated": "owner/gated is gated: accept its licence at .*owner/gated and log in with `hf auth login`",
-    "owner/absent": "the hub shows no owner/absent; correct the id, or log in",
+    "owner/gated": "owner/gated is gated: accept its licence at .*/owner/gated and log in with `hf auth login`",
+    "owner/absent": "the hub shows no (data set )?owner/absent; correct the id, or log in",
     "owner/moved": "owner/moved has no revision",
     "not an id/x": "neither a folder here nor a hub id",
 }
@@ -97,6 +110,11 @@ def test_what_the_hub_refuses_is_said_in_one_sentence_to_everyone(asker: str, na
 def test_without_network_and_cache_everyone_is_told_what_to_do(asker: str) -> None:
     unreachable = "the hub cannot be reached and owner/tiny is not wholly in its cache; check the network, or give"
     assert_told(asker, "owner/tiny", unreachable)
+
+
+@pytest.mark.usefixtures("refusing_hub")
+def test_the_licence_of_gated_prompts_is_on_the_page_of_the_data_set() -> None:
+    assert_told("the prompts parti", "owner/gated", "https://huggingface.co/datasets/owner/gated and log in")
 
 
 @pytest.mark.usefixtures("refusing_hub")

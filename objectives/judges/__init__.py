@@ -143,10 +143,16 @@ def make_geneval_prompts(
     train: PositiveInt = 60,
     validation: PositiveInt = 20,
     seed: int = 0,
+    source: Source | None = None,
+    revision: str | None = None,
 ) -> PromptSet:
-    """GenEval's 553 prompts for the test, and other prompts of the same grammar for the search."""
-    from .geneval_prompts import prompt_set
+    """GenEval's 553 prompts for the test, and others of its grammar for the search (arXiv 2310.11513; licence: MIT)."""
+    from .geneval_prompts import prompt_set, read_prompt_set
 
+    if source is not None:
+        return read_prompt_set(source, revision, tags, train, validation, seed)
+    if revision is not None:
+        raise ConfigError("prompts 'geneval': revision is the revision of a source; give the source too")
     return prompt_set(tags, train, validation, seed)
 
 
