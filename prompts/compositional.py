@@ -19,6 +19,7 @@ Source of the categories: Huang et al., "T2I-CompBench++", arXiv 2307.06350, sec
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -45,7 +46,7 @@ CATEGORIES: tuple[Category, ...] = get_args(Category)
 DEFAULT = {"train": 640, "validation": 64, "test": 128}  # prompts of each category
 MOST = 5_000  # prompts of a category in a split
 _UNTIL = {"train": 0.6, "validation": 0.75, "test": 1.0}  # the splits' places among the digests of pairs
-_PATIENCE = 20_000
+_PATIENCE = 5_000  # draws without a new prompt
 
 Item = TypeVar("Item")
 
@@ -139,28 +140,45 @@ def _first(category: Category, split: str, count: int) -> Sequence[Scene]:
             f"prompts 'compositional' make at most {MOST} {split} prompts of a category; set num_{split} to at most "
             f"{MOST} for each category"
         )
-    found = _scenes(category, split, max(count, DEFAULT[split]))
+    found = _stream(category, split).first(count)
     if len(found) < count:
         raise ConfigError(
             f"prompts 'compositional' have {len(found)} {split} prompts of {category}, not {count}; set num_{split} to "
             f"at most {len(found)} for each category"
         )
-    return found[:count]
+    return found
 
 
-@cache
-def _scenes(category: Category, split: str, count: int) -> tuple[Scene, ...]:
-    """Draw distinct scenes of a category and split until there are enough or no new ones come."""
-    found: dict[str, Scene] = {}
-    index = misses = 0
-    while len(found) < count and misses < _PATIENCE:
-        scene = _GRAMMAR[category](Draws(category, split, index), split)
-        index += 1
-        new = scene is not None and scene.text not in found
-        misses = 0 if new else misses + 1
-        if scene is not None and new:
-            found[scene.text] = scene
-    return tuple(found.values())
+class _Stream:
+    """The distinct scenes of a category and split in their order, drawn as far as they were asked for.
+
+    Args:
+        category: The category.
+        split: The split.
+    """
+
+    def __init__(self, category: Category, split: str) -> None:
+        self._scenes: dict[str, Scene] = {}
+        self._drawn = self._new(category, split)
+
+    def _new(self, category: Category, split: str) -> Iterator[Scene]:
+        misses = 0
+        for index in itertools.count():
+            scene = _GRAMMAR[category](Draws(category, split, index), split)
+            if scene is not None and scene.text not in self._scenes:
+                yield scene
+                misses = 0
+            elif (misses := misses + 1) == _PATIENCE:
+                return
+
+    def first(self, count: int) -> list[Scene]:
+        """Return the first scenes, or all if no new ones come."""
+        while len(self._scenes) < count and (scene := next(self._drawn, None)):
+            self._scenes[scene.text] = scene
+        return list(itertools.islice(self._scenes.values(), count))
+
+
+_stream = cache(_Stream)
 
 
 # ---------------------------------------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ PUBLISHED: dict[str, Published] = {
         home="https://imagen.research.google",
         layouts=(Layout({WHOLE: ("[dD]raw[bB]ench.csv", "[dD]raw[bB]ench.tsv", "[dD]raw[bB]ench.txt")}),),
         split=DRAWN,
-        licence="none stated by its authors; Apache-2.0 on the hub page",
+        licence="none stated by its authors",
         citation="Saharia et al. 2022, Imagen, arXiv 2205.11487",
         metadata=("category",),
     ),

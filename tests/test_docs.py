@@ -11,6 +11,8 @@ from pydantic import BaseModel
 from trimpot.cli import app
 from trimpot.engine import alarm, hooks
 from trimpot.engine.schema import AdaptiveBucket, Sensitivity
+from trimpot.prompts.compositional import CATEGORIES, DEFAULT
+from trimpot.prompts.published import PUBLISHED
 from trimpot.setup.config import Config, load_config
 from trimpot.setup.plugins import plugins
 
@@ -69,6 +71,21 @@ def test_every_reward_is_described() -> None:
     said = " ".join(text.split())
     assert f"({alarm.SIGNIFICANCE}) and far: by more than {alarm.LARGE['falls']} standard" in said
     assert f"for a reward, {alarm.LARGE['moves']} for a statistic" in said and f"t-test, {alarm.RISE})" in said
+
+
+def test_every_set_of_prompts_is_described() -> None:
+    """docs/prompts.md names every built-in set, and of the published ones source, split rule, licence and paper."""
+    text = read("docs/prompts.md")
+    table = re.search(r"^\| you want \|.*?\n\n", text, re.DOTALL | re.MULTILINE)
+    assert table is not None
+    named = {name for row in table[0].split("\n|")[2:] for name in re.findall(r"`([\w-]+)`", row)} - {"prompts"}
+    assert named == {each.name for each in plugins().registrations("prompts") if each.origin == "trimpot"}
+    for name, row in PUBLISHED.items():
+        cells = (row.title, f"{row.hub}; {row.home}", row.split, row.licence, row.citation)
+        assert f"\n| `{name}` | {' | '.join(cells)} |\n" in text
+        assert all(f"{most:,}" in text for most in row.most.values())
+    total = [f"{len(CATEGORIES) * number:,}" for number in DEFAULT.values()]
+    assert f"{total[0]} train, {total[1]} validate, {total[2]} test" in " ".join(text.split())
 
 
 def test_every_hook_is_described() -> None:

@@ -160,10 +160,11 @@ def test_fewer_prompts_are_the_first_of_more(tmp_path: Path, name: str) -> None:
 
 
 def test_large_sets_are_limited_unless_more_is_asked_for(tmp_path: Path) -> None:
-    lists = {"train.txt": lines(rows("t", num=25_000)), "test.txt": lines(rows("e"))}
+    lists = {"train.txt": lines(rows("t", num=24_000)), "test.txt": lines(rows("e"))}
     source = str(lay(tmp_path, lists))
-    assert (len(make("hpdv3", source=source).train), len(make("hpdv3", source=source).test)) == (20_000, 60)
-    assert len(make("hpdv3", source=source, num_train=22_000).train) == 22_000
+    made = make("hpdv3", source=source)
+    assert (len(made.train), len(made.validation), len(made.test)) == (20_000, 2_000, 60)
+    assert len(make("hpdv3", source=source, num_train=21_000).train) == 21_000
 
 
 def test_a_training_prompt_that_is_held_out_too_is_left_out_and_told(tmp_path: Path) -> None:
