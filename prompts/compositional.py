@@ -408,7 +408,7 @@ def _complex(draws: Draws, split: str) -> Scene | None:
     third = tuple(
         name for name in _partners(pair[0].name, among, split) if name in _partners(pair[1].name, among, split)
     )
-    if third and draws.pick((True, False)):
+    if bool(third) and draws.pick((True, False)):
         nouns.append(_noun(draws.pick(third)))
     things = [_described(draws, noun) for noun in nouns]
     outdoors = any("outdoors" in noun.roles for noun in nouns)

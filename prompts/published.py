@@ -122,7 +122,7 @@ PUBLISHED: dict[str, Published] = {
 
 @dataclass(frozen=True)
 class Choice:
-    """What a user asks of a published set; see `make_published`."""
+    """What a user asks of a published set; see docs/prompts.md."""
 
     source: str | None = None
     revision: str | None = None
@@ -182,6 +182,8 @@ def read_pools(name: str, choice: Choice, splits: Collection[str] = SPLITS) -> t
     Raises:
         ConfigError: If the files cannot be found, downloaded or read, or none of their rows is of the categories.
     """
+    if choice.categories is not None and not choice.categories:
+        raise ConfigError(f"prompts {name!r}: categories is empty; leave it out for all, or name some")
     row = PUBLISHED[name]
     parts = find_parts(
         row.hub if choice.source is None else choice.source, row.layouts, name, row.home, choice.revision, splits
@@ -281,7 +283,7 @@ def make_set(
     Raises:
         ConfigError: If a pool is empty, or has fewer prompts than are asked for.
     """
-    chosen: dict[str, list[str]] = {}
+    chosen: dict[str, tuple[str, ...]] = {}
     for split, pool in pools.items():
         asked = numbers.get(split)
         if not pool:
@@ -295,6 +297,6 @@ def make_set(
                 f"prompts {name!r} have {len(pool)} {split} prompts, not {asked}; set num_{split} to at most "
                 f"{len(pool)}"
             )
-        chosen[split] = pool[: most.get(split, len(pool)) if asked is None else asked]
+        chosen[split] = tuple(pool[: most.get(split, len(pool)) if asked is None else asked])
     kept = {prompt: known[prompt] for pool in chosen.values() for prompt in pool if prompt in known}
-    return PromptSet(*(tuple(chosen[split]) for split in SPLITS), source=f"prompts {name!r}", metadata=kept)
+    return PromptSet(chosen["train"], chosen["validation"], chosen["test"], source=f"prompts {name!r}", metadata=kept)

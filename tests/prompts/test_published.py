@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -309,17 +308,11 @@ def test_an_unknown_category_is_one_sentence(tmp_path: Path, name: str) -> None:
     assert "have no category 'colour'; " in said
     assert ("did you mean 'color'?" in said) == (name == "t2i-compbench")
     assert ("its files name none" in said) == (name in ("hpdv3", "pickapic"))
+    said = refusal(name, source=str(lay(tmp_path, LAYOUTS[name]["hub"])), categories=[])
+    assert "categories is empty; leave it out" in said
 
 
 def test_lists_of_a_half_finished_download_are_not_taken_for_the_set(tmp_path: Path) -> None:
     folder = lay(tmp_path, LAYOUTS["t2i-compbench"]["lists"])
     (folder / "color_val.txt").unlink()
     assert "holds no test list of color, though another list of it" in refusal("t2i-compbench", source=str(folder))
-
-
-def test_a_run_goes_on_when_the_folder_of_its_prompts_has_moved(tmp_path: Path) -> None:
-    """Prompts are held by the store and known by what they are, so a moved copy makes the same prompts."""
-    folder = lay(tmp_path / "a", LAYOUTS["parti"]["hub"])
-    first = quietly("parti", source=str(folder)).fingerprint
-    shutil.move(folder, tmp_path / "b")
-    assert quietly("parti", source=str(tmp_path / "b")).fingerprint == first
