@@ -79,6 +79,8 @@ def read_listing(path: Path, column: str | None = None, others: Collection[str] 
         raise ConfigError(f"{path} mixes strings with objects; give one or the other")
     names = dict.fromkeys(name for mapping in mappings for name in mapping)
     found = _column(list(names), column, path) if mappings else None
+    read = tuple(name for name in names if name != found and (taken is None or _plain(name) in taken))
+    kept = set(read)
     rows, without = [], 0
     for number, record in records:
         prompt = record if isinstance(record, str) else record.get(str(found))
@@ -86,13 +88,12 @@ def read_listing(path: Path, column: str | None = None, others: Collection[str] 
             without += 1
             continue
         values: Mapping[str, Any] = {} if isinstance(record, str) else record
-        about = {name: values[name] for name in values if name != found and (taken is None or _plain(name) in taken)}
+        about = {name: values[name] for name in values if name in kept}
         rows.append(Row(_checked(prompt, f"entry {number}" if mappings else f"line {number}", path), about))
     if not rows:
         raise ConfigError(f"the prompt file {path} is empty; give it at least one prompt")
     if without:
         notices.append(f"{without} row(s) of {path} have no prompt and were left out")
-    read = tuple(name for name in names if name != found and (taken is None or _plain(name) in taken))
     return Listing(path, tuple(rows), found, read, tuple(notices))
 
 
