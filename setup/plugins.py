@@ -42,7 +42,8 @@ BUILT_IN = (
 )
 _NAME = re.compile(r"\w[\w.+-]*")
 _FILES = {  # the hint if a file or folder is given instead of a name
-    "prompts": "give three files: prompts.name=files prompts.train=... prompts.validation=... prompts.test=...",
+    "prompts": "give three files: prompts.name=files prompts.train=... prompts.validation=... prompts.test=..., or the "
+    "folder of a published set: prompts.name=t2i-compbench prompts.source=...",
     "adapters": "give a checkpoint as the model of an adapter: adapter.name=diffusers adapter.model=...",
 }
 
