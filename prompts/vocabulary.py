@@ -1,6 +1,6 @@
 """The words of the compositional prompts: nouns with the attributes that suit them, actions and places.
 
-Each word may change only together with `compositional.VERSION`, because the prompts are drawn from these tables.
+Each word may change only together with `draws.VERSION`, because the prompts are drawn from these tables.
 """
 
 from __future__ import annotations

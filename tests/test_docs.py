@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from trimpot.cli import app
 from trimpot.engine import alarm, hooks
 from trimpot.engine.schema import AdaptiveBucket, Sensitivity
-from trimpot.prompts.compositional import CATEGORIES, DEFAULT
+from trimpot.prompts.compositional import DEFAULT
+from trimpot.prompts.grammar import CATEGORIES
 from trimpot.prompts.published import PUBLISHED
 from trimpot.setup.config import Config, load_config
 from trimpot.setup.plugins import plugins

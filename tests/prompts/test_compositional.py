@@ -14,7 +14,9 @@ import pytest
 from trimpot.engine.bucket import PromptSet
 from trimpot.ground.errors import ConfigError
 from trimpot.objectives.judges.geneval_scenes import NAMES, scene_of
-from trimpot.prompts.compositional import CATEGORIES, DEFAULT, MOST, VERSION
+from trimpot.prompts.compositional import DEFAULT, MOST
+from trimpot.prompts.draws import VERSION
+from trimpot.prompts.grammar import CATEGORIES
 from trimpot.prompts.vocabulary import ACTIONS, COLOURS, NAMED_BY_GENEVAL, NOUNS, PEOPLE
 from trimpot.setup.plugins import plugins
 

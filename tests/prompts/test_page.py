@@ -14,7 +14,7 @@ from prompt_lists import ROWS, write
 from published_sets import LAYOUTS, lay
 from trimpot.engine.bucket import PromptSet
 from trimpot.ground.errors import Notice
-from trimpot.prompts.compositional import CATEGORIES
+from trimpot.prompts.grammar import CATEGORIES
 from trimpot.prompts.published import PUBLISHED
 from trimpot.setup.config import load_config
 from trimpot.setup.plugins import plugins
