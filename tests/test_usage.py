@@ -15,17 +15,23 @@ ENOUGH = {
     "backup": ["copy"],
     "calibrate": ["shapes"],
     "compare": ["shapes", "-c", "random", "-c", "cma-es", "--images", "9000"],
+    "export": ["shapes-1"],
+    "gallery": [],
     "knobs": ["sphere"],
     "optimizers": ["DE"],
     "plan": ["shapes"],
     "plugins": [],
+    "pull": ["somebody/calibrated"],
+    "push": ["shapes-1", "somebody/calibrated"],
     "report": ["shapes-1"],
     "rescore": ["shapes-1", "--objective", "entropy"],
     "resume": ["shapes-1"],
     "runs": [],
+    "sample": ["shapes-1", "a cat"],
     "serve": ["entropy"],
     "show": ["shapes-1"],
     "sites": ["FluxTransformer2DModel"],
+    "verify": ["shapes-1", "exported"],
 }
 STORED = ("backup", "report", "rescore", "resume", "runs", "show")  # which look at a store first
 
