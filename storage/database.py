@@ -19,6 +19,7 @@ from .migrations import migrations
 from .names import results_in
 from .records import Records
 from .sentences import PATIENCE, sentences
+from .views import altered, put
 
 FILE_NAME = "trimpot.sqlite"
 _STEPS = [migration.name for migration in migrations._migrations]
@@ -93,6 +94,7 @@ class StoreFile:
                 connection.execute("PRAGMA synchronous=FULL")
                 connection.execute("PRAGMA foreign_keys=ON")
                 _bring_up_to_date(connection, self.path)  # under the lock: two processes may begin a store at once
+                _mend_views(connection, self.path)
                 if create:  # a read-only file is noticed now, not at the first result
                     connection.execute("BEGIN IMMEDIATE")
                     connection.execute("COMMIT")
@@ -181,6 +183,15 @@ def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
         raise
     except Exception as error:  # on a damaged schema, sqlite-utils may raise anything
         raise StoreError(f"{path} is damaged ({type(error).__name__}); restore the file from a backup") from error
+
+
+def _mend_views(connection: sqlite3.Connection, path: Path) -> None:
+    """Give the views their text back if another program has changed it; no record depends on them."""
+    if altered(connection):
+        _refuse_unsound(connection, path)
+        connection.execute("BEGIN IMMEDIATE")
+        put(connection)
+        connection.execute("COMMIT")
 
 
 def _steps_to_come(connection: sqlite3.Connection, path: Path) -> list[str]:

@@ -12,6 +12,7 @@ rescores      scores of an evaluation's kept outputs by rewards added after the 
 comparisons   one row per comparison of contenders: its configuration and its fingerprint
 members       the run of each contender and seed of a comparison; comparisons may share a run
 tallies       the number of rows that belong together, and the sum of their checksums; see `records`
+plain_…       views for other programs; see `views`
 
 Every row has a checksum. A step that fills a column of existing rows must compute their checksums again.
 """
@@ -31,6 +32,7 @@ from ..ground.errors import StoreError
 from .packed import Names, pack_scores, pack_setting
 from .records import KEYS, Records
 from .sentences import decoding
+from .views import put
 
 migrations = Migrations("trimpot")
 
@@ -184,6 +186,12 @@ def m006_descent_and_extensions(db: Database) -> None:
     """The run whose result another run started from, the fingerprints of a run's parts, and its extensions."""
     for column in ("parent", "parts", "extended"):
         db.execute(f"ALTER TABLE runs ADD COLUMN {column} TEXT")
+
+
+@migrations()
+def m007_views(db: Database) -> None:
+    """Views that show every number in a column of its own."""
+    put(db.conn)
 
 
 def _path(db: Database) -> Path:

@@ -211,7 +211,8 @@ def test_a_file_that_was_only_begun_is_made_a_store(tmp_path: Path) -> None:
 # Files of other days
 
 DIGESTS = {"schema-1": "882580c572e3021f", "schema-3": "eb39e3a07e583787", "schema-4": "eb39e3a07e583787",
-           "schema-5": "eb39e3a07e583787", "schema-6": "eb39e3a07e583787"}  # fmt: skip
+           "schema-5": "eb39e3a07e583787", "schema-6": "eb39e3a07e583787",
+           "schema-7": "eb39e3a07e583787"}  # fmt: skip
 
 
 @pytest.mark.parametrize("asset", sorted((HERE / "assets").glob("*.sqlite")), ids=lambda asset: asset.stem)
@@ -231,7 +232,7 @@ def test_a_store_of_every_released_schema_still_opens(asset: Path, tmp_path: Pat
 
 
 def test_comparisons_images_and_later_rewards_of_other_days_are_still_there(tmp_path: Path) -> None:
-    for schema in (3, 4, 5, 6):
+    for schema in (3, 4, 5, 6, 7):
         folder = tmp_path / str(schema)
         folder.mkdir()
         shutil.copy(HERE / "assets" / f"schema-{schema}.sqlite", folder / FILE_NAME)
