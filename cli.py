@@ -10,7 +10,7 @@ from typing import Any, TextIO, cast
 
 import typer
 
-from .commands import backup, calibrate, compare, export, parts, plan, publish, rescore, runs, sample, serve
+from .commands import backup, calibrate, compare, delete, export, parts, plan, publish, rescore, runs, sample, serve
 from .commands.app import app
 from .commands.output import Enduring
 from .commands.usage import unknown_option, wrong_dash
@@ -21,6 +21,7 @@ __all__ = [
     "backup",
     "calibrate",
     "compare",
+    "delete",
     "export",
     "main",
     "parts",

@@ -10,6 +10,7 @@ RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt"
 LONGEST = 200  # a number, a dot and an ending still fit into the 255 bytes of a file name
 
 
+NOTE = ".deleting"  # ending of the file that names what a deletion still has to remove
 RESULTS = ("calibration.json", "report.html", "comparison.html")
 
 

@@ -19,7 +19,7 @@ from ..ground.errors import StoreError, near_misses
 from .database import StoreFile
 from .filesystems import warn_of_network
 from .kept_images import IMAGES
-from .names import free_name, results_in
+from .names import NOTE, free_name, results_in
 from .records import Row
 from .sentences import decoding, sentences
 
@@ -138,8 +138,10 @@ class Runs(StoreFile):
         return str(row["id"])
 
     def _free_name(self, prefix: str) -> str:
-        """Return a name that no run, comparison or folder has yet."""
-        known = [row["id"] for table in ("runs", "comparisons") for row in self.records.whole(table)]
+        """Return a name that no run, comparison or folder has yet, and no deleted run that another one began at."""
+        rows = self.records.whole("runs")
+        known = [row["id"] for row in (*rows, *self.records.whole("comparisons"))]
+        known += [json.loads(row["parent"])["run"] for row in rows if row["parent"]]
         return free_name(prefix, [*known, *(path.name for path in self.folder.iterdir())])
 
     def run(self, run_id: str) -> RunRow:
@@ -188,7 +190,7 @@ class Runs(StoreFile):
                 outcome=json.loads(row["outcome"]) if row["outcome"] else None,
                 unreported=bool(row["unreported"]),
                 error=row["error"],
-                locked=self._locked(row["id"]),
+                locked=self.locked(row["id"]),
             )
 
     def prompts(self, run_id: str) -> PromptSet | None:
@@ -240,6 +242,8 @@ class Runs(StoreFile):
             found = [name for name in results_in(self.folder) if name not in {*known, IMAGES}]
         if not found:
             return ""
+        if cut_short := [name for name in found if (self.folder / f".{name}{NOTE}").exists()]:
+            return f"the deletion of {cut_short[0]} was cut short; `trimpot delete {cut_short[0]}` finishes it"
         others = f" and {len(found) - 1} more" if len(found) > 1 else ""
         return (
             f"results of {found[0]}{others} lie in {self.folder}, of which {self.path} knows nothing: it is another "
@@ -283,7 +287,8 @@ class Runs(StoreFile):
     def _lock_path(self, run_id: str) -> Path:
         return self.folder / f".{run_id}.lock"
 
-    def _locked(self, run_id: str) -> bool:
+    def locked(self, run_id: str) -> bool:
+        """Return whether a process is working on a run or a comparison now."""
         lock = FileLock(self._lock_path(run_id))
         try:
             if not self._lock_path(run_id).exists():

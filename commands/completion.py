@@ -1,0 +1,91 @@
+"""Names that a shell completes: read quickly, without torch, and in silence if anything is wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import typer
+
+
+def stored_runs(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the runs of the store, latest first."""
+    return _starting(_stored(context, "runs"), incomplete)
+
+
+def stored_names(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the runs and the comparisons of the store, latest first."""
+    return _starting([*_stored(context, "runs"), *_stored(context, "comparisons")], incomplete)
+
+
+def configurations(incomplete: str) -> list[str]:
+    """Return the presets; the shell itself completes the names of files."""
+    from ..setup.config import presets
+
+    return _starting(presets(), incomplete)
+
+
+def keys(incomplete: str) -> list[str]:
+    """Return `key=` for every key of a configuration, and the known names behind `adapter=` and its like."""
+    from ..engine.schema import Config
+
+    key, equals, _ = incomplete.partition("=")
+    if not equals:
+        return _starting([f"{name}=" for name in Config.model_fields], incomplete)
+    return _starting([f"{key}={name}" for name in _names_for(key)], incomplete)
+
+
+def parts(kind: str) -> Callable[[str], list[str]]:
+    """Return a function that completes the names of registered parts.
+
+    Args:
+        kind: One of `setup.plugins.KINDS`.
+    """
+
+    def names(incomplete: str) -> list[str]:
+        return _starting(_registered(kind), incomplete)
+
+    return names
+
+
+def contenders(incomplete: str) -> list[str]:
+    """Return the protocols and the optimizers."""
+    from ..setup.config import protocols
+
+    return _starting([*protocols(), *_registered("optimizers")], incomplete)
+
+
+#: Keys of a configuration that take the name of a part, to the part's kind.
+_PARTS = {"adapter": "adapters", "objectives": "objectives", "optimizer": "optimizers", "prompts": "prompts",
+          "combine": "combinations"}  # fmt: skip
+
+
+def _names_for(key: str) -> list[str]:
+    from ..setup.config import protocols
+
+    key = key.removesuffix(".name")
+    return protocols() if key == "protocol" else _registered(_PARTS[key]) if key in _PARTS else []
+
+
+def _registered(kind: str) -> list[str]:
+    from ..setup.plugins import plugins
+
+    return [each.name for each in plugins().registrations(kind)]
+
+
+def _stored(context: typer.Context, table: str) -> Iterable[str]:
+    folder: Any = context.params.get("store") or os.environ.get("TRIMPOT_STORE") or "trimpot-runs"
+    path = Path(folder) / "trimpot.sqlite"
+    with contextlib.suppress(sqlite3.Error, OSError):
+        if path.exists():
+            with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+                return [name for (name,) in connection.execute(f"SELECT id FROM {table} ORDER BY created DESC")]
+    return []
+
+
+def _starting(names: Iterable[str], incomplete: str) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]
