@@ -94,14 +94,14 @@ def _add_commands() -> None:
 
 def _usage(error: Any, arguments: list[str]) -> str:
     """Return the sentence for a usage error raised by typer."""
-    option = getattr(error, "option_name", None)
+    option, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
     if type(error).__name__ == "NoSuchOption" and option:
-        return unknown_option(option, arguments)
+        known = [name for param in context.command.params for name in param.opts] if context else []
+        return unknown_option(option, arguments, known)
     message = " ".join(str(error.format_message()).split()).rstrip(".")
     if message.startswith("No such command"):
         name = message.split("'")[1]
         return f"no command {name!r}; {near_misses(name, _names(app))}"
-    context = getattr(error, "ctx", None)
     command = f" {context.info_name}" if context is not None and context.parent is not None else ""
     return f"{message[:1].lower()}{message[1:]}; `trimpot{command} --help` shows how it is typed"
 

@@ -14,7 +14,6 @@ app = typer.Typer(
     "Start with:  trimpot calibrate shapes",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 
 StoreOption = Annotated[
@@ -25,10 +24,21 @@ PartOptions = Annotated[list[str] | None, typer.Option("-o", "--option", help="A
 FOLDER = Path("trimpot-runs")
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"trimpot {version('trimpot')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     context: typer.Context,
     show_traceback: Annotated[bool, typer.Option("--traceback", help="Show the traceback of an error.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print trimpot's version.")
+    ] = False,
 ) -> None:
     context.obj = show_traceback
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ..ground.errors import ConfigError, TrimpotError
 from .app import FOLDER, JsonOption, StoreOption, app, print_json
+from .completion import contenders, keys, sources
 from .signals import status_of, stopping_cleanly
 
 if TYPE_CHECKING:
@@ -25,13 +26,21 @@ if TYPE_CHECKING:
 @app.command()
 def compare(
     source: Annotated[
-        str, typer.Argument(help="With --contender: a preset or configuration; else: a comparison's file or name.")
+        str,
+        typer.Argument(
+            help="With --contender: a preset or configuration; else: a comparison's file or name.",
+            autocompletion=sources,
+        ),
     ],
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="With --contender: dotted keys for all contenders.")
+        list[str] | None,
+        typer.Argument(help="With --contender: dotted keys for all contenders.", autocompletion=keys),
     ] = None,
     contender: Annotated[
-        list[str] | None, typer.Option("-c", "--contender", help="A protocol's or an optimizer's name; at least two.")
+        list[str] | None,
+        typer.Option(
+            "-c", "--contender", help="A protocol's or an optimizer's name; at least two.", autocompletion=contenders
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="With --contender: runs of each contender.")] = 5,
     images: Annotated[

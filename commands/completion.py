@@ -29,6 +29,11 @@ def configurations(incomplete: str) -> list[str]:
     return _starting(presets(), incomplete)
 
 
+def sources(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the presets and the comparisons of the store."""
+    return [*configurations(incomplete), *_starting(_stored(context, "comparisons"), incomplete)]
+
+
 def keys(incomplete: str) -> list[str]:
     """Return `key=` for every key of a configuration, and the known names behind `adapter=` and its like."""
     from ..engine.schema import Config
@@ -52,6 +57,11 @@ def parts(kind: str) -> Callable[[str], list[str]]:
     return names
 
 
+def one_of(names: Iterable[str]) -> Callable[[str], list[str]]:
+    """Return a function that completes one of these names."""
+    return lambda incomplete: _starting(names, incomplete)
+
+
 def contenders(incomplete: str) -> list[str]:
     """Return the protocols and the optimizers."""
     from ..setup.config import protocols
@@ -72,9 +82,12 @@ def _names_for(key: str) -> list[str]:
 
 
 def _registered(kind: str) -> list[str]:
+    from ..ground.errors import TrimpotError
     from ..setup.plugins import plugins
 
-    return [each.name for each in plugins().registrations(kind)]
+    with contextlib.suppress(TrimpotError):
+        return [each.name for each in plugins().registrations(kind)]
+    return []
 
 
 def _stored(context: typer.Context, table: str) -> Iterable[str]:

@@ -39,7 +39,9 @@ def delete(
         deletion = Deletion(opened, names)
         loss = deletion.loss()
         if not yes and not sys.stdin.isatty():
-            typer.echo(f"trimpot: nothing is deleted, since nobody can be asked here; add --yes for {_told(loss)}", err=True)
+            typer.echo(
+                f"trimpot: nothing is deleted, since nobody can be asked here; add --yes for {_told(loss)}", err=True
+            )
             raise typer.Exit(2)
         for sentence in (_told(loss), *_told_besides(loss)):
             typer.echo(sentence, err=as_json)

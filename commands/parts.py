@@ -10,12 +10,20 @@ from rich.markup import escape
 from rich.table import Table
 
 from .app import JsonOption, PartOptions, app, print_json
+from .completion import one_of, parts
 
 
 @app.command()
 def knobs(
-    adapter: Annotated[str, typer.Argument(help="An adapter's name; `trimpot plugins` lists them.")],
-    granularity: Annotated[str | None, typer.Option("-g", "--granularity", help="block, layer or gate.")] = None,
+    adapter: Annotated[
+        str, typer.Argument(help="An adapter's name; `trimpot plugins` lists them.", autocompletion=parts("adapters"))
+    ],
+    granularity: Annotated[
+        str | None,
+        typer.Option(
+            "-g", "--granularity", help="block, layer or gate.", autocompletion=one_of(("block", "layer", "gate"))
+        ),
+    ] = None,
     option: PartOptions = None,
     count: Annotated[bool, typer.Option("--count", help="Print only the number of knobs.")] = False,
     as_json: JsonOption = False,

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from .app import FOLDER, JsonOption, PartOptions, StoreOption, app, print_json
+from .completion import parts, stored_runs
 
 if TYPE_CHECKING:
     from ..reports.watched import Moved
@@ -17,8 +18,13 @@ if TYPE_CHECKING:
 
 @app.command()
 def rescore(
-    run: Annotated[str, typer.Argument(help="The run's name.")],
-    objective: Annotated[str, typer.Option("--objective", help="An objective's name; `trimpot plugins` lists them.")],
+    run: Annotated[str, typer.Argument(help="The run's name.", autocompletion=stored_runs)],
+    objective: Annotated[
+        str,
+        typer.Option(
+            "--objective", help="An objective's name; `trimpot plugins` lists them.", autocompletion=parts("objectives")
+        ),
+    ],
     option: PartOptions = None,
     store: StoreOption = FOLDER,
     as_json: JsonOption = False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,54 +12,125 @@ from rich.table import Table
 
 from ..ground.errors import TrimpotError, printable
 from .app import FOLDER, JsonOption, StoreOption, app, print_json
+from .completion import one_of, parts, stored_runs
+
+if TYPE_CHECKING:
+    from ..runs.listing import Line
+    from ..storage import SqliteStore
+
+#: As in `runs.listing`, which is imported when it is used.
+STATUSES = ("running", "finished", "unreported", "failed", "interrupted")
+ORDERS = ("created", "gain", "time", "name")
 
 
 @app.command()
-def runs(store: StoreOption = FOLDER, as_json: JsonOption = False) -> None:
+def runs(
+    status: Annotated[
+        str | None, typer.Option("--status", help=f"One of {', '.join(STATUSES)}.", autocompletion=one_of(STATUSES))
+    ] = None,
+    adapter: Annotated[
+        str | None, typer.Option("--adapter", help="The adapter's name.", autocompletion=parts("adapters"))
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="The adapter's model, or a pattern such as '*FLUX*'.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", help="Begun since a date, such as 2026-05-31, or for 12h, 3d, 2w.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="A pattern of the name, such as 'flux-*'.", autocompletion=stored_runs)
+    ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            "--sort", help=f"One of {', '.join(ORDERS)}; default: the latest last.", autocompletion=one_of(ORDERS)
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="List so many; without --sort, the latest.")
+    ] = None,
+    unfolded: Annotated[bool, typer.Option("--all", help="List the runs of comparisons one by one.")] = False,
+    store: StoreOption = FOLDER,
+    as_json: JsonOption = False,
+) -> None:
     """List the runs of a store. If a run is damaged, the others are listed and the exit status is 1.
 
-    Example:  trimpot runs
+    The runs of a comparison are one line. With --json, every record is read and checked.
+
+    Example:  trimpot runs --status finished --sort gain --limit 10
     """
-    from ..runs.results import summary
+    from ..runs.listing import Filters, lines_of, ordered
     from ..storage import SqliteStore
 
     found = []
     with SqliteStore(store, create=False) as opened:
         rows, wrong = opened.readable_runs()
         told = [str(error) for error in wrong]
-        for row in rows:
+        asked = Filters(status, adapter, model, since, name).of(rows)
+        lines = ordered(lines_of(asked, _comparisons(opened, told), fold=not unfolded), sort, limit)
+        for line in lines:
             try:
-                found.append(short(summary(opened, row)))
+                found.append(_for_programs(opened, line) if as_json else _for_people(opened, line))
             except TrimpotError as error:
-                told.append(f"cannot show run {row.id}: {error}")
+                told.append(f"cannot show {'comparison' if line.folded else 'run'} {line.name}: {error}")
         unknown = "" if told else opened.unknown_folders()
     if as_json:
         print_json(found)
-    else:
+    elif found:
         _print_table(found)
-    for sentence in filter(None, (*told, unknown)):
+    for sentence in filter(None, (*told, unknown, "no run is all that is asked for" if rows and not asked else "")):
         typer.echo(f"trimpot: {printable(sentence)}", err=True)
     if told:
         raise typer.Exit(1)
 
 
-def _print_table(found: list[dict[str, Any]]) -> None:
+def _comparisons(opened: SqliteStore, told: list[str]) -> dict[str, str]:
+    """Return the comparison of every run that belongs to one; append a sentence to `told` if they cannot be read."""
+    from ..storage import Comparisons
+
+    comparisons = Comparisons(opened)
+    try:
+        names = comparisons.names()
+        return {run: name for name in reversed(names) for run in comparisons.members(name).values()}
+    except TrimpotError as error:
+        told.append(str(error))
+        return {}
+
+
+def _for_programs(opened: SqliteStore, line: Line) -> dict[str, Any]:
+    from ..runs.results import summary
+
+    if not line.folded:
+        return {**short(summary(opened, line.rows[0])), "comparison": line.comparison}
+    images = sum(summary(opened, row)["num_images"] for row in line.rows)
+    counts = {"num_runs": len(line.rows), "num_finished": sum(row.outcome is not None for row in line.rows)}
+    return {"run": None, "comparison": line.comparison, "status": line.status, "created": line.rows[0].created,
+            **counts, "num_images": images, "seconds": line.seconds, "gain": None}  # fmt: skip
+
+
+def _for_people(opened: SqliteStore, line: Line) -> list[str]:
     from ..reports.console import duration, interval, signed
 
+    gain = f"{signed(line.gain['mean'])} {interval(line.gain)}" if line.gain else ""
+    name = f"{line.name} ({len(line.rows)} runs)" if line.folded else line.name
+    images = sum(opened.num_images(row.id) for row in line.rows)
+    parent = None if line.folded else line.rows[0].parent
+    return [name, line.status, f"{images:,}", duration(line.seconds), gain, str(parent["run"]) if parent else ""]
+
+
+def _print_table(found: list[list[str]]) -> None:
     table = Table(box=None, pad_edge=False)
-    descends = any(each["parent"] for each in found)
+    descends = any(cells[-1] for cells in found)
     for heading in ("run", "status", "images", "time", "gain", *(("begun at",) if descends else ())):
         table.add_column(heading)
-    for each in found:
-        gain = f"{signed(each['gain']['mean'])} {interval(each['gain'])}" if each["gain"] else ""
-        cells = [each["run"], each["status"], f"{each['num_images']:,}", duration(each["seconds"]), gain]
-        table.add_row(*cells, *([each["parent"]["run"]] if each["parent"] else ()))
+    for cells in found:
+        table.add_row(*map(escape, cells if descends else cells[:-1]))
     Console(highlight=False).print(table)
 
 
 @app.command()
 def show(
-    run: Annotated[str, typer.Argument(help="The run's name.")],
+    run: Annotated[str, typer.Argument(help="The run's name.", autocompletion=stored_runs)],
     store: StoreOption = FOLDER,
     as_json: JsonOption = False,
 ) -> None:
@@ -100,7 +171,7 @@ def show(
 
 @app.command()
 def report(
-    run: Annotated[str, typer.Argument(help="The run's name.")],
+    run: Annotated[str, typer.Argument(help="The run's name.", autocompletion=stored_runs)],
     to: Annotated[
         Path | None, typer.Option("--to", help="Write the report to this file, not to the run's folder.")
     ] = None,

@@ -7,11 +7,15 @@ from typing import Annotated
 import typer
 
 from .app import PartOptions, app
+from .completion import parts
 
 
 @app.command()
 def serve(
-    objective: Annotated[str, typer.Argument(help="An objective's name; `trimpot plugins` lists them.")],
+    objective: Annotated[
+        str,
+        typer.Argument(help="An objective's name; `trimpot plugins` lists them.", autocompletion=parts("objectives")),
+    ],
     option: PartOptions = None,
     host: Annotated[str, typer.Option(help="Address to listen at; one that others reach needs a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen at; 0 selects a free port.")] = 8200,

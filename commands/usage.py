@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 
 from ..ground.errors import near_misses
 
@@ -21,7 +22,7 @@ def wrong_dash(arguments: Sequence[str]) -> str | None:
     return None
 
 
-def unknown_option(option: str, arguments: Sequence[str]) -> str:
+def unknown_option(option: str, arguments: Sequence[str], known: Sequence[str] = ()) -> str:
     """Return a sentence about an option that a command does not have.
 
     Keys of a configuration are often typed as options; the sentence then says how to type them.
@@ -29,20 +30,29 @@ def unknown_option(option: str, arguments: Sequence[str]) -> str:
     Args:
         option: The option as typed, without its value.
         arguments: All arguments of the command line.
+        known: The options that the command has.
     """
+    said, typed = f"no option {option}", option.lstrip("-").replace("-", "_")
+    keys = _keys() if any(command in arguments for command in _WITH_KEYS) else []
+    key = _MEANT.get(option) or typed
+    head = key.partition(".")[0]
+    if keys and option in ("-o", "--option"):
+        return f"{said} here; write it under its part: adapter.{_value_of(option, arguments)}"
+    if head in keys:
+        return f"{said}; keys of a configuration are typed without dashes: {key}={_value_of(option, arguments)}"
+    options = {each.lstrip("-").replace("-", "_"): each for each in known if each.startswith("--")}
+    close = get_close_matches(head, [*options, *keys], n=1) if len(head) > 1 else []
+    if close and close[0] in options:
+        return f"{said}; did you mean {options[close[0]]!r}?"
+    if keys:
+        return f"{said}; `--help` lists options, and of keys of a configuration, {near_misses(head, keys)}"
+    return f"{said}; `--help` lists them"
+
+
+def _keys() -> list[str]:
     from ..engine.schema import Config
 
-    said = f"no option {option}"
-    if not any(command in arguments for command in _WITH_KEYS):
-        return f"{said}; `--help` lists them"
-    value = _value_of(option, arguments)
-    if option in ("-o", "--option"):
-        return f"{said} here; write it under its part: adapter.{value}"
-    key = _MEANT.get(option) or option.lstrip("-").replace("-", "_")
-    head = key.partition(".")[0]
-    if head in Config.model_fields:
-        return f"{said}; keys of a configuration are typed without dashes: {key}={value}"
-    return f"{said}; `--help` lists options, and of keys of a configuration, {near_misses(head, Config.model_fields)}"
+    return list(Config.model_fields)
 
 
 def _value_of(option: str, arguments: Sequence[str]) -> str:

@@ -277,7 +277,9 @@ class Deletion:
                 noted = json.loads(note.read_text(encoding="utf-8"))
                 owners, files = [str(each) for each in noted["owners"]], [str(each) for each in noted["files"]]
             except (ValueError, LookupError, TypeError):
-                raise StoreError(f"{note} is damaged; remove that file, and by hand the folder it is named for") from None
+                raise StoreError(
+                    f"{note} is damaged; remove that file, and by hand the folder it is named for"
+                ) from None
         known = {row["id"] for table in ("runs", "comparisons") for row in store.records.whole(table)}
         with sentences(f"cannot remove the files of {note.name.removesuffix(NOTE)[1:]}"):
             for owner in owners:

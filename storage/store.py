@@ -241,23 +241,39 @@ class SqliteStore(Runs):
 
         digest = digest_of_many(entries())
         if kept is None and run in self._clocks:
-            self.update_run(run, digest=[*self.records.tally("candidates", run), digest])
+            self.update_run(run, digest=[*self.records.tally("candidates", run), digest, num_images])
         return {
-            "digest": kept or digest,
+            "digest": kept[0] if kept else digest,
             "num_evaluations": len(candidates),
             "num_images": num_images,
             "generate_seconds": generate_seconds,
             "score_seconds": score_seconds,
         }
 
-    def _kept_digest(self, run: str) -> str | None:
-        """Return the stored digest of a run, or None if there is none or the run has changed since."""
+    def num_images(self, run: str) -> int:
+        """Return the number of outputs of a run: as stored when the run finished, else counted in its records.
+
+        Raises:
+            StoreError: If a record that is read is damaged or lost.
+        """
+        kept = self._kept_digest(run)
+        if kept and kept[1] is not None:
+            return kept[1]
+        return sum(found["num_images"] for _, found in self._rows(self._candidates(run)))
+
+    def _kept_digest(self, run: str) -> tuple[str, int | None] | None:
+        """Return the stored digest of a run and its number of outputs, or None if there is none or it has changed.
+
+        The number is None if an older trimpot stored the digest.
+        """
         row = self.records.named("that is asked for", "runs", id=run)
         with decoding(self.path, f"runs {run!r}"):
             if row["digest"] is None:
                 return None
-            *tally, digest = json.loads(row["digest"])
-            return str(digest) if tally == list(self.records.tally("candidates", run)) else None
+            number, total, digest, *images = json.loads(row["digest"])
+            if (number, total) != self.records.tally("candidates", run):
+                return None
+            return str(digest), int(images[0]) if images else None
 
     def _candidates(self, run: str, stages: Collection[str] | None = None) -> list[Row]:
         """Return the candidates of a run, ordered by stage, generation and position."""

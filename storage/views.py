@@ -84,7 +84,9 @@ _WEIGHT = (
     "CASE WHEN o.value='combined' THEN 1.0 ELSE "
     "(SELECT json_extract(w.value,'$.weight') FROM json_each(r.config,'$.objectives') w WHERE w.key=o.value) END"
 )
-_COUNTS = "CASE WHEN EXISTS (SELECT 1 FROM json_each(n.names) WHERE value='combined') THEN o.value='combined' ELSE 1 END"
+_COUNTS = (
+    "CASE WHEN EXISTS (SELECT 1 FROM json_each(n.names) WHERE value='combined') THEN o.value='combined' ELSE 1 END"
+)
 
 _TEXTS = {
     "runs": """

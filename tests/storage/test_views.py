@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from closed_form import Notes, hill_run
+from closed_form import Notes
 from damage import told
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from trimpot.engine.loop import calibrate
 from trimpot.runs import session
 from trimpot.runs.results import summary
 from trimpot.setup.config import load_config
@@ -156,7 +155,10 @@ def test_images_rescores_and_comparisons_are_found(folder: Path, store: SqliteSt
         zip(made.bucket.prompts, made.bucket.seeds, strict=True)
     )
     later = rows(folder, "SELECT * FROM plain_rescores WHERE run = 'sphere-1'")
-    assert [(row["objective"], row["output"], row["score"]) for row in later] == [("later", 0, 0.5), ("later", 1, 1 / 3)]
+    assert [(row["objective"], row["output"], row["score"]) for row in later] == [
+        ("later", 0, 0.5),
+        ("later", 1, 1 / 3),
+    ]
     [member] = rows(folder, "SELECT * FROM plain_members")
     assert (member["comparison"], member["contender"], member["seed"], member["run"]) == (
         "night-1", "random", 3, "sphere-1")  # fmt: skip
