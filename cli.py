@@ -96,7 +96,8 @@ def _usage(error: Any, arguments: list[str]) -> str:
     """Return the sentence for a usage error raised by typer."""
     option, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
     if type(error).__name__ == "NoSuchOption" and option:
-        known = [name for param in context.command.params for name in param.opts] if context else []
+        takes = context.command.params if context else []
+        known = [name for each in takes for name in (*each.opts, *each.secondary_opts)]
         return unknown_option(option, arguments, known)
     message = " ".join(str(error.format_message()).split()).rstrip(".")
     if message.startswith("No such command"):

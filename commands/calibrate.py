@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ..ground.errors import TrimpotError
 from .app import FOLDER, JsonOption, StoreOption, app, print_json
+from .completion import configurations, keys, stored_runs
 from .runs import short, summary_of
 from .signals import status_of, stopping_cleanly
 
@@ -20,12 +21,18 @@ if TYPE_CHECKING:
 
 @app.command()
 def calibrate(
-    config: Annotated[str, typer.Argument(help="A preset's name or the path of a YAML file.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="Dotted keys: optimizer.sigma0=0.1")] = None,
+    config: Annotated[
+        str, typer.Argument(help="A preset's name or the path of a YAML file.", autocompletion=configurations)
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Dotted keys: optimizer.sigma0=0.1", autocompletion=keys)
+    ] = None,
     begin_at: Annotated[
         str | None,
         typer.Option(
-            "--from", help="Begin at the result of a run of the store, or at a calibration file or its folder."
+            "--from",
+            help="Begin at the result of a run of the store, or at a calibration file or its folder.",
+            autocompletion=stored_runs,
         ),
     ] = None,
     store: StoreOption = FOLDER,
@@ -48,11 +55,15 @@ def calibrate(
 
 @app.command()
 def resume(
-    run: Annotated[str | None, typer.Argument(help="The run's name; default: the latest unfinished run.")] = None,
+    run: Annotated[
+        str | None,
+        typer.Argument(help="The run's name; default: the latest unfinished run.", autocompletion=stored_runs),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
-            help="An extension: generations=+200. Keys that change no number: objectives.vila.url=http://..."
+            help="An extension: generations=+200. Keys that change no number: objectives.vila.url=http://...",
+            autocompletion=keys,
         ),
     ] = None,
     allow_drift: Annotated[

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..ground.errors import ConfigError, TrimpotError
+from ..ground.errors import ConfigError, TrimpotError, near_misses
 from .app import FOLDER, JsonOption, StoreOption, app, print_json
 from .completion import contenders, keys, sources
 from .signals import status_of, stopping_cleanly
@@ -61,10 +61,13 @@ def compare(
     from ..comparison.page import write_comparison
     from ..comparison.progress import ComparisonProgress
     from ..comparison.running import compare as work_on
+    from ..setup.config import presets
     from ..storage import SqliteStore
 
     given = {"overrides": overrides, "contender": contender, "images": images, "name": name}
     known = {} if contender else _known(store)
+    if known and source not in [*known, *presets()] and not Path(source).exists():
+        raise ConfigError(f"no comparison or file {source!r}; {near_misses(source, known)}")
     design = known[source]() if source in known else _design(source, seeds, given)
     named = source if source in known else None
     console = Console(stderr=as_json, highlight=False)

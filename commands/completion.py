@@ -92,10 +92,13 @@ def _registered(kind: str) -> list[str]:
 
 def _stored(context: typer.Context, table: str) -> Iterable[str]:
     folder: Any = context.params.get("store") or os.environ.get("TRIMPOT_STORE") or "trimpot-runs"
-    path = Path(folder) / "trimpot.sqlite"
+    path = Path(folder).absolute() / "trimpot.sqlite"
+    log = path.with_name("trimpot.sqlite-wal")
     with contextlib.suppress(sqlite3.Error, OSError):
         if path.exists():
-            with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            logged = log.exists() and log.stat().st_size > 0
+            mode = "mode=ro" if logged else "immutable=1"  # without a log, reading leaves no file behind
+            with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True)) as connection:
                 return [name for (name,) in connection.execute(f"SELECT id FROM {table} ORDER BY created DESC")]
     return []
 

@@ -92,6 +92,7 @@ def optimizers(
 @app.command()
 def sites(
     classes: Annotated[list[str] | None, typer.Argument(help="Transformer classes; default: all.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Check the sites of every transformer class of the installed diffusers on a tiny instance, and print the table.
 
@@ -99,9 +100,15 @@ def sites(
 
     Example:  trimpot sites FluxTransformer2DModel QwenImageTransformer2DModel
     """
-    from ..proofs.transformers.__main__ import main
+    from dataclasses import asdict
 
-    raise typer.Exit(main(classes or []))
+    from ..proofs.transformers.__main__ import checked, main, status_of
+
+    if not as_json:
+        raise typer.Exit(main(classes or []))
+    found = checked(classes or [])
+    print_json([{**asdict(row), "holds": row.holds} for row in found])
+    raise typer.Exit(status_of(found))
 
 
 @app.command(name="plugins")

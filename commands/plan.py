@@ -9,12 +9,17 @@ from rich.console import Console
 from rich.table import Table
 
 from .app import JsonOption, app, print_json
+from .completion import configurations, keys
 
 
 @app.command()
 def plan(
-    config: Annotated[str, typer.Argument(help="A preset's name or the path of a YAML file.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="Dotted keys: optimizer.sigma0=0.1")] = None,
+    config: Annotated[
+        str, typer.Argument(help="A preset's name or the path of a YAML file.", autocompletion=configurations)
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Dotted keys: optimizer.sigma0=0.1", autocompletion=keys)
+    ] = None,
     rate: Annotated[
         float | None, typer.Option("--rate", min=1e-9, help="Images per second; default: measured on two images.")
     ] = None,

@@ -32,6 +32,8 @@ def unknown_option(option: str, arguments: Sequence[str], known: Sequence[str] =
         arguments: All arguments of the command line.
         known: The options that the command has.
     """
+    bundled = next((each for each in arguments if len(each) > 2 and each[:2] == option and each[1] != "-"), option)
+    option = bundled.partition("=")[0] if option[1:2].isalpha() else option  # -stoer is read as -s -t -o -e -r
     said, typed = f"no option {option}", option.lstrip("-").replace("-", "_")
     keys = _keys() if any(command in arguments for command in _WITH_KEYS) else []
     key = _MEANT.get(option) or typed

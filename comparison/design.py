@@ -16,7 +16,8 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from ..engine.knobs import digest
 from ..engine.schema import Count, Images, Name, Section, Seed
-from ..ground.errors import ConfigError, TrimpotError
+from ..ground.errors import ConfigError, PluginError, TrimpotError, near_misses
+from ..ground.plain import short
 from ..setup.assembly import origins_of
 from ..setup.config import (
     Config,
@@ -221,7 +222,12 @@ def check(design: Design, plugins: Plugins) -> None:
     """
     for label, config in design.contenders.items():
         with said_by(label):
-            plugins.check("optimizers", config.optimizer.name, config.optimizer.options)
+            name = config.optimizer.name
+            optimizers = [each.name for each in plugins.registrations("optimizers")]
+            if name == label and name.partition(":")[0] not in optimizers:
+                known = near_misses(name, [*protocols(), *optimizers])
+                raise PluginError(f"no protocol or optimizer {short(name)}; {known}")
+            plugins.check("optimizers", name, config.optimizer.options)
 
 
 class said_by:  # noqa: N801  # reads as a sentence where it is used

@@ -19,6 +19,7 @@ from ..engine.watcher import Watcher
 from ..ground.errors import Notice, StoreError, TrimpotError
 from ..setup.assembly import MACHINE, NUMERIC_PACKAGES, assemble
 from ..setup.config import Config, load_config
+from ..setup.parts import check_parts
 from ..setup.plugins import Plugins, plugins
 from ..storage import RunRow, SqliteStore
 from ..storage.kept_images import IMAGES, Keeper
@@ -94,6 +95,8 @@ def resume(
         overrides = added(row, overrides)
         extension = extension_of(row, overrides, known, store) if overrides else None
         if row.outcome is not None and extension is None:
+            if overrides:  # nothing is left that they could change, but what they name must exist
+                check_parts(load_config(row.config, overrides), known)
             if row.unreported or not os.path.exists(Files.of(store.folder / row.id).report):
                 with store.lock(row.id):
                     report(store, row.id)

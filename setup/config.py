@@ -7,6 +7,7 @@ mistakes are reported together.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -215,8 +216,17 @@ def _text(source: str | Path) -> str:
         try:
             return path.expanduser().read_text(encoding="utf-8-sig")
         except (OSError, ValueError, RuntimeError) as error:
-            raise ConfigError(f"cannot read the configuration {name:.300}: {_reason(path, error)}") from None
+            said = f"cannot read the configuration {name:.300}: {_reason(path, error)}"
+            raise ConfigError(f"{said}{_beside(path) if isinstance(error, FileNotFoundError) else ''}") from None
     raise ConfigError(f"no preset or file {short(name)}; {near_misses(name, presets())}")
+
+
+def _beside(path: Path) -> str:
+    """Return the end of a sentence that names configurations with a name like that of a missing file."""
+    with contextlib.suppress(OSError, ValueError, RuntimeError):
+        found = near_misses(path.name, [each.name for each in path.expanduser().parent.glob("*.y*ml")])
+        return f"; {found}" if found.startswith("did you mean") else ""
+    return ""
 
 
 def _not_finite(value: Any, place: tuple[str, ...] = ()) -> Iterator[str]:

@@ -10,6 +10,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
@@ -61,6 +62,7 @@ class Options:
         hints = _hints(factory)
         positional = [each for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
         filled = {each.name for each in positional[:num_positional]} | set(given)
+        self._own = ("name", "weight") if kind == "objectives" else ("name",)  # keys of every part of this kind
         self.open_ended = any(each.kind is each.VAR_KEYWORD for each in parameters)
         self._options = {
             each.name: Option(each.name, hints.get(each.name, Any), each.default is _NO_DEFAULT)
@@ -98,7 +100,8 @@ class Options:
             elif self.open_ended:
                 checked[name] = value
             else:
-                mistakes.append(f"{title} takes no option {short(name)}; {near_misses(name, self._options)}")
+                own = get_close_matches(str(name), self._own)
+                mistakes.append(f"{title} takes no option {short(name)}; {near_misses(name, [*self._options, *own])}")
         return checked, mistakes
 
     def check(self, name: str, value: Any) -> Any:

@@ -17,7 +17,26 @@ WIDTH = 160
 
 
 def main(kinds: list[str]) -> int:
-    """Check the named classes, or all; return the exit status.
+    """Check the named classes, or all; print the table and return the exit status.
+
+    Raises:
+        ModelError: If there is no such class.
+    """
+    found = checked(kinds)
+    console = Console()
+    console.width = max(console.width, WIDTH)  # a narrower console would cut off cells
+    console.print(as_table(found))
+    console.print(summary(found), highlight=False)
+    return status_of(found)
+
+
+def status_of(found: list[Row]) -> int:
+    """Return the exit status: 0 if all checks that were run have passed."""
+    return 0 if all(one.holds or one.reason for one in found) else 1
+
+
+def checked(kinds: list[str]) -> list[Row]:
+    """Check the named classes, or all; a progress line is shown on stderr.
 
     Raises:
         ModelError: If there is no such class.
@@ -33,11 +52,7 @@ def main(kinds: list[str]) -> int:
         for one in rows(kinds):
             found.append(one)
             status.update(f"{len(found)} of {len(kinds)}: {one.kind}")
-    console = Console()
-    console.width = max(console.width, WIDTH)  # a narrower console would cut off cells
-    console.print(as_table(found))
-    console.print(summary(found), highlight=False)
-    return 0 if all(one.holds or one.reason for one in found) else 1
+    return found
 
 
 if __name__ == "__main__":

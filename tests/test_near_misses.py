@@ -1,0 +1,179 @@
+"""Wherever a name is typed on the command line, a wrong one is answered with a suggestion or a list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from trimpot import reports
+from trimpot.engine.schema import Config
+from trimpot.setup.plugins import KINDS
+from typed import commands, parameters, typed
+
+SPHERE = {
+    "adapter": {"name": "sphere", "num_knobs": 4},
+    "objectives": "value",
+    "prompts": "numbers",
+    "optimizer": {"name": "cma-es", "population_size": 4},
+    "generations": 1,
+    "validation": {"num_prompts": 2},
+    "test": {"num_prompts": 2},
+    "bucket_size": 2,
+}
+COMPARED = "-c cma-es -c random --seeds 1 --images 40"
+
+#: For every argument and option that takes a name: what is typed, and what must be said. The first words are the
+#: command; `{prompts}` is a table of prompts with the columns `caption` and `kind`.
+NAMES: dict[tuple[str, str], list[tuple[str, str]]] = {
+    ("calibrate", "config"): [("calibrate spere.yaml", "'sphere.yaml'"), ("calibrate shape", "'shapes'")],
+    ("calibrate", "overrides"): [("calibrate sphere.yaml {key}", "{meant}")],
+    ("calibrate", "begin_at"): [("calibrate sphere.yaml --from spere-1", "'sphere-1'")],
+    ("compare", "source"): [
+        ("compare night-l", "'night-1'"),
+        ("compare shape -c cma-es -c random --images 40", "'shapes'"),
+    ],
+    ("compare", "overrides"): [(f"compare sphere.yaml {COMPARED} {{key}}", "{meant}")],
+    ("compare", "contender"): [
+        ("compare sphere.yaml -c cma-e -c random --images 40", "'cma-es'"),
+        ("compare sphere.yaml -c cma-es -c groupd-cma --images 40", "'grouped-cma'"),
+    ],
+    ("delete", "names"): [("delete spere-1 --yes", "'sphere-1'"), ("delete night-l --yes", "'night-1'")],
+    ("knobs", "adapter"): [("knobs spher", "'sphere'")],
+    ("knobs", "granularity"): [("knobs shapes -g gates", "'block', 'layer' or 'gate'")],
+    ("knobs", "option"): [("knobs sphere -o num_knob=4", "'num_knobs'")],
+    ("optimizers", "methods"): [("optimizers OnePlusTwo", "'OnePlusOne'")],
+    ("plan", "config"): [("plan shape", "'shapes'")],
+    ("plan", "overrides"): [("plan sphere.yaml {key}", "{meant}")],
+    ("report", "run"): [("report spere-1", "'sphere-1'")],
+    ("rescore", "run"): [("rescore spere-1 --objective entropy", "'sphere-1'")],
+    ("rescore", "objective"): [("rescore sphere-1 --objective entropi", "'entropy'")],
+    ("rescore", "option"): [("rescore sphere-1 --objective pickscore -o devise=cpu", "'device'")],
+    ("resume", "run"): [("resume spere-1", "'sphere-1'")],
+    ("resume", "overrides"): [
+        ("resume sphere-1 generation=+1", "generations"),
+        ("resume sphere-1 objectives.valu.url=x", "'value'"),
+    ],
+    ("runs", "status"): [("runs --status finishd", "'finished'")],
+    ("runs", "adapter"): [("runs --adapter spere", "'sphere'")],
+    ("runs", "model"): [("runs --model FLUX.1-dve", "none is known")],
+    ("runs", "name"): [("runs --name spere-1", "'sphere-1'")],
+    ("runs", "sort"): [("runs --sort gian", "'gain'")],
+    ("serve", "objective"): [("serve entropi", "'entropy'")],
+    ("serve", "option"): [("serve pickscore -o devise=cpu", "'device'")],
+    ("show", "run"): [("show spere-1", "'sphere-1'")],
+    ("sites", "classes"): [("sites FluxTransformer2DModle", "'FluxTransformer2DModel'")],
+}
+
+#: Options whose value is text but no name that trimpot knows.
+FREE = {
+    ("compare", "name"): "a new name",
+    ("runs", "since"): "a time",
+    ("serve", "host"): "an address",
+    ("serve", "token"): "a secret",
+}
+
+#: Keys and values of a configuration: what is typed, and what must be said.
+KEYS = {
+    "generation=3": "'generations'",
+    "valdation.seed=1": "'validation'",
+    "validation.num_promts=4": "'num_prompts'",
+    "budget.image=9": "'images'",
+    "adapter.num_knob=3": "'num_knobs'",
+    "adapter=spere": "'sphere'",
+    "adapter.name=spere": "'sphere'",
+    "objectives=valu": "'value'",
+    "objectives.value.weigt=2": "'weight'",
+    "objectives.other.name=valu": "'value'",
+    "combine=winrat": "'winrate'",
+    "combine={name: constrained, floors: {valu: 1}}": "'value'",
+    "optimizer=cma-e": "'cma-es'",
+    "optimizer=nevergrad:DEE": "'DE'",
+    "optimizer.sigma=0.1": "'sigma0'",
+    "prompts=number": "'numbers'",
+    "protocol=groupd-cma": "'grouped-cma'",
+    "keep=validaton": "'none', 'validation' or 'all'",
+    "workers.proceses=2": "'processes'",
+    "prompts={name: files, train: a.csv, validation: b.csv, test: c.csv, column: capton}": "'caption'",
+    "prompts={name: files, train: a.csv, validation: b.csv, test: c.csv, column: caption, metadata: [knd]}": "'kind'",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a configuration, prompts in columns, a run and a comparison."""
+    folder = tmp_path_factory.mktemp("typed")
+    (folder / "sphere.yaml").write_text(yaml.safe_dump(SPHERE))
+    for name in "abc":
+        lines = "".join(f"a sphere {name}{n},round,{n}\n" for n in range(9))
+        (folder / f"{name}.csv").write_text(f"caption,kind,views\n{lines}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("TRIMPOT_STORE", raising=False)
+        patch.setattr(reports, "write_report", lambda store, run, files: files.report.write_text(run))
+        for command in ("calibrate sphere.yaml", f"compare sphere.yaml {COMPARED} --name night"):
+            assert typed(*command.split())[0] == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("TRIMPOT_STORE", raising=False)
+
+
+def answered(words: list[str], said: str) -> None:
+    status, out, err = typed(*words)
+    last = err.splitlines()[-1] if err else ""
+    assert status in (1, 2) and last.startswith("trimpot: ") and not out, (words, out, err)
+    assert said in last, (words, last)
+    assert "did you mean" in last or "known: " in last or said in last
+
+
+def test_every_place_where_a_name_is_typed_is_in_the_table() -> None:
+    typed_here = {
+        (command, each.name) for command, each in parameters() if each.type_descriptor.annotation in (str, list[str])
+    }
+    assert len(typed_here) > 25
+    assert typed_here == set(NAMES) | set(FREE)
+    heads = {key.partition("=")[0].partition(".")[0] for key in KEYS}
+    named = {key for key, field in Config.model_fields.items() if "Part" in str(field) or "Reward" in str(field)}
+    assert len(named) == len(KINDS) and heads > named  # every key that takes the name of a part
+
+
+@pytest.mark.parametrize("place", [*NAMES], ids=lambda place: " ".join(place))
+def test_a_near_miss_is_answered_with_what_was_meant(place: tuple[str, str]) -> None:
+    for line, said in NAMES[place]:
+        if "{key}" not in line:
+            answered(line.split(), said)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_wrong_key_or_value_of_a_configuration_is_answered(key: str) -> None:
+    for (command, _), [(line, _said), *_] in NAMES.items():
+        if "{key}" in line and (command == "plan" or key in ("generation=3", "adapter=spere")):
+            answered([word if word != "{key}" else key for word in line.split()], KEYS[key])
+
+
+def swapped(word: str) -> str:
+    """The word with two letters in the wrong order, as fingers do it."""
+    middle = len(word) // 2
+    return word[:middle] + word[middle + 1] + word[middle] + word[middle + 2 :]
+
+
+def test_every_command_and_every_option_is_found_by_a_near_miss() -> None:
+    tried = 0
+    for name in commands():
+        wrong = swapped(name)
+        if wrong not in commands():
+            answered([wrong], f"'{name}'")
+            tried += 1
+    for command, each in parameters():
+        for option in (*each.opts, *each.secondary_opts):
+            if option.startswith("--") and len(option) > 5:  # of --all, two letters are no likeness
+                answered([command, f"--{swapped(option.lstrip('-'))}"], f"'{option}'")
+                tried += 1
+    for wrong, meant in (("--versoin", "--version"), ("--tracback", "--traceback"), ("--hlep", "--help")):
+        answered([wrong], meant)
+    answered(["runs", "-stoer"], "'--store'")
+    assert tried > 60
