@@ -16,7 +16,7 @@ from .completion import one_of, parts, stored_runs
 
 if TYPE_CHECKING:
     from ..runs.listing import Line
-    from ..storage import SqliteStore
+    from ..storage import RunRow, SqliteStore
 
 #: As in `runs.listing`, which is imported when it is used.
 STATUSES = ("running", "finished", "unreported", "failed", "interrupted")
@@ -62,17 +62,17 @@ def runs(
     from ..runs.listing import Filters, lines_of, ordered
     from ..storage import SqliteStore
 
-    found = []
+    found: list[Any] = []
     with SqliteStore(store, create=False) as opened:
         rows, wrong = opened.readable_runs()
         told = [str(error) for error in wrong]
         asked = Filters(status, adapter, model, since, name).of(rows)
-        lines = ordered(lines_of(asked, _comparisons(opened, told), fold=not unfolded), sort, limit)
+        lines = ordered(lines_of(asked, _comparisons(opened), fold=not unfolded), sort, limit)
         for line in lines:
-            try:
-                found.append(_for_programs(opened, line) if as_json else _for_people(opened, line))
-            except TrimpotError as error:
-                told.append(f"cannot show {'comparison' if line.folded else 'run'} {line.name}: {error}")
+            read = {row.id: each for row in line.rows if (each := _read(opened, row, told, whole=as_json)) is not None}
+            line.rows = [row for row in line.rows if row.id in read]
+            if read:
+                found.append(_for_programs(line, read) if as_json else _for_people(line, read))
         unknown = "" if told else opened.unknown_folders()
     if as_json:
         print_json(found)
@@ -84,36 +84,47 @@ def runs(
         raise typer.Exit(1)
 
 
-def _comparisons(opened: SqliteStore, told: list[str]) -> dict[str, str]:
-    """Return the comparison of every run that belongs to one; append a sentence to `told` if they cannot be read."""
+def _comparisons(opened: SqliteStore) -> dict[str, str]:
+    """Return the comparison of every run that belongs to one; of several, the first."""
     from ..storage import Comparisons
 
     comparisons = Comparisons(opened)
-    try:
-        names = comparisons.names()
-        return {run: name for name in reversed(names) for run in comparisons.members(name).values()}
-    except TrimpotError as error:
-        told.append(str(error))
-        return {}
+    return {run: name for name in reversed(comparisons.names()) for run in comparisons.members(name).values()}
 
 
-def _for_programs(opened: SqliteStore, line: Line) -> dict[str, Any]:
+def _read(opened: SqliteStore, row: RunRow, told: list[str], *, whole: bool) -> dict[str, Any] | None:
+    """Return the summary of a run, or only its number of images; None, and a sentence in `told`, if it is damaged."""
     from ..runs.results import summary
 
+    try:
+        return short(summary(opened, row)) if whole else {"num_images": opened.num_images(row.id)}
+    except TrimpotError as error:
+        told.append(f"cannot show run {row.id}: {error}")
+        return None
+
+
+def _for_programs(line: Line, read: dict[str, dict[str, Any]]) -> dict[str, Any]:
     if not line.folded:
-        return {**short(summary(opened, line.rows[0])), "comparison": line.comparison}
-    images = sum(summary(opened, row)["num_images"] for row in line.rows)
-    counts = {"num_runs": len(line.rows), "num_finished": sum(row.outcome is not None for row in line.rows)}
-    return {"run": None, "comparison": line.comparison, "status": line.status, "created": line.rows[0].created,
-            **counts, "num_images": images, "seconds": line.seconds, "gain": None}  # fmt: skip
+        return {**read[line.name], "comparison": line.comparison}
+    return {
+        "run": None,
+        "comparison": line.comparison,
+        "status": line.status,
+        "created": line.rows[0].created,
+        "num_runs": len(line.rows),
+        "num_finished": line.num_finished,
+        "num_images": sum(each["num_images"] for each in read.values()),
+        "seconds": line.seconds,
+        "gain": None,
+    }
 
 
-def _for_people(opened: SqliteStore, line: Line) -> list[str]:
+def _for_people(line: Line, read: dict[str, dict[str, Any]]) -> list[str]:
     from ..reports.console import duration, interval, signed
 
     gain = f"{signed(line.gain['mean'])} {interval(line.gain)}" if line.gain else ""
     name = f"{line.name} ({len(line.rows)} runs)" if line.folded else line.name
-    images = sum(opened.num_images(row.id) for row in line.rows)
+    images = sum(each["num_images"] for each in read.values())
     parent = None if line.folded else line.rows[0].parent
     return [name, line.status, f"{images:,}", duration(line.seconds), gain, str(parent["run"]) if parent else ""]
 

@@ -120,8 +120,12 @@ class Line:
         """The status of the run; of a comparison, the number of runs that have finished."""
         if not self.folded:
             return self.rows[0].status
-        finished = sum(row.outcome is not None for row in self.rows)
-        return f"{finished} of {len(self.rows)} finished"
+        return f"{self.num_finished} of {len(self.rows)} finished"
+
+    @property
+    def num_finished(self) -> int:
+        """How many runs of the line have a result."""
+        return sum(row.outcome is not None for row in self.rows)
 
     @property
     def gain(self) -> Mapping[str, float] | None:

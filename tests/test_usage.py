@@ -15,6 +15,7 @@ ENOUGH = {
     "backup": ["copy"],
     "calibrate": ["shapes"],
     "compare": ["shapes", "-c", "random", "-c", "cma-es", "--images", "9000"],
+    "delete": ["shapes-1", "--yes"],
     "export": ["shapes-1"],
     "gallery": [],
     "knobs": ["sphere"],
@@ -33,7 +34,7 @@ ENOUGH = {
     "sites": ["FluxTransformer2DModel"],
     "verify": ["shapes-1", "exported"],
 }
-STORED = ("backup", "report", "rescore", "resume", "runs", "show")  # which look at a store first
+STORED = ("backup", "delete", "report", "rescore", "resume", "runs", "show")  # which look at a store first
 
 
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[object, str]:

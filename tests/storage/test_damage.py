@@ -247,7 +247,7 @@ def listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     """`trimpot runs` in this process: its exit status, the runs that it lists, and its sentences."""
 
     def list_runs(folder: Path) -> tuple[Any, list[dict[str, Any]], list[str]]:
-        monkeypatch.setattr(sys, "argv", ["trimpot", "runs", "--json", "--store", str(folder)])
+        monkeypatch.setattr(sys, "argv", ["trimpot", "runs", "--all", "--json", "--store", str(folder)])
         with pytest.raises(SystemExit) as ended:
             cli.main()
         printed = capsys.readouterr()
@@ -323,3 +323,19 @@ def test_an_emptied_store_beside_results_is_refused_and_not_begun_anew(tmp_path:
         with pytest.raises(StoreError, match=r"is empty, and results of night-1 lie beside it; restore"):
             SqliteStore(tmp_path, create=create)
     assert (tmp_path / FILE_NAME).read_bytes() == b""
+
+
+def test_a_damaged_run_of_a_comparison_is_told_of_and_not_counted(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, (whole / FILE_NAME).read_bytes())
+    change, _, [said] = DAMAGES["scores of one run"]
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection, connection:
+        connection.execute(change)
+    monkeypatch.setattr(sys, "argv", ["trimpot", "runs", "--json", "--store", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    printed = capsys.readouterr()
+    [folded] = json.loads(printed.out)
+    assert (ended.value.code, folded["run"], folded["num_runs"]) == (1, None, 1)
+    assert said in printed.err
