@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from ..adapters.factories import NAMED, options_of
 from ..adapters.loading import Loading
 from ..engine.calibration import Calibration
-from ..ground.errors import CalibrationError, ModelError, Notice
+from ..ground.errors import CalibrationError, ModelError, Notice, near_misses
 from .located import located_calibration
 
 
@@ -61,6 +61,10 @@ def load_pipeline(
         how = Loading(**{**{each: getattr(options, each) for each in Loading.model_fields}, **loading})
     except ValidationError as error:
         first = error.errors()[0]
+        if first["type"] == "extra_forbidden":
+            unknown = str(first["loc"][0])
+            known = near_misses(unknown, ["model", *Loading.model_fields])
+            raise ModelError(f"no option of loading is called {unknown!r}; {known}") from None
         raise ModelError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     from ..adapters.checkpoints import load_pipeline as load
 

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from ..ground.errors import CalibrationError
+from ..ground.errors import CalibrationError, near_misses
 from ..ground.hub import hub_file
 from ..ground.plain import short
 
@@ -56,8 +56,15 @@ def located_calibration(
         return hub_file(name, FILE_NAME, revision, error=CalibrationError)
     raise CalibrationError(
         f"no calibration {short(name)}: it is no file or folder here, no run of {folder}, and no hub id such as "
-        "owner/name"
+        f"owner/name{_likeness(name, folder)}"
     )
+
+
+def _likeness(name: str, folder: Path) -> str:
+    """Return the end of a sentence that names runs with a similar name, if there are any."""
+    runs = [path.parent.name for path in folder.glob(f"*/{FILE_NAME}")] if _exists(folder) else []
+    found = near_misses(name, runs)
+    return f"; {found}" if found.startswith("did you mean") else ""
 
 
 def _exists(path: Path) -> bool:

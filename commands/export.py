@@ -8,14 +8,19 @@ from typing import Annotated
 import typer
 
 from .app import FOLDER, JsonOption, PartOptions, StoreOption, app, print_json
+from .completion import one_of, stored_runs
 
-Source = Annotated[str, typer.Argument(help="A run, a calibration file, its folder, or a hub id.")]
+Source = Annotated[
+    str, typer.Argument(help="A run, a calibration file, its folder, or a hub id.", autocompletion=stored_runs)
+]
 
 
 @app.command()
 def export(
     calibration: Source,
-    road: Annotated[str, typer.Option("--as", help="native, baked or ia3.")] = "native",
+    road: Annotated[
+        str, typer.Option("--as", help="native, baked or ia3.", autocompletion=one_of(("native", "baked", "ia3")))
+    ] = "native",
     to: Annotated[Path | None, typer.Option("--to", help="The folder to write; default: RUN-FORMAT.")] = None,
     option: PartOptions = None,
     store: StoreOption = FOLDER,

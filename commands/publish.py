@@ -10,11 +10,14 @@ import typer
 
 from ..ground.errors import printable
 from .app import FOLDER, JsonOption, StoreOption, app, print_json
+from .completion import stored_runs
 
 
 @app.command()
 def push(
-    calibration: Annotated[str, typer.Argument(help="A run, a calibration file, or its folder.")],
+    calibration: Annotated[
+        str, typer.Argument(help="A run, a calibration file, or its folder.", autocompletion=stored_runs)
+    ],
     repository: Annotated[str, typer.Argument(help="The repository on the hub: owner/name.")],
     dry_run: Annotated[
         bool | None,

@@ -11,11 +11,14 @@ from rich.console import Console
 from rich.progress import track
 
 from .app import FOLDER, JsonOption, PartOptions, StoreOption, app, print_json
+from .completion import stored_runs
 
 
 @app.command()
 def sample(
-    calibration: Annotated[str, typer.Argument(help="A run, a calibration file, its folder, or a hub id.")],
+    calibration: Annotated[
+        str, typer.Argument(help="A run, a calibration file, its folder, or a hub id.", autocompletion=stored_runs)
+    ],
     prompts: Annotated[list[str], typer.Argument(help="One or more prompts, each in quotation marks.")],
     seeds: Annotated[int, typer.Option("--seeds", min=1, max=1000, help="The number of images of each prompt.")] = 4,
     first_seed: Annotated[int, typer.Option("--first-seed", min=0, help="The seed of the first image.")] = 0,

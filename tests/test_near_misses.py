@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from published import published_run
 from trimpot import reports
+from trimpot.engine.calibration import Calibration
 from trimpot.engine.schema import Config
+from trimpot.exchange.roads import export as write_exported
 from trimpot.setup.plugins import KINDS
 from typed import commands, parameters, typed
 
@@ -39,12 +42,16 @@ NAMES: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("compare sphere.yaml -c cma-es -c groupd-cma --images 40", "'grouped-cma'"),
     ],
     ("delete", "names"): [("delete spere-1 --yes", "'sphere-1'"), ("delete night-l --yes", "'night-1'")],
+    ("export", "calibration"): [("export spere-1", "'sphere-1'")],
+    ("export", "road"): [("export sphere-1 --as bakd", "'baked'")],
+    ("export", "option"): [("export published-1 --as baked -o devise=cpu", "'device'")],
     ("knobs", "adapter"): [("knobs spher", "'sphere'")],
     ("knobs", "granularity"): [("knobs shapes -g gates", "'block', 'layer' or 'gate'")],
     ("knobs", "option"): [("knobs sphere -o num_knob=4", "'num_knobs'")],
     ("optimizers", "methods"): [("optimizers OnePlusTwo", "'OnePlusOne'")],
     ("plan", "config"): [("plan shape", "'shapes'")],
     ("plan", "overrides"): [("plan sphere.yaml {key}", "{meant}")],
+    ("push", "calibration"): [("push spere-1 somebody/something --dry-run", "'sphere-1'")],
     ("report", "run"): [("report spere-1", "'sphere-1'")],
     ("rescore", "run"): [("rescore spere-1 --objective entropy", "'sphere-1'")],
     ("rescore", "objective"): [("rescore sphere-1 --objective entropi", "'entropy'")],
@@ -59,16 +66,27 @@ NAMES: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("runs", "model"): [("runs --model FLUX.1-dve", "none is known")],
     ("runs", "name"): [("runs --name spere-1", "'sphere-1'")],
     ("runs", "sort"): [("runs --sort gian", "'gain'")],
+    ("sample", "calibration"): [("sample spere-1 circle", "'sphere-1'")],
+    ("sample", "option"): [("sample published-1 circle -o devise=cpu", "'device'")],
     ("serve", "objective"): [("serve entropi", "'entropy'")],
     ("serve", "option"): [("serve pickscore -o devise=cpu", "'device'")],
     ("show", "run"): [("show spere-1", "'sphere-1'")],
     ("sites", "classes"): [("sites FluxTransformer2DModle", "'FluxTransformer2DModel'")],
+    ("verify", "calibration"): [("verify spere-1 exported", "'sphere-1'")],
+    ("verify", "option"): [("verify published-1 exported -o devise=cpu", "'device'")],
 }
 
 #: Options whose value is text but no name that trimpot knows.
 FREE = {
     ("compare", "name"): "a new name",
+    ("gallery", "source"): "a folder, or a tag that only the hub knows",
+    ("pull", "repository"): "a name that only the hub knows",
+    ("pull", "revision"): "a name that only the hub knows",
+    ("push", "licence"): "any licence",
+    ("push", "repository"): "a new name",
     ("runs", "since"): "a time",
+    ("sample", "prompts"): "any prompt",
+    ("sample", "revision"): "a name that only the hub knows",
     ("serve", "host"): "an address",
     ("serve", "token"): "a secret",
 }
@@ -113,6 +131,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(reports, "write_report", lambda store, run, files: files.report.write_text(run))
         for command in ("calibrate sphere.yaml", f"compare sphere.yaml {COMPARED} --name night"):
             assert typed(*command.split())[0] == 0
+    calibration = Calibration.load(published_run(folder / "published-1"))
+    write_exported(None, calibration, "native", folder / "exported")
     return folder
 
 

@@ -39,15 +39,21 @@ COMMANDS = {
     "report": "report sphere-1",
     "backup": "backup copy",
     "delete": "delete sphere-1 --yes",
+    "export": "export sphere-1",
+    "gallery": "gallery trimpot-runs",
     "plan": "plan sphere.yaml --rate 1",
+    "push": "push sphere-1 somebody/something --dry-run",
     "knobs": "knobs sphere",
     "optimizers": "optimizers OnePlusOne --knobs 3 --population 4",
     "plugins": "plugins",
     "rescore": "rescore sphere-1 --objective value",  # refused: a sphere keeps no images
     "serve": "serve nothing",  # refused: there is no such objective
     "sites": "sites NoSuchTransformer",
+    "pull": "pull nothing",  # refused: this is no repository
+    "sample": "sample sphere-1 words",  # refused, like the next: a sphere has no pipeline
+    "verify": "verify sphere-1 nothing",
 }
-REFUSED = {"rescore", "serve", "sites"}
+REFUSED = {"pull", "rescore", "sample", "serve", "sites", "verify"}
 
 
 @contextmanager
