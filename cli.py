@@ -10,7 +10,21 @@ from typing import Any, TextIO, cast
 
 import typer
 
-from .commands import backup, calibrate, compare, delete, export, parts, plan, publish, rescore, runs, sample, serve
+from .commands import (
+    backup,
+    calibrate,
+    compare,
+    delete,
+    export,
+    importing,
+    parts,
+    plan,
+    publish,
+    rescore,
+    runs,
+    sample,
+    serve,
+)
 from .commands.app import app
 from .commands.output import Enduring
 from .commands.usage import unknown_option, wrong_dash
@@ -23,6 +37,7 @@ __all__ = [
     "compare",
     "delete",
     "export",
+    "importing",
     "main",
     "parts",
     "plan",

@@ -183,7 +183,7 @@ QWEN_IMAGE = Family(
     example=_example_qwen,
     unguided={"true_cfg_scale": 1.0},
     guided=True,
-    empty=" ",  # the model card's stand-in for no negative prompt; an empty string has no tokens
+    empty=" ",  # what the model card recommends for no negative prompt, and so what users compare with
     packing=4,
     published={
         "num_inference_steps": 15,

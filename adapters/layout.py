@@ -38,8 +38,10 @@ class Layout:
         low: Lower bound of every scale.
         high: Upper bound of every scale.
         dead: Indices of sites that cannot reach the output; a knob with only dead sites is frozen at 1.
+        output_weight: Whether a single member has a weight too.
 
     Attributes:
+        names: The names of the scales of one member, dead ones included, in order.
         space: The knobs that are searched.
         frozen: Names of the knobs that are not searched.
     """
@@ -55,14 +57,16 @@ class Layout:
         low: float = -1.0,
         high: float = 2.0,
         dead: Collection[int] = (),
+        output_weight: bool = False,
     ) -> None:
         self.sites = tuple(sites)
         self.members = tuple(members)
         self.granularity = granularity
         self._tied = tie(sites, granularity)
+        self.names = tuple(self._tied)
         self._scopes = _scopes(len(self.members), tie_members)
         self._weights = tuple(f"member{member + 1}.weight" for member in range(len(self.members)))
-        if len(self.members) == 1:
+        if len(self.members) == 1 and not output_weight:
             self._weights = ()
         scopes, lifeless = dict.fromkeys(self._scopes), set(dead)
         frozen = [name for name, indices in self._tied.items() if lifeless.issuperset(indices)]

@@ -73,11 +73,14 @@ class DiffusionOptions(KnobOptions):
             member if the model is guided.
         tie_members: Whether all members share their scales.
         guidance_grid: Guidance values from which the neutral side of a comparison is chosen.
+        output_weight: Whether a single member has a weight knob for its output, as in the published code; several
+            members always have.
     """
 
     members: Annotated[tuple[Member, ...], Field(min_length=1, max_length=MOST_MEMBERS)] | None = None
     tie_members: bool = False
     guidance_grid: tuple[Annotated[float, Field(ge=-WEIGHT_BOUND, le=WEIGHT_BOUND)], ...] | None = None
+    output_weight: bool = False
 
 
 class StockOptions(KnobOptions):

@@ -71,6 +71,7 @@ class TransformerAdapter(Adapter):
             low=options.low,
             high=options.high,
             dead=dead,
+            output_weight=isinstance(options, DiffusionOptions) and options.output_weight,
         )
         self.space = self.layout.space
         self.frozen = self.layout.frozen

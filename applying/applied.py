@@ -278,22 +278,21 @@ def _told(scheduler: str | None) -> str | None:
 
 def _hooked(pipe: Any, sites: list[Site], recipe: Recipe, max_sequence_length: int | None) -> Hooked:
     """Attach the hooks that apply a recipe."""
-    if len(recipe.members) == 1:  # the only member takes part in every forward pass of the pipeline
+    if not recipe.weighs:  # the only member takes part in every forward pass of the pipeline
         return StackedRows(transformers(pipe), sites)
     members: list[Condition] = [member.sees for member in recipe.members if member.sees != "all"]
     family = family_with(recipe.transformer)
+    empty = family.empty if recipe.empty is None else recipe.empty
     unconditional = {}
     if "unconditional" in members:  # before hooks are attached: if this fails, the model stays untouched
-        unconditional = as_inputs(family, encode_prompt(pipe, family, family.empty, max_sequence_length))
-    ensemble = Ensemble(pipe.transformer, sites, members, family.conditioning, own=_own_guidance(family))
+        unconditional = as_inputs(family, encode_prompt(pipe, family, empty, max_sequence_length))
+    ensemble = Ensemble(pipe.transformer, sites, members, family.conditioning, own=_own_guidance(family, empty))
     ensemble.unconditional = unconditional
     return ensemble
 
 
-def _own_guidance(family: Family) -> OwnGuidance:
+def _own_guidance(family: Family, empty: str) -> OwnGuidance:
     """Return the functions by which an ensemble inspects the guidance of the calling pipeline."""
     if family.stacks:
         return OwnGuidance(callers.refuse_perturbed, num_groups=callers.num_groups)
-    return OwnGuidance(
-        callers.refuse_perturbed, moment=callers.moment, is_empty=partial(callers.negative_is, family.empty)
-    )
+    return OwnGuidance(callers.refuse_perturbed, moment=callers.moment, is_empty=partial(callers.negative_is, empty))

@@ -18,6 +18,8 @@ from ..ground.plain import number
 if TYPE_CHECKING:
     from torch import nn
 
+MOST_CHARACTERS = 1000  # of the prompt for no prompt
+
 
 Factor = Annotated[float, Field(strict=True, ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
 
@@ -41,13 +43,19 @@ class Weights(BaseModel):
 
 
 class Recipe(BaseModel):
-    """What to scale: the transformer's class, custom site lines, and the members."""
+    """What to scale: the transformer's class, custom site lines, the members, and the prompt for no prompt."""
 
     model_config = ConfigDict(extra="forbid")
     transformer: str
     blocks: dict[str, str] = Field(default_factory=dict)
     weights: Weights | None = None
     members: list[Member] = Field(max_length=MOST_MEMBERS)
+    empty: str | None = Field(default=None, max_length=MOST_CHARACTERS)
+
+    @property
+    def weighs(self) -> bool:
+        """Whether outputs are summed by weight: always with several members, and if an only member has a weight."""
+        return len(self.members) > 1 or {self.members[0].weight, self.members[0].neutral_weight} != {1.0}
 
 
 def recipe_of(calibration: Calibration) -> Recipe:
@@ -74,8 +82,8 @@ def recipe_of(calibration: Calibration) -> Recipe:
         raise CalibrationError("a calibration's member that sees all must be its only member")
     if "all" not in sees:
         check_members(sees)
-    if len(sees) == 1 and {recipe.members[0].weight, recipe.members[0].neutral_weight} != {1.0}:
-        raise CalibrationError("a calibration's only member must have the weight 1")
+    if sees == ["all"] and recipe.weighs:
+        raise CalibrationError("the weight of a calibration's only member must be 1 if it sees all")
     return recipe
 
 

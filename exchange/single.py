@@ -42,6 +42,11 @@ def folded(pipe: Any, calibration: Calibration) -> Folded:
             f"this calibration is an ensemble of {len(recipe.members)} members with scales of their own, which no "
             "single set of weights can hold; export it as native, or calibrate with members: [conditional]"
         )
+    if recipe.weighs:
+        raise CalibrationError(
+            f"this calibration weighs its output by {recipe.members[0].weight:g}, which no layer's weights can hold; "
+            "export it as native"
+        )
     models = transformers(pipe)
     if len(models) > 1:
         raise CalibrationError(

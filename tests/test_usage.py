@@ -18,6 +18,7 @@ ENOUGH = {
     "delete": ["shapes-1", "--yes"],
     "export": ["shapes-1"],
     "gallery": [],
+    "import": ["cmaes_step_0040.json"],
     "knobs": ["sphere"],
     "optimizers": ["DE"],
     "plan": ["shapes"],
