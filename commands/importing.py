@@ -8,14 +8,23 @@ from typing import Annotated
 import typer
 
 from .app import JsonOption, PartOptions, app, print_json
+from .completion import one_of
+
+ADAPTERS, GRANULARITIES = ("flux", "sd3", "qwen-image"), ("block", "layer", "gate")
 
 
 @app.command(name="import")
 def import_vector(
     file: Annotated[Path, typer.Argument(help="A file cmaes_step_*.json of the published code.")],
-    adapter: Annotated[str | None, typer.Option("--adapter", help="flux, sd3 or qwen-image; default: as told.")] = None,
+    adapter: Annotated[
+        str | None,
+        typer.Option("--adapter", help="flux, sd3 or qwen-image; default: as told.", autocompletion=one_of(ADAPTERS)),
+    ] = None,
     granularity: Annotated[
-        str | None, typer.Option("-g", "--granularity", help="block, layer or gate; default: as told.")
+        str | None,
+        typer.Option(
+            "-g", "--granularity", help="block, layer or gate; default: as told.", autocompletion=one_of(GRANULARITIES)
+        ),
     ] = None,
     as_meant: Annotated[
         bool, typer.Option("--as-meant", help="Apply the values that the published code forgets to apply.")

@@ -8,6 +8,7 @@ number in bfloat16 when it applies them, so they are rounded here too.
 from __future__ import annotations
 
 import datetime
+import inspect
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 
 from ..adapters.factories import NAMED
-from ..adapters.layout import WEIGHT_BOUND
+from ..adapters.layout import GRANULARITIES, WEIGHT_BOUND
 from ..adapters.transformer import TransformerAdapter
 from ..engine.calibration import Calibration, Provenance
 from ..ground.errors import CalibrationError, near_misses
@@ -142,7 +143,11 @@ def read_vector(
     single = {"output_weight": True} if len(members) == 1 else {}
     named = {"granularity": found.granularity, "members": members, **single, **options}
     guided = {"guidance_scale": guidance} if found.guided and len(members) > 1 else {}
-    made = NAMED[found.adapter][0](**{"outline": True, "dead": "freeze", **named, **guided})
+    factory = NAMED[found.adapter][0]
+    for name in options:
+        if name not in (known := inspect.signature(factory).parameters):
+            raise CalibrationError(f"the adapter {found.adapter} takes no {name}; {near_misses(name, known)}")
+    made = factory(**{"outline": True, "dead": "freeze", **named, **guided})
     assert isinstance(made, TransformerAdapter)
     names = list(_names(found, shapes, made))
     if len(names) != len(solution):
@@ -204,6 +209,8 @@ def _format(
         raise CalibrationError(
             f"the published code has no vectors for {adapter!r}; {near_misses(adapter, [e.adapter for e in FORMATS])}"
         )
+    if granularity is not None and granularity not in GRANULARITIES:
+        raise CalibrationError(f"no granularity {granularity!r}; {near_misses(granularity, GRANULARITIES)}")
     for each in FORMATS:
         if set(shapes) == each.keys and _total(each, shapes) == len(solution):
             if adapter not in (None, each.adapter) or granularity not in (None, each.granularity):

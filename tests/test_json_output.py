@@ -32,6 +32,7 @@ SHOWN = {
     "compare sphere.yaml -c cma-es -c random --seeds 1 --images 40": {"comparison", "runs", "page"},
     "delete sphere-1 --yes": {"names", "runs", "num_evaluations", "num_bytes", "freed_bytes"},
     "export sphere-1": {"export", "as"},
+    "import vector.json": {"calibration", "backbone", "knobs"},
     "gallery trimpot-runs": {"page", "calibrations"},
     "knobs sphere": {"name", "low", "high", "default"},
     "knobs sphere --count": None,
@@ -62,6 +63,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run with kept images; every file of prompts gives rise to a notice."""
     folder = tmp_path_factory.mktemp("json")
     (folder / "sphere.yaml").write_text(yaml.safe_dump(SPHERE))
+    shapes = {"doubles_main": 38, "doubles_ctx": 38, "singles": 38, "n_double": 19, "n_single": 38}
+    vector = {"solution": [1.0] * 115, "shapes": {"total": 115, "n_models": 1, **shapes}}
+    (folder / "vector.json").write_text(json.dumps(vector))
     for name in ("train", "validation", "test"):
         (folder / f"{name}.txt").write_text("# of spheres\n" + "".join(f"{name} {n}\n" for n in range(6)))
     with pytest.MonkeyPatch.context() as patch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,9 @@ NAMES: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("export", "calibration"): [("export spere-1", "'sphere-1'")],
     ("export", "road"): [("export sphere-1 --as bakd", "'baked'")],
     ("export", "option"): [("export published-1 --as baked -o devise=cpu", "'device'")],
+    ("import", "adapter"): [("import vector.json --adapter flox", "'flux'")],
+    ("import", "granularity"): [("import vector.json -g gaet", "'gate'")],
+    ("import", "option"): [("import vector.json -o heigth=512", "'height'")],
     ("knobs", "adapter"): [("knobs spher", "'sphere'")],
     ("knobs", "granularity"): [("knobs shapes -g gates", "'block', 'layer' or 'gate'")],
     ("knobs", "option"): [("knobs sphere -o num_knob=4", "'num_knobs'")],
@@ -131,6 +135,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(reports, "write_report", lambda store, run, files: files.report.write_text(run))
         for command in ("calibrate sphere.yaml", f"compare sphere.yaml {COMPARED} --name night"):
             assert typed(*command.split())[0] == 0
+    shapes = {"doubles_main": 38, "doubles_ctx": 38, "singles": 38, "n_double": 19, "n_single": 38}
+    vector = {"solution": [1.0] * 115, "shapes": {"total": 115, "n_models": 1, **shapes}}
+    (folder / "vector.json").write_text(json.dumps(vector))
     calibration = Calibration.load(published_run(folder / "published-1"))
     write_exported(None, calibration, "native", folder / "exported")
     return folder
