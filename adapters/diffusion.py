@@ -83,9 +83,8 @@ class DiffusionAdapter(PipelineAdapter):
             if not self._encodings.has(prompt):
                 self._encoded(prompt)
 
-    def _call(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Output]:
+    def _call(self, prompts: Sequence[str], seeds: Sequence[int], device: torch.device) -> list[Output]:
         """Call the stock pipeline once; the scales of its rows are already set."""
-        device = self.pipe._execution_device
         if "unconditional" in self.layout.members:
             empty = as_inputs(self.family, self._encoded(self.family.empty))
             self._ensemble.unconditional = {name: value.to(device) for name, value in empty.items()}
@@ -118,7 +117,7 @@ class DiffusionAdapter(PipelineAdapter):
             self.options.height or default,
             self.options.width or default,
             dtype,
-            device,  # found once for all rows: the pipeline looks through its modules for it
+            device,
             generator,
         )
         noise: Tensor = latents[0] if isinstance(latents, tuple) else latents

@@ -76,8 +76,8 @@ class PipelineAdapter(TransformerAdapter):
         """Encode prompts that are not encoded yet, and everything else that a batch needs."""
 
     @abstractmethod
-    def _call(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Output]:
-        """Call the stock pipeline once, and return one output per row."""
+    def _call(self, prompts: Sequence[str], seeds: Sequence[int], device: torch.device) -> list[Output]:
+        """Call the stock pipeline once, on its device, and return one output per row."""
 
     def _asked(self) -> Mapping[str, Any]:
         """Return the requested sizes: `height`, `width` and, for videos, `num_frames`."""
@@ -92,7 +92,7 @@ class PipelineAdapter(TransformerAdapter):
 
         A batch that runs out of memory is halved; see `Batches` for the effect on the last bits.
         """
-        device = self.pipe._execution_device
+        device = self.pipe._execution_device  # found once: the pipeline looks through its modules for it
         scales, weights = map(torch.from_numpy, self.layout.tables(population))
         scales = scales.float()  # before moving: some devices have no float64
         rows = [
@@ -107,7 +107,7 @@ class PipelineAdapter(TransformerAdapter):
             candidates, prompts, seeds = map(list, zip(*batch, strict=True))
             self._hooked.set(scales[candidates].to(device), weights[candidates])
             self._decoding.begin()
-            outputs = self._call(prompts, seeds)
+            outputs = self._call(prompts, seeds, device)
             check_made(outputs, self._asked(), type(self.pipe).__name__)
             return self._decoding.settle(outputs)
 

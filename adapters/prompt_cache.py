@@ -81,7 +81,7 @@ class PromptCache:
         prompts, asked = self._asked(args, kwargs)
         if self.keeps is not False and prompts and (self.joins or len(prompts) == 1):
             try:
-                return _joined([self._one(prompt, asked) for prompt in prompts])
+                return _joined(self._alone(prompts, asked))
             except _Apart:
                 pass
         return self._encoded(*args, **kwargs)
@@ -97,7 +97,7 @@ class PromptCache:
         if len(prompts) < 2:
             return together
         try:
-            alone = [self._one(prompt, asked) for prompt in prompts]
+            alone = self._alone(prompts, asked)
             self._verdicts.append(_alike(_joined(alone), together))
         except _Apart:
             self._verdicts.append(False)
@@ -122,8 +122,13 @@ class PromptCache:
         shared = all(_plain(value, name) for name, value in asked.items())
         return (list(prompts) if texts and shared else []), asked
 
+    def _alone(self, prompts: Sequence[str], asked: dict[str, Any]) -> list[Any]:
+        """Return the result of each prompt, encoded alone, on the device that is asked for."""
+        device = asked.get("device") or self._pipe._execution_device
+        return [each(self._one(prompt, asked), lambda tensor: tensor.to(device)) for prompt in prompts]
+
     def _one(self, prompt: str, asked: dict[str, Any]) -> Any:
-        """Return a prompt's result, encoded alone and only at its first use."""
+        """Return a prompt's result, encoded only at its first use."""
         how = repr(sorted((name, repr(value)) for name, value in asked.items() if name != "device"))  # cuda is cuda:0
 
         def encode() -> Any:
@@ -136,8 +141,7 @@ class PromptCache:
 
         made = self.encodings.get(repr((prompt, how)), encode)
         self._forms.setdefault(how, set()).add(_form(made))
-        device = asked.get("device") or self._pipe._execution_device
-        return each(made, lambda tensor: tensor.to(device))
+        return made
 
     def _encoded(self, *args: Any, **kwargs: Any) -> Any:
         """Call the pipeline's original `encode_prompt`.

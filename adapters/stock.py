@@ -123,7 +123,7 @@ class StockAdapter(PipelineAdapter):
         """Return the sizes that the pipeline's call gets; some pipelines call the number of frames `video_length`."""
         return {"num_frames": self._arguments.get("video_length"), **self._arguments}
 
-    def _call(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Output]:
+    def _call(self, prompts: Sequence[str], seeds: Sequence[int], _device: torch.device) -> list[Output]:
         """Call the stock pipeline once; the scales of its rows are already set."""
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         with self._prompts.remembering(), row_noise(self.pipe, generators):
