@@ -64,10 +64,10 @@ def make_flow_grpo(options: DiffusionOptions) -> Adapter:
     batch_size=256,
     dtype="float32",
     device="cpu",
-    without=(*SETTLED, *Loading.model_fields),
+    without=(*SETTLED, *(name for name in Loading.model_fields if name != "device")),
 )
 def make_shapes(options: DiffusionOptions) -> Adapter:
-    """The tiny text-to-image transformer shipped with trimpot, driven by the sd3 adapter."""
+    """The tiny text-to-image transformer shipped with trimpot, driven by the sd3 adapter, on the CPU unless told."""
     return _drive("StableDiffusion3Pipeline", options)
 
 

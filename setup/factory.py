@@ -34,11 +34,13 @@ class Option:
         name: The name of the parameter.
         annotation: The annotation of the parameter, or `Any` if it has none.
         required: Whether the parameter has no default.
+        default: The default of the parameter, if it has one.
     """
 
     name: str
     annotation: Any
     required: bool
+    default: Any = None
 
 
 class Options:
@@ -65,7 +67,7 @@ class Options:
         self._own = ("name", "weight") if kind == "objectives" else ("name",)  # keys of every part of this kind
         self.open_ended = any(each.kind is each.VAR_KEYWORD for each in parameters)
         self._options = {
-            each.name: Option(each.name, hints.get(each.name, Any), each.default is _NO_DEFAULT)
+            each.name: Option(each.name, hints.get(each.name, Any), each.default is _NO_DEFAULT, each.default)
             for each in parameters
             if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY) and each.name not in filled
         }
@@ -77,6 +79,11 @@ class Options:
     def names(self) -> list[str]:
         """The names of all options, in the order of the signature."""
         return list(self._options)
+
+    def default(self, name: str) -> Any:
+        """Return the value of an option that is left out; None if there is no such option, or it cannot be left out."""
+        found = self._options.get(name)
+        return None if found is None or found.required else found.default
 
     def read(self, options: Mapping[str, Any], title: str) -> tuple[dict[str, Any], list[str]]:
         """Check options against their annotations.

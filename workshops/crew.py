@@ -49,7 +49,7 @@ class Crew:
     once.
 
     Args:
-        seats: The seats of the workers; the first seat is started first.
+        seats: The seats of the workers; the others are compared with the first.
         mixed: Whether workers may be on devices of different names.
         least_deadline: The minimum number of seconds before a worker counts as hanging.
         rest: Seconds before a worker is started again; doubled after each failure.
@@ -79,15 +79,19 @@ class Crew:
         return len(self._seats)
 
     def open(self) -> Hello:
-        """Start the first worker, and start the others while the first is already working.
+        """Start all workers at once, and return as soon as the first one is ready.
 
         Raises:
-            TrimpotError: If the first worker cannot make its parts, or dies while making them.
+            TrimpotError: If a worker cannot make its parts before that, or dies repeatedly while making them.
         """
-        self._hello = self._started(self._seats[0])
-        for number, seat in enumerate(self._seats):
-            threading.Thread(target=self._man, args=(seat, number == 0), name=seat.name, daemon=True).start()
-        return self._hello
+        for seat in self._seats:
+            threading.Thread(target=self._man, args=(seat,), name=seat.name, daemon=True).start()
+        with self._changed:
+            self._changed.wait_for(lambda: self._hello or self._problem)
+            if self._hello is None:
+                assert self._problem is not None
+                raise self._problem
+            return self._hello
 
     def submit(self, job: Job) -> Future[Result]:
         """Add a job to the queue. See `Workshop.submit`."""
@@ -116,12 +120,13 @@ class Crew:
             self._changed.notify_all()
         for seat in self._seats:
             seat.dismiss()
-        patience = time.monotonic() + GRACE
+        patience = time.monotonic() + (GRACE if self._hello else 0.0)  # until one is ready, none has begun to work
         for seat in self._seats:
             seat.kill(max(0.0, patience - time.monotonic()))
 
-    def _man(self, seat: Seat, running: bool) -> None:
+    def _man(self, seat: Seat) -> None:
         """Serve one seat until the crew is closed."""
+        running = False
         try:
             while not self._closed:
                 if not running:
@@ -220,7 +225,7 @@ class Crew:
         return hello
 
     def _compare(self, seat: Seat, hello: Hello) -> None:
-        first = self._hello or hello
+        first = self._first(seat, hello)
         if hello.hardware != first.hardware and not self._mixed:
             raise ModelError(
                 f"{seat.name} works on {hello.hardware}, but the first on {first.hardware}: their results differ in "
@@ -237,6 +242,15 @@ class Crew:
                 f"install the same versions, code and weights for all workers"
             )
 
+    def _first(self, seat: Seat, hello: Hello) -> Hello:
+        """Return what the first worker said when it was first started, for which the others wait."""
+        with self._changed:
+            if self._hello is None and seat is self._seats[0]:
+                self._hello = hello
+                self._changed.notify_all()
+            self._changed.wait_for(lambda: self._hello or self._problem or self._closed)
+            return self._hello or hello
+
     def _wait(self, seconds: float) -> bool:
         """Wait for some seconds, and return whether the crew was closed in the meantime."""
         with self._changed:
@@ -249,6 +263,7 @@ class Crew:
                 return
             self._problem = error
             waiting, self._queue = list(self._queue), deque()
+            self._changed.notify_all()
         for task in waiting:
             if task.begun or task.future.set_running_or_notify_cancel():
                 task.future.set_exception(error)

@@ -55,7 +55,7 @@ def hired(
         TrimpotError: If a worker cannot make its parts.
     """
     workers = config.workers
-    if workers.alone or (workers.processes == "auto" and workers.ray is None and _num_gpus(config) <= 1):
+    if workers.alone or (workers.processes == "auto" and workers.ray is None and _num_gpus(config, known()) <= 1):
         yield Hired()
         return
     check_parts(config, known())
@@ -80,7 +80,7 @@ def _ray_seats(recipe: Recipe, config: Config, stack: contextlib.ExitStack) -> S
 
 def _process_seats(recipe: Recipe, config: Config) -> list[Seat]:
     """Return a seat for each process: one process per requested GPU, or the requested number sharing the CPU."""
-    asked, there = config.workers.processes, _num_gpus(config)
+    asked, there = config.workers.processes, _num_gpus(config, recipe.known())
     if there == 0:
         assert asked != "auto", "checked before"
         most = max(8, 2 * _num_cores())
@@ -105,9 +105,10 @@ def _process_seats(recipe: Recipe, config: Config) -> list[Seat]:
     ]
 
 
-def _num_gpus(config: Config) -> int:
-    """Return the number of CUDA GPUs that workers may use, which is 0 if the backbone is set to the CPU."""
-    device = config.adapter.options.get("device")
+def _num_gpus(config: Config, known: Plugins) -> int:
+    """Return the number of CUDA GPUs that workers may use, which is 0 if the backbone is on the CPU."""
+    backbone = config.adapter
+    device = {"device": known.get("adapters", backbone.name).options.default("device"), **backbone.options}["device"]
     if isinstance(device, str) and device.startswith("cuda:"):
         raise ConfigError(f"device: {device} is one GPU, and several workers need one each; leave `device` out")
     return 0 if device == "cpu" else present().get("cuda", 0)

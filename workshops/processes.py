@@ -6,16 +6,19 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from ..ground.errors import ModelError
 from .seats import Hello, Make, Seat, SeatLostError, answer
 
 _SPAWN = multiprocessing.get_context("spawn")  # a fork would copy locks and the GPU's state
+_SPAWNING = threading.Lock()  # several seats are started at once
 
 
 class ProcessSeat(Seat):
@@ -42,7 +45,8 @@ class ProcessSeat(Seat):
         self._process = _SPAWN.Process(
             target=_serve, args=(theirs, self._make, self._environment, self._threads), name=self.name, daemon=True
         )
-        self._process.start()
+        with _SPAWNING, _script_hidden(self._make):
+            self._process.start()
         theirs.close()
         hello = self._answer(None)
         assert isinstance(hello, Hello)
@@ -94,6 +98,25 @@ class ProcessSeat(Seat):
                 process.join(grace)
                 process.kill()
                 process.join(5)
+
+
+@contextlib.contextmanager
+def _script_hidden(make: Make) -> Iterator[None]:
+    """Let processes spawned in this block not run this process's script, unless they need something that it defines.
+
+    They would run it to its end if it lacks the guard `if __name__ == "__main__"`, and so try to start workers again.
+    """
+    main = sys.modules["__main__"]
+    if b"__main__" in bytes(ForkingPickler.dumps(make)):
+        yield
+        return
+    kept = {name: vars(main)[name] for name in ("__file__", "__spec__") if name in vars(main)}
+    vars(main).pop("__file__", None)
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        vars(main).update(kept)
 
 
 def _serve(pipe: Connection, make: Make, environment: Mapping[str, str], threads: int | None) -> None:

@@ -37,6 +37,7 @@ class Bench:
         parts: What it says of itself, as `hardware` is.
         refuses: The sentence with which it cannot be made.
         dies_at_start: How many workers die of making it.
+        making: The seconds that making it takes.
         batch: The largest for which its memory suffices.
     """
 
@@ -48,6 +49,7 @@ class Bench:
     hardware: str = "device"
     refuses: str = ""
     dies_at_start: int = 0
+    making: float = 0.0
     batch: int = 16
 
     def __call__(self) -> Bench:
@@ -55,6 +57,7 @@ class Bench:
             raise ModelError(self.refuses)
         if self._count("starts") <= self.dies_at_start:
             os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(self.making)
         return self
 
     def hello(self) -> Hello:

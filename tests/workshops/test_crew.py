@@ -48,6 +48,11 @@ def test_jobs_are_done_by_whoever_is_free(tmp_path: Path) -> None:
         assert crew.width == 3
 
 
+def test_workers_are_started_at_the_same_time(tmp_path: Path) -> None:
+    with crew_of(*[Bench(tmp_path, making=2)] * 2):
+        assert len((tmp_path / "starts").read_text()) == 2, "the second was begun before the first was ready"
+
+
 def test_a_worker_that_dies_is_started_again_and_its_job_done_anew(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

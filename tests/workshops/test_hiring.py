@@ -52,6 +52,13 @@ def test_more_workers_than_gpus_are_refused() -> None:
         seats(3)
 
 
+def test_a_backbone_that_is_made_for_the_cpu_asks_for_no_gpu() -> None:
+    with accelerator("cuda", 1):
+        assert [environment for _, environment in seats(2, name="shapes")] == [{}, {}]
+        with pytest.raises(ConfigError, match="workers: 2 need a GPU each, and 1 is visible"):
+            seats(2, name="shapes", device="cuda")
+
+
 def test_a_backbone_on_one_gpu_is_not_for_several_workers() -> None:
     with accelerator("cuda", 2), pytest.raises(ConfigError, match=r"device: cuda:1 is one GPU.*leave `device` out"):
         seats(2, device="cuda:1")

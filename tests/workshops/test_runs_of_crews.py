@@ -6,6 +6,8 @@ import importlib.util
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -100,6 +102,19 @@ def test_workers_that_cannot_be_had_are_one_sentence(config: Any, words: str, sa
         digest(tmp_path, config, words)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "trimpot.sqlite").exists()
+
+
+def test_a_script_without_a_guard_is_run_once(tmp_path: Path) -> None:
+    """Workers do not run the script that began them, which would begin workers again."""
+    script = f"""
+from pathlib import Path
+from trimpot.runs.session import start
+from trimpot.setup.config import load_config
+print(start(load_config({ {**SPHERE, "workers": 2} }), Path("runs")))
+"""
+    (tmp_path / "script.py").write_text(script)
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "sphere-1\n"), done.stderr
 
 
 class Killer(Watcher):
