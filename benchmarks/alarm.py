@@ -32,12 +32,17 @@ from trimpot.storage import SqliteStore
 SMALL = [
     "generations=8",
     "optimizer.population_size=16",
+    "optimizer.mirrored=false",
+    "group_size=null",
     "bucket_size=8",
     "validation.num_prompts=48",
     "validation.every=2",
     "test.num_prompts=16",
     "by_steps.steps=[]",
     "adapter.guidance_grid=[3]",
+    "adapter.granularity=block",
+    "adapter.batch_size=256",
+    "workers=1",  # this process, which knows the planted objective
 ]
 HACKS = {
     "darkness": ["objectives={darkness: {}}", "optimizer.sigma0=0.3"],

@@ -69,11 +69,11 @@ def shapes(folder: Path, kills: int, moments: random.Random, workers: int) -> in
     begin = ["calibrate", "shapes", *SHORT]
     store = str(folder / "undisturbed")
     begun = time.monotonic()
-    trimpot(*begin, "--store", store).communicate()
+    trimpot(*begin, "workers=1", "--store", store).communicate()
     length = time.monotonic() - begun
     expected = digest_of(store, "shapes-1")
     print(f"undisturbed: {length:.1f} s, digest {expected}", flush=True)
-    begin += [f"workers={workers}"] if workers > 1 else []
+    begin += [f"workers={workers}"]
     equal = 0
     for number in range(kills):
         store = str(folder / str(number))

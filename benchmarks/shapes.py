@@ -74,6 +74,7 @@ class Task:
                 f"name={self.name}",
                 f"seed={self.seed}",
                 f"adapter.granularity={self.granularity}",
+                "adapter.batch_size=256",
                 f"adapter.num_inference_steps={self.steps}",
                 f"budget.images={self.images}",
                 "generations=1000000",

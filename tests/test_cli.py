@@ -23,6 +23,8 @@ SMALL = [
     "by_steps.steps=[3]",
     "by_steps.num_prompts=4",
     "by_steps.num_validation=4",
+    "group_size=4",
+    "workers=1",
 ]
 
 

@@ -14,14 +14,18 @@ from trimpot.setup.config import load_config
 SMALL = [
     "objectives={dark-share: {}, shapes: {weight: 0}}",
     "adapter.guidance_grid=[3]",
+    "adapter.granularity=block",
     "optimizer.sigma0=0.3",
     "optimizer.population_size=16",
+    "optimizer.mirrored=false",
+    "group_size=null",
     "generations=4",
     "bucket_size=8",
     "validation.num_prompts=48",
     "validation.every=2",
     "test.num_prompts=2",
     "by_steps.steps=[]",
+    "workers=1",
 ]
 
 

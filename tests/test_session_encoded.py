@@ -16,10 +16,12 @@ SMALL = [
     "adapter.num_inference_steps=2",
     "generations=1",
     "bucket_size=2",
-    "optimizer.population_size=3",
+    "optimizer.population_size=4",
+    "group_size=4",
     "validation.num_prompts=2",
     "test.num_prompts=2",
     "by_steps.steps=[]",
+    "workers=1",
 ]
 
 
