@@ -4,8 +4,8 @@
 
 The run has a fresh store in a temporary folder. `wall` is the time until the last evaluation of a stage is recorded,
 since the one before; `generating` and `scoring` are the workers' seconds in it, which pass at the same time. `start`
-holds what comes before the first evaluation: the workers' processes and their imports, the model, and the encoding of
-prompts. The last line gives the CPU time of this process and its workers, which a busy machine changes least.
+holds what comes before the first evaluation: the workers' processes with their imports, and the model. CPU time is
+printed too, because a busy machine changes it least.
 """
 
 from __future__ import annotations
@@ -68,10 +68,10 @@ class Clock(Watcher):
         self.images[stage] += len(evaluation.bucket)
 
 
-def cpu_seconds() -> float:
-    """Return the CPU time of this process and of its finished children."""
-    used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used)
+def cpu_seconds(whose: int) -> float:
+    """Return the CPU time of this process, or of its finished children."""
+    used = resource.getrusage(whose)
+    return used.ru_utime + used.ru_stime
 
 
 def main() -> None:
@@ -96,7 +96,9 @@ def main() -> None:
         print(f"{stage:<9}  {clock.wall[stage]:>6.1f}  {clock.wall[stage] / total:>5.0%}  {made}".rstrip())
     print(f"{'all':<9}  {total:>6.1f}  {'':>5}  {clock.images.total():>6,}")
     gain = found["gain"]
-    print(f"gain {gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]; {cpu_seconds():.0f} s of CPU time")
+    own, workers = map(cpu_seconds, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    print(f"CPU seconds: {own:.1f} of this process, {workers:.1f} of its workers")
+    print(f"gain {gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}], digest {found['digest']}")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,12 @@ def test_more_rows_in_a_call_look_through_no_more_modules(
 ) -> None:
     make = getattr(trimpot.adapters, NAMED.get(name, "make_diffusers"))
     adapter = make(
-        model=str(tiny_folder(name)), dtype="float32", device="cpu", num_inference_steps=1, batch_size=8, **OPTIONS[name]
+        model=str(tiny_folder(name)),
+        dtype="float32",
+        device="cpu",
+        num_inference_steps=1,
+        batch_size=8,
+        **OPTIONS[name],
     )
     assert isinstance(adapter, PipelineAdapter)
     population = candidates(adapter, 4, spread=0.01)

@@ -147,7 +147,9 @@ def test_workers_killed_at_twenty_moments_change_no_number(tmp_path: Path) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["workers=2", "workers=3", pytest.param("workers.ray=2", marks=needs_ray)])
 def test_any_number_of_workers_comes_to_the_same_on_the_shipped_model(workers: str, tmp_path: Path) -> None:
-    assert digest(tmp_path / "alone", "shapes", *SHAPES, "workers=1") == digest(tmp_path / "crew", "shapes", *SHAPES, workers)
+    assert digest(tmp_path / "alone", "shapes", *SHAPES, "workers=1") == digest(
+        tmp_path / "crew", "shapes", *SHAPES, workers
+    )
 
 
 def test_a_comparison_is_the_same_with_a_crew(tmp_path: Path) -> None:
