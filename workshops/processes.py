@@ -110,13 +110,16 @@ def _script_hidden(make: Make) -> Iterator[None]:
     if b"__main__" in bytes(ForkingPickler.dumps(make)):
         yield
         return
-    kept = {name: vars(main)[name] for name in ("__file__", "__spec__") if name in vars(main)}
-    vars(main).pop("__file__", None)
-    main.__spec__ = None
+    path, spec = getattr(main, "__file__", None), main.__spec__
+    main.__file__ = main.__spec__ = None
     try:
         yield
     finally:
-        vars(main).update(kept)
+        main.__spec__ = spec
+        if path is None:
+            del main.__file__
+        else:
+            main.__file__ = path
 
 
 def _serve(pipe: Connection, make: Make, environment: Mapping[str, str], threads: int | None) -> None:
