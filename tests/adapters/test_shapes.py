@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerator import accelerator, where
 from numpy.typing import NDArray
 from trimpot.adapters import make_shapes
 from trimpot.adapters.checkpoints import load_pipeline, shipped
 from trimpot.adapters.diffusion import DiffusionAdapter
+from trimpot.engine.bucket import Bucket
 from trimpot.engine.seams import Adapter
 from trimpot.objectives.shapes import check, prompts
 from trimpot.testing import AdapterContract
@@ -83,6 +85,17 @@ def test_it_is_driven_by_the_adapter_of_sd3(loaded: Adapter) -> None:
     """There is no special path: the shapes adapter is the sd3 adapter on a checkpoint of its own."""
     assert type(loaded) is DiffusionAdapter
     assert loaded.family.pipeline == "StableDiffusion3Pipeline"
+
+
+@pytest.mark.parametrize(("options", "place"), [({}, "cpu"), ({"device": "cuda"}, "cuda")])
+def test_it_is_on_the_cpu_unless_another_device_is_named(options: dict[str, Any], place: str) -> None:
+    with accelerator("cuda"):
+        adapter = make_shapes(num_inference_steps=2, **options)
+        assert isinstance(adapter, DiffusionAdapter)
+        assert {where(value).type for value in adapter.pipe.transformer.parameters()} == {place}
+        adapter.prepare(["a red circle"])
+        [[image]] = adapter.generate(adapter.space.defaults[None], Bucket(("a red circle",), (1,)))
+    assert image.size == (32, 32)
 
 
 def test_no_prompt_is_cut_off(pipe: Any) -> None:
