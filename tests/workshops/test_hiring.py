@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 from accelerator import accelerator
 from trimpot.engine.bucket import PromptSet
+from trimpot.engine.evaluation import Place
+from trimpot.engine.jobs import Piece, cut
 from trimpot.ground.errors import ConfigError
+from trimpot.setup.assembly import assemble
 from trimpot.setup.config import load_config
+from trimpot.setup.plugins import plugins
 from trimpot.storage.kept_images import Keeper
 from trimpot.workshops import hired
 from trimpot.workshops.bench import Recipe
@@ -86,6 +90,25 @@ def test_ray_without_ray_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> Non
         patch.setattr("trimpot.workshops.ray_actors.importlib.import_module", absent)
         with pytest.raises(ConfigError, match=r"install it with: pip install 'trimpot\[ray\]'"), _hired(asked):
             pass
+
+
+def test_a_generation_of_the_preset_has_equal_work_for_each_of_its_workers() -> None:
+    """A batch size that held a whole generation would leave all workers but one without work, and nobody would see."""
+    run = assemble("", load_config("shapes"), plugins())
+    population = run.optimizer(run.rungs[0].space, run.adapter.space.defaults).ask()
+    groups = len(population) // (run.config.group_size or len(population))
+    buckets = [run.bucket(0, group, run.config.bucket_size) for group in range(groups)]
+    pieces = [
+        Piece(Place("search", 0, position), vector, buckets[position * groups // len(population)])
+        for position, vector in enumerate(population)
+    ]
+    jobs = [
+        job
+        for batch in cut(pieces, run.adapter.outputs_per_call, across=run.adapter.mixes_buckets, whole=False)
+        for job in batch
+    ]
+    sizes = [sum(len(piece.bucket) for piece in job) for job in jobs]
+    assert len(sizes) == run.config.workers.processes and len(set(sizes)) == 1
 
 
 def _hired(config: Any) -> Any:
