@@ -29,6 +29,7 @@ from .commands.app import app
 from .commands.output import Enduring
 from .commands.usage import unknown_option, wrong_dash
 from .ground.errors import PluginError, TrimpotError, near_misses, printable
+from .ground.extras import missing
 
 __all__ = [
     "app",
@@ -80,6 +81,11 @@ def _run() -> str | int | None:
         if "--traceback" in arguments:
             traceback.print_exc()
         _end(str(error), 1)
+    except ImportError as error:
+        absent = missing(error, "this command")
+        if absent is None or "--traceback" in arguments:
+            raise
+        _end(str(absent), 1)
     except OSError as error:  # a full disk, an invalid path
         if "--traceback" in arguments:
             traceback.print_exc()

@@ -7,7 +7,6 @@ gates.
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from ..engine.hooks import Source
 from ..ground.devices import narrow, resolve
 from ..ground.errors import ModelError
+from ..ground.extras import require
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Offload = Literal["none", "model", "sequential", "group"]
@@ -63,17 +63,17 @@ def check_loading(loading: Loading) -> None:
     """Refuse options that cannot work, before anything is loaded.
 
     Raises:
-        ModelError: If the device does not exist, options exclude each other, or a package is missing.
+        ModelError: If the device does not exist, or options exclude each other.
+        MissingError: If a package is missing.
     """
     resolve(loading.device, ModelError)
     problem = conflict(loading)
     if problem is not None:  # before packages: nobody should install a package for options that are refused
         raise ModelError(problem)
     if (loading.transformer or "").endswith(".gguf"):
-        _require("gguf", "GGUF files need")
+        require("a GGUF file", "gguf")
     if loading.quantization:
-        package = loading.quantization.partition("-")[0]
-        _require(package, f"quantization: {loading.quantization} needs")
+        require(f"quantization: {loading.quantization}", loading.quantization.partition("-")[0])
 
 
 def conflict(loading: Loading) -> str | None:
@@ -167,8 +167,3 @@ def set_decoding(pipe: Any, *, tiling: bool, slicing: bool) -> None:
         if not hasattr(vae, method):
             raise ModelError(f"{type(vae).__name__} offers no {option}; leave the option out")
         getattr(vae, method)()
-
-
-def _require(package: str, what: str) -> None:
-    if importlib.util.find_spec(package) is None:
-        raise ModelError(f"{what} the package {package}; install it with: pip install 'trimpot[quantization]'")

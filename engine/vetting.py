@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..ground.errors import PluginError, TrimpotError
+from ..ground.extras import missing
 from ..ground.plain import number, plain, real_numbers, short
 from .bucket import PromptSet
 from .knobs import KnobSpace, Vector
@@ -38,6 +39,7 @@ def blamed(who: str) -> Iterator[None]:
 
     Raises:
         PluginError: In place of every error that is no TrimpotError; a TrimpotError only gets the plugin's name.
+        MissingError: In place of a failed import of a package that an extra installs.
     """
     try:
         yield
@@ -46,6 +48,8 @@ def blamed(who: str) -> Iterator[None]:
             error.args = (f"{who}: {error}",)
         raise
     except (Exception, SystemExit) as error:  # somebody else's code may fail in any way
+        if absent := missing(error, who):
+            raise absent from error
         raise PluginError(f"{who} failed: {told(error)}") from error
 
 

@@ -3,6 +3,7 @@
     TrimpotError                 one sentence that says what is wrong and what to do
     ├── ConfigError              a configuration that cannot be run as written
     ├── PluginError              an unknown, clashing, broken or uninstalled plugin
+    ├── MissingError             a package that an extra of trimpot installs, and that is not installed
     ├── ModelError               a backbone that cannot be loaded, hooked or calibrated
     ├── ScoreError               an objective that raised or returned something unusable
     ├── CalibrationError         a calibration file that cannot be read or does not fit
@@ -50,6 +51,10 @@ class ConfigError(TrimpotError):
 
 class PluginError(TrimpotError):
     """An unknown, clashing, broken or uninstalled plugin."""
+
+
+class MissingError(TrimpotError):
+    """A package that an extra of trimpot installs, and that is not installed."""
 
 
 class ModelError(TrimpotError):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError
+from .extras import require
 
 Record = tuple[int, "str | Mapping[str, Any]"]
 
@@ -254,13 +255,13 @@ def parquet_records(path: Path, wanted: Callable[[Sequence[str]], list[str]]) ->
         lists of these.
 
     Raises:
-        ConfigError: If pyarrow is not installed or cannot read the file.
+        MissingError: If pyarrow is not installed.
+        ConfigError: If pyarrow cannot read the file.
     """
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise ConfigError(f"{path} is a Parquet file, which needs pyarrow: pip install 'trimpot[parquet]'") from None
+    require(f"{path}, a Parquet file,", "pyarrow")
+    import pyarrow
+    from pyarrow import parquet
+
     try:
         with parquet.ParquetFile(path) as file:
             schema = file.schema_arrow

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import inspect
 import threading
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from ..engine.seams import Objective
 from ..ground.batches import Batches
 from ..ground.devices import first_sentence, free_memory, resolve, shortage
 from ..ground.errors import ScoreError
+from ..ground.extras import require
 from ..ground.weights import quiet_import
 from .pretrained import Dtype, Weights, transformers
 
@@ -62,12 +62,15 @@ class Host:
         dtype: The torch dtype of the arithmetic.
 
     Raises:
-        ScoreError: If the machine has no such device, options exclude each other, or a package is missing.
+        ScoreError: If the machine has no such device, or options exclude each other.
+        MissingError: If a package is missing.
     """
 
     def __init__(self, hosting: Hosting | None = None) -> None:
         self.hosting = hosting = hosting or Hosting()
         self.device = resolve(hosting.device, ScoreError)
+        if hosting.quantization:
+            require(f"quantization: {hosting.quantization}", hosting.quantization.partition("-")[0])
         problem = _conflict(hosting, self.device)
         if problem is not None:
             raise ScoreError(problem)
@@ -272,13 +275,6 @@ def hosted(*, without: Collection[str] = (), **defaults: Any) -> Callable[[Calla
 
 def _conflict(hosting: Hosting, device: str) -> str | None:
     """Return the sentence that says which option cannot be used, or None if all can."""
-    if hosting.quantization:
-        package = hosting.quantization.partition("-")[0]
-        if importlib.util.find_spec(package) is None:
-            return (
-                f"quantization: {hosting.quantization} needs the package {package}; install it with: "
-                "pip install 'trimpot[quantization]'"
-            )
     if device != "cpu":
         return None
     if hosting.offload != "none":

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..engine.knobs import KnobSpace, Vector
 from ..engine.seams import Optimizer, Population
 from ..ground.errors import ConfigError, near_misses
+from ..ground.extras import require
 from .population import default_population_size
 from .quiet import quietly
 
@@ -147,16 +148,14 @@ def registry() -> Any:
     A few optimizers are composed from random numbers while nevergrad is imported, so the import has its own state.
 
     Raises:
-        ConfigError: If nevergrad is not installed.
+        MissingError: If nevergrad is not installed.
     """
-    try:
-        if "nevergrad" in sys.modules:
+    require("optimizer 'nevergrad'", "nevergrad")
+    if "nevergrad" in sys.modules:
+        import nevergrad
+    else:
+        with GlobalState(np.random.SeedSequence(0)).in_place():
             import nevergrad
-        else:
-            with GlobalState(np.random.SeedSequence(0)).in_place():
-                import nevergrad
-    except ImportError:
-        raise ConfigError("nevergrad is not installed; install it with: pip install nevergrad") from None
     from nevergrad.optimization import metamodel
 
     metamodel.float = _number

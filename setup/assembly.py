@@ -21,6 +21,7 @@ from ..engine.search import group_size
 from ..engine.vetting import HeldOptimizer
 from ..ground.devices import resolve
 from ..ground.errors import ConfigError, ModelError, ScoreError, TrimpotError, near_misses
+from ..ground.extras import require
 from ..ground.plain import number
 from .config import Config
 from .parts import check_parts
@@ -37,6 +38,7 @@ NUMERIC_PACKAGES = (
     *("numpy", "scipy", "pillow", "moocore"),  # scores, combinations, and intervals
     *("cma", "nevergrad"),  # candidates
 )  # without packages that only move bytes: safetensors, accelerate, huggingface-hub
+OF_EVERY_RUN = ("cma", "plotly", "scipy", "sqlite_utils", "threadpoolctl")  # of the extra `calibrate`
 SCORELESS = ("cma", "diffusers", "nevergrad")  # packages that make outputs or search, but do not score
 MACHINE = ("machine", "gpu")  # entries of `versions` for hardware
 STATISTICS = ("edge-density", "entropy", "saturation", "dark-share", "bright-share")  # of images, always watched
@@ -93,11 +95,13 @@ def assemble(
         start: The recorded setting that a resumed run's search started from.
 
     Raises:
+        MissingError: If a package that every run needs is not installed.
         PluginError: If a plugin is unknown.
         ConfigError: If an option is wrong, prompts are empty or shared, or keys contradict each other.
         ScoreError: If an objective cannot use the metadata of the prompts.
         ModelError: If the backbone cannot be loaded.
     """
+    require("a calibration", *OF_EVERY_RUN)
     assert sharing is None or _names_of(sharing.config) == _names_of(config), "only the same parts can be shared"
     check_parts(config, plugins)
     if not (outline or sharing):

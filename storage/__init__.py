@@ -1,7 +1,11 @@
 """The SQLite store: every evaluation of every run, committed one by one."""
 
-from .comparisons import ComparisonRow, Comparisons
-from .runs import RunRow
-from .store import SqliteStore
+from ..ground.extras import require
+
+require("the store of runs", "sqlite_utils")
+
+from .comparisons import ComparisonRow, Comparisons  # noqa: E402
+from .runs import RunRow  # noqa: E402
+from .store import SqliteStore  # noqa: E402
 
 __all__ = ["ComparisonRow", "Comparisons", "RunRow", "SqliteStore"]

@@ -20,6 +20,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ..ground.extras import EXTRAS, require
+
 if TYPE_CHECKING:
     from .adapter import AdapterContract
     from .combination import CombinationContract
@@ -34,4 +36,5 @@ def __getattr__(name: str) -> Any:
     """Import a contract at its first use, so that contracts without pytest work if pytest is not installed."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    require(f"the {name}", *EXTRAS["test"])
     return getattr(import_module(f".{name.removesuffix('Contract').lower()}", __name__), name)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from ..ground.errors import ConfigError
+from ..ground.extras import require
 from .seats import Hello, Make, Seat, SeatLostError, answer
 
 
@@ -89,7 +90,8 @@ def ray_seats(make: Make, number: Literal["auto"] | int, address: str | None) ->
         address: The address of the cluster; None starts a cluster on this machine.
 
     Raises:
-        ConfigError: If Ray is not installed, the cluster does not answer, or it has too few GPUs.
+        MissingError: If Ray is not installed.
+        ConfigError: If the cluster does not answer, or it has too few GPUs.
     """
     ray = _ray()
     begun = not ray.is_initialized()
@@ -133,7 +135,5 @@ def _refuse_silence(address: str) -> None:
 
 
 def _ray() -> Any:
-    try:
-        return importlib.import_module("ray")
-    except ImportError:
-        raise ConfigError("workers.ray needs Ray; install it with: pip install 'trimpot[ray]'") from None
+    require("workers.ray", "ray")
+    return importlib.import_module("ray")

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...engine.seams import Objective, Output
-from ...ground.errors import ConfigError, PluginError, ScoreError
+from ...ground.errors import ConfigError, ScoreError
+from ...ground.extras import EXTRAS, require
 from ..images import rgb
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class OCR(Objective):
 
     Raises:
         ConfigError: If `target` is no regular expression or has no group.
-        PluginError: If rapidocr or rapidfuzz is not installed.
+        MissingError: If a package of the extra `ocr` is not installed.
     """
 
     def __init__(self, *, target: str | None = None, detect: bool = True, upscale: int = 1) -> None:
@@ -52,13 +53,10 @@ class OCR(Objective):
         if self.target.groups == 0:
             raise ConfigError(f"option target: {target!r} needs a group in parentheses around the wanted text")
         self.detect, self.upscale = detect, upscale
-        try:
-            from rapidfuzz.distance import Levenshtein
-            from rapidocr import RapidOCR
-        except ImportError as error:
-            raise PluginError(
-                f"objective 'ocr' needs {error.name}; install it with: pip install 'trimpot[ocr]'"
-            ) from None
+        require("objective 'ocr'", *EXTRAS["ocr"])
+        from rapidfuzz.distance import Levenshtein
+        from rapidocr import RapidOCR
+
         self._distance = Levenshtein.distance
         self._reader: Any = RapidOCR(
             params={"Global.log_level": "critical", "Global.text_score": 0.0, "Global.use_cls": False}

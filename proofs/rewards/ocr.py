@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from ...ground.extras import EXTRAS, is_installed
 from ...objectives.judges import make_ocr
 from . import Proof
 
@@ -43,7 +43,7 @@ def _distance(one: str, other: str) -> int:
     return min(changed, _distance(one[1:], other) + 1, _distance(one, other[1:]) + 1)
 
 
-_INSTALLED = all(find_spec(name) for name in ("rapidocr", "onnxruntime", "rapidfuzz"))
+_INSTALLED = all(map(is_installed, EXTRAS["ocr"]))
 PROOFS = (
     (Proof("ocr", "arXiv 2505.05470, section 4.1", "what the pages say, recursive distance", difference, 1e-12),)
     if _INSTALLED

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from trimpot.engine.seams import Objective
-from trimpot.ground.errors import ConfigError, PluginError, ScoreError
+from trimpot.ground.errors import ConfigError, MissingError, ScoreError
 from trimpot.proofs.rewards.ocr import written
 from trimpot.setup.plugins import Plugins
 from trimpot.testing import ObjectiveContract
@@ -80,6 +80,6 @@ def test_a_bad_pattern_is_one_sentence(target: str, reason: str) -> None:
 
 
 def test_without_the_reader_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "rapidfuzz.distance", None)
-    with pytest.raises(PluginError, match=r"pip install 'trimpot\[ocr\]'"):
+    monkeypatch.setitem(sys.modules, "rapidfuzz", None)
+    with pytest.raises(MissingError, match=r"pip install 'trimpot\[ocr\]'"):
         Plugins().make("objectives", "ocr", {})

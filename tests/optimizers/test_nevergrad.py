@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from trimpot.engine.knobs import Knob, KnobSpace, Vector
 from trimpot.engine.seams import Optimizer
-from trimpot.ground.errors import ConfigError, TrimpotError
+from trimpot.ground.errors import ConfigError, MissingError, TrimpotError
 from trimpot.optimizers import nevergrad_probe
 from trimpot.optimizers.nevergrad_probe import NUM_GENERATIONS, listing, probe
 from trimpot.optimizers.nevergrad_search import Nevergrad, registry
@@ -153,7 +153,7 @@ def test_a_method_with_a_colon_is_the_option_method() -> None:
 
 def test_without_nevergrad_a_sentence_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nevergrad", None)
-    with pytest.raises(ConfigError, match="nevergrad is not installed; install it with: pip install nevergrad"):
+    with pytest.raises(MissingError, match=r"needs nevergrad; install it with: pip install 'trimpot\[calibrate\]'"):
         _make("DE")
 
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from prompt_lists import ROWS, WRITERS, accident, told, write
 from trimpot.engine.bucket import PromptSet
-from trimpot.ground.errors import ConfigError
+from trimpot.ground.errors import ConfigError, MissingError
 from trimpot.ground.listings import KNOWN, LONGEST, read_listing
 from trimpot.prompts.files import prompt_files
 from trimpot.setup.plugins import Plugins
@@ -353,7 +353,7 @@ def test_pictures_beside_prompts_in_parquet_are_not_read(tmp_path: Path) -> None
 def test_without_pyarrow_a_parquet_file_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path, "parquet", ROWS)
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    with pytest.raises(ConfigError, match=r"is a Parquet file, which needs pyarrow: pip install 'trimpot\[parquet\]'"):
+    with pytest.raises(MissingError, match=r"a Parquet file, needs pyarrow; install it with: .*'trimpot\[parquet\]'"):
         read_listing(path)
 
 

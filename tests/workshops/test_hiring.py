@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from accelerator import accelerator
 from trimpot.engine.bucket import PromptSet
 from trimpot.engine.evaluation import Place
 from trimpot.engine.jobs import Piece, cut
-from trimpot.ground.errors import ConfigError
+from trimpot.ground.errors import ConfigError, MissingError
 from trimpot.setup.assembly import assemble
 from trimpot.setup.config import load_config
 from trimpot.setup.plugins import plugins
@@ -82,13 +83,10 @@ def test_one_worker_is_this_process(workers: Any) -> None:
 
 
 def test_ray_without_ray_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(name: str) -> Any:
-        raise ImportError(name)
-
     asked = load_config({**SPHERE, "workers": {"ray": 2, "address": "127.0.0.1:1"}})
     with monkeypatch.context() as patch:
-        patch.setattr("trimpot.workshops.ray_actors.importlib.import_module", absent)
-        with pytest.raises(ConfigError, match=r"install it with: pip install 'trimpot\[ray\]'"), _hired(asked):
+        patch.setitem(sys.modules, "ray", None)
+        with pytest.raises(MissingError, match=r"install it with: pip install 'trimpot\[ray\]'"), _hired(asked):
             pass
 
 
