@@ -64,6 +64,11 @@ def register_prompts(register: Register) -> None:
 
 
 @hookspec
+def register_trackers(register: Register) -> None:
+    """Register trackers by name: `factory(**options)` returns a `trimpot.engine.tracker.Tracker`."""
+
+
+@hookspec
 def register_commands(cli: typer.Typer) -> None:
     """Add commands to the command line."""
 

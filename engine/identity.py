@@ -48,6 +48,7 @@ KEYS_CHANGE_NO_NUMBER: Mapping[str, str] = {
     "protocol": "the keys it stands for are there",
     "start": "the setting it holds is part of the identity, not where it lies",
     "keep": "images are kept after they are scored",
+    "trackers": "they show what is recorded",
     "workers": "jobs are cut by the configuration, whoever does them",
 }
 OWN_KEY = "made_of"  # the key that trimpot adds to a description

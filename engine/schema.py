@@ -103,6 +103,22 @@ class Reward(BaseModel):
         return dict(self.model_extra or {})
 
 
+class Tracked(BaseModel):
+    """A tracker that shows the run.
+
+    Attributes:
+        name: The registered tracker; defaults to the entry's key in `trackers`.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options of the tracker itself."""
+        return dict(self.model_extra or {})
+
+
 def _by_name(value: object) -> object:
     return {"name": value} if isinstance(value, str) else value
 
@@ -117,6 +133,12 @@ def _by_key(value: object) -> object:
     if isinstance(value, Mapping):
         return {key: {} if entry is None else entry for key, entry in value.items()}
     return value
+
+
+def _by_key_or_listed(value: object) -> object:
+    if isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value):
+        return {each: {} for each in value}
+    return _by_key(value)
 
 
 NamedPart = Annotated[Part, BeforeValidator(_by_name)]
@@ -284,6 +306,7 @@ class Config(Section):
         test: How the gain is measured.
         by_steps: The comparison at other numbers of steps.
         workers: Who generates and scores; a number or `auto` sets `processes`.
+        trackers: Where the run's curves are shown: trackers by name, each with its options, or only a name or names.
     """
 
     name: Name | None = None
@@ -308,6 +331,7 @@ class Config(Section):
     test: Test = Test()
     by_steps: BySteps = BySteps()
     workers: Annotated[Workers, BeforeValidator(_by_number)] = Workers()
+    trackers: Annotated[dict[str, Tracked], BeforeValidator(_by_key_or_listed)] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _something_to_optimize(self) -> Config:

@@ -17,6 +17,7 @@ from ..ground.plain import number, plain, real_numbers, short
 from .bucket import PromptSet
 from .knobs import KnobSpace, Vector
 from .seams import Adapter, Combination, Objective, Optimizer, Population
+from .tracker import Tracker
 
 SEAMS: dict[str, type] = {
     "adapters": Adapter,
@@ -24,6 +25,7 @@ SEAMS: dict[str, type] = {
     "combinations": Combination,
     "optimizers": Optimizer,
     "prompts": PromptSet,
+    "trackers": Tracker,
 }
 OF_PLUGIN = " of the plugin "  # in the name of a part that a plugin made
 _MARK = "_trimpot_who"

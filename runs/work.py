@@ -19,6 +19,7 @@ from ..ground.errors import Notice, StoreError, TrimpotError
 from ..setup.plugins import Plugins
 from ..storage import SqliteStore
 from .results import Files, report
+from .tracking import tracked
 
 ENCODED = "encoded-prompts"  # the folder beside the database for `Adapter.keep_in`
 
@@ -52,20 +53,22 @@ def work(
         store.update_run(run.id, error=None)
         store.note_versions(run.id, run.versions)
         try:
-            watch = Announcer(known, watchers)
-            watch.run_started(run, store.work(run.id))
-            run.adapter.keep_in(store.folder / ENCODED)
-            outcome = calibrate(run, store, watch, workshop)
-            if illustrated:
-                write_images(run.adapter, outcome, run.test_bucket, files.images)
-            totals = store.totals(run.id)
-            calibration_of(run, outcome, totals).save(files.calibration)
-            found = {**asdict(outcome), "tags": tags_of(run)}
-            store.update_run(
-                run.id, outcome=found, stop_reason=outcome.stop_reason, unreported=1 if illustrated else None
-            )
-            if illustrated:
-                report(store, run.id)
+            with tracked(run, store, known) as tracking:
+                watch = Announcer(known, (*watchers, tracking))
+                watch.run_started(run, store.work(run.id))
+                run.adapter.keep_in(store.folder / ENCODED)
+                outcome = calibrate(run, store, watch, workshop)
+                if illustrated:
+                    write_images(run.adapter, outcome, run.test_bucket, files.images)
+                tracking.finished(run, outcome, files)
+                totals = store.totals(run.id)
+                calibration_of(run, outcome, totals).save(files.calibration)
+                found = {**asdict(outcome), "tags": tags_of(run)}
+                store.update_run(
+                    run.id, outcome=found, stop_reason=outcome.stop_reason, unreported=1 if illustrated else None
+                )
+                if illustrated:
+                    report(store, run.id)
         except Exception as problem:
             said = str(problem) if isinstance(problem, TrimpotError) else f"{type(problem).__name__}: {problem}"
             _note(store, run.id, " ".join(said.split()))

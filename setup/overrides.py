@@ -94,8 +94,8 @@ def apply(values: dict[str, Any], override: Override, parts: Sequence[str] = ())
         inner = section.get(parent)
         if isinstance(inner, str) and section is values and parent in parts:
             inner = {"name": inner}
-        elif isinstance(inner, str) and section is values and parent == "objectives":
-            inner = {inner: {}}
+        elif section is values and parent in ("objectives", "trackers"):
+            inner = by_key(inner)
         if inner is None:
             inner = {}
         if not isinstance(inner, Mapping):
@@ -103,6 +103,14 @@ def apply(values: dict[str, Any], override: Override, parts: Sequence[str] = ())
         section[parent] = dict(inner)
         section = section[parent]
     section[last] = override.value
+
+
+def by_key(value: Any) -> Any:
+    """Return the mapping that a name, or a list of names, stands for in `objectives` and `trackers`."""
+    if isinstance(value, str):
+        return {value: {}}
+    named = isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value)
+    return {each: {} for each in value} if named else value
 
 
 def _read(pair: str, following: Sequence[str]) -> Override:

@@ -10,6 +10,7 @@ from ..engine.schema import Config
 from ..ground.errors import ConfigError, TrimpotError
 from .factory import Option
 from .mistakes import at_line, listed
+from .overrides import by_key
 from .paths import anchored, anchored_options
 from .plugins import Plugins, plugins
 
@@ -30,11 +31,10 @@ def parts_of(values: Mapping[str, Any]) -> dict[Place, NamedOne]:
     entries: list[tuple[Place, str, Any, object]] = [
         ((key,), kind, values.get(key), None) for key, kind in PARTS.items()
     ]
-    objectives = values.get("objectives")
-    if isinstance(objectives, str):
-        objectives = {objectives: {}}
-    if isinstance(objectives, Mapping):
-        entries += [(("objectives", key), "objectives", each or {}, key) for key, each in objectives.items()]
+    for kind in ("objectives", "trackers"):
+        named = by_key(values.get(kind))
+        if isinstance(named, Mapping):
+            entries += [((kind, key), kind, each or {}, key) for key, each in named.items()]
     found: dict[Place, NamedOne] = {}
     for place, kind, value, default in entries:
         given = {"name": value} if isinstance(value, str) else value
@@ -69,6 +69,7 @@ def check_parts(config: Config, known: Plugins) -> None:
 
     Raises:
         PluginError: If a name is unknown and nothing else is wrong.
+        MissingError: If a tracker's package is not installed.
         ConfigError: If an option is wrong, or there are several mistakes; the message lists all of them.
     """
     values = config.model_dump()
@@ -77,6 +78,8 @@ def check_parts(config: Config, known: Plugins) -> None:
         raise ConfigError(listed("the configuration", mistakes))
     for part in parts_of(values).values() if mistakes else ():
         known.check(*part)
+    for name, tracker in config.trackers.items():  # made to find what is not installed; nothing is opened yet
+        known.make("trackers", tracker.name or name, tracker.options)
 
 
 def anchored_at(place: Place, value: Any, parts: Mapping[Place, NamedOne], folder: Path) -> Any:

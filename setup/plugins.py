@@ -28,7 +28,7 @@ from .factory import Options
 from .mistakes import listed
 
 GROUP = "trimpot"
-KINDS = ("adapters", "objectives", "combinations", "optimizers", "prompts")
+KINDS = ("adapters", "objectives", "combinations", "optimizers", "prompts", "trackers")
 BUILT_IN = (
     "trimpot.prompts",
     "trimpot.adapters",
@@ -39,6 +39,7 @@ BUILT_IN = (
     "trimpot.objectives.remote",
     "trimpot.optimizers",
     "trimpot.surrogate.adapter",
+    "trimpot.trackers",
 )
 _NAME = re.compile(r"\w[\w.+-]*")
 _FILES = {  # the hint if a file or folder is given instead of a name

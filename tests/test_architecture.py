@@ -50,6 +50,7 @@ BELOW: dict[str, set[str]] = {
     "optimizers": {"engine", "ground"},
     "prompts": {"engine", "ground"},
     "storage": {"engine", "ground"},
+    "trackers": {"engine", "ground"},
     "servers": set(),
     "presets": set(),
     "setup": {"presets", "engine", "ground"},
@@ -78,7 +79,7 @@ BELOW: dict[str, set[str]] = {
     },
 }
 PARTS_BY_NAME = {  # the built-in plugins
-    "setup/plugins.py": {"adapters", "objectives", "optimizers", "prompts", "surrogate"}
+    "setup/plugins.py": {"adapters", "objectives", "optimizers", "prompts", "surrogate", "trackers"}
 }
 
 SUFFIXES_LIKE_ROOMS = {".prompts"}  # of files

@@ -44,7 +44,8 @@ NEEDING: dict[str, list[str]] = {
     ],
     "ocr": ["serve ocr", "calibrate shapes objectives=ocr"],
     "parquet": [
-        "calibrate shapes prompts.name=files prompts.train=a.parquet prompts.validation=b.parquet prompts.test=c.parquet"
+        "calibrate shapes prompts.name=files"
+        " prompts.train=a.parquet prompts.validation=b.parquet prompts.test=c.parquet"
     ],
     "ray": ["calibrate shapes workers.ray=1"],
     "quantization": [
@@ -52,7 +53,10 @@ NEEDING: dict[str, list[str]] = {
         "knobs sd3 -o model=FOLDER -o quantization=torchao-int8 -o outline=false",
         "knobs sd3 -o model=FOLDER -o transformer=x.gguf -o outline=false",
     ],
-    "tensorboard": ["calibrate shapes trackers=tensorboard", "compare shapes trackers=tensorboard --images 64 -c cma-es -c random"],
+    "tensorboard": [
+        "calibrate shapes trackers=tensorboard",
+        "compare shapes trackers=tensorboard --images 64 -c cma-es -c random",
+    ],
     "trackio": ["calibrate shapes trackers=trackio", "plan shapes trackers=[trackio]"],
     "wandb": ["calibrate shapes trackers=wandb", "calibrate shapes trackers.wandb.project=mine workers=2"],
 }
@@ -184,7 +188,13 @@ def _imported(path: Path) -> Iterator[str]:
 
 
 DISTRIBUTION_OF = {"PIL": "pillow", "yaml": "pyyaml", "sqlite_utils": "sqlite-utils"}
-THROUGH_OTHERS = {"tokenizers": "transformers", "click": "typer", "typing_extensions": "pydantic"}  # of libraries that are asked for by name
+#: What comes with a library that is asked for by name.
+THROUGH_OTHERS = {
+    "tokenizers": "transformers",
+    "click": "typer",
+    "pydantic_core": "pydantic",
+    "typing_extensions": "pydantic",
+}
 OF_THEIR_OWN = {"geneval_mmdet.py", "vila.py", "qalign_original.py", "jpeg_size.py"}  # scripts with environments
 
 
