@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ class TensorBoard(Tracker):
         folder = self._asked / run.id if self._asked else run.folder / "tensorboard"
         known = _last_steps(folder) if folder.exists() else {}
         self._config = dict(_leaves(run.config))
+        _wait_for_another_second(folder)
         self._writer = SummaryWriter(str(folder))
         if not known:
             lines = [f"    {name}: {value}" for name, value in self._config.items()]
@@ -60,6 +62,7 @@ class TensorBoard(Tracker):
 
     def summarize(self, values: Mapping[str, float], step: int) -> None:
         """Show the results beside the configuration, under HPARAMS. See `Tracker.summarize`."""
+        _wait_for_another_second(Path(self._writer.log_dir))  # this makes a file
         self._writer.add_hparams(self._config, dict(values), run_name=".", global_step=step)
 
     def end(self, finished: bool) -> None:
@@ -78,6 +81,14 @@ def _last_steps(folder: Path) -> dict[str, int]:
     tags = events.Tags()
     readers = dict(zip(_KINDS, (events.Scalars, events.Histograms, events.Images), strict=True))
     return {tag: read(tag)[-1].step for kind, read in readers.items() for tag in tags[kind]}
+
+
+def _wait_for_another_second(folder: Path) -> None:
+    """Wait until a new event file sorts after those of a folder: names begin with the second, and are read in order."""
+    seconds = [each.name.split(".")[3] for each in folder.glob("events.out.tfevents.*")]
+    latest = max((int(each) for each in seconds if each.isdecimal()), default=0)
+    if time.time() < latest + 1:
+        time.sleep(min(latest + 1 - time.time(), 1.0))
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
