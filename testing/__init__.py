@@ -11,7 +11,7 @@
         def examples(self):
             return [(picture, "a red circle"), (other, "two blue squares")]
 
-The contracts need pytest and hypothesis: `pip install trimpot[test]`. They are for test suites only; no other module
+The contracts need pytest and hypothesis: `pip install 'trimpot[test]'`. They are for test suites only; no other module
 imports them. The contract of a transformer class (`trimpot.testing.transformer`) needs neither package.
 """
 

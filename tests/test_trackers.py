@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
+import json
 import os
+import re
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from canvas import Canvas, Darkness, Likeness
 from closed_form import SMALL, Notes, hill_plugin
 from sessions import dying, show
@@ -337,6 +341,46 @@ def test_with_a_folder_each_run_has_one_of_its_own(put: Install, tmp_path: Path)
 def test_trackers_are_listed_with_the_other_plugins() -> None:
     assert "trackers" in KINDS
     assert {each.name for each in plugins().registrations("trackers")} >= {"tensorboard", "trackio", "wandb"}
+
+
+PAGE = (Path(__file__).parents[1] / "docs" / "trackers.md").read_text(encoding="utf-8")
+
+
+def test_the_page_shows_every_option_with_its_default() -> None:
+    [shown] = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    described = yaml.safe_load(shown)["trackers"]
+    known = {each.name: each for each in plugins().registrations("trackers") if each.origin == "trimpot"}
+    assert described == {
+        name: {option: parameter.default for option, parameter in inspect.signature(each.factory).parameters.items()}
+        for name, each in known.items()
+    }
+
+
+def test_the_page_names_every_curve(put: Install, tmp_path: Path) -> None:
+    noted = Noted()
+    put(noted=noted)
+    session.start(config("noted"), tmp_path)
+    table = PAGE.partition("## What is shown")[2].partition("\n##")[0]
+    for name in {re.sub(r"(/\d+|_neutral|_low|_high)$", "", name) for name in noted.curves}:
+        group, _, curve = name.partition("/")
+        assert f"`{name}`" in table or group in ("objectives", "watched", "alarm", "knobs", "pictures"), name
+        assert f"`{group}/" in table, curve
+
+
+def test_the_page_s_own_tracker_works(put: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [source] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    shown: dict[str, Any] = {}
+    exec(source, shown)
+    put(lines=shown["Lines"](), noted=(noted := Noted()))
+    with pytest.raises(KeyboardInterrupt):
+        session.start(config(["lines", "noted"]), tmp_path, (Notes(20),))
+    session.resume(None, tmp_path)
+    curves: Curves = {}
+    for line in (tmp_path / "canvas-1" / "curves.jsonl").read_text().splitlines():
+        values = json.loads(line)
+        for name in set(values) - {"step"}:
+            curves.setdefault(name, []).append((values["step"], values[name]))
+    assert curves == {name: points for name, points in noted.curves.items() if not name.startswith("pictures/")}
 
 
 needs_wandb = pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="Weights & Biases is an extra")
