@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -167,6 +168,15 @@ def test_the_core_needs_neither_searchers_nor_reports_nor_quantisers() -> None:
     names = {"cma", "nevergrad", "moocore", "scipy", "plotly", "sqlite-utils", "pandas", "scikit-learn", "joblib"}
     assert not names & set(found) and not {"bitsandbytes", "torchao", "gguf", "ray", "pyarrow"} & set(found)
     assert {"torch", "diffusers", "transformers", "pydantic"} <= set(found)
+
+
+@pytest.mark.slow
+def test_pip_resolves_the_core_to_the_same_packages(tmp_path: Path) -> None:
+    """What pip would install for somebody who only applies calibrations; needs the package index."""
+    pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--ignore-installed"]
+    subprocess.run([*pip, "--report", str(tmp_path / "report.json"), *CORE], check=True, capture_output=True)
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert {canonicalize_name(each["metadata"]["name"]) for each in report["install"]} == set(closure())
 
 
 def _imported(path: Path) -> Iterator[str]:

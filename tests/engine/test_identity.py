@@ -65,7 +65,7 @@ def _literals(annotation: Any) -> Iterator[Any]:
 
 def every_option() -> list[Any]:
     found = []
-    for kind in KINDS:
+    for kind in (kind for kind in KINDS if kind not in KEYS_CHANGE_NO_NUMBER):
         for registration in plugins().registrations(kind):
             if registration.origin != "trimpot":
                 continue
@@ -178,7 +178,9 @@ def test_a_note_or_picture_beside_the_weights_of_a_built_in_part_does_not_count(
 def keys(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, Any]]:
     for name, field in model.model_fields.items():
         inner = [kind for kind in (field.annotation, *typing.get_args(field.annotation)) if inspect.isclass(kind)]
-        sections = [kind for kind in inner if issubclass(kind, BaseModel) and kind.__name__ not in ("Part", "Reward")]
+        sections = [
+            kind for kind in inner if issubclass(kind, BaseModel) and kind.__name__ not in ("Part", "Reward", "Tracked")
+        ]
         if sections:
             yield from keys(sections[0], f"{above}{name}.")
         else:
@@ -187,7 +189,7 @@ def keys(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, Any]]:
 
 CHANGES: dict[str, Any] = {
     "name": "another", "start": "elsewhere/calibration.json", "ladder": "{block: 2, gate: 3}", "keep": "all",
-    "group_size": 2, "by_steps.steps": "[3]",
+    "group_size": 2, "by_steps.steps": "[3]", "trackers": "tensorboard",
 }  # fmt: skip
 BY_NAME = ("adapter", "objectives", "combine", "prompts", "optimizer")  # parts, each with options of its own
 
