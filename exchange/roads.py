@@ -16,6 +16,7 @@ from ..applying.applied import load_calibration
 from ..applying.located import FILE_NAME
 from ..engine.calibration import Calibration
 from ..ground.errors import CalibrationError, near_misses
+from ..ground.extras import require
 from .baked import bake
 from .ia3 import CONFIG, write_ia3
 
@@ -61,10 +62,9 @@ def _baked(pipe: Any, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _ia3(pipe: Any, folder: Path) -> Iterator[None]:
-    try:
-        from peft import PeftModel
-    except ImportError:
-        raise CalibrationError("an IA3 adapter is loaded by peft, which is not installed; pip install peft") from None
+    require("an IA3 adapter", "peft")
+    from peft import PeftModel
+
     kept = pipe.transformer
     wrapped = PeftModel.from_pretrained(kept, str(folder))
     pipe.transformer = wrapped.base_model.model

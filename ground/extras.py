@@ -19,6 +19,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "ocr": ("onnxruntime", "rapidfuzz", "rapidocr"),
     "parquet": ("pyarrow",),
     "ray": ("ray",),
+    "peft": ("peft",),
     "quantization": ("bitsandbytes", "gguf", "torchao"),
     "tensorboard": ("tensorboard",),
     "trackio": ("trackio",),

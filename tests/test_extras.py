@@ -22,6 +22,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from trimpot.adapters import make_sd3
 from trimpot.adapters.pipelines import PipelineAdapter
+from trimpot.ground.errors import MissingError
 from trimpot.ground.extras import EXTRA_OF, EXTRAS
 
 FOR_DEVELOPERS = {"test", "dev"}
@@ -61,6 +62,14 @@ NEEDING: dict[str, list[str]] = {
     "trackio": ["calibrate shapes trackers=trackio", "plan shapes trackers=[trackio]"],
     "wandb": ["calibrate shapes trackers=wandb", "calibrate shapes trackers.wandb.project=mine workers=2"],
 }
+#: Commands on what is not there, in a process without any extra: they complain of that and of nothing else.
+APPLYING_COMMANDS = [
+    "sample none.json a",
+    "export none.json",
+    "verify none.json .",
+    "push none.json me/mine --dry-run",
+    "gallery none",
+]
 WORKING = {"--help": "calibrate", "plugins": "cma-es", "knobs shapes --count": "26", "calibrate --help": "--from"}
 
 COMMANDS = """
@@ -113,7 +122,12 @@ def test_what_needs_an_extra_that_is_not_installed_says_so(
     absent = set(NEEDING) - set(installed) if installed else {"calibrate"}
     needing = {each.replace("FOLDER", str(sd3_folder)): extra for extra in sorted(absent) for each in NEEDING[extra]}
     assert not [package for extra in absent for package in EXTRAS[extra] if (packages / package).exists()]
-    answers = dict(zip([*needing, *WORKING], run_in(packages, [*needing, *WORKING], work), strict=True))
+    commands = [*needing, *WORKING, *APPLYING_COMMANDS]
+    answers = dict(zip(commands, run_in(packages, commands, work), strict=True))
+    for command in APPLYING_COMMANDS:
+        status, out, err = answers[command]
+        assert status in (1, 2) and err.startswith("trimpot: ") and err.count("\n") == 1, (command, out, err)
+        assert "pip install" not in err and "Traceback" not in err, (command, err)
     for command, extra in needing.items():
         status, out, err = answers[command]
         assert status in (1, 2), (command, out, err)
@@ -139,7 +153,7 @@ absent = dict.fromkeys(["text_encoder_3", "tokenizer_3", "image_encoder", "featu
 pipe = StableDiffusion3Pipeline.from_pretrained(folder, **absent)
 pipe.set_progress_bar_config(disable=True)
 with trimpot.load_calibration(pipe, file) as calibration:
-    assert calibration.num_inference_steps == call["num_inference_steps"]
+    assert calibration.calibration.num_steps == call["num_inference_steps"]
     image = pipe(prompt="a cat", generator=torch.Generator().manual_seed(21), **call).images[0]
 np.save("image.npy", np.asarray(image))
 print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
@@ -229,7 +243,17 @@ def test_an_extra_s_table_is_that_of_the_package(extra: str) -> None:
 
 
 def test_every_extra_for_users_is_in_the_table_and_tried() -> None:
-    assert set(environments.EXTRAS) - FOR_DEVELOPERS == set(EXTRAS) - FOR_DEVELOPERS == set(NEEDING)
+    assert set(environments.EXTRAS) - FOR_DEVELOPERS == set(EXTRAS) - FOR_DEVELOPERS == {*NEEDING, "peft"}
+
+
+def test_an_exported_adapter_of_peft_asks_for_its_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No command comes to this without a real export, so it is asked for itself."""
+    from trimpot.exchange import roads
+
+    monkeypatch.setitem(sys.modules, "peft", None)
+    said = r"needs peft; install it with: pip install 'trimpot\[peft\]'"
+    with pytest.raises(MissingError, match=said), roads._ia3(None, tmp_path):
+        pass
 
 
 def test_a_package_whose_own_parts_are_missing_is_not_called_missing(monkeypatch: pytest.MonkeyPatch) -> None:
