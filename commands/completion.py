@@ -70,7 +70,7 @@ def contenders(incomplete: str) -> list[str]:
 
 
 #: Keys of a configuration that take the name of a part, to the part's kind.
-_PARTS = {"adapter": "adapters", "objectives": "objectives", "optimizer": "optimizers", "prompts": "prompts",
+_PARTS = {"adapter": "adapters", "objectives": "objectives", "optimizer": "optimizers", "prompts": "prompts", "trackers": "trackers",
           "combine": "combinations"}  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,8 @@ KEYS = {
     "budget.image=9": "'images'",
     "adapter.num_knob=3": "'num_knobs'",
     "adapter=spere": "'sphere'",
+    "trackers=tensorbord": "'tensorboard'",
+    "trackers.curves.name=tensorbord": "'tensorboard'",
     "adapter.name=spere": "'sphere'",
     "objectives=valu": "'value'",
     "objectives.value.weigt=2": "'weight'",
@@ -164,7 +167,7 @@ def test_every_place_where_a_name_is_typed_is_in_the_table() -> None:
     assert len(typed_here) > 25
     assert typed_here == set(NAMES) | set(FREE)
     heads = {key.partition("=")[0].partition(".")[0] for key in KEYS}
-    named = {key for key, field in Config.model_fields.items() if "Part" in str(field) or "Reward" in str(field)}
+    named = {key for key, field in Config.model_fields.items() if re.search("Part|Reward|Tracked", str(field))}
     assert len(named) == len(KINDS) and heads > named  # every key that takes the name of a part
 
 
