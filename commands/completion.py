@@ -70,8 +70,14 @@ def contenders(incomplete: str) -> list[str]:
 
 
 #: Keys of a configuration that take the name of a part, to the part's kind.
-_PARTS = {"adapter": "adapters", "objectives": "objectives", "optimizer": "optimizers", "prompts": "prompts", "trackers": "trackers",
-          "combine": "combinations"}  # fmt: skip
+_PARTS = {
+    "adapter": "adapters",
+    "combine": "combinations",
+    "objectives": "objectives",
+    "optimizer": "optimizers",
+    "prompts": "prompts",
+    "trackers": "trackers",
+}
 
 
 def _names_for(key: str) -> list[str]:
