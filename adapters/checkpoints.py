@@ -29,6 +29,7 @@ from .sources import (
 __all__ = ["Dtype", "Loading", "load_pipeline", "own_settings", "shipped", "weights_digest"]
 
 SETTINGS_FILE = "trimpot.json"  # a checkpoint's own sizes and defaults, beside its model_index.json
+CHOICES = ("objectives", "prompts")  # entries of that file that are keys of a configuration, not adapter options
 
 
 def shipped(name: str) -> Path:
@@ -251,6 +252,25 @@ def own_settings(model: str) -> dict[str, Any]:
     Raises:
         ModelError: If the settings file is not a JSON mapping.
     """
+    return {name: value for name, value in _settings(model).items() if name not in CHOICES}
+
+
+def own_choices(model: str) -> dict[str, str]:
+    """Return the rewards and prompts that a checkpoint folder names in its settings file, by `CHOICES`.
+
+    They are names alone: options, such as the address of a server, are the user's to give.
+
+    Raises:
+        ModelError: If the settings file is not a JSON mapping, or an entry is not a name.
+    """
+    found = {name: value for name, value in _settings(model).items() if name in CHOICES}
+    for name, value in found.items():
+        if not isinstance(value, str) or not value:
+            raise ModelError(f"{Path(model) / SETTINGS_FILE}: {name} must be the name of one that is installed")
+    return found
+
+
+def _settings(model: str) -> dict[str, Any]:
     path = Path(model) / SETTINGS_FILE
     if not path.is_file():
         return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ from ..ground.errors import ModelError
 from .checkpoints import SETTINGS_FILE, load_pipeline, own_settings, shipped
 from .loading import Loading
 from .options import DiffusionOptions, KnobOptions, StockOptions, takes
-from .published import CHECKPOINTS, Checkpoint, outlined, transformer_classes
+from .published import CHECKPOINTS, outlined, transformer_classes
 from .sources import located_checkpoint
 
 Options = TypeVar("Options", bound=KnobOptions)
@@ -119,13 +120,17 @@ def _drive(pipeline: str, options: DiffusionOptions) -> Adapter:
 
     family = FAMILIES[pipeline]
     options = _located(options)
-    checkpoint = CHECKPOINTS.get(options.model, Checkpoint())
-    completed = _completed(options, {**family.published, **checkpoint.settings})
+    completed = _completed(options, {**family.published, **_published(options.model)})
     if options.outline:
         transformer = outlined(family.transformer, options.model, options.revision)
         return outline(transformer, family, {"id": options.model}, completed)
     pipe, source = load_pipeline(pipeline, options.model, loading=_loading(options))
     return DiffusionAdapter(pipe, source, completed)
+
+
+def _published(model: str) -> Mapping[str, Any]:
+    """Return the published settings of a checkpoint that differ from those of its family."""
+    return CHECKPOINTS[model].settings if model in CHECKPOINTS else {}
 
 
 def _located(options: Options) -> Options:

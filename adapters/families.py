@@ -25,6 +25,7 @@ class Family:
     """One pipeline class and its transformer class.
 
     Attributes:
+        adapter: The named adapter that drives it.
         pipeline: The pipeline's class name in diffusers.
         transformer: The transformer's class name.
         conditioning: How the transformer takes its inputs, and how members are combined.
@@ -41,6 +42,7 @@ class Family:
         published: Settings for checkpoints that have no settings of their own.
     """
 
+    adapter: str
     pipeline: str
     transformer: str
     conditioning: Conditioning
@@ -124,6 +126,7 @@ def _example_qwen(config: Mapping[str, Any]) -> dict[str, Any]:
 
 # Calibri, section 4: 15 steps at 512 pixels for every model.
 SD3 = Family(
+    adapter="sd3",
     pipeline="StableDiffusion3Pipeline",
     transformer="SD3Transformer2DModel",
     conditioning=Conditioning(
@@ -154,6 +157,7 @@ SD3 = Family(
 )
 
 FLUX = Family(
+    adapter="flux",
     pipeline="FluxPipeline",
     transformer="FluxTransformer2DModel",
     conditioning=Conditioning(
@@ -170,6 +174,7 @@ FLUX = Family(
 )
 
 QWEN_IMAGE = Family(
+    adapter="qwen-image",
     pipeline="QwenImagePipeline",
     transformer="QwenImageTransformer2DModel",
     conditioning=Conditioning(

@@ -147,17 +147,10 @@ def call_arguments(pipe: Any, options: StockOptions) -> dict[str, Any]:
     Raises:
         ModelError: If the pipeline does not take an argument, or an argument is given twice.
     """
+    check_drivable(type(pipe))
     parameters = inspect.signature(type(pipe).__call__).parameters
     takes = set(parameters) - {"self"}
     kind = type(pipe).__name__
-    for name in NEEDED:
-        if name not in takes:
-            raise ModelError(f"a {kind} takes no {name}, so trimpot cannot drive it")
-    for name in needed_beside_prompt(type(pipe)):
-        raise ModelError(
-            f"a {kind} also needs {name}, which a prompt file does not hold; calibrate the pipeline of the same "
-            "transformer that takes prompts alone, and apply the calibration to it afterwards"
-        )
     named = ("guidance_scale", "height", "width", "max_sequence_length", "num_frames")
     given = {name: getattr(options, name) for name in named if getattr(options, name) is not None}
     for name in options.pipeline_options:
@@ -173,6 +166,23 @@ def call_arguments(pipe: Any, options: StockOptions) -> dict[str, Any]:
                 "configuration can only hold numbers and text; leave the option out"
             )
     return arguments
+
+
+def check_drivable(pipeline: type[Any]) -> None:
+    """Refuse a pipeline class that cannot make outputs from prompts and generators alone.
+
+    Raises:
+        ModelError: If its call takes no prompts, generators or steps, or needs more than a configuration can hold.
+    """
+    kind, takes = pipeline.__name__, inspect.signature(pipeline.__call__).parameters
+    for name in NEEDED:
+        if name not in takes:
+            raise ModelError(f"a {kind} takes no {name}, so trimpot cannot drive it")
+    for name in needed_beside_prompt(pipeline):
+        raise ModelError(
+            f"a {kind} also needs {name}, which a prompt file does not hold; calibrate the pipeline of the same "
+            "transformer that takes prompts alone, and apply the calibration to it afterwards"
+        )
 
 
 def takes_objects(parameter: inspect.Parameter) -> bool:

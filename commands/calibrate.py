@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from ..ground.errors import TrimpotError
+from ..ground.errors import ConfigError, TrimpotError
 from .app import FOLDER, JsonOption, StoreOption, app, print_json
-from .completion import configurations, keys, stored_runs
+from .completion import keys, stored_runs
+from .menu import look, menu
+from .proposing import (
+    ModelArgument,
+    PriceOption,
+    RateOption,
+    checked_numbers,
+    configuration,
+    priced,
+    print_choice,
+    print_forecast,
+)
 from .runs import short, summary_of
 from .signals import status_of, stopping_cleanly
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..defaults.proposal import Proposal
+    from ..setup.config import Config
+
 
 @app.command()
 def calibrate(
-    config: Annotated[
-        str, typer.Argument(help="A preset's name or the path of a YAML file.", autocompletion=configurations)
-    ],
+    model: ModelArgument,
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Dotted keys: optimizer.sigma0=0.1", autocompletion=keys)
     ] = None,
@@ -35,10 +48,19 @@ def calibrate(
             autocompletion=stored_runs,
         ),
     ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Begin without asking, and offer no menu.")] = False,
+    memory: Annotated[
+        str | None, typer.Option("--memory", help="The most memory to use of the device, such as 20GB; default: all.")
+    ] = None,
+    price: PriceOption = None,
+    rate: RateOption = None,
+    show_report: Annotated[bool, typer.Option("--open", help="Open the report at the end.")] = False,
     store: StoreOption = FOLDER,
     as_json: JsonOption = False,
 ) -> None:
-    """Calibrate a backbone from a preset or a configuration.
+    """Calibrate a model of which only the name is given, or what a preset or a configuration says.
+
+    For a model, the plan is shown first, and asked for on a terminal.
 
     Example:  trimpot calibrate shapes generations=40 optimizer.sigma0=0.2
     """
@@ -46,11 +68,42 @@ def calibrate(
 
     from ..runs.descent import result_of
     from ..runs.session import start
-    from ..setup.config import load_config
 
+    checked_numbers(rate, price)
     begun = [] if begin_at is None else [f"start={json.dumps(str(result_of(begin_at, store)), ensure_ascii=False)}"]
-    checked = load_config(config, [*(overrides or []), *begun])
-    _work(lambda watchers: start(checked, store, watchers), store, as_json)
+    config, proposal = configuration(model, [*(overrides or []), *begun], memory, here=True)
+    if proposal is None and (rate is not None or price is not None):
+        raise ConfigError(f"--rate and --price tell the cost of a model's run; for {model}, use `trimpot plan`")
+    console = Console(stderr=as_json, highlight=False)
+    asking = proposal is not None and not yes and not as_json and console.is_terminal and sys.stdin.isatty()
+    if proposal is not None:
+        _show_plan(console, config, proposal, rate, price, asking=asking)
+        if asking and not typer.confirm("Begin?", default=True):
+            typer.echo(f"not begun; `trimpot init {model}` writes this configuration to a file, to edit it")
+            return
+    found = _work(lambda watchers: start(config, store, watchers), store, as_json)
+    if show_report:
+        look(Path(found["report"]))
+    if asking:
+        menu(console, found, store)
+
+
+def _show_plan(
+    console: Console, config: Config, proposal: Proposal, rate: float | None, price: float | None, *, asking: bool
+) -> None:
+    """Show what a model's run will be, after everything was checked that can be without its weights."""
+    import gc
+
+    from ..ground.devices import free_memory
+    from ..runs.forecast import forecast
+
+    proposal.check_here()
+    measured = asking and proposal.model.is_local
+    found = priced(forecast(config, rate, measured=measured), rate, price, 1)
+    gc.collect()
+    free_memory()
+    print_choice(console, proposal)
+    print_forecast(console, found)
 
 
 @app.command()
@@ -81,7 +134,7 @@ def resume(
     _work(lambda watchers: go_on(run, store, watchers, overrides or [], allow_drift), store, as_json)
 
 
-def _work(work: Callable[[Any], str], store: Path, as_json: bool) -> None:
+def _work(work: Callable[[Any], str], store: Path, as_json: bool) -> dict[str, Any]:
     from ..reports.console import ProgressWatcher, print_result
 
     console = Console(stderr=as_json, highlight=False)
@@ -100,6 +153,7 @@ def _work(work: Callable[[Any], str], store: Path, as_json: bool) -> None:
         print_json(short(found))
     else:
         print_result(console, found)
+    return found
 
 
 def _resume_hint(run_id: str | None, store: Path) -> str:

@@ -1,59 +1,93 @@
-"""The command `plan`: predict the images, time and memory of a run."""
+"""The commands `plan` and `init`: predict a run's images, time, cost and memory; write the configuration of a model."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from .app import JsonOption, app, print_json
-from .completion import configurations, keys
+from .completion import keys
+from .proposing import (
+    MemoryOption,
+    ModelArgument,
+    PriceOption,
+    RateOption,
+    as_values,
+    checked_numbers,
+    configuration,
+    priced,
+    print_choice,
+    print_forecast,
+)
 
 
 @app.command()
 def plan(
-    config: Annotated[
-        str, typer.Argument(help="A preset's name or the path of a YAML file.", autocompletion=configurations)
-    ],
+    model: ModelArgument,
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Dotted keys: optimizer.sigma0=0.1", autocompletion=keys)
     ] = None,
-    rate: Annotated[
-        float | None, typer.Option("--rate", min=1e-9, help="Images per second; default: measured on two images.")
-    ] = None,
+    memory: MemoryOption = None,
+    price: PriceOption = None,
+    rate: RateOption = None,
     devices: Annotated[int, typer.Option("--devices", min=1, help="The number of devices, to count device-hours.")] = 1,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Load the model and measure the rate; presets and YAML files always do.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Predict how many images, how many hours and how much memory a run takes at most, without beginning the run.
+    """Predict images, hours, cost and memory of a run, without beginning the run.
 
-    Example:  trimpot plan shapes generations=40
+    For a model, this also tells what would be chosen and why. That needs the model's configuration alone, no weights.
+
+    Example:  trimpot plan black-forest-labs/FLUX.1-dev --memory 24GB --price 2.5
     """
-    from ..reports.console import duration
     from ..runs.forecast import forecast
-    from ..setup.config import load_config
 
-    found = forecast(load_config(config, overrides or []), rate)
-    found["gpu_hours"] = found["seconds"] * devices / 3600
+    checked_numbers(rate, price)
+    config, proposal = configuration(model, overrides or [], memory)
+    measured = proposal is None or measure
+    found = priced(forecast(config, rate, measured=measured), rate, price, devices)
     if as_json:
-        print_json(found)
+        print_json(found if proposal is None else {**found, **as_values(proposal)})
         return
     console = Console(highlight=False)
-    console.print(
-        f"{found['knobs']} knobs, up to {found['generations']} generations of {found['population_size']} candidates"
-    )
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    for stage, count in found["images"].items():
-        table.add_row(stage, f"{count:,}")
-    if found["images_elsewhere"]:
-        table.add_row("at other steps", f"{found['images_elsewhere']:,}")
-    table.add_row("images", f"{sum(found['images'].values()) + found['images_elsewhere']:,}")
-    console.print(table)
-    measured = "given" if rate else "measured on two images; larger batches may be faster"
-    console.print(f"{found['rate']:.3g} images per second ({measured})")
-    console.print(f"at most {duration(found['seconds'])}, {found['gpu_hours']:.3g} device-hours")
-    if found["memory"]:
-        console.print(f"{found['memory'] / 2**30:.2f} GiB of memory so far")
+    if proposal is not None:
+        print_choice(console, proposal)
+    print_forecast(console, found)
+    if proposal is not None:
+        from ..defaults.fit import RULE
+
+        console.print(f"\n[dim]{RULE}[/]", soft_wrap=True)
+
+
+@app.command()
+def init(
+    model: ModelArgument,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Dotted keys: optimizer.sigma0=0.1", autocompletion=keys)
+    ] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="The file to write; default: the model's name.yaml.")] = None,
+    memory: MemoryOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the configuration that `trimpot calibrate MODEL` would run, with the reason for every choice, to edit it.
+
+    Example:  trimpot init black-forest-labs/FLUX.1-dev --memory 24GB
+    """
+    from ..defaults.writing import commented, write
+    from ..ground.errors import ConfigError
+
+    _, proposal = configuration(model, overrides or [], memory)
+    if proposal is None:
+        raise ConfigError(f"{model} is a configuration already; copy it to edit it, or give a model")
+    path = to or Path(f"{proposal.values['name']}.yaml")
+    write(commented(proposal), path, force=force)
+    if as_json:
+        print_json({"file": str(path), **as_values(proposal)})
+    else:
+        typer.echo(path)

@@ -26,11 +26,11 @@ def rgb(outputs: Sequence[Output]) -> list[Image]:
     Grey pictures become RGB. Transparent pictures are put on white, as web pages and viewers show them.
 
     Args:
-        outputs: PIL images of mode RGB, RGBA, L, LA, 1, P or PA.
+        outputs: PIL images of mode RGB, RGBA, L, LA, 1, P or PA; a video of one frame counts as its frame.
 
     Raises:
-        ScoreError: If an output is anything else, including a list of frames: a reward of pictures cannot choose the
-            frame to score.
+        ScoreError: If an output is anything else, including a list of several frames: a reward of pictures cannot
+            choose the frame to score.
     """
     return [_rgb(output) for output in outputs]
 
@@ -38,6 +38,8 @@ def rgb(outputs: Sequence[Output]) -> list[Image]:
 def _rgb(output: Output) -> Image:
     from PIL import Image
 
+    if isinstance(output, (list, tuple)) and len(output) == 1:
+        output = output[0]
     if isinstance(output, (list, tuple)) and output and isinstance(output[0], Image.Image):
         raise ScoreError(
             f"this reward scores pictures, but got a video of {len(output)} frames; let the model make one frame"

@@ -17,6 +17,7 @@ from ..engine.record import Check
 from ..engine.run import Run
 from ..engine.watcher import Watcher
 from ..setup.plan import planned_work
+from .standing import standing_of
 from .words import caution, taken_on
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -151,8 +152,10 @@ def print_result(console: Console, summary: Mapping[str, Any]) -> None:
         f"\n[bold]{signed(gain['mean'])} {interval(gain)}[/] on {taken_on(gain)} that the "
         f"search never saw{at_steps}:\nneutral ({escape(comparisons[0]['baseline']['label'])}, its best) "
         f"{comparisons[0]['neutral']:.3f}, calibrated {comparisons[0]['calibrated']:.3f}"
-        + ("" if gain["low"] > 0 else "  [yellow](no gain beyond noise)[/]")
     )
+    stands = standing_of(summary["outcome"])
+    if stands.sentence:
+        console.print(f"[yellow]{stands.sentence}[/]")
     if rough := caution(gain):
         console.print(f"[yellow]{rough}[/]")
     print_alarms(console, summary)
@@ -166,9 +169,10 @@ def print_result(console: Console, summary: Mapping[str, Any]) -> None:
         f"report       {escape(summary['report'] or 'trimpot report ' + summary['run'])}",
         soft_wrap=True,
     )
-    if steps:
+    if steps and stands.may_be_applied:
+        doubt = "once you have looked at the images: " if summary["alarms"] else ""
         console.print(
-            f"\napply it     [bold]trimpot.load_calibration(pipe, {summary['calibration']!r})[/]",
+            f"\napply it     {doubt}[bold]trimpot.load_calibration(pipe, {summary['calibration']!r})[/]",
             soft_wrap=True,
         )
 

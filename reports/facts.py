@@ -14,6 +14,7 @@ from ..engine.knobs import Setting
 from ..engine.noise import Noise, estimate_noise
 from ..engine.record import Check, Pair, Record
 from ..setup.recorded import record_of
+from .standing import Standing, standing_of
 from .tags import movements_by_tag
 from .watched import Moved, movements, rescored_in
 
@@ -59,6 +60,12 @@ class Facts:
     by_tag: Mapping[str, Mapping[str, Moved]]
     rescores: Mapping[str, Mapping[str, Moved]]
     sizes: Mapping[str, int]
+
+    @property
+    def standing(self) -> Standing:
+        """Where the result of a finished run stands."""
+        assert self.row.outcome is not None, "finished"
+        return standing_of({**self.row.outcome, "comparisons": self.comparisons})
 
     @property
     def finished(self) -> bool:

@@ -300,7 +300,12 @@ def apply_section(facts: Facts, calibration: Path, folder: Path) -> str:
             "<section><h2>Go on</h2><p>The run continues where it stopped and ends at the same result as if it "
             f"never had.</p><pre>{escape(f'trimpot resume {name}{store}')}</pre></section>"
         )
-    parts = [f"<section><h2>Use it</h2><pre>{escape(f'trimpot show {name}{store}')}</pre>"]
+    stands = facts.standing
+    show = f"<pre>{escape(f'trimpot show {name}{store}')}</pre>"
+    if not stands.may_be_applied:
+        more = escape(f"trimpot resume {name} generations=+100{store}")
+        return f"<section><h2>Go on</h2><p>{escape(stands.sentence)}</p>{show}<pre>{more}</pre></section>"
+    parts = [f"<section><h2>Use it</h2>{show}"]
     if facts.comparisons[0]["num_steps"] and calibration.exists():
         steps = facts.comparisons[0]["num_steps"]
         parts.append(

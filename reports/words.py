@@ -38,17 +38,7 @@ def verdict(facts: Facts) -> str:
     """Return what the interval allows to be claimed; empty if the headline says everything."""
     if not facts.comparisons or facts.row.outcome is None:
         return ""
-    gain = facts.comparisons[0]["gain"]
-    if facts.row.outcome["calibrated"] == facts.row.outcome["baseline"]["setting"]:
-        return (
-            "No recommendation of the search beat the neutral setting on validation prompts, "
-            "so the calibration is the neutral setting itself."
-        )
-    if gain["high"] < 0:
-        return "The calibrated setting is worse than the neutral one: do not use it."
-    if gain["low"] <= 0:
-        return "This is no gain beyond noise: the 95 % interval includes 0."
-    return ""
+    return facts.standing.sentence
 
 
 def taken_on(gain: Mapping[str, Any]) -> str:

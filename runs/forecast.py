@@ -19,29 +19,31 @@ from ..setup.plan import plan
 from ..setup.plugins import plugins
 
 
-def forecast(config: Config, rate: float | None = None) -> dict[str, Any]:
+def forecast(config: Config, rate: float | None = None, *, measured: bool = True) -> dict[str, Any]:
     """Plan a run and estimate its time.
 
     Args:
         config: The configuration of the run.
-        rate: Images generated and scored a second, at the calibrated number of steps; None to load the backbone and
-            the rewards and measure the rate on two images.
+        rate: Images generated and scored a second, at the calibrated number of steps; None if unknown.
+        measured: Whether to load the backbone and the rewards and measure an unknown rate on two images.
 
     Returns:
         `knobs`, `population_size`, `generations`, `images` by stage, `images_elsewhere` at other step counts,
-        `rate`, `seconds` at most, and `memory` in bytes (of the GPU, or of this process), None if not measured.
+        `rate`, `seconds` at most, both None if unknown, and `memory` in bytes (of the GPU, or of this process), None
+        if not measured.
 
     Raises:
         TrimpotError: If a run with this configuration could not begin.
     """
-    run = assemble("", config, plugins(), outline=rate is not None)
+    measured = measured and rate is None
+    run = assemble("", config, plugins(), outline=not measured)
     planned = asdict(plan(run))
     work = planned.pop("work")
     memory = None
-    if rate is None:
+    if measured:
         rate, memory = _measure(run)
-    steps = run.adapter.num_steps or 1
-    return {"knobs": len(run.adapter.space), **planned, "rate": rate, "seconds": work / steps / rate, "memory": memory}
+    seconds = None if rate is None else work / (run.adapter.num_steps or 1) / rate
+    return {"knobs": len(run.adapter.space), **planned, "rate": rate, "seconds": seconds, "memory": memory}
 
 
 def _measure(run: Run) -> tuple[float, int]:

@@ -50,7 +50,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stderr
     output = done.stdout
     assert "on 8 prompts that the search never saw at" in " ".join(output.split())
-    assert "trimpot.load_calibration(pipe, 'trimpot-runs/shapes-1/calibration.json')" in output
+    gain = json.loads(succeeds("show", "shapes-1", "--json", cwd=folder))["gain"]
+    advised = "trimpot.load_calibration(pipe, 'trimpot-runs/shapes-1/calibration.json')" in output
+    assert advised == (gain["low"] > 0)
     return folder
 
 

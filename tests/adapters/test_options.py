@@ -12,6 +12,7 @@ import pytest
 import trimpot
 from applied import calibrated, made
 from trimpot.adapters import make_diffusers, make_flow_grpo, make_flux, make_qwen_image, make_sd3, make_shapes
+from trimpot.adapters.components import component_class
 from trimpot.adapters.loading import Loading
 from trimpot.adapters.lora import FLOW_GRPO
 from trimpot.adapters.published import CHECKPOINTS
@@ -91,9 +92,13 @@ def test_a_published_configuration_has_known_keys(model: str) -> None:
     """Every value of the table is an argument of the transformer's class; a stray one would be dropped unseen."""
     import diffusers
 
-    kind = {"FLUX": "FluxTransformer2DModel", "stab": "SD3Transformer2DModel", "Qwen": "QwenImageTransformer2DModel"}
-    [name] = [value for key, value in kind.items() if key in model]
-    assert set(CHECKPOINTS[model].config) <= set(inspect.signature(getattr(diffusers, name)).parameters)
+    checkpoint = CHECKPOINTS[model]
+    assert hasattr(diffusers, checkpoint.pipeline)
+    parts = {"transformer": ("diffusers", checkpoint.transformer, checkpoint.config), **checkpoint.parts}
+    for name, (library, kind, config) in parts.items():
+        made = component_class(name, [library, kind], model)
+        known = made if library == "diffusers" else made.config_class
+        assert set(config) <= set(inspect.signature(known).parameters), name
 
 
 def test_settings_come_from_the_user_the_checkpoint_and_the_publication(sd3_folder: Path, tmp_path: Path) -> None:

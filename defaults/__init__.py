@@ -1,0 +1,1 @@
+"""The configuration of a model of which only a name is known."""
