@@ -114,5 +114,7 @@ def described(memory: int) -> Machine:
 
 
 def size(count: float) -> str:
-    """Return a number of bytes as text, in GB of 10^9 bytes."""
-    return f"{count / GB:.1f} GB" if count < 99.95 * GB else f"{count / GB:.0f} GB"
+    """Return a number of bytes as text, in MB of 10^6 or GB of 10^9 bytes."""
+    if count < 0.0995 * GB:
+        return f"{count / 1e6:.1f} MB"
+    return f"{count / GB:.1f} GB".replace(".0 GB", " GB")

@@ -79,8 +79,7 @@ class Model:
     @property
     def title(self) -> str:
         """The last part of the name, without a suffix, such as `FLUX.1-dev`."""
-        name = Path(self.given.rstrip("/")).name if self.transformer else Path(self.source).absolute().name
-        return name.removesuffix(Path(name).suffix) if self.transformer else name
+        return Path(self.transformer).stem if self.transformer else Path(self.source).absolute().name
 
     def config(self, component: str) -> dict[str, Any]:
         """Return the configuration of a component.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .machine import GB, Machine
+from .machine import GB, Machine, size
 
 
 @dataclass(frozen=True)
@@ -39,32 +39,46 @@ LARGE = 47 * GB  # of a device's memory: a card of 48 GB, which has a little les
 def leading(machine: Machine) -> tuple[Known, str]:
     """Return the reward to optimise on a machine, and the reason."""
     if machine.is_gpu and machine.memory >= LARGE:
-        return HPSV3, "the nearest to human preference of all, from 48 GB on"
-    return PICKSCORE, f"human preference in {PICKSCORE.bytes / GB:.0f} GB, so that it fits beside the model"
+        return HPSV3, "the nearest to human preference, from 48 GB on"
+    return PICKSCORE, f"human preference in {size(PICKSCORE.bytes)}, which fits beside the model"
 
 
 def worth_watching(lead: Known) -> tuple[Known, ...]:
-    """Return the rewards to watch beside the one that is optimised, the most wanted first."""
+    """Return the rewards to watch beside the one that is optimised."""
     return tuple(each for each in (PICKSCORE, IMAGEREWARD, AESTHETIC) if each is not lead)
 
 
-def sized(objectives: Any) -> tuple[list[Known], list[str]]:
-    """Return the rewards in a configuration's `objectives` with known sizes, and the names of those without one."""
-    if isinstance(objectives, str):
-        objectives = {objectives: {}}
-    if not isinstance(objectives, Mapping):
-        return [], []
-    found, unknown = [], []
-    for key, options in objectives.items():
-        name = options.get("name", key) if isinstance(options, Mapping) else key
-        here = not isinstance(options, Mapping) or options.get("device") is None
-        if name in KNOWN and here:
-            found.append(KNOWN[name])
-        elif name not in KNOWN:
-            unknown.append(str(name))
-    return found, unknown
+def names_of(objectives: Any) -> list[str]:
+    """Return the registered names of the rewards in a configuration's `objectives`."""
+    return [str(each.get("name") or key) for key, each in _entries(objectives).items()]
 
 
-def entry(known: Known, *, weight: float | None = None, waits: bool) -> dict[str, Any]:
-    """Return a reward's entry in a configuration."""
+def sized(objectives: Any) -> list[Known]:
+    """Return the rewards in a configuration's `objectives` that are known and share the model's device.
+
+    Others count as nothing: a plugin's own reward may take any memory.
+    """
+    return [
+        KNOWN[name]
+        for name, each in zip(names_of(objectives), _entries(objectives).values(), strict=True)
+        if name in KNOWN and each.get("device") is None
+    ]
+
+
+def all_wait(objectives: Any) -> bool:
+    """Tell whether all rewards in a configuration's `objectives` wait in main memory."""
+    entries = _entries(objectives).values()
+    return bool(entries) and all(each.get("offload") == "model" for each in entries)
+
+
+def entry(*, weight: float | None = None, waits: bool) -> dict[str, Any]:
+    """Return the options of a reward in a configuration."""
     return {**({} if weight is None else {"weight": weight}), **({"offload": "model"} if waits else {})}
+
+
+def _entries(objectives: Any) -> dict[str, Mapping[str, Any]]:
+    """Return the options of each reward by its key; malformed entries, which are refused later, have none."""
+    if isinstance(objectives, str):
+        return {objectives: {}}
+    entries = objectives if isinstance(objectives, Mapping) else {}
+    return {str(key): each if isinstance(each, Mapping) else {} for key, each in entries.items()}
