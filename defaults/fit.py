@@ -33,6 +33,7 @@ SCORING = GB // 2  # what a reward computes with
 BATCHES = (16, 8, 4, 2, 1)
 ENOUGH = 2  # the batch for which a placement is taken at once
 CARDS = (8, 12, 16, 24, 32, 40, 48, 80, 96, 141, 192, 288)  # GB of common devices
+SHORT = 17  # frames, one more than a multiple of 4, 8 and 16, as video autoencoders need
 FIXED = ("dtype", "offload", "quantization")
 WAIT = "rewards_wait"  # beside the adapter's options in `given`: whether given rewards wait in main memory
 
@@ -206,12 +207,13 @@ def in_main(what: Footprint, placement: Placement, rewards: Sequence[Known]) -> 
 def _too_small(what: Footprint, machine: Machine, rewards: Sequence[Known], given: Mapping[str, Any], name: str) -> str:
     """Return the sentence that a model does not fit, with the nearest setting that would."""
     free = {key: value for key, value in given.items() if key not in (*FIXED, "batch_size")}
+    batch = given.get("batch_size") or 1
     least = min(
-        on_device(what, each, 1, True, rewards)
+        on_device(what, each, batch, bool(given.get("vae_slicing", True)), rewards)
         for each in placements(machine, given, quantizable=not given.get("lora"))
     )
     begin = (
-        f"{name} takes at least {size(least)} of the {size(usable(machine))} that {machine.name} gives"
+        f"{name} needs at least {size(least)} of memory, and {machine.name} has {size(usable(machine))} to give"
         if least > usable(machine)
         else f"{name} needs {size(min(in_main(what, each, rewards) for each in _in_order(machine)))} of main memory "
         f"for what waits there, and there are {size(machine.main or 0)}"
@@ -222,24 +224,26 @@ def _too_small(what: Footprint, machine: Machine, rewards: Sequence[Known], give
         told = " ".join(f"adapter.{key}={chosen[key]}" for key in set_here if key in chosen)
         return f"{begin}; {told or 'leave out ' + ', '.join(set_here)} would fit"
     if smaller := _smaller(what, machine, rewards, free):
-        return f"{begin}; adapter.height={smaller.height} adapter.width={smaller.width} would fit"
+        return f"{begin}; {smaller} would fit"
     return f"{begin}; {_card(what, machine, rewards, free)} would do"
 
 
-def _smaller(what: Footprint, machine: Machine, rewards: Sequence[Known], given: Mapping[str, Any]) -> Footprint | None:
+def _smaller(what: Footprint, machine: Machine, rewards: Sequence[Known], given: Mapping[str, Any]) -> str | None:
+    """Return the options of the largest smaller output that fits: fewer frames first, then half the sides."""
+    if what.frames > SHORT and _first(replace(what, frames=SHORT), machine, rewards, given):
+        return f"adapter.num_frames={SHORT}"
     height, width = what.height, what.width
     while min(height, width) >= 512:
         height, width = height // 2, width // 2
         if _first(replace(what, height=height, width=width), machine, rewards, given):
-            return replace(what, height=height, width=width)
+            return f"adapter.height={height} adapter.width={width}"
     return None
 
 
 def _card(what: Footprint, machine: Machine, rewards: Sequence[Known], given: Mapping[str, Any]) -> str:
     for card in CARDS:
-        if card * GB > machine.memory and _first(
-            what, replace(machine, kind="cuda", memory=card * GB, main=None), rewards, given
-        ):
+        other = replace(machine, kind="cuda", memory=card * GB, main=None)
+        if (card * GB > machine.memory or not machine.is_gpu) and _first(what, other, rewards, given):
             return f"a GPU with {card} GB"
     return "a quantized transformer (adapter.transformer=FILE.gguf) on a larger GPU"
 

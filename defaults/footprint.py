@@ -177,7 +177,7 @@ def _measured(name: str, module: Any, config: Mapping[str, Any]) -> Component:
 
     keep = (*(getattr(module, "_keep_in_fp32_modules", None) or ()),) if not _is_of_transformers(module) else ()
     keep += (*(getattr(module, "_keep_in_fp32_modules_strict", None) or ()),)
-    sizes = {weight: value.numel() for weight, value in module.named_parameters()}
+    sizes = {weight: value.numel() for weight, value in (*module.named_parameters(), *module.named_buffers())}
     linear = {id(each.weight): each.weight.numel() for each in module.modules() if isinstance(each, nn.Linear)}
     layers = (sum(p.numel() for p in each.parameters(recurse=False)) for each in module.modules())
     weights, many_linear = sum(sizes.values()), sum(linear.values())

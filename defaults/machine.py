@@ -115,6 +115,6 @@ def described(memory: int) -> Machine:
 
 def size(count: float) -> str:
     """Return a number of bytes as text, in MB of 10^6 or GB of 10^9 bytes."""
-    if count < 0.0995 * GB:
-        return f"{count / 1e6:.1f} MB"
+    if count < 0.9995 * GB:
+        return f"{count / 1e6:.{0 if count >= 1e7 else 1}f} MB"
     return f"{count / GB:.1f} GB".replace(".0 GB", " GB")

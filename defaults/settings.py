@@ -9,11 +9,11 @@ from typing import Any
 
 from ..adapters.families import FAMILIES, Family
 from ..adapters.published import CHECKPOINTS
+from .fit import SHORT
 from .model import GENERAL, Model
 
 MOST_STEPS = 20  # of a pipeline that would make more by itself; Calibri, section 4, calibrates at 15
 FEW_STEPS = {"num_inference_steps": 4, "guidance_scale": 0.0, "max_sequence_length": 256}  # FLUX.1-schnell's
-FRAMES = 17  # one more than a multiple of 4, 8 and 16, as video autoencoders need
 SHOWN = ("num_inference_steps", "guidance_scale", "height", "width", "max_sequence_length")
 
 OWN = "as the checkpoint's own trimpot.json says"
@@ -66,7 +66,7 @@ def settings_of(model: Model, adapter: str, given: Mapping[str, Any], *, scores_
     frames = frames_of(model.pipeline) if family is None else None
     extra = given.get("pipeline_options") or {}
     if frames is not None and not {frames, "num_frames"} & {*found, *given, *extra}:
-        count = 1 if scores_pictures else FRAMES
+        count = 1 if scores_pictures else SHORT
         own = frames == "num_frames"
         values |= {frames: count} if own else {"pipeline_options": {**extra, frames: count}}
         reasons[frames if own else f"pipeline_options.{frames}"] = (

@@ -16,6 +16,7 @@ from ..ground.errors import ModelError
 from ..ground.weights import quiet_import
 
 _UNKNOWN = "v1"  # diffusers' answer if it recognizes nothing
+_UNET = "model.diffusion_model.input_blocks."
 
 
 def base_of(place: Path | OnHub) -> str:
@@ -34,6 +35,8 @@ def base_of(place: Path | OnHub) -> str:
             f"model too, such as {example}, or download the file"
         )
     shapes = shapes_in(place)
+    if any(name.startswith(_UNET) for name in shapes):
+        raise ModelError(f"the weights in {place} are those of a UNet; trimpot calibrates transformers")
     found = _published(shapes) or _inferred(shapes)
     if found is None:
         raise ModelError(
@@ -84,7 +87,5 @@ def _inferred(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
         kind = infer_diffusers_model_type(weights)
     except Exception:  # it looks at shapes that only some models have
         return None
-    if kind == _UNKNOWN and not any(name.startswith("model.diffusion_model.input_blocks.") for name in shapes):
-        return None
-    found = DIFFUSERS_DEFAULT_PIPELINE_PATHS.get(kind, {})
+    found = {} if kind == _UNKNOWN else DIFFUSERS_DEFAULT_PIPELINE_PATHS.get(kind, {})
     return None if "subfolder" in found else found.get("pretrained_model_name_or_path")

@@ -5,8 +5,10 @@ The hub's client is imported only inside the functions that need it. The caller 
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -34,7 +36,8 @@ def hub_file(repository: str, name: str, revision: str | None = None, *, error: 
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(hf_hub_download(repository, name, revision=revision))
+        with _quiet_retries():
+            return Path(hf_hub_download(repository, name, revision=revision))
     except Exception as failure:  # the hub's client, its network library and the disk raise errors of their own classes
         raise error(hub_sentence(repository, revision, failure, name)) from failure
 
@@ -142,3 +145,15 @@ def hub_meaning(
     ]
     links = list(chain(error))
     return next((said for kind, said in meanings if any(isinstance(link, kind) for link in links)), None)
+
+
+@contextlib.contextmanager
+def _quiet_retries() -> Iterator[None]:
+    """Suppress the notices of the hub's client about each retry; the error at the end says what matters."""
+    logger = logging.getLogger("huggingface_hub.utils._http")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -15,6 +15,7 @@ import tiny_models
 from hub import COMMIT
 from trimpot.adapters.checkpoints import Loading, load_pipeline
 from trimpot.adapters.lora import merge_lora
+from trimpot.defaults.proposal import propose
 from trimpot.ground.errors import ConfigError, ModelError, ScoreError, TrimpotError
 from trimpot.ground.hub import commit_of, hub_file, hub_folder
 from trimpot.objectives.pretrained import Weights
@@ -23,6 +24,7 @@ from trimpot.setup.plugins import plugins
 
 ASKERS: dict[str, tuple[type[TrimpotError], Callable[[str], object]]] = {
     "a pipeline": (ModelError, lambda name: load_pipeline(None, name, Loading())),
+    "a name alone": (ModelError, lambda name: propose(name, memory="24GB")),
     "a LoRA": (ModelError, lambda name: merge_lora(tiny_models.tiny_sd3_transformer(), name)),
     "a reward's model": (ScoreError, lambda name: Weights(name).load("CLIPModel")),
     "a reward's tokenizer": (ScoreError, lambda name: Weights(name).load("AutoTokenizer")),
@@ -120,6 +122,7 @@ def test_the_licence_of_gated_prompts_is_on_the_page_of_the_data_set() -> None:
 @pytest.mark.usefixtures("refusing_hub")
 def test_a_file_that_a_repository_does_not_have_is_named() -> None:
     assert_told("a pipeline", "owner/empty", r"owner/empty has no model_index\.json at main")
+    assert_told("a name alone", "owner/empty", r"owner/empty has no model_index\.json at main; if it is a transformer")
     assert_told("a reward's file", "owner/empty", r"owner/empty has no head\.pt at main")
 
 
