@@ -14,6 +14,7 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from ..ground.errors import TrimpotError
 from .app import FOLDER, app
@@ -93,7 +94,7 @@ def menu(
                 return
             if answer == "1":
                 (show or look)(Path(summary["report"]))
-            elif answer.isdecimal() and 2 <= int(answer) < len(titles):
+            elif answer.isdecimal() and answer.isascii() and 2 <= int(answer) < len(titles):
                 entry = entries[int(answer) - 2]
                 asked = [] if entry.ask is None else [ask(entry.ask)]
                 where = [] if store == FOLDER else ["--store", str(store)]
@@ -101,9 +102,9 @@ def menu(
                 if entry.command == "resume":  # which prints the new result, and ends with it
                     return
             else:
-                console.print(f"[yellow]{answer!r} is none of 1 to {len(titles)}[/]")
+                console.print(f"[yellow]{escape(repr(answer))} is none of 1 to {len(titles)}[/]")
         except TrimpotError as error:  # the run is finished: what fails here fails alone
-            console.print(f"[yellow]{error}[/]")
+            console.print(f"[yellow]{escape(str(error))}[/]")
         except typer.Abort:
             return
 

@@ -126,25 +126,30 @@ def placements(machine: Machine, given: Mapping[str, Any], *, quantizable: bool)
     """Return the placements that are tried, in the order of `RULE`, without those that contradict given options."""
     found = [
         each
-        for each in _in_order(machine)
+        for each in _in_order(machine, given.get("dtype"))
         if (quantizable or each.quantization is None)
         and all(getattr(each, key) == given[key] for key in FIXED if key in given)
     ]
     if not found:
-        first = next(iter(_in_order(machine)))
+        first = next(iter(_in_order(machine, given.get("dtype"))))
         own = {key: given[key] for key in FIXED if key in given}
         found = [replace(first, **own, rewards_wait=machine.is_gpu, why="as you gave it")]
     waits = given.get(WAIT)
     return found if waits is None else [replace(each, rewards_wait=waits) for each in found]
 
 
-def _in_order(machine: Machine) -> Iterator[Placement]:
+def _in_order(machine: Machine, given: str | None = None) -> Iterator[Placement]:
+    """Yield the placements of `RULE` in order, all in the given dtype if there is one."""
+    if not machine.is_gpu and given:
+        yield Placement(given, why="a CPU has one memory")
+        yield Placement(given, quantization="torchao-int8", why=f"{given} does not fit")
+        return
     if not machine.is_gpu:
         yield Placement("float32", why="a CPU computes fastest in it")
         yield Placement("bfloat16", why="float32 does not fit")
         yield Placement("bfloat16", quantization="torchao-int8", why="16 bits do not fit")
         return
-    dtype = "bfloat16" if machine.bfloat16 else "float16"
+    dtype = given or ("bfloat16" if machine.bfloat16 else "float16")
     yield Placement(dtype, why="everything fits on the GPU")
     yield Placement(dtype, rewards_wait=True, why="the model fits on the GPU, and the rewards when they score")
     yield Placement(dtype, "model", None, True, "one component at a time fits on the GPU")

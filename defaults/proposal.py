@@ -21,6 +21,7 @@ from ..adapters.sources import INDEX_FILE
 from ..ground.errors import ConfigError, ModelError
 from ..ground.hub import hub_file
 from ..setup.config import DEFAULT_PROTOCOL, read_values
+from ..setup.mistakes import listed
 from ..setup.overrides import parse_options, read_overrides
 from ..setup.plugins import plugins
 from .fit import WAIT, Fit, fit
@@ -90,6 +91,7 @@ def propose(
     machine = this_machine(limit) if here or limit is None else described(limit)
     found = find_model(model, base=own.get("model"), revision=own.get("revision"))
     name = _adapter_of(found, own)
+    own = _checked(name, found, own)
     replaced = any(each.path == ("objectives",) for each in read_overrides(pairs))
     objectives = given["objectives"] if replaced else found.chosen.get("objectives")
     further = {} if replaced else given.get("objectives") or {}
@@ -141,6 +143,20 @@ def _adapter_of(model: Model, given: Mapping[str, Any]) -> str:
     if family := family_of_adapter(name):
         pipeline_class(family.pipeline, model.index, model.given)
     return name
+
+
+def _checked(name: str, model: Model, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the given options of an adapter, converted to their types, before anything is decided by them.
+
+    Raises:
+        ConfigError: If an option is unknown, or has a wrong value.
+    """
+    part = plugins().get("adapters", name)
+    options = {key: value for key, value in given.items() if key != "name" and value is not None}
+    checked, mistakes = part.options.read({"model": model.source, **options}, part.title)
+    if mistakes:
+        raise ConfigError(listed(model.given, mistakes))
+    return {key: checked[key] for key in options}
 
 
 def _has_lora(name: str, given: Mapping[str, Any]) -> bool:
