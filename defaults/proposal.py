@@ -28,7 +28,7 @@ from .fit import WAIT, Fit, fit
 from .footprint import Footprint, footprint
 from .machine import Machine, described, parse_memory, size, this_machine
 from .model import GENERAL, Model, find_model
-from .rewards import KNOWN, all_wait, entry, leading, names_of, sized, worth_watching
+from .rewards import all_wait, entry, leading, names_of, score_pictures, sized, worth_watching
 from .settings import OWN, Settings, family_of_adapter, settings_of
 
 PROMPTS = "compositional"
@@ -95,7 +95,7 @@ def propose(
     replaced = any(each.path == ("objectives",) for each in read_overrides(pairs))
     objectives = given["objectives"] if replaced else found.chosen.get("objectives")
     further = {} if replaced else given.get("objectives") or {}
-    pictures = set(names_of(objectives) + names_of(further)) <= set(KNOWN)
+    pictures = score_pictures([*names_of(objectives), *names_of(further)])
     settings = settings_of(found, name, own, scores_pictures=pictures)
     measured = footprint(found, {**own, **settings.sizes})
     if objectives is None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..setup.plugins import plugins
 from .machine import GB, Machine, size
 
 
@@ -33,6 +34,7 @@ AESTHETIC = Known("aesthetic", 1_710_000_000, "looks, whatever the prompt")
 CLIPSCORE = Known("clipscore", 1_710_000_000, "likeness of picture and prompt")
 HPSV2 = Known("hpsv2", 3_944_000_000, "human preference")
 KNOWN = {each.name: each for each in (PICKSCORE, HPSV3, IMAGEREWARD, AESTHETIC, CLIPSCORE, HPSV2)}
+NOT_OF_PICTURES = {"remote", "value"}  # built-in rewards that may score anything
 LARGE = 47 * GB  # of a device's memory: a card of 48 GB, which has a little less to give
 
 
@@ -51,6 +53,12 @@ def worth_watching(lead: Known) -> tuple[Known, ...]:
 def names_of(objectives: Any) -> list[str]:
     """Return the registered names of the rewards in a configuration's `objectives`."""
     return [str(each.get("name") or key) for key, each in _entries(objectives).items()]
+
+
+def score_pictures(names: Iterable[str]) -> bool:
+    """Tell whether rewards all score pictures, as the built-in ones do; of others, nothing is known."""
+    known = {each.name for each in plugins().registrations("objectives") if each.origin == "trimpot"}
+    return set(names) <= known - NOT_OF_PICTURES
 
 
 def sized(objectives: Any) -> list[Known]:

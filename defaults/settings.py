@@ -13,6 +13,7 @@ from .fit import SHORT
 from .model import GENERAL, Model
 
 MOST_STEPS = 20  # of a pipeline that would make more by itself; Calibri, section 4, calibrates at 15
+FRAMES = ("num_frames", "video_length")  # the argument that sets the number of frames of a video
 FEW_STEPS = {"num_inference_steps": 4, "guidance_scale": 0.0, "max_sequence_length": 256}  # FLUX.1-schnell's
 SHOWN = ("num_inference_steps", "guidance_scale", "height", "width", "max_sequence_length")
 
@@ -62,28 +63,33 @@ def settings_of(model: Model, adapter: str, given: Mapping[str, Any], *, scores_
         found["num_inference_steps"] = _steps(model.pipeline)
     values = {key: found[key][0] for key in SHOWN if key in found and key not in given}
     reasons = {key: found[key][1] for key in values}
-    sizes = {key: value for key, (value, _) in found.items() if key in ("height", "width", "num_frames")}
-    frames = frames_of(model.pipeline) if family is None else None
-    extra = given.get("pipeline_options") or {}
-    if frames is not None and not {frames, "num_frames"} & {*found, *given, *extra}:
-        count = 1 if scores_pictures else SHORT
-        own = frames == "num_frames"
-        values |= {frames: count} if own else {"pipeline_options": {**extra, frames: count}}
-        reasons[frames if own else f"pipeline_options.{frames}"] = (
+    sizes: dict[str, Any] = {
+        key: value for key, (value, _) in found.items() if key in ("height", "width", "num_frames")
+    }
+    takes = inspect.signature(model.pipeline.__call__).parameters if family is None else {}
+    extra = dict(given.get("pipeline_options") or {})
+    taken = {*found, *given, *extra}
+    if "use_resolution_binning" in takes and "use_resolution_binning" not in taken:
+        extra["use_resolution_binning"] = False
+        reasons["pipeline_options.use_resolution_binning"] = "so that outputs have the very size that is asked for"
+    frames = next((name for name in FRAMES if name in takes), None)
+    if frames is not None and not {*FRAMES} & taken:
+        sizes["num_frames"] = 1 if scores_pictures else SHORT
+        if frames == "num_frames":
+            values[frames] = sizes["num_frames"]
+        else:
+            extra[frames] = sizes["num_frames"]
+        reasons[frames if frames in values else f"pipeline_options.{frames}"] = (
             "the rewards score pictures, so the model makes single frames; for videos, give objectives that score them"
             if scores_pictures
             else "short videos, so that many can be made"
         )
-        sizes["num_frames"] = count
-    given_frames = {"num_frames": extra[frames]} if frames in extra else {}
-    sizes |= {**given_frames, **{key: given[key] for key in ("height", "width", "num_frames") if key in given}}
+    if extra != (given.get("pipeline_options") or {}):
+        values["pipeline_options"] = extra
+    sizes |= {key: given[key] for key in ("height", "width", "num_frames") if key in given}
+    if frames in extra:
+        sizes["num_frames"] = extra[frames]
     return Settings(values, reasons, sizes, "image" if frames is None or sizes.get("num_frames") == 1 else "video")
-
-
-def frames_of(pipeline: Any) -> str | None:
-    """Return the argument that sets the number of frames of a video, or None if a pipeline makes pictures."""
-    takes = inspect.signature(pipeline.__call__).parameters
-    return next((name for name in ("num_frames", "video_length") if name in takes), None)
 
 
 def _published(model: Model, family: Family) -> dict[str, tuple[Any, str]]:
