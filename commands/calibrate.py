@@ -99,7 +99,7 @@ def _show_plan(
 
     proposal.check_here()
     measured = asking and proposal.model.is_local
-    found = priced(forecast(config, rate, measured=measured), rate, price, 1)
+    found = priced(forecast(config, rate, measured=measured), rate, price, proposal.machine.many)
     gc.collect()
     free_memory()
     print_choice(console, proposal)

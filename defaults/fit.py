@@ -177,10 +177,11 @@ def _first(what: Footprint, machine: Machine, rewards: Sequence[Known], given: M
 def fits(
     what: Footprint, machine: Machine, placement: Placement, batch: int, slicing: bool, rewards: Sequence[Known]
 ) -> bool:
-    """Tell whether a placement fits on a device, and what waits into main memory."""
-    waits = placement.offload != "none" and machine.main is not None
-    if waits and in_main(what, placement, rewards) > (machine.main or 0) * SHARE:
-        return False
+    """Tell whether a placement fits on a device, and what waits into main memory, for each of several devices."""
+    if placement.offload != "none" and machine.main is not None:
+        waiting = in_main(what, placement, rewards) * machine.many
+        if waiting > machine.main * SHARE:
+            return False
     return on_device(what, placement, batch, slicing, rewards) <= usable(machine)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..ground.devices import present, resolve
 from ..ground.errors import ConfigError
@@ -25,6 +25,7 @@ _UNITS = {
     "tib": 2**40,
 }
 _SIZE = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*([A-Za-z]*)")
+_DEVICE = re.compile(r"cpu|mps|(cuda|xpu)(:\d+)?")
 LEAST, MOST = GB // 10, 10**13  # bytes; no device outside this range runs these models
 
 
@@ -74,28 +75,30 @@ def parse_memory(text: str) -> int:
     return int(size)
 
 
-def this_machine(memory: int | None = None) -> Machine:
+def this_machine(memory: int | None = None, device: str | None = None) -> Machine:
     """Describe the device of this machine that a run would use.
 
     Args:
         memory: Bytes that the run may use; None for what is free.
+        device: The device in PyTorch's notation; None for the one that would be chosen.
 
     Raises:
-        ConfigError: If there is no such amount of memory here.
+        ConfigError: If there is no such device or amount of memory here.
     """
     import psutil
     import torch
 
-    kind, main = resolve(None), int(psutil.virtual_memory().total)
+    name, main = resolve(device), int(psutil.virtual_memory().total)
+    kind = torch.device(name).type
     found = Machine("cpu", main, main, "this machine's main memory")
     if kind == "cuda":
-        free, total = torch.cuda.mem_get_info()
+        free, total = torch.cuda.mem_get_info(name)
         found = Machine(
             "cuda",
             int(total if free > 0.9 * total else free),
             main,
-            torch.cuda.get_device_name(),
-            present()["cuda"],
+            torch.cuda.get_device_name(name),
+            1 if device else present()["cuda"],
             torch.cuda.is_bf16_supported(including_emulation=False),
         )
     if memory is None:
@@ -105,11 +108,19 @@ def this_machine(memory: int | None = None) -> Machine:
             f"--memory asks for {size(memory)}, and {found.name} has {size(found.memory)}; give less, or leave it out "
             "(`trimpot plan` and `trimpot init` take any)"
         )
-    return Machine(found.kind, memory, main, found.name, found.many, found.bfloat16)
+    return replace(found, memory=memory)
 
 
-def described(memory: int) -> Machine:
-    """Describe a GPU of which only the memory is known; main memory is taken to suffice."""
+def described(memory: int, device: str | None = None) -> Machine:
+    """Describe a device of which only the memory is known; beside a GPU, main memory is taken to suffice.
+
+    Raises:
+        ConfigError: If no machine has a device of this name.
+    """
+    if device is not None and not _DEVICE.fullmatch(device):
+        raise ConfigError(f"there is no device {device!r:.60}; choose cpu, cuda, cuda:1, mps or xpu, or leave it out")
+    if device == "cpu":
+        return Machine("cpu", memory, memory, f"a CPU with {size(memory)}")
     return Machine("cuda", memory, None, f"a GPU with {size(memory)}")
 
 

@@ -88,7 +88,8 @@ def propose(
     pairs, given = _given(overrides)
     own = given.get("adapter") or {}
     limit = parse_memory(memory) if isinstance(memory, str) else memory
-    machine = this_machine(limit) if here or limit is None else described(limit)
+    device = own.get("device")
+    machine = this_machine(limit, device) if here or limit is None else described(limit, device)
     found = find_model(model, base=own.get("model"), revision=own.get("revision"))
     name = _adapter_of(found, own)
     own = _checked(name, found, own)
@@ -122,7 +123,7 @@ def propose(
     values |= {"protocol": DEFAULT_PROTOCOL, **(VIDEO_SIZES if settings.makes == "video" else SIZES)}
     reasons |= _why_so_many(settings.makes)
     if machine.many > 1:
-        values["workers"], reasons["workers"] = "auto", f"one for each of the {machine.many} GPUs"
+        values["workers"], reasons["workers"] = "auto", f"a process for each of the {machine.many} GPUs"
     whole, _ = read_values(values, pairs)
     return Proposal(whole, _with_given(reasons, whole, given), found, machine, measured, placed)
 
@@ -131,9 +132,14 @@ def _given(overrides: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     """Return overrides in which the adapter's name is a key of its own, and the mapping that they make."""
     pairs = [f"adapter.name={pair[8:]}" if pair.startswith("adapter=") else pair for pair in overrides]
     given = parse_options(pairs)
-    name = (given.get("adapter") or {}).get("name", "")
-    if not isinstance(name, str):
+    own = given.get("adapter") or {}
+    if not isinstance(own.get("name", ""), str):
         raise ConfigError("adapter takes a name here; give its options one by one, such as adapter.offload=model")
+    for key in ("model", "revision", "device"):
+        if own.get(key) is not None and not isinstance(own[key], str):
+            raise ConfigError(
+                f"adapter.{key} is a text, not {own[key]!r:.60}; put it in quotes: adapter.{key}='\"...\"'"
+            )
     return pairs, given
 
 

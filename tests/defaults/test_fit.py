@@ -182,6 +182,15 @@ def test_main_memory_counts_for_what_waits_there() -> None:
         fit(what, replace(small, main=16 * GB), [PICKSCORE])
 
 
+def test_each_of_several_gpus_has_weights_that_wait() -> None:
+    what = measured("black-forest-labs/FLUX.1-dev")
+    one = replace(described(24 * GB), main=64 * GB)
+    assert fit(what, one, [PICKSCORE]).placement.quantization == "torchao-int8"
+    assert fit(what, replace(one, many=2), [PICKSCORE]).placement.quantization == "torchao-int8"
+    with pytest.raises(ModelError, match="of main memory"):
+        fit(what, replace(one, many=4), [PICKSCORE])
+
+
 def test_a_gpu_without_bfloat16_computes_in_float16() -> None:
     old = replace(described(24 * GB), bfloat16=False)
     assert fit(measured("stabilityai/stable-diffusion-3.5-medium"), old, [PICKSCORE]).placement.dtype == "float16"
@@ -197,7 +206,7 @@ def test_on_a_cpu_nothing_is_offloaded(memory: int, dtype: str, bits: str | None
 TOO_SMALL: list[tuple[str, Machine, dict[str, Any], str]] = [
     ("black-forest-labs/FLUX.1-dev", described(24 * GB), {"offload": "none"}, "adapter.offload=model would fit"),
     ("black-forest-labs/FLUX.1-dev", described(8 * GB), {"offload": "model"}, "adapter.offload=group would fit"),
-    ("black-forest-labs/FLUX.1-dev", described(24 * GB), {"dtype": "float32", "offload": "model"}, "dtype=bfloat16"),
+    ("black-forest-labs/FLUX.1-dev", described(16 * GB), {"dtype": "float32", "offload": "model"}, "dtype=bfloat16"),
     ("Qwen/Qwen-Image", described(48 * GB), {"batch_size": 512}, "adapter.batch_size=8 would fit"),
     ("Qwen/Qwen-Image", described(3 * GB), {}, "a GPU with 8 GB would do"),
     ("Qwen/Qwen-Image", Machine("cpu", 24 * GB, 24 * GB, "this machine's main memory"), {}, "a GPU with 8 GB would do"),

@@ -76,3 +76,10 @@ def test_this_machine_has_what_its_system_says_and_no_more() -> None:
 
 def test_a_described_machine_is_a_gpu() -> None:
     assert described(24 * GB).is_gpu and described(24 * GB).main is None
+
+
+def test_a_device_that_is_given_is_the_one_that_is_described() -> None:
+    assert this_machine(device="cpu").kind == "cpu"
+    assert not described(24 * GB, "cpu").is_gpu
+    with pytest.raises(ConfigError, match="there is no device 'cuda:7' here"):
+        this_machine(device="cuda:7")

@@ -29,6 +29,12 @@ def test_every_sensible_mode_becomes_rgb(mode: str) -> None:
     assert np.array_equal(np.asarray(flat), np.stack([np.asarray(grey)] * 3, axis=-1))
 
 
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_a_video_of_one_frame_is_its_picture(kind: type) -> None:
+    picture = Image.new("RGB", (2, 2), "red")
+    assert rgb([kind([picture]), picture]) == [picture, picture]
+
+
 @pytest.mark.parametrize(
     ("output", "named"),
     [
@@ -36,6 +42,8 @@ def test_every_sensible_mode_becomes_rgb(mode: str) -> None:
         (None, "NoneType"),
         (np.zeros((4, 4, 3), dtype=np.uint8), r"numpy\.ndarray of shape \(4, 4, 3\)"),
         ([Image.new("RGB", (4, 4))] * 3, "video of 3 frames"),
+        ([], "list"),
+        (["a red circle"], "str"),
         (Image.new("CMYK", (4, 4)), "mode CMYK"),
         (Image.new("F", (4, 4)), "mode F"),
     ],
