@@ -18,7 +18,6 @@ from .proposing import (
     ModelArgument,
     PriceOption,
     RateOption,
-    checked_numbers,
     configuration,
     priced,
     print_choice,
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def calibrate(
-    model: ModelArgument,
+    config: ModelArgument,
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Dotted keys: optimizer.sigma0=0.1", autocompletion=keys)
     ] = None,
@@ -69,19 +68,18 @@ def calibrate(
     from ..runs.descent import result_of
     from ..runs.session import start
 
-    checked_numbers(rate, price)
     begun = [] if begin_at is None else [f"start={json.dumps(str(result_of(begin_at, store)), ensure_ascii=False)}"]
-    config, proposal = configuration(model, [*(overrides or []), *begun], memory, here=True)
+    chosen, proposal = configuration(config, [*(overrides or []), *begun], memory, here=True)
     if proposal is None and (rate is not None or price is not None):
-        raise ConfigError(f"--rate and --price tell the cost of a model's run; for {model}, use `trimpot plan`")
+        raise ConfigError(f"--rate and --price tell the cost of a model's run; for {config}, use `trimpot plan`")
     console = Console(stderr=as_json, highlight=False)
     asking = proposal is not None and not yes and not as_json and console.is_terminal and sys.stdin.isatty()
     if proposal is not None:
-        _show_plan(console, config, proposal, rate, price, asking=asking)
+        _show_plan(console, chosen, proposal, rate, price, asking=asking)
         if asking and not typer.confirm("Begin?", default=True):
-            typer.echo(f"not begun; `trimpot init {model}` writes this configuration to a file, to edit it")
+            typer.echo(f"not begun; `trimpot init {config}` writes this configuration to a file, to edit it")
             return
-    found = _work(lambda watchers: start(config, store, watchers), store, as_json)
+    found = _work(lambda watchers: start(chosen, store, watchers), store, as_json)
     if show_report:
         look(Path(found["report"]))
     if asking:

@@ -16,7 +16,6 @@ from .proposing import (
     PriceOption,
     RateOption,
     as_values,
-    checked_numbers,
     configuration,
     priced,
     print_choice,
@@ -26,7 +25,7 @@ from .proposing import (
 
 @app.command()
 def plan(
-    model: ModelArgument,
+    config: ModelArgument,
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Dotted keys: optimizer.sigma0=0.1", autocompletion=keys)
     ] = None,
@@ -47,10 +46,9 @@ def plan(
     """
     from ..runs.forecast import forecast
 
-    checked_numbers(rate, price)
-    config, proposal = configuration(model, overrides or [], memory)
+    chosen, proposal = configuration(config, overrides or [], memory)
     measured = proposal is None or measure
-    found = priced(forecast(config, rate, measured=measured), rate, price, devices)
+    found = priced(forecast(chosen, rate, measured=measured), rate, price, devices)
     if as_json:
         print_json(found if proposal is None else {**found, **as_values(proposal)})
         return
@@ -66,7 +64,7 @@ def plan(
 
 @app.command()
 def init(
-    model: ModelArgument,
+    config: ModelArgument,
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Dotted keys: optimizer.sigma0=0.1", autocompletion=keys)
     ] = None,
@@ -82,9 +80,9 @@ def init(
     from ..defaults.writing import commented, write
     from ..ground.errors import ConfigError
 
-    _, proposal = configuration(model, overrides or [], memory)
+    _, proposal = configuration(config, overrides or [], memory)
     if proposal is None:
-        raise ConfigError(f"{model} is a configuration already; copy it to edit it, or give a model")
+        raise ConfigError(f"{config} is a configuration already; copy it to edit it, or give a model")
     path = to or Path(f"{proposal.values['name']}.yaml")
     write(commented(proposal), path, force=force)
     if as_json:

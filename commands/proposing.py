@@ -11,7 +11,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..ground.errors import ConfigError
-from ..ground.plain import number
 from .completion import configurations
 
 if TYPE_CHECKING:
@@ -30,8 +29,13 @@ MemoryOption = Annotated[
     str | None,
     typer.Option("--memory", help="The memory of the device, such as 24GB; default: that of this machine's."),
 ]
-PriceOption = Annotated[float | None, typer.Option("--price", help="The price of a device-hour, to tell the cost.")]
-RateOption = Annotated[float | None, typer.Option("--rate", help="Images per second, to tell the hours.")]
+PriceOption = Annotated[
+    float | None, typer.Option("--price", min=0, max=1e9, help="The price of a device-hour, to tell the cost.")
+]
+RateOption = Annotated[
+    float | None,
+    typer.Option("--rate", min=1e-9, max=1e9, help="Images per second, to tell the hours; see --measure otherwise."),
+]
 
 
 def configuration(
@@ -55,18 +59,6 @@ def configuration(
 
     proposal = propose(name, memory=memory, overrides=overrides, here=here)
     return load_config(proposal.values), proposal
-
-
-def checked_numbers(rate: float | None, price: float | None) -> None:
-    """Refuse a rate or a price that is no sensible number.
-
-    Raises:
-        ConfigError: If one is not finite, not positive, or absurdly large.
-    """
-    if rate is not None:
-        number(rate, "--rate", low=1e-9, high=1e9)
-    if price is not None:
-        number(price, "--price", low=0, high=1e9)
 
 
 def print_choice(console: Console, proposal: Proposal) -> None:

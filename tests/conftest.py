@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import warnings
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,21 +42,6 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Installed:
     from sessions import Installed
 
     return Installed(monkeypatch)
-
-
-@pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a tiny checkpoint by its name in `tiny_models`."""
-    import tiny_models
-
-    @cache
-    def saved(name: str) -> Path:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what saving says is of no interest here
-            found: Path = getattr(tiny_models, f"tiny_{name}")(tmp_path_factory.mktemp("models") / f"tiny-{name}")
-            return found
-
-    return saved
 
 
 @pytest.fixture

@@ -57,6 +57,7 @@ COMPLETED = {
     "road": "native",
 }  # parameter to something that completes it
 NOT_COMPLETED = {  # parameter to the reason
+    "memory": "a size, such as 24GB",
     "option": "the options of a part whose name stands elsewhere",
     "methods": "nevergrad's methods are known only after it is imported",
     "classes": "diffusers' classes are known only after it is imported",

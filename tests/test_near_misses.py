@@ -50,6 +50,11 @@ NAMES: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("import", "adapter"): [("import vector.json --adapter flox", "'flux'")],
     ("import", "granularity"): [("import vector.json -g gaet", "'gate'")],
     ("import", "option"): [("import vector.json -o heigth=512", "'height'")],
+    ("init", "config"): [("init shape", "'shapes'")],
+    ("init", "overrides"): [
+        ("init Qwen/Qwen-Image --memory 48GB generation=3", "'generations'"),
+        ("init Qwen/Qwen-Image --memory 48GB adapter.offlod=none", "'offload'"),
+    ],
     ("knobs", "adapter"): [("knobs spher", "'sphere'")],
     ("knobs", "granularity"): [("knobs shapes -g gates", "'block', 'layer' or 'gate'")],
     ("knobs", "option"): [("knobs sphere -o num_knob=4", "'num_knobs'")],
@@ -83,6 +88,9 @@ NAMES: dict[tuple[str, str], list[tuple[str, str]]] = {
 
 #: Options whose value is text but no name that trimpot knows.
 FREE = {
+    ("calibrate", "memory"): "a size",
+    ("init", "memory"): "a size",
+    ("plan", "memory"): "a size",
     ("compare", "name"): "a new name",
     ("gallery", "source"): "a folder, or a tag that only the hub knows",
     ("pull", "repository"): "a name that only the hub knows",

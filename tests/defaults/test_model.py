@@ -45,7 +45,7 @@ def test_a_folder_s_pipeline_decides_the_adapter_and_no_weights_are_needed(
     tiny_folder: Folders, tmp_path: Path, name: str
 ) -> None:
     folder = configurations_of(tiny_folder(name), tmp_path / "bare")
-    proposal = propose(str(folder), memory="24GB", overrides=["prompts=geneval"])
+    proposal = propose(str(folder), memory="24GB")
     config = load_config(proposal.values)
     assert config.adapter.name == ADAPTERS[name]
     assert config.adapter.options["model"] == str(folder)
@@ -69,7 +69,7 @@ def test_of_a_checkpoint_on_the_hub_only_small_files_are_read(
     tiny_folder: Folders, tmp_path: Path, hub_cache: Path, given: str, revision: str | None
 ) -> None:
     cached(hub_cache, "owner/tiny", configurations_of(tiny_folder("pixart"), tmp_path / "bare"))
-    proposal = propose(given, memory="24GB", overrides=["prompts=geneval"])
+    proposal = propose(given, memory="24GB")
     assert proposal.values["adapter"]["model"] == "owner/tiny"
     assert proposal.values["adapter"].get("revision") == revision
     assert proposal.values["name"] == "tiny"

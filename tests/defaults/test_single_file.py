@@ -59,7 +59,7 @@ def test_a_file_with_its_authors_names_is_inferred(model: str, prefix: str, tmp_
     file = tmp_path / "my-tune.safetensors"
     save_file({f"{prefix}{name}": np.zeros(shape, np.float16) for name, shape in AUTHORS[model].items()}, file)
     assert base_of(file) == model
-    proposal = propose(str(file), memory="24GB", overrides=["prompts=geneval"])
+    proposal = propose(str(file), memory="24GB")
     config = load_config(proposal.values)
     assert config.adapter.options["transformer"] == str(file)
     assert config.adapter.options["model"] == model
@@ -76,7 +76,7 @@ def test_a_gguf_file_is_inferred_too_and_weighs_what_it_has(tmp_path: Path) -> N
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    proposal = propose(str(file), memory="12GB", overrides=["prompts=geneval"])
+    proposal = propose(str(file), memory="12GB")
     assert proposal.model.source == "black-forest-labs/FLUX.1-dev"
     assert proposal.footprint.components["transformer"].size("bfloat16") == file.stat().st_size
     assert "quantization" not in proposal.values["adapter"]  # it is quantized already
@@ -85,7 +85,7 @@ def test_a_gguf_file_is_inferred_too_and_weighs_what_it_has(tmp_path: Path) -> N
 def test_the_checkpoint_may_be_named_by_the_user(tiny_folder: Callable[[str], Path]) -> None:
     folder = tiny_folder("sd3")
     file = folder / "transformer" / "diffusion_pytorch_model.safetensors"
-    proposal = propose(str(file), memory="24GB", overrides=[f"adapter.model={folder}", "prompts=geneval"])
+    proposal = propose(str(file), memory="24GB", overrides=[f"adapter.model={folder}"])
     assert proposal.values["adapter"]["name"] == "sd3"
     assert proposal.values["adapter"]["transformer"] == str(file)
 

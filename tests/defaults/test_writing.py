@@ -23,7 +23,7 @@ MODELS = ("black-forest-labs/FLUX.1-dev", "Qwen/Qwen-Image", "Wan-AI/Wan2.1-T2V-
 
 @cache
 def proposal(model: str = MODELS[0], memory: str = "24GB") -> Proposal:
-    return propose(model, memory=memory, overrides=["prompts=geneval"])
+    return propose(model, memory=memory)
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
+import tiny_models
 
 Folders = Callable[[str], Path]
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    """The folder of a tiny checkpoint by its name in `tiny_models`."""
+
+    @cache
+    def saved(name: str) -> Path:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what saving says is of no interest here
+            found: Path = getattr(tiny_models, f"tiny_{name}")(tmp_path_factory.mktemp("models") / f"tiny-{name}")
+            return found
+
+    return saved
 
 
 @pytest.fixture(scope="session")

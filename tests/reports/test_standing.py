@@ -76,5 +76,5 @@ def test_nobody_else_advises_a_result() -> None:
     """Whoever prints how to apply a calibration asks for its standing, in the same file."""
     for path in [*(ROOM / "reports").glob("*.py"), *(ROOM / "commands").glob("*.py")]:
         text = path.read_text(encoding="utf-8")
-        if "load_calibration(" in text:
+        if "trimpot.load_calibration(" in text:
             assert "stand" in text, path
