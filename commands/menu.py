@@ -6,7 +6,6 @@ result allows it.
 
 from __future__ import annotations
 
-import webbrowser
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,10 +41,10 @@ class Entry:
 
 
 ENTRIES = (
-    Entry("try a prompt, neutral beside calibrated", "sample", ask="prompt"),
+    Entry("try a prompt, neutral beside calibrated", "sample", ("--compare",), ask="prompt"),
     Entry(f"go on with {MORE} more generations", "resume", (f"generations=+{MORE}",)),
     Entry("publish the calibration on the hub", "push", of_a_gain=True, ask="repository (owner/name)"),
-    Entry("write a model with the calibration in its weights", "export", of_a_gain=True, ask="folder"),
+    Entry("write the transformer with the calibration in its weights", "export", ("--as", "baked"), of_a_gain=True),
 )
 
 
@@ -96,7 +95,7 @@ def menu(
                 (show or look)(Path(summary["report"]))
             elif answer.isdecimal() and answer.isascii() and 2 <= int(answer) < len(titles):
                 entry = entries[int(answer) - 2]
-                asked = [] if entry.ask is None else [ask(entry.ask)]
+                asked = [] if entry.ask is None else ["--", ask(entry.ask)]
                 where = [] if store == FOLDER else ["--store", str(store)]
                 (run or _run)([entry.command, summary["run"], *entry.arguments, *where, *asked])
                 if entry.command == "resume":  # which prints the new result, and ends with it
@@ -111,7 +110,7 @@ def menu(
 
 def look(report: Path) -> None:
     """Open a report in the browser, or say where it is."""
-    if not webbrowser.open(report.absolute().as_uri()):
+    if typer.launch(str(report.absolute())):
         typer.echo(f"no browser could be opened; the report is {report}", err=True)
 
 

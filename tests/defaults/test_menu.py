@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typed
 import typer
 from rich.console import Console
 from trimpot.cli import app
@@ -70,8 +71,17 @@ def test_an_entry_is_its_command_with_the_run_and_the_store(
     number = number_of(Person("").meets(summary()), entry.title)
     person = Person(number, "an answer", "")
     person.meets(summary(), store="elsewhere")
-    asked = ["an answer"] if entry.ask else []
+    asked = ["--", "an answer"] if entry.ask else []
     assert person.ran == [[entry.command, "flux-1", *entry.arguments, "--store", "elsewhere", *asked]]
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.command)
+@pytest.mark.parametrize("answer", ["a red circle", "-o", "owner/name", "--help"])
+def test_an_entry_is_understood_by_its_command(entry: menus.Entry, answer: str) -> None:
+    person = Person(number_of(Person("").meets(summary()), entry.title), answer, "")
+    person.meets(summary(), store="elsewhere")
+    [(name, *words)] = person.ran
+    typed.commands()[name].make_context(name, list(words))  # raises if an option is unknown or an argument is missing
 
 
 @pytest.mark.parametrize("answer", ["0", "99", "what", "-1", "1.5", "²"])
