@@ -119,12 +119,9 @@ def test_what_else_is_chosen_suits_what_is_given() -> None:
     """A larger picture has a smaller batch; rewards that stay leave less room; a LoRA is not quantized."""
     assert proposed("Qwen/Qwen-Image", "adapter.height=2048", "adapter.width=2048", memory="80GB").fit.batch_size < 16
     assert proposed(DEV, "adapter.lora=owner/lora").values["adapter"].get("quantization") is None
-    assert (
-        proposed("stabilityai/stable-diffusion-3.5-medium", "adapter=flow-grpo", memory="8GB").values["adapter"][
-            "offload"
-        ]
-        == "group"
-    )
+    large = "stabilityai/stable-diffusion-3.5-large"
+    assert proposed(large, memory="12GB").values["adapter"]["quantization"] == "torchao-int8"
+    assert "quantization" not in proposed(large, "adapter=flow-grpo", memory="12GB").values["adapter"]
     assert proposed(DEV, "objectives={hpsv3: {}}", memory="48GB").fit.placement.rewards_wait is False
 
 
