@@ -17,7 +17,9 @@ from typing import Any, Literal
 from ..adapters.components import component_class, silent
 from ..adapters.published import outlined
 from ..adapters.sites import SECOND, find_sites
+from ..adapters.sources import located
 from ..ground.errors import ModelError, first_line
+from ..ground.hub import hub_sentence
 from ..ground.weights import quiet_import
 from .model import Model
 
@@ -258,5 +260,22 @@ def _scale(vae: Any) -> int:
 
 
 def _file_size(name: str) -> int | None:
-    path = Path(name).expanduser()
-    return path.stat().st_size if path.is_file() and path.suffix.lower() == ".gguf" else None
+    """Return the bytes of a .gguf file, here or on the hub, whose weights stay as they are; None for any other file.
+
+    Raises:
+        ModelError: If there is no such file, or the hub cannot be asked for its size.
+    """
+    if not name.lower().endswith(".gguf"):
+        return None
+    place = located(name, "transformer", "a file, a folder or a hub id")
+    if isinstance(place, Path):
+        return place.stat().st_size
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+
+    kept = try_to_load_from_cache(place.repository, place.inside, revision=place.revision)
+    if isinstance(kept, str):
+        return Path(kept).stat().st_size
+    try:
+        return get_hf_file_metadata(hf_hub_url(place.repository, place.inside, revision=place.revision)).size
+    except Exception as error:  # as in `hub_file`
+        raise ModelError(hub_sentence(place.repository, place.revision, error, place.inside)) from error

@@ -17,7 +17,7 @@ from typing import Any
 from ..adapters.checkpoints import own_choices, own_settings, pipeline_class
 from ..adapters.families import FAMILIES
 from ..adapters.published import CHECKPOINTS
-from ..adapters.sources import INDEX_FILE, WEIGHTS, OnHub, damage, located
+from ..adapters.sources import INDEX_FILE, PICKLES, WEIGHTS, OnHub, damage, located
 from ..ground.errors import ConfigError, ModelError, near_misses
 from ..ground.hub import hub_file
 from ..ground.weights import quiet_import
@@ -79,7 +79,7 @@ class Model:
     @property
     def title(self) -> str:
         """The last part of the name, without a suffix, such as `FLUX.1-dev`."""
-        return Path(self.transformer).stem if self.transformer else Path(self.source).absolute().name
+        return Path(self.transformer.partition("?")[0]).stem if self.transformer else Path(self.source).absolute().name
 
     def config(self, component: str) -> dict[str, Any]:
         """Return the configuration of a component.
@@ -107,7 +107,7 @@ def is_configuration(name: str) -> bool:
     if name in presets() or name.lower().endswith((".yaml", ".yml")):
         return True
     try:
-        return Path(name).expanduser().is_file() and Path(name).suffix.lower() not in WEIGHTS
+        return Path(name).expanduser().is_file() and Path(name).suffix.lower() not in (*WEIGHTS, *PICKLES)
     except (OSError, ValueError, RuntimeError):  # the name is too long, no path, or has an unknown home folder
         return False
 
@@ -126,8 +126,12 @@ def find_model(given: str, *, base: str | None = None, revision: str | None = No
     """
     place = _place(given, revision)
     transformer = None
+    if isinstance(place, Path) and place.is_file() and place.suffix.lower() in PICKLES:
+        raise ModelError(f"{given} holds its weights as a pickle, which can run code; save them as .safetensors")
     if _is_weights(place):
-        transformer, base = str(place), base or base_of(place)
+        place = _place(given, None)  # the revision is the checkpoint's
+        transformer = given if isinstance(place, OnHub) and place.revision else str(place)
+        base = base or base_of(place)
         place = _place(base, revision)
         if _is_weights(place):
             raise ModelError(f"{base} is a file too; give the folder or the hub id of the checkpoint it belongs to")

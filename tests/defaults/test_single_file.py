@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hub import COMMIT, cached
 from safetensors.numpy import save_file
 from trimpot.adapters.published import CHECKPOINTS, outlined
 from trimpot.adapters.sources import OnHub
-from trimpot.defaults.model import find_model
+from trimpot.defaults.model import find_model, is_configuration
 from trimpot.defaults.proposal import propose
 from trimpot.defaults.single_file import base_of
 from trimpot.ground.errors import ModelError
@@ -80,6 +81,34 @@ def test_a_gguf_file_is_inferred_too_and_weighs_what_it_has(tmp_path: Path) -> N
     assert proposal.model.source == "black-forest-labs/FLUX.1-dev"
     assert proposal.footprint.components["transformer"].size("bfloat16") == file.stat().st_size
     assert "quantization" not in proposal.values["adapter"]  # it is quantized already
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("typed", ["MODEL", "adapter.transformer"])
+def test_a_gguf_file_on_the_hub_weighs_what_it_has(tmp_path: Path, hub_cache: Path, typed: str) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "flux-q4.gguf").write_bytes(b"GGUF" + bytes(996))
+    cached(hub_cache, "owner/gguf", tmp_path / "files")
+    dev, file = "black-forest-labs/FLUX.1-dev", "owner/gguf/flux-q4.gguf"
+    page = f"https://huggingface.co/owner/gguf/blob/{COMMIT}/flux-q4.gguf?download=true"
+    by_page = propose(page, memory="12GB", overrides=[f"adapter.model={dev}"])
+    assert (by_page.values["adapter"]["transformer"], by_page.values["name"]) == (page, "flux-q4")
+    assert "revision" not in by_page.values["adapter"]
+    model, given = (file, f"adapter.model={dev}") if typed == "MODEL" else (dev, f"adapter.transformer={file}")
+    proposal = propose(model, memory="12GB", overrides=[given])
+    assert proposal.values["adapter"]["transformer"] == file
+    assert proposal.footprint.components["transformer"].size("bfloat16") == 1000
+    assert "quantization" not in proposal.values["adapter"]
+    with pytest.raises(ModelError, match="the hub cannot be reached and owner/gguf is not wholly in its cache"):
+        propose(dev, memory="12GB", overrides=["adapter.transformer=owner/gguf/another.gguf"])
+
+
+@pytest.mark.parametrize("suffix", [".ckpt", ".pt", ".pth", ".bin", ".pkl"])
+def test_a_pickle_is_refused(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"model{suffix}").write_bytes(b"anything")
+    assert not is_configuration(str(tmp_path / f"model{suffix}"))
+    with pytest.raises(ModelError, match=r"as a pickle, which can run code; save them as \.safetensors"):
+        find_model(str(tmp_path / f"model{suffix}"))
 
 
 def test_the_checkpoint_may_be_named_by_the_user(tiny_folder: Callable[[str], Path]) -> None:
