@@ -20,6 +20,7 @@ from ..adapters.published import CHECKPOINTS
 from ..adapters.sources import INDEX_FILE, PICKLES, WEIGHTS, OnHub, damage, located
 from ..ground.errors import ConfigError, ModelError, near_misses
 from ..ground.hub import hub_file
+from ..ground.plain import short
 from ..ground.weights import quiet_import
 from ..setup.config import presets
 from .single_file import base_of
@@ -154,7 +155,9 @@ def _place(given: str, revision: str | None) -> Path | OnHub:
         return located(given, "model", _CHOICES, revision)
     except ModelError as error:
         near = near_misses(given, presets())
-        raise ConfigError(f"{error}; {near}" if "did you mean" in near else str(error)) from None
+        raise ConfigError(
+            f"no preset, file or model {short(given)}; {near}" if "did you mean" in near else str(error)
+        ) from None
 
 
 def _is_weights(place: Path | OnHub) -> bool:

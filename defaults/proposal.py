@@ -117,9 +117,7 @@ def propose(
     )
     own_prompts = found.chosen.get("prompts")
     values["prompts"] = own_prompts or PROMPTS
-    reasons["prompts"] = (
-        OWN if own_prompts else "attributes, numbers, relations, textures and scenes, made by a grammar"
-    )
+    reasons["prompts"] = OWN if own_prompts else "attributes, numbers, relations, actions and scenes, made by a grammar"
     values |= {"protocol": DEFAULT_PROTOCOL, **(VIDEO_SIZES if settings.makes == "video" else SIZES)}
     reasons |= _why_so_many(settings.makes)
     if machine.many > 1:

@@ -7,6 +7,7 @@ checkpoints; for the names that authors use, diffusers has its own inference.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +71,14 @@ def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
 
 def _published(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     """Return the published checkpoint whose transformer has exactly these weights."""
-    for name, checkpoint in CHECKPOINTS.items():
-        weights = outlined(checkpoint.transformer, name).state_dict()
-        if {each: tuple(value.shape) for each, value in weights.items()} == dict(shapes):
-            return name
-    return None
+    return next((name for name in CHECKPOINTS if _shapes_of(name) == dict(shapes)), None)
+
+
+@cache
+def _shapes_of(name: str) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every weight of a published checkpoint's transformer, by name."""
+    weights = outlined(CHECKPOINTS[name].transformer, name).state_dict()
+    return {each: tuple(value.shape) for each, value in weights.items()}
 
 
 def _inferred(shapes: Mapping[str, tuple[int, ...]]) -> str | None:

@@ -130,7 +130,7 @@ def test_plugins_are_listed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["calibrate", "shape"], "no preset or file 'shape'; did you mean 'shapes'?"),
+        (["calibrate", "shape"], "no preset, file or model 'shape'; did you mean 'shapes'?"),
         (["calibrate", "shapes", "adapter.name=shaps"], "no adapter 'shaps'; did you mean 'shapes'?"),
         (["calibrate", "shapes", "objectives=pickscor"], "no objective 'pickscor'"),
         (["calibrate", "shapes", "optimizer=cmaes"], "no optimizer 'cmaes'; did you mean 'cma-es'?"),

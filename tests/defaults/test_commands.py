@@ -203,5 +203,11 @@ def test_on_a_terminal_it_asks_and_offers_what_can_be_done_next(
     text, status = on_a_terminal([*given, "--rate", "1"], {"Begin?": "", "What next?": "q"})
     assert status == 0 and "look at the report" in text and "leave" in text
     assert (tmp_path / "store" / "tiny-pixart-1" / "report.html").is_file()
-    text, status = on_a_terminal([*given, "--yes"], {})
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="terminals of another kind")
+def test_on_a_terminal_yes_asks_nothing(tiny_folder: Folders, tmp_path: Path, reward: str) -> None:
+    given = ["calibrate", str(tiny_folder("pixart")), *SMALL, reward, "--store", str(tmp_path / "store"), "--yes"]
+    text, status = on_a_terminal(given, {})
     assert status == 0 and "Begin?" not in text and "What next?" not in text
