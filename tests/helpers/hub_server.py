@@ -127,6 +127,7 @@ class _Endpoints(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
+        self.send_header("Connection", "close")  # so that no thread outlives the hub
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)

@@ -63,7 +63,9 @@ GOOD = head(len(BYTES)) + BYTES
 
 
 def threads_of(server: RewardServer) -> int:
-    return sum("process_request_thread" in thread.name for thread in threading.enumerate())
+    """The threads of this server alone, which answer its connections."""
+    targets = [getattr(thread, "_target", None) for thread in threading.enumerate()]
+    return sum(getattr(target, "__self__", None) is server for target in targets)
 
 
 def serves(server: RewardServer) -> bool:
