@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from ..setup.plugins import Plugins
 
 app = typer.Typer(
     help="Calibrate frozen models: tune a few hundred scales against a reward nobody can differentiate.\n\n"
@@ -21,6 +24,9 @@ StoreOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]
 PartOptions = Annotated[list[str] | None, typer.Option("-o", "--option", help="An option of the part: key=value.")]
+PluginOption = Annotated[
+    list[str] | None, typer.Option("--plugin", help="A Python file that registers parts; may be given several times.")
+]
 FOLDER = Path("trimpot-runs")
 
 
@@ -41,6 +47,14 @@ def _options(
     ] = False,
 ) -> None:
     context.obj = show_traceback
+
+
+def plugins_with(files: list[str] | None) -> Plugins:
+    """Return the installed plugins together with files named on the command line."""
+    from ..setup.plugin_files import files_in
+    from ..setup.plugins import plugins
+
+    return plugins().joined(files_in(files or [], Path.cwd()))
 
 
 def print_json(value: object) -> None:

@@ -157,11 +157,10 @@ def _known(store: Path) -> dict[str, Any]:
 
 def _existing(design: Design, store: Path) -> str:
     from ..comparison.running import find
-    from ..setup.plugins import plugins
     from ..storage import SqliteStore
 
     with SqliteStore(store, create=False) as opened:
-        name = find(opened, design, plugins())
+        name = find(opened, design, design.plugins)
     if name is None:
         raise ConfigError(f"nothing of this comparison is in {store}; leave out --look to begin it")
     return name

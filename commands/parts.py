@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .app import JsonOption, PartOptions, app, print_json
+from .app import JsonOption, PartOptions, PluginOption, app, plugins_with, print_json
 from .completion import one_of, parts
 
 
@@ -25,6 +25,7 @@ def knobs(
         ),
     ] = None,
     option: PartOptions = None,
+    plugin: PluginOption = None,
     count: Annotated[bool, typer.Option("--count", help="Print only the number of knobs.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -35,14 +36,14 @@ def knobs(
     from dataclasses import asdict
 
     from ..setup.config import typed_options
-    from ..setup.plugins import plugins
 
-    options = typed_options("adapters", adapter, option or [])
+    known = plugins_with(plugin)
+    options = typed_options("adapters", adapter, option or [], known)
     if granularity is not None:
         options["granularity"] = granularity
-    if "outline" in plugins().options("adapters", adapter):
+    if "outline" in known.options("adapters", adapter):
         options = {"outline": True, **options}
-    made = plugins().make("adapters", adapter, options)
+    made = known.make("adapters", adapter, options)
     space = made.space
     if made.frozen:
         typer.echo(f"frozen, since they cannot reach the output: {', '.join(made.frozen)}", err=True)
@@ -112,7 +113,7 @@ def sites(
 
 
 @app.command(name="plugins")
-def list_plugins(as_json: JsonOption = False) -> None:
+def list_plugins(plugin: PluginOption = None, as_json: JsonOption = False) -> None:
     """List the names that a configuration can use: backbones, rewards, optimizers, prompts, protocols, presets.
 
     Example:  trimpot plugins
@@ -120,9 +121,9 @@ def list_plugins(as_json: JsonOption = False) -> None:
     import inspect
 
     from ..setup.config import presets, protocols
-    from ..setup.plugins import KINDS, plugins
+    from ..setup.plugins import KINDS
 
-    known = plugins()
+    known = plugins_with(plugin)
     found = [
         {
             "kind": each.kind,

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .app import FOLDER, JsonOption, PartOptions, StoreOption, app, print_json
+from .app import FOLDER, JsonOption, PartOptions, PluginOption, StoreOption, app, plugins_with, print_json
 from .completion import parts, stored_runs
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def rescore(
         ),
     ],
     option: PartOptions = None,
+    plugin: PluginOption = None,
     store: StoreOption = FOLDER,
     as_json: JsonOption = False,
 ) -> None:
@@ -42,15 +43,17 @@ def rescore(
     from ..runs.rescoring import rescore as score_kept
     from ..setup.config import typed_options
 
+    known = plugins_with(plugin)
     console = Console(stderr=as_json, highlight=False)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("scoring", total=None)
         found = score_kept(
             run,
             objective,
-            typed_options("objectives", objective, option or []),
+            typed_options("objectives", objective, option or [], known),
             store,
             lambda done, total: progress.update(task, completed=done, total=total),
+            known,
         )
     if as_json:
         print_json(found.to_json())

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .app import PartOptions, app
+from .app import PartOptions, PluginOption, app, plugins_with
 from .completion import parts
 
 
@@ -17,6 +17,7 @@ def serve(
         typer.Argument(help="An objective's name; `trimpot plugins` lists them.", autocompletion=parts("objectives")),
     ],
     option: PartOptions = None,
+    plugin: PluginOption = None,
     host: Annotated[str, typer.Option(help="Address to listen at; one that others reach needs a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen at; 0 selects a free port.")] = 8200,
     token: Annotated[str | None, typer.Option(envvar="TRIMPOT_TOKEN", help="The token that clients must send.")] = None,
@@ -32,13 +33,13 @@ def serve(
     from ..servers.reward_server import serve as serve_scorer
     from ..setup.assembly import scoring_versions
     from ..setup.config import typed_options
-    from ..setup.plugins import plugins
 
-    options = typed_options("objectives", objective, option or [])
-    made = plugins().make("objectives", objective, options)
-    says = described("objective", None, made, plugins().made_of("objectives", objective, made, options))
+    known = plugins_with(plugin)
+    options = typed_options("objectives", objective, option or [], known)
+    made = known.make("objectives", objective, options)
+    says = described("objective", None, made, known.made_of("objectives", objective, made, options))
     prepare = made.prepare if made.takes_metadata else None
-    says = {**says, "versions": scoring_versions(plugins(), objective)}
+    says = {**says, "versions": scoring_versions(known, objective)}
     scorer = Scorer(objective, made.score, says, prepare, made.scores_sets)
     try:
         serve_scorer(scorer, host, port, token or None, batch_size)

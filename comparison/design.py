@@ -26,6 +26,7 @@ from ..setup.config import (
     load_config,
     names_a_search,
     pinned,
+    plugins_of,
     protocols,
     read_file,
     read_values,
@@ -34,9 +35,11 @@ from ..setup.config import (
 )
 from ..setup.mistakes import listed, sentences_of
 from ..setup.parts import PARTS, anchored_at, parts_of
-from ..setup.plugins import Plugins
+from ..setup.plugin_files import files_in
+from ..setup.plugins import Plugins, plugins
 
 JUDGED_BY = (
+    "plugins",
     "adapter",
     "objectives",
     "combine",
@@ -121,6 +124,15 @@ class Design:
         """Contender and seed of every run in working order: all contenders of a seed before the next seed."""
         return [(label, seed) for seed in self.seeds for label in self.contenders]
 
+    @property
+    def plugins(self) -> Plugins:
+        """The plugins that provide the parts, which all contenders share.
+
+        Raises:
+            PluginError: If a plugin file cannot be used.
+        """
+        return plugins_of(next(iter(self.contenders.values())))
+
     def identity(self, plugins: Plugins) -> str:
         """Return a fingerprint of everything that can change a number and is known before anything is loaded.
 
@@ -157,7 +169,8 @@ def read_design(source: str | Path) -> Design:
     if isinstance(config, str) and (folder / config).is_file():
         values["config"] = str(folder / config)
     if isinstance(config, Mapping):
-        values["config"] = anchored_at((), config, parts_of(config), folder)
+        known = plugins().joined(files_in(config.get("plugins"), folder))
+        values["config"] = anchored_at((), config, parts_of(config), folder, known)
     if isinstance(config, (str, Mapping)):
         _anchor_changes(values, folder)
     return make_design(values, str(source), default_name=Path(source).stem, lines=lines_in(source))
@@ -170,8 +183,9 @@ def _anchor_changes(values: dict[str, Any], folder: Path) -> None:
         changes = holder.get(key)
         if isinstance(changes, Mapping):
             parts = parts_of(merged(base, changes))
+            known = plugins().joined(files_in(changes.get("plugins", base.get("plugins")), folder))
             holder[key] = {
-                dotted: anchored_at(tuple(str(dotted).split(".")), change, parts, folder)
+                dotted: anchored_at(tuple(str(dotted).split(".")), change, parts, folder, known)
                 for dotted, change in changes.items()
             }
 

@@ -20,7 +20,7 @@ from ..ground.errors import ReplayError, StoreError, TrimpotError
 from ..runs.session import same_as_begun
 from ..runs.work import work
 from ..setup.assembly import Parts, assemble
-from ..setup.plugins import Plugins, plugins
+from ..setup.plugins import Plugins
 from ..storage import Comparisons, SqliteStore
 from ..storage.database import FILE_NAME
 from ..storage.kept_images import IMAGES, Keeper
@@ -82,7 +82,7 @@ def compare(
     Raises:
         TrimpotError: If the comparison cannot begin as designed (nothing is left behind then), or if the store fails.
     """
-    known, begun = plugins(), _Begun(None, {})
+    known, begun = design.plugins, _Begun(None, {})
     check(design, known)
     if (folder / FILE_NAME).exists():
         with SqliteStore(folder, create=False) as store:

@@ -33,6 +33,7 @@ from .knobs import digest
 
 TRIMPOT = __name__.partition(".")[0]
 CODE = (".py", ".pyc", ".so", ".pyd", ".dll", ".dylib")
+MARK = "_trimpot_who"  # the attribute of a part that holds its name for error messages
 _DEEPEST = 50  # a function that calls a function, and so on
 _LONGEST = 10_000  # elements of a list that a notebook's function refers to
 _INSIDE = 2  # objects of libraries inside each other
@@ -145,7 +146,7 @@ class _Walk:
             by_class = copyreg.dispatch_table.get(type(thing))
             made = by_class(thing) if by_class else thing.__reduce_ex__(4)
             for each in made if isinstance(made, tuple) else [made]:
-                self.thing(label, list(each) if isinstance(each, Iterator) else each, depth + 1)
+                self.thing(label, list(each) if isinstance(each, Iterator) else _own(type(thing), each), depth + 1)
         self._inside = outer
 
     def _is_library_s(self, kind: type) -> bool:
@@ -262,6 +263,18 @@ def _room(name: str) -> str:
     """
     home = Path(str(sys.modules[name].__file__)).parent
     return _sources(tuple(sorted(home.rglob("*.py"))), home)
+
+
+def _own(kind: type, state: Any) -> Any:
+    """Return an object's state without what it computes of itself when asked, and without what trimpot marked on it."""
+    if type(state) is not dict:
+        return state
+    computed = {name for each in kind.__mro__ for name, value in vars(each).items() if _is_cached(value)}
+    return {key: value for key, value in state.items() if key != MARK and key not in computed}
+
+
+def _is_cached(value: object) -> bool:
+    return isinstance(value, functools.cached_property)
 
 
 def _wrapped(thing: Any) -> list[Any]:

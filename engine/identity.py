@@ -45,6 +45,7 @@ CHANGES_NO_NUMBER: Mapping[tuple[str, str], Mapping[str, str]] = {
 # Keys of a configuration that change no number. Its parts have their own identities.
 KEYS_CHANGE_NO_NUMBER: Mapping[str, str] = {
     "name": "it names the run",
+    "plugins": "what the files register counts in the parts, wherever the files lie",
     "protocol": "the keys it stands for are there",
     "start": "the setting it holds is part of the identity, not where it lies",
     "keep": "images are kept after they are scored",

@@ -285,6 +285,7 @@ class Config(Section):
         adapter: The backbone and its options.
         objectives: The rewards by name; a single name stands for itself with weight 1.
         combine: How the objectives become one number: `weighted`, `winrate`, `pareto`, `constrained`.
+        plugins: Python files that register parts for this run, besides the installed plugins.
         prompts: The source of prompts; `files` takes `train`, `validation` and `test` paths.
         protocol: A named set of search keys (`trimpot plugins` lists the names). Keys in the file override the
             protocol; a protocol given on the command line overrides the file's keys. Defaults to
@@ -310,6 +311,7 @@ class Config(Section):
     """
 
     name: Name | None = None
+    plugins: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(listed)] = ()
     adapter: NamedPart
     objectives: Annotated[dict[str, Reward], BeforeValidator(_by_key)] = Field(min_length=1)
     combine: NamedPart = Part(name="weighted")

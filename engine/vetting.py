@@ -15,6 +15,7 @@ from ..ground.errors import PluginError, TrimpotError
 from ..ground.extras import missing
 from ..ground.plain import number, plain, real_numbers, short
 from .bucket import PromptSet
+from .code import MARK
 from .knobs import KnobSpace, Vector
 from .seams import Adapter, Combination, Objective, Optimizer, Population
 from .tracker import Tracker
@@ -28,7 +29,6 @@ SEAMS: dict[str, type] = {
     "trackers": Tracker,
 }
 OF_PLUGIN = " of the plugin "  # in the name of a part that a plugin made
-_MARK = "_trimpot_who"
 _SLACK = 1e-9  # how far rounding may move a candidate past a bound, relative to the distance of the bounds
 
 
@@ -65,7 +65,7 @@ def told(error: BaseException) -> str:
 def mark(made: object, who: str) -> None:
     """Store on a part the name to use in error messages, if the part accepts attributes."""
     with suppress(AttributeError, TypeError):
-        object.__setattr__(made, _MARK, who)
+        object.__setattr__(made, MARK, who)
 
 
 def who_made(part: object, otherwise: str) -> str:
@@ -75,7 +75,7 @@ def who_made(part: object, otherwise: str) -> str:
         part: An adapter, objective or combination.
         otherwise: The name to use if it was not.
     """
-    found = getattr(part, _MARK, None)
+    found = getattr(part, MARK, None)
     return found if isinstance(found, str) else otherwise
 
 

@@ -89,7 +89,7 @@ def gallery_section(facts: Facts, pictures: Sequence[Picture]) -> str:
             if pair:
                 up = ' class="up"' if position and pair[1] > pair[0] else ""
                 score = f"<b{up}>{pair[position]:.2f}</b>"
-            sides.append(f"<div>{_image(path, title)}<span>{title}{score}</span></div>")
+            sides.append(f"<div>{image_tag(path, title)}<span>{title}{score}</span></div>")
         cards.append(
             f'<figure><div class="pair">{"".join(sides)}</div>'
             f"<figcaption>{escape(picture.prompt)}</figcaption></figure>"
@@ -110,7 +110,14 @@ def _picture_scores(facts: Facts) -> dict[tuple[int, str, int], tuple[float, flo
     return {(number, prompt, seed): (float(b), float(a)) for number, (prompt, seed, b, a) in enumerate(rows)}
 
 
-def _image(path: Path, title: str) -> str:
+def image_tag(path: Path, title: str, style: str = "") -> str:
+    """Return a picture as an element of HTML that holds it, or nothing if the file is damaged.
+
+    Args:
+        path: The file.
+        title: What the picture shows.
+        style: Its style, for a page without this one's style sheet.
+    """
     from PIL import Image
 
     kind = "png"
@@ -127,7 +134,8 @@ def _image(path: Path, title: str) -> str:
         return ""
     small = ' class="small"' if max(width, height) <= SMALL_PIXELS else ""
     encoded = base64.b64encode(data).decode("ascii")
-    return f'<img{small} width="{width}" height="{height}" alt="{title}" src="data:image/{kind};base64,{encoded}">'
+    own = f' style="{style};image-rendering:pixelated"' if style and small else f' style="{style}"' if style else small
+    return f'<img{own} width="{width}" height="{height}" alt="{title}" src="data:image/{kind};base64,{encoded}">'
 
 
 def search_section(facts: Facts, charts: Charts) -> str:

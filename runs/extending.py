@@ -18,9 +18,9 @@ from ..engine.run import Run
 from ..engine.stopping import taken_away_by
 from ..ground.errors import ConfigError, StoreError, TrimpotError
 from ..setup.assembly import planned_evaluations
-from ..setup.config import Config, load_config
-from ..setup.overrides import Override, read_overrides
-from ..setup.plugins import Plugins
+from ..setup.config import Config, as_recorded, load_config, plugins_of
+from ..setup.live import Live
+from ..setup.overrides import Override, Overrides, read_overrides
 from ..storage import Comparisons, RunRow, SqliteStore
 from ..storage.extensions import Extensions
 
@@ -42,16 +42,16 @@ class Extension:
     begun: Config
 
 
-def added(row: RunRow, overrides: Sequence[str]) -> list[str]:
+def added(row: RunRow, overrides: Overrides) -> list[Override]:
     """Resolve overrides that add to the run's value, such as `generations=+200`, into overrides with the sum.
 
     Raises:
         ConfigError: If the run has no value to add to, or the addition is not positive.
     """
-    return [_sum(row, each) if each.adds else each.text for each in read_overrides(overrides)]
+    return [_sum(row, each) if each.adds else each for each in read_overrides(overrides)]
 
 
-def _sum(row: RunRow, override: Override) -> str:
+def _sum(row: RunRow, override: Override) -> Override:
     if override.key not in _keys(row):
         raise _refusal(row, override.key)
     value = _leaves(_asked(row))[override.key]
@@ -59,23 +59,24 @@ def _sum(row: RunRow, override: Override) -> str:
         raise ConfigError(f"run {row.id} has no {override.key} to add to; leave {override.text} out")
     if not override.value > 0:
         raise ConfigError(f"{override.text} asks for no more than the {value:g} that run {row.id} has")
-    return f"{override.key}={value + override.value!r}"
+    total = value + override.value
+    return Override(f"{override.key}={total!r}", override.path, total)
 
 
-def extension_of(row: RunRow, overrides: Sequence[str], known: Plugins, store: SqliteStore) -> Extension | None:
+def extension_of(row: RunRow, overrides: Sequence[Override], live: Live | None, store: SqliteStore) -> Extension | None:
     """Return the extension that overrides ask for, or None if they change no number.
 
     Args:
         row: The run.
         overrides: The result of `added`.
-        known: The registered parts.
+        live: The objects of this program that are parts of the run.
         store: The store that holds the run.
 
     Raises:
         ConfigError: If the overrides ask for a shorter search, a different one, or one that would not continue exactly.
         StoreError: If the run ended for a reason that the overrides do not remove, or belongs to a comparison.
     """
-    config = load_config(row.config, overrides)
+    config = load_config(row.config, overrides, live)
     before, after = _leaves(_asked(row)), _leaves(config.model_dump(mode="json"))
     changed = [key for key in {**before, **after} if before.get(key, _ABSENT) != after.get(key, _ABSENT)]
     if not changed:
@@ -90,7 +91,8 @@ def extension_of(row: RunRow, overrides: Sequence[str], known: Plugins, store: S
             )
     _check_reason(row, changed)
     _check_ladder(row, changed)
-    if planned_evaluations(load_config(row.config), known) != planned_evaluations(config, known):
+    known = plugins_of(config, live)
+    if planned_evaluations(as_recorded(row.config), known) != planned_evaluations(config, known):
         raise ConfigError(
             f"optimizer {config.optimizer.name!r} plans by the evaluations that run {row.id} was given at first, so "
             f"with more it would have searched otherwise; {_instead(row)}"
@@ -104,7 +106,7 @@ def extension_of(row: RunRow, overrides: Sequence[str], known: Plugins, store: S
     for key in changed:
         _put(kept, key, after[key])
         _put(begun, key, before[key])
-    return Extension(load_config(kept), load_config(begun))
+    return Extension(as_recorded(kept), as_recorded(begun))
 
 
 @contextlib.contextmanager
@@ -136,7 +138,7 @@ def extended(store: SqliteStore, row: RunRow, run: Run, extension: Extension | N
 
 def _asked(row: RunRow) -> dict[str, Any]:
     """Return a run's stored configuration, with every key."""
-    return load_config(row.config).model_dump(mode="json")
+    return as_recorded(row.config).model_dump(mode="json")
 
 
 def _keys(row: RunRow) -> tuple[str, ...]:

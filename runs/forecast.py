@@ -14,9 +14,8 @@ from ..engine.outputs import checked
 from ..engine.run import Run
 from ..engine.scoring import score_outputs
 from ..setup.assembly import assemble
-from ..setup.config import Config
+from ..setup.config import Config, plugins_of
 from ..setup.plan import plan
-from ..setup.plugins import plugins
 
 
 def forecast(config: Config, rate: float | None = None, *, measured: bool = True) -> dict[str, Any]:
@@ -36,7 +35,7 @@ def forecast(config: Config, rate: float | None = None, *, measured: bool = True
         TrimpotError: If a run with this configuration could not begin.
     """
     measured = measured and rate is None
-    run = assemble("", config, plugins(), outline=not measured)
+    run = assemble("", config, plugins_of(config), outline=not measured)
     planned = asdict(plan(run))
     work = planned.pop("work")
     memory = None

@@ -20,7 +20,7 @@ from ..engine.scoring import score_outputs
 from ..ground.errors import StoreError
 from ..reports.watched import Moved, moved
 from ..setup.assembly import scoring_versions, tell_metadata, told_of
-from ..setup.plugins import plugins
+from ..setup.plugins import Plugins, plugins
 from ..setup.recorded import record_of
 from ..storage import SqliteStore
 from .session import prompts_of
@@ -89,6 +89,7 @@ def rescore(
     options: Mapping[str, Any],
     folder: Path,
     progress: Progress = lambda done, total: None,
+    known: Plugins | None = None,
 ) -> Rescored:
     """Score the kept outputs of the neutral setting, of every judged recommendation, and of the test.
 
@@ -100,6 +101,7 @@ def rescore(
         options: The objective's options.
         folder: The store's folder.
         progress: Is called with the number of scored evaluations and the number of all.
+        known: The plugins that provide the objective; None for those installed.
 
     Raises:
         PluginError: If there is no such objective.
@@ -107,21 +109,22 @@ def rescore(
         StoreError: If there is no such run, the run kept no images, or an image is missing.
         ScoreError: If the objective fails; scores made before stay recorded.
     """
-    reward = plugins().make("objectives", objective, options)
+    known = known or plugins()
+    reward = known.make("objectives", objective, options)
     label = name_of(objective, options)
     with SqliteStore(folder, create=False) as store:
         store.refuse_read_only()
         row = store.run(run_id)
-        made = plugins().made_of("objectives", objective, reward, options)
+        made = known.made_of("objectives", objective, reward, options)
         if reward.takes_metadata:
-            prompts = prompts_of(row, store, plugins())
+            prompts = prompts_of(row, store, known)
             if prompts is None:
                 raise StoreError(
                     f"the prompt files of run {row.id} are gone, and {label} is told what they say; restore them"
                 )
             tell_metadata({label: reward}, prompts)
             made = told_of(made, reward, prompts)
-        went_through = scoring_versions(plugins(), objective)
+        went_through = scoring_versions(known, objective)
         fingerprint = digest([objective, described("objective", objective, reward, made), went_through])
         record, kept = record_of(row, store.evaluations(row.id, DECISIVE)), dict(store.kept(row.id))
         places, neutral = record.evaluations, record.neutral_place

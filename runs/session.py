@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,9 @@ from ..engine.run import Run
 from ..engine.watcher import Watcher
 from ..ground.errors import Notice, StoreError, TrimpotError
 from ..setup.assembly import MACHINE, NUMERIC_PACKAGES, assemble
-from ..setup.config import Config, load_config
+from ..setup.config import Config, as_recorded, load_config
+from ..setup.live import PREFIX, Live, lacking_sentence
+from ..setup.overrides import Overrides
 from ..setup.parts import check_parts
 from ..setup.plugins import Plugins, plugins
 from ..storage import RunRow, SqliteStore
@@ -32,13 +33,16 @@ from .work import ENCODED, work
 DEFAULT_FOLDER = Path("trimpot-runs")
 
 
-def start(config: Config, folder: Path = DEFAULT_FOLDER, watchers: tuple[Watcher, ...] = ()) -> str:
+def start(
+    config: Config, folder: Path = DEFAULT_FOLDER, watchers: tuple[Watcher, ...] = (), live: Live | None = None
+) -> str:
     """Begin a run and work on it to the end.
 
     Args:
         config: The configuration of the run.
         folder: The store's folder.
         watchers: Are told of everything that is recorded, in addition to the plugins.
+        live: The objects of this program that the configuration names.
 
     Returns:
         The run's name.
@@ -46,11 +50,11 @@ def start(config: Config, folder: Path = DEFAULT_FOLDER, watchers: tuple[Watcher
     Raises:
         TrimpotError: If the run cannot begin, or stops early; a run that stopped can be resumed.
     """
-    known = plugins()
-    with hired(config, Keeper(folder / IMAGES), folder=folder / ENCODED) as crew:
+    known = plugins().joined(config.plugins, live)
+    with hired(config, Keeper(folder / IMAGES), live=live, folder=folder / ENCODED) as crew:
         run = assemble("", config, known, sharing=crew.parts)
         with SqliteStore(folder) as store:
-            prefix = config.name or config.adapter.name
+            prefix = config.name or config.adapter.name.removeprefix(PREFIX)
             dumped = config.model_dump(mode="json")
             parent = parent_of(config.start, folder)
             run_id = store.add_run(
@@ -64,8 +68,9 @@ def resume(
     run_id: str | None,
     folder: Path = DEFAULT_FOLDER,
     watchers: tuple[Watcher, ...] = (),
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     allow_drift: bool = False,
+    live: Live | None = None,
 ) -> str:
     """Continue a run where it stopped, or beyond its end; if only its report is missing, write the report.
 
@@ -80,6 +85,7 @@ def resume(
         allow_drift: Whether to continue although the backbone, rewards or prompts differ from those at the beginning,
             for example after a bug in a reward was fixed. Recorded evaluations stay as they are, new ones use the
             changed parts, and a notice says what differs.
+        live: The objects of this program in the place of those that the run was begun with.
 
     Returns:
         The run's name.
@@ -87,13 +93,13 @@ def resume(
     Raises:
         StoreError: If there is no such run, or its backbone, rewards or prompts have changed since it began.
         ConfigError: If an override would change the search other than by making it longer.
+        PluginError: If a plugin file that its configuration names cannot be used any more.
         ReplayError: If the search asks for candidates that differ from the recorded ones.
     """
-    known = plugins()
     with SqliteStore(folder, create=False) as store:
         row = store.run(run_id) if run_id else _latest_unfinished(store)
         overrides = added(row, overrides)
-        extension = extension_of(row, overrides, known, store) if overrides else None
+        extension = extension_of(row, overrides, live, store) if overrides else None
         if row.outcome is not None and extension is None:
             if overrides:  # nothing is left that they could change, but what they name must exist
                 check_parts(load_config(row.config, overrides), known)
@@ -102,9 +108,13 @@ def resume(
                     report(store, row.id)
             return row.id
         store.refuse_read_only()
-        config = load_config(row.config, overrides)
+        config = load_config(row.config, overrides, live)
+        live = (live or Live()).remembering(config, store.prompts(row.id))
+        if lacking := live.lacking(config):
+            raise StoreError(lacking_sentence(row.id, lacking))
+        known = plugins().joined(config.plugins, live)
         prompts, start = begun_with(row, store, known, config)
-        with hired(config, store.keeper, prompts=prompts, start=start, folder=folder / ENCODED) as crew:
+        with hired(config, store.keeper, prompts=prompts, start=start, live=live, folder=folder / ENCODED) as crew:
             run = assemble(row.id, config, known, sharing=crew.parts, prompts=prompts, start=start)
             begun = replace(run, config=extension.begun) if extension else run
             if allow_drift:
@@ -129,7 +139,7 @@ def begun_with(
         known: The registered parts.
         config: The configuration that the run continues with.
     """
-    begun = load_config(row.config)
+    begun = as_recorded(row.config)
     prompts = store.prompts(row.id) if config.prompts == begun.prompts else None
     start = row.start if config.start == begun.start else None
     now = _prompts_now(row, known) if prompts else None
@@ -150,7 +160,7 @@ def prompts_of(row: RunRow, store: SqliteStore, known: Plugins) -> PromptSet | N
 def _prompts_now(row: RunRow, known: Plugins) -> PromptSet | None:
     """Return the prompts that a run's files hold now, or None if the files are gone or invalid."""
     try:
-        prompts = load_config(row.config).prompts
+        prompts = as_recorded(row.config).prompts
         made: PromptSet = known.make("prompts", prompts.name, prompts.options)
     except TrimpotError:
         return None
@@ -175,7 +185,7 @@ def same_as_begun(row: RunRow, run: Run) -> None:
         raise StoreError(
             f"run {row.id} was begun with another backbone, reward or prompts ({_difference(row, run)}); restore it, "
             f"begin a new run, at this one's result with `trimpot calibrate CONFIG --from {row.id}`, "
-            f"or go on all the same with --allow-drift"
+            f"or go on all the same with --allow-drift (from Python: allow_drift=True)"
         )
 
 

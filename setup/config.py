@@ -8,8 +8,7 @@ mistakes are reported together.
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib import resources
@@ -21,24 +20,30 @@ from pydantic import ValidationError
 from ..engine.schema import Config
 from ..ground.errors import ConfigError, near_misses
 from ..ground.plain import plain, short
+from .live import Live
 from .mistakes import listed, sentences_of
-from .overrides import apply, parse_options, read_overrides
+from .overrides import Override, Overrides, apply, parse_options, read_overrides, refuse_not_finite
 from .parts import PARTS, anchored_at, mistakes_of, parts_of
 from .paths import anchored_options
-from .plugins import plugins
+from .plugin_files import files_in
+from .plugins import Plugins, plugins
 from .yaml_text import lines_of, read_yaml
 
+ConfigSource = str | Path | Mapping[str, Any] | Config
 DEFAULT_PROTOCOL = "grouped-cma"  # among the protocols that saved the most images in all measurements: docs/search.md
 
 __all__ = [
     "DEFAULT_PROTOCOL",
     "Config",
+    "ConfigSource",
+    "as_recorded",
     "expanded",
     "lines_in",
     "load_config",
     "names_a_search",
     "parse_options",
     "pinned",
+    "plugins_of",
     "presets",
     "protocols",
     "read_file",
@@ -61,27 +66,53 @@ def protocols() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir())
 
 
-def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
+def load_config(source: ConfigSource, overrides: Overrides = (), live: Live | None = None) -> Config:
     """Read and validate a configuration. A configuration that sets nothing of the search gets the default protocol.
 
+    This is the one place where a source becomes a configuration.
+
     Args:
-        source: The name of a preset, the path of a YAML file, or the mapping itself.
-        overrides: `key=value` pairs with dotted keys; values are read as YAML.
+        source: The name of a preset, the path of a YAML file, the mapping itself, or a configuration.
+        overrides: `key=value` pairs with dotted keys, whose values are read as YAML; or a mapping of dotted keys to
+            values.
+        live: Objects of a Python program that the configuration names; see `setup.live`.
 
     Raises:
         ConfigError: If the configuration cannot be found, read or run as written.
+        PluginError: If a plugin file that it names cannot be used.
     """
-    values, where = read_values(source, overrides)
+    if isinstance(source, Config):
+        source = source.model_dump(mode="json")
+    values, where, known = _read(source, overrides, live)
     values = expanded(values)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
         lines = {} if isinstance(source, Mapping) else lines_in(source, overrides)
-        mistakes = [*sentences_of(error, values, Config, lines), *mistakes_of(values, plugins(), lines)]
+        mistakes = [*sentences_of(error, values, Config, lines), *mistakes_of(values, known, lines)]
         raise ConfigError(listed(where, mistakes)) from None
 
 
-def read_values(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> tuple[dict[str, Any], str]:
+def as_recorded(values: Mapping[str, Any]) -> Config:
+    """Return the configuration that a store holds, without executing the plugin files that it names.
+
+    Raises:
+        ConfigError: If this version of trimpot cannot read it.
+    """
+    found = load_config({**values, "plugins": []})
+    return found.model_copy(update={"plugins": tuple(values.get("plugins", ()))})
+
+
+def plugins_of(config: Config, live: Live | None = None) -> Plugins:
+    """Return the plugins of a run: those installed, the files that its configuration names, and live objects.
+
+    Raises:
+        PluginError: If a file cannot be used, or an object is no part.
+    """
+    return plugins().joined(config.plugins, live)
+
+
+def read_values(source: str | Path | Mapping[str, Any], overrides: Overrides = ()) -> tuple[dict[str, Any], str]:
     """Read the values of a configuration without validating them, make its paths absolute, and apply the overrides.
 
     The keys of a protocol are not filled in, except a key of which an override changes a part.
@@ -95,16 +126,24 @@ def read_values(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
 
     Raises:
         ConfigError: If the configuration cannot be found or read, or is no mapping.
+        PluginError: If a plugin file that it names cannot be used.
     """
+    return _read(source, overrides)[:2]
+
+
+def _read(
+    source: str | Path | Mapping[str, Any], overrides: Overrides, live: Live | None = None
+) -> tuple[dict[str, Any], str, Plugins]:
+    """Return what `read_values` does, and the plugins that the configuration can name."""
     if isinstance(source, Mapping):
         values, where, folder = plain(source, "config"), "config", Path.cwd()
-        if mistakes := list(_not_finite(source)):
-            raise ConfigError(listed(where, mistakes))
+        refuse_not_finite(source, where)
     else:
         values, folder = read_file(source)
         where = str(source)
-    values = anchored_at((), values, parts_of(values), folder)
     typed = read_overrides(overrides)
+    known = plugins().joined(_plugin_files(values, folder, typed), live)
+    values = anchored_at((), values, parts_of(values), folder, known)
     for override in sorted(typed, key=lambda each: each.path != ("protocol",)):  # single keys take precedence
         if override.path == ("protocol",) and override.value is not None:
             values = with_protocol(values, override.value)
@@ -112,9 +151,17 @@ def read_values(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
             values = pinned(values, override.path[0])
             apply(values, override, tuple(PARTS))
     for override in typed:
-        value = anchored_at(override.path, override.value, parts_of(values), Path.cwd())
+        value = anchored_at(override.path, override.value, parts_of(values), Path.cwd(), known)
         apply(values, replace(override, value=value), tuple(PARTS))
-    return values, where
+    return values, where, known
+
+
+def _plugin_files(values: Mapping[str, Any], folder: Path, overrides: Sequence[Override]) -> list[str]:
+    """Return the plugin files that a configuration names once the overrides are applied."""
+    for override in overrides:
+        if override.path == ("plugins",):
+            return files_in(override.value, Path.cwd())
+    return files_in(values.get("plugins"), folder)
 
 
 def names_a_search(values: Mapping[str, Any]) -> bool:
@@ -159,15 +206,15 @@ def pinned(values: Mapping[str, Any], key: str) -> dict[str, Any]:
     return {**values, key: _protocol(name)[key]}
 
 
-def typed_options(kind: str, name: str, pairs: Sequence[str]) -> dict[str, Any]:
-    """Read the options of a part from `key=value` pairs; paths are relative to the working folder.
+def typed_options(kind: str, name: str, pairs: Sequence[str], known: Plugins) -> dict[str, Any]:
+    """Read the options of a part of these plugins from `key=value` pairs; paths are relative to the working folder.
 
     Raises:
         PluginError: If there is no such part.
         ConfigError: If a pair is not of this form.
     """
     options = parse_options(pairs)
-    return anchored_options(options, plugins().get(kind, name).options, Path.cwd())
+    return anchored_options(options, known.get(kind, name).options, Path.cwd())
 
 
 @cache
@@ -197,7 +244,7 @@ def read_file(source: str | Path) -> tuple[dict[str, Any], Path]:
     return values, Path(source).expanduser().parent.absolute()
 
 
-def lines_in(source: str | Path, overrides: Sequence[str] = ()) -> dict[tuple[str, ...], int]:
+def lines_in(source: str | Path, overrides: Overrides = ()) -> dict[tuple[str, ...], int]:
     """Return the line number of every key in a file or a preset, except the keys that overrides change."""
     typed = [override.path for override in read_overrides(overrides)]
     found = lines_of(_text(source))
@@ -227,17 +274,6 @@ def _beside(path: Path) -> str:
         found = near_misses(path.name, [each.name for each in path.expanduser().parent.glob("*.y*ml")])
         return f"; {found}" if found.startswith("did you mean") else ""
     return ""
-
-
-def _not_finite(value: Any, place: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yield a sentence for every infinite number and NaN, in mappings and lists at any depth."""
-    if isinstance(value, float) and not math.isfinite(value):
-        yield f"{'.'.join(place)!r}: should be a finite number, not {value}"
-    entries = (
-        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, (list, tuple)) else ()
-    )
-    for key, each in entries:
-        yield from _not_finite(each, (*place, str(key)))
 
 
 def _is_file(path: Path) -> bool:

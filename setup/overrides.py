@@ -1,13 +1,16 @@
-"""Read typed `key=value` pairs with dotted keys, and apply them to the values of a configuration."""
+"""Read `key=value` pairs with dotted keys, and apply them to the values of a configuration."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..ground.errors import ConfigError
-from ..ground.plain import short
+from ..ground.plain import plain, short
+from .mistakes import listed
 from .yaml_text import read_yaml
 
 EXAMPLE = "such as optimizer.sigma0=0.1"
@@ -39,16 +42,27 @@ class Override:
         return signed and isinstance(self.value, (int, float)) and not isinstance(self.value, bool)
 
 
-def read_overrides(pairs: Sequence[str]) -> list[Override]:
-    """Read `key=value` pairs.
+#: Typed pairs; or dotted keys with their values, as Python gives them; or either of them, read already.
+Overrides = Sequence[str] | Mapping[str, Any] | Sequence[Override]
+
+
+def read_overrides(pairs: Overrides) -> list[Override]:
+    """Read `key=value` pairs, whose values are read as YAML, or a mapping of dotted keys to values.
 
     Raises:
         ConfigError: If a pair is not of this form, or two pairs set the same key, or a pair replaces a key that an
             earlier pair has set.
     """
     found: list[Override] = []
-    for number, pair in enumerate(pairs):
-        new = _read(pair, pairs[number + 1 :])
+    if isinstance(pairs, Mapping):
+        read = [_given(key, value) for key, value in pairs.items()]
+    else:
+        texts = [each.text if isinstance(each, Override) else each for each in pairs]
+        read = [
+            pair if isinstance(pair, Override) else _read(pair, texts[number + 1 :])
+            for number, pair in enumerate(pairs)
+        ]
+    for new in read:
         for old in found:
             if old.path == new.path:
                 raise ConfigError(
@@ -111,6 +125,39 @@ def by_key(value: Any) -> Any:
         return {value: {}}
     named = isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value)
     return {each: {} for each in value} if named else value
+
+
+def refuse_not_finite(value: object, where: str, place: tuple[str, ...] = ()) -> None:
+    """Refuse infinite numbers and NaN, in mappings and lists at any depth.
+
+    Raises:
+        ConfigError: If there is any.
+    """
+    if mistakes := list(_not_finite(value, place)):
+        raise ConfigError(listed(where, mistakes))
+
+
+def _not_finite(value: Any, place: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield a sentence for every infinite number and NaN, in mappings and lists at any depth."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield f"{'.'.join(place)!r}: should be a finite number, not {value}"
+    entries = (
+        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    )
+    for key, each in entries:
+        yield from _not_finite(each, (*place, str(key)))
+
+
+def _given(key: object, value: object) -> Override:
+    """Return the override of a key with a value of Python; the text `+200` adds, as it does when it is typed."""
+    path = tuple(str(key).split("."))
+    if not isinstance(key, str) or not all(part and part == part.strip() for part in path):
+        raise ConfigError(f"{short(key)} is no dotted key, {EXAMPLE}")
+    if isinstance(value, str) and re.fullmatch(r"\+\d[\d_]*(\.\d+)?", value):
+        return _read(f"{key}={value}", ())
+    refuse_not_finite(value, "config", path)
+    made = plain(value, key)
+    return Override(f"{key}={made}", path, made)
 
 
 def _read(pair: str, following: Sequence[str]) -> Override:

@@ -12,7 +12,8 @@ from .factory import Option
 from .mistakes import at_line, listed
 from .overrides import by_key
 from .paths import anchored, anchored_options
-from .plugins import Plugins, plugins
+from .plugin_files import files_in
+from .plugins import Plugins
 
 PARTS = {"adapter": "adapters", "combine": "combinations", "optimizer": "optimizers", "prompts": "prompts"}
 Place = tuple[str, ...]
@@ -82,7 +83,7 @@ def check_parts(config: Config, known: Plugins) -> None:
         known.make("trackers", tracker.name or name, tracker.options)
 
 
-def anchored_at(place: Place, value: Any, parts: Mapping[Place, NamedOne], folder: Path) -> Any:
+def anchored_at(place: Place, value: Any, parts: Mapping[Place, NamedOne], folder: Path, known: Plugins) -> Any:
     """Make every path in a value of a configuration absolute.
 
     Args:
@@ -90,22 +91,29 @@ def anchored_at(place: Place, value: Any, parts: Mapping[Place, NamedOne], folde
         value: The value at this place.
         parts: The parts of the whole configuration.
         folder: The folder that relative paths are relative to.
+        known: The registered plugins.
 
     Raises:
         ConfigError: If a file is in the working folder, but not in `folder`.
     """
+    if place == ("plugins",):
+        return files_in(value, folder) if isinstance(value, (str, list, tuple)) and _all_texts(value) else value
     if place == ("start",) and isinstance(value, str) and value:
         return anchored(value, folder, "start")
     part = parts.get(place[:-1])
     if part and place[-1] != "name":
-        return anchored_options({place[-1]: value}, _options(part), folder)[place[-1]]
+        return anchored_options({place[-1]: value}, _options(part, known), folder)[place[-1]]
     if isinstance(value, Mapping):
-        return {key: anchored_at((*place, str(key)), each, parts, folder) for key, each in value.items()}
+        return {key: anchored_at((*place, str(key)), each, parts, folder, known) for key, each in value.items()}
     return value
 
 
-def _options(part: NamedOne) -> Iterable[Option]:
+def _all_texts(value: Iterable[object]) -> bool:
+    return all(isinstance(each, str) and each for each in value)
+
+
+def _options(part: NamedOne, known: Plugins) -> Iterable[Option]:
     try:
-        return plugins().get(part.kind, part.name).options
+        return known.get(part.kind, part.name).options
     except TrimpotError:  # an unknown part is reported when it is made
         return ()

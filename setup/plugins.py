@@ -10,22 +10,27 @@ import importlib.metadata
 import inspect
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pluggy
 
 from ..engine import hooks
 from ..engine.code import TRIMPOT, Code, code_of
+from ..engine.functions import Marked, mark_of
 from ..engine.hooks import Factory
 from ..engine.identity import made_of
 from ..engine.vetting import OF_PLUGIN, blamed, check_made, told
 from ..ground.errors import ConfigError, PluginError, TrimpotError, near_misses
 from ..ground.plain import short
 from .factory import Options
+from .live import ORIGIN, PREFIX, Live, as_begun
 from .mistakes import listed
+from .plugin_files import module_of
 
 GROUP = "trimpot"
 KINDS = ("adapters", "objectives", "combinations", "optimizers", "prompts", "trackers")
@@ -60,6 +65,7 @@ class Registration:
         origin: The distribution that the plugin belongs to.
         plugin: The entry point of that distribution.
         family: The registration that a method was chosen from (`nevergrad` for `nevergrad:DE`), or None.
+        known_code: The code of the factory, if it is not what the factory has now.
     """
 
     kind: str
@@ -68,6 +74,7 @@ class Registration:
     origin: str
     plugin: str = ""
     family: Registration | None = None
+    known_code: Code | None = None
 
     @cached_property
     def options(self) -> Options:
@@ -77,7 +84,7 @@ class Registration:
     @property
     def title(self) -> str:
         """The name of the part in a sentence, such as `optimizer 'cma-es'`."""
-        return f"{_one_of(self.kind)} {self.name!r}"
+        return f"{_one_of(self.kind)} {self.name.removeprefix(PREFIX)!r}"
 
     @property
     def who(self) -> str:
@@ -87,6 +94,8 @@ class Registration:
     @cached_property
     def code(self) -> Code:
         """The code of the factory; see `engine.code`."""
+        if self.known_code is not None:
+            return self.known_code
         return self.family.code if self.family else code_of(self.factory, own=self.origin)
 
 
@@ -108,8 +117,7 @@ class Plugins:
     """
 
     def __init__(self) -> None:
-        self.manager = pluggy.PluginManager(GROUP)
-        self.manager.add_hookspecs(hooks)
+        self.manager = _manager()
         self.broken: list[Broken] = []
         self._registered: dict[str, dict[str, Registration]] = {kind: {} for kind in KINDS}
         for module in BUILT_IN:
@@ -154,6 +162,38 @@ class Plugins:
         for each in found:
             self._registered[each.kind][each.name] = each
 
+    def joined(self, files: Sequence[str] = (), live: Live | None = None) -> Plugins:
+        """Return these plugins together with those of one run: single files, and objects of a Python program.
+
+        Args:
+            files: Absolute paths of Python files.
+            live: The objects.
+
+        Raises:
+            PluginError: If a file cannot be used or registers nothing, if a name is taken, or if an object is no part.
+        """
+        if not (files or live):
+            return self
+        found = Plugins.__new__(Plugins)
+        found.manager = _manager()
+        for name, plugin in self.manager.list_name_plugin():
+            found.manager.register(plugin, name=name)
+        found.broken = list(self.broken)
+        found._registered = {kind: dict(known) for kind, known in self._registered.items()}
+        for path in files:
+            module = module_of(path)
+            if hasattr(module, "register_commands"):
+                raise PluginError(f"the plugin file {path:.300} adds commands, which only an installed package can do")
+            try:
+                found.add(module, name=Path(path).stem, origin=Path(path).name)
+            except PluginError as error:
+                raise PluginError(f"the plugin file {path:.300} cannot be used: {error}") from None
+        for (kind, name), (factory, home) in live.factories().items() if live is not None else ():
+            new = Registration(kind, name, factory, ORIGIN, home)
+            found._check(new)
+            found._registered[kind][name] = replace(new, known_code=as_begun(live.objects[kind, name], new.code))
+        return found
+
     def _asked(self, plugin: object, kind: str, name: str, origin: str) -> list[Registration]:
         """Return the registrations of a kind that a plugin makes."""
         found: list[Registration] = []
@@ -167,6 +207,9 @@ class Plugins:
                 raise PluginError(f"it registers {kind} {label!r} twice; give one of them another name")
             found.append(Registration(kind, label, factory, origin, name))
 
+        for each in _marked(plugin):
+            if each.kind == kind:
+                register(each.name, each.factory)
         others = [other for other in self.manager.get_plugins() if other is not plugin]
         self.manager.subset_hook_caller(f"register_{kind}", remove_plugins=others)(register=register)
         return found
@@ -174,9 +217,8 @@ class Plugins:
     def _check(self, new: Registration) -> None:
         taken = self._registered[new.kind].get(new.name)
         if taken is not None:
-            raise _ClashError(
-                f"two plugins register {new.kind} {new.name!r}: {taken.origin} and {new.origin}; uninstall one of them"
-            )
+            cure = f"give it another name in {new.origin}" if new.origin.endswith(".py") else "uninstall one of them"
+            raise _ClashError(f"two plugins register {new.kind} {new.name!r}: {taken.origin} and {new.origin}; {cure}")
         try:
             new.options  # noqa: B018  # read now, so that a factory that cannot be called is reported at once
         except PluginError as error:
@@ -224,6 +266,13 @@ class Plugins:
         Raises:
             PluginError: If the name is unknown; the message lists near misses and plugins that failed to import.
         """
+        if name.startswith(PREFIX):
+            if given := self._registered[kind].get(name):
+                return given
+            raise PluginError(
+                f"{_one_of(kind)} {short(name.removeprefix(PREFIX))} is an object of a Python program, which no store "
+                f"or file holds; go on from Python, and give it again"
+            )
         family, colon, method = name.partition(":")
         found = self._registered[kind].get(family)
         if colon and found and "method" in found.options.names:
@@ -337,8 +386,25 @@ def _check_hooks(plugin: object) -> None:
     for name in known:
         if name not in marked and callable(getattr(plugin, name, None)):
             raise PluginError(f"its {name} is not marked as a hook; write @trimpot.hookimpl above it")
-    if not marked:
-        raise PluginError("it implements no hook; write one, such as register_adapters, under @trimpot.hookimpl")
+    if not marked and not _marked(plugin):
+        raise PluginError(
+            "it implements no hook; write one, such as register_adapters, under @trimpot.hookimpl, or write "
+            "@trimpot.objective above a function"
+        )
+
+
+def _marked(plugin: object) -> list[Marked]:
+    """Return what decorators say of the functions that a module defines, without those that it imports."""
+    if not isinstance(plugin, ModuleType):
+        return []
+    own = [each for each in vars(plugin).values() if getattr(each, "__module__", None) == plugin.__name__]
+    return [mark for each in own if (mark := mark_of(each))]
+
+
+def _manager() -> pluggy.PluginManager:
+    manager = pluggy.PluginManager(GROUP)
+    manager.add_hookspecs(hooks)
+    return manager
 
 
 def _with_method(factory: Factory, method: str) -> Factory:
@@ -354,3 +420,24 @@ def _with_method(factory: Factory, method: str) -> Factory:
 def plugins() -> Plugins:
     """Return the plugins of this process, which are loaded once."""
     return Plugins()
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Returns the plugins of one run, in this process or a worker's.
+
+    Attributes:
+        files: See `Plugins.joined`.
+        live: See `Plugins.joined`.
+    """
+
+    files: tuple[str, ...] = ()
+    live: Live | None = None
+
+    def __call__(self) -> Plugins:
+        """Return the plugins.
+
+        Raises:
+            PluginError: If a file or an object cannot be used here.
+        """
+        return plugins().joined(self.files, self.live)

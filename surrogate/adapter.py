@@ -146,7 +146,7 @@ def _space(row: RunRow) -> KnobSpace:
     from ..ground.errors import ModelError
     from ..setup.plugins import plugins
 
-    known, part = plugins(), row.config["adapter"]
+    known, part = plugins().joined(row.config.get("plugins", ())), row.config["adapter"]
     options = {key: value for key, value in part.items() if key != "name"}
     if "outline" in known.options("adapters", part["name"]):
         options["outline"] = True

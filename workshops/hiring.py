@@ -14,8 +14,9 @@ from ..engine.workshop import Workshop
 from ..ground.devices import present
 from ..ground.errors import ConfigError
 from ..setup.config import Config
+from ..setup.live import Live
 from ..setup.parts import check_parts
-from ..setup.plugins import Plugins, plugins
+from ..setup.plugins import Joined, Plugins
 from .bench import Keep, Recipe
 from .crew import Crew
 from .distant import DistantParts, parts_of
@@ -37,7 +38,8 @@ def hired(
     *,
     prompts: PromptSet | None = None,
     start: Setting | None = None,
-    known: Callable[[], Plugins] = plugins,
+    known: Callable[[], Plugins] | None = None,
+    live: Live | None = None,
     folder: Path | None = None,
 ) -> Iterator[Hired]:
     """Run the workers that a configuration asks for until the end of the block.
@@ -47,17 +49,19 @@ def hired(
         keeper: Writes images to files; see `Store.keeper`.
         prompts: The recorded prompts of the run, if there are any.
         start: The recorded setting at which the run's search began, if there is one.
-        known: Returns the plugins that provide the parts, in every process.
+        known: Returns the plugins that provide the parts, in every process; None for those of the configuration.
+        live: Objects of this program that are parts.
         folder: A folder in which adapters may keep files; see `Adapter.keep_in`.
 
     Raises:
-        ConfigError: If there are not enough devices, or no such cluster.
+        ConfigError: If there are not enough devices, no such cluster, or objects that only this program holds.
         TrimpotError: If a worker cannot make its parts.
     """
     workers = config.workers
     if workers.alone or (workers.processes == "auto" and workers.ray is None and _num_gpus(config, known()) <= 1):
         yield Hired()
         return
+    known = known or Joined(config.plugins, live.for_workers() if live else None)
     check_parts(config, known())
     if prompts is None:
         prompts = known().make("prompts", config.prompts.name, config.prompts.options)
