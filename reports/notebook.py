@@ -19,13 +19,13 @@ from ..setup.plan import planned_work
 from .console import STAGE_TITLES, duration
 from .drawing import BLUE, FONT, GREY, TEAL
 from .facts import Facts
-from .gallery import Picture
-from .page import RunFiles, read_pictures
+from .gallery import Picture, read_pictures
+from .page import RunFiles
 from .sections import image_tag
 from .words import alarm_verdict, caution, gain_text, headline, signed, verdict
 
 WIDTH, HEIGHT = 560, 210  # of the curve, in pixels
-MOST_PICTURES = 4
+MOST_PICTURES = 3
 SECONDS_BETWEEN_UPDATES = 0.5
 Row = dict[str, Any]
 _FEW_TICKS = 5
@@ -101,12 +101,12 @@ def _curve(rows: Sequence[Row]) -> str:
     """Return the course of the search as a drawing, or nothing if there is no course yet."""
     judged = [(row["generation"], row["validation"]) for row in rows if row["validation"] is not None]
     means = [(row["generation"], row["mean"]) for row in rows if row["mean"] is not None]
-    heights = [y for _, y in (*judged, *means)]
+    heights = [float(score) for _, score in (*judged, *means)]
     if len(rows) < 2 or not heights:
         return ""
     low, high = min(heights), max(heights)
     margin = (high - low) * 0.08 or abs(high) * 0.05 or 1.0
-    low, high, last = low - margin, high + margin, rows[-1]["generation"]
+    low, high, last = low - margin, high + margin, int(rows[-1]["generation"])
     left, right, top, bottom = 58, WIDTH - 12, 26, HEIGHT - 36
 
     def x(generation: float) -> float:
@@ -191,7 +191,8 @@ class NotebookProgress(Watcher):
     """
 
     def __init__(self, display: Callable[..., Any]) -> None:
-        self._display, self._handle = display, None
+        self._display = display
+        self._handle: Any = None
         self._done = self._found = self._total = 0
         self._begun = self._last = time.monotonic()
         self._stage, self._facts, self._name = "", "", ""

@@ -22,6 +22,7 @@ from ..reports.facts import Facts, gather
 from ..setup.config import ConfigSource, load_config
 from ..setup.live import Live, by_leaves, taken
 from ..storage import SqliteStore
+from ..workshops import refuse_while_imported
 from .results import Files, summary
 from .session import DEFAULT_FOLDER, start
 from .session import resume as go_on
@@ -137,8 +138,8 @@ def calibrate(
         live = more | live
     folder = _store(store)
     config = load_config(base, asked, live)
-    used = _used(live, config.model_dump(mode="json"))
-    return _worked(lambda watchers: start(config, folder, watchers, used), used, folder, progress)
+    live = live.used_by(config)
+    return _worked(lambda watchers: start(config, folder, watchers, live), live, folder, progress)
 
 
 def resume(
@@ -191,7 +192,7 @@ class _Begun(Watcher):
 
 def _worked(work: Callable[[tuple[Watcher, ...]], str], live: Live, folder: Path, progress: Shown) -> Result:
     """Work on a run, show its progress, and return its result; if it stops, say how to go on."""
-    _refuse_in_a_worker()
+    refuse_while_imported()
     begun = _Begun()
     watcher, done = _progress(progress)
     try:
@@ -230,29 +231,6 @@ def _progress(shown: Shown) -> tuple[tuple[Watcher, ...], Callable[[], None]]:
         return (), lambda: None
     watcher = ProgressWatcher(console)
     return (watcher,), lambda: watcher.__exit__()
-
-
-def _refuse_in_a_worker() -> None:
-    """Refuse to begin a run in a worker's process that is just importing the program that began the run.
-
-    Raises:
-        ConfigError: If this is such a process.
-    """
-    import multiprocessing
-
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        raise ConfigError(
-            "workers import the program that asks for them, so its call must be guarded: "
-            "write it under `if __name__ == '__main__':`"
-        )
-
-
-def _used(live: Live, config: Mapping[str, Any]) -> Live:
-    """Leave out objects that another key has replaced."""
-    named = {("objectives", each["name"]) for each in config["objectives"].values()}
-    kinds = {"adapter": "adapters", "combine": "combinations", "optimizer": "optimizers", "prompts": "prompts"}
-    named |= {(kind, config[key]["name"]) for key, kind in kinds.items()}
-    return Live({part: each for part, each in live.objects.items() if part in named})
 
 
 def _has_ended(run: str, folder: Path) -> bool:

@@ -23,7 +23,6 @@ from ..engine.installed import MAIN
 from ..engine.schema import Config
 from ..engine.vetting import SEAMS
 from ..ground.errors import ConfigError, PluginError
-from ..ground.plain import short
 
 PREFIX = "python:"
 ORIGIN = "Python"  # in place of the name of a distribution
@@ -34,6 +33,7 @@ KINDS = {
     "optimizer": "optimizers",
     "prompts": "prompts",
 }  # the keys of a configuration that name parts
+_ONE_OF = {**{kind: kind.removesuffix("s") for kind in KINDS.values()}, "prompts": "prompts"}
 Place = tuple[str, ...]
 
 
@@ -107,7 +107,7 @@ class Live:
         for (kind, name), each in self.objects.items():
             thing = each() if isinstance(each, Import) else each
             home = getattr(thing, "__module__", None) or type(thing).__module__
-            found[kind, name] = _factory_of(kind, thing, f"{kind} {name.removeprefix(PREFIX)!r}"), str(home)
+            found[kind, name] = _factory_of(kind, thing, f"{_ONE_OF[kind]} {name.removeprefix(PREFIX)!r}"), str(home)
         return found
 
     def settle(self) -> None:
@@ -118,6 +118,11 @@ class Live:
         for part, (factory, _) in self.factories().items():
             if (seen := _SEEN.get(id(self.objects[part]))) and seen.thing is self.objects[part]:
                 seen.now = code_of(factory, own=ORIGIN)
+
+    def used_by(self, config: Config) -> Live:
+        """Return the objects that a configuration names, without those that another key has replaced."""
+        named = {(kind, name) for _, kind, name in _live_parts(config)}
+        return Live({part: each for part, each in self.objects.items() if part in named})
 
     def lacking(self, config: Config) -> list[str]:
         """Return the keys of a configuration whose objects are not given, such as `objectives.mine`."""
@@ -221,7 +226,7 @@ def _factory_of(kind: str, thing: Any, who: str) -> Factory:
     wanted = f"trimpot.{seam.__name__}"
     if mark := mark_of(thing):
         if mark.kind != kind:
-            raise PluginError(f"{who} is given {name_of(thing)}, which is marked as one of the {mark.kind}")
+            raise PluginError(f"{who} is given {name_of(thing)}, which is an {_ONE_OF[mark.kind]}")
         return mark.factory
     if isinstance(thing, seam):
         return _given(thing)
@@ -270,7 +275,7 @@ def _import_of(thing: Any, part: tuple[str, str]) -> Import:
             found = getattr(found, each, None)
     if found is None or found is not thing:
         raise ConfigError(
-            f"workers in other processes cannot have {short(name or name_of(thing))} of {part[0]}, which only this "
+            f"workers in other processes cannot have the {_ONE_OF[part[0]]} {name or name_of(thing)}, which only this "
             f"program holds; write it into a file and name that, plugins=['my_file.py'], or leave workers at 1"
         )
     return Import(str(module), name)

@@ -57,9 +57,9 @@ def read_overrides(pairs: Overrides) -> list[Override]:
     if isinstance(pairs, Mapping):
         read = [_given(key, value) for key, value in pairs.items()]
     else:
-        texts = [each.text if isinstance(each, Override) else each for each in pairs]
+        texts = [each.text if isinstance(each, Override) else str(each) for each in pairs]
         read = [
-            pair if isinstance(pair, Override) else _read(pair, texts[number + 1 :])
+            pair if isinstance(pair, Override) else _read(texts[number], texts[number + 1 :])
             for number, pair in enumerate(pairs)
         ]
     for new in read:

@@ -188,7 +188,8 @@ class Plugins:
                 found.add(module, name=Path(path).stem, origin=Path(path).name)
             except PluginError as error:
                 raise PluginError(f"the plugin file {path:.300} cannot be used: {error}") from None
-        for (kind, name), (factory, home) in live.factories().items() if live is not None else ():
+        live = live or Live()
+        for (kind, name), (factory, home) in live.factories().items():
             new = Registration(kind, name, factory, ORIGIN, home)
             found._check(new)
             found._registered[kind][name] = replace(new, known_code=as_begun(live.objects[kind, name], new.code))

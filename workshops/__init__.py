@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from .hiring import Hired, hired
+from .processes import refuse_while_imported
 
-__all__ = ["Hired", "hired"]
+__all__ = ["Hired", "hired", "refuse_while_imported"]

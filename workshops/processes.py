@@ -14,11 +14,21 @@ from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-from ..ground.errors import ModelError
+from ..ground.errors import ConfigError, ModelError
 from .seats import Hello, Make, Seat, SeatLostError, answer
 
+UNGUARDED = 76  # the exit status of a worker whose program begins a run as it is imported
 _SPAWN = multiprocessing.get_context("spawn")  # a fork would copy locks and the GPU's state
 _SPAWNING = threading.Lock()  # several seats are started at once
+
+
+def refuse_while_imported() -> None:
+    """End this process if it is a worker's that is just importing the program which asked for it.
+
+    Spawned processes import that program, and a call outside of its guard would begin the run once more.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        sys.exit(UNGUARDED)
 
 
 class ProcessSeat(Seat):
@@ -48,7 +58,15 @@ class ProcessSeat(Seat):
         with _SPAWNING, _script_hidden(self._make):
             self._process.start()
         theirs.close()
-        hello = self._answer(None)
+        try:
+            hello = self._answer(None)
+        except SeatLostError:
+            if self._process.exitcode == UNGUARDED:
+                raise ConfigError(
+                    "workers import the program that asks for them, which would begin the run again; "
+                    "write the call under `if __name__ == '__main__':`"
+                ) from None
+            raise
         assert isinstance(hello, Hello)
         return hello
 
