@@ -12,7 +12,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,17 +20,19 @@ from typing import Any
 import pluggy
 
 from ..engine import hooks
-from ..engine.code import TRIMPOT, Code, code_of
+from ..engine.code import TRIMPOT
 from ..engine.functions import Marked, mark_of
 from ..engine.hooks import Factory
 from ..engine.identity import made_of
-from ..engine.vetting import OF_PLUGIN, blamed, check_made, told
+from ..engine.vetting import blamed, check_made, told
 from ..ground.errors import ConfigError, PluginError, TrimpotError, near_misses
 from ..ground.plain import short
-from .factory import Options
 from .live import ORIGIN, PREFIX, Live, as_begun
 from .mistakes import listed
 from .plugin_files import module_of
+from .registration import Broken, Registration, one_of
+
+__all__ = ["GROUP", "KINDS", "Broken", "Joined", "Plugins", "Registration", "plugins"]
 
 GROUP = "trimpot"
 KINDS = ("adapters", "objectives", "combinations", "optimizers", "prompts", "trackers")
@@ -52,60 +54,6 @@ _FILES = {  # the hint if a file or folder is given instead of a name
     "folder of a published set: prompts.name=t2i-compbench prompts.source=...",
     "adapters": "give a checkpoint as the model of an adapter: adapter.name=diffusers adapter.model=...",
 }
-
-
-@dataclass(frozen=True)
-class Registration:
-    """A factory that a plugin registered under a name.
-
-    Attributes:
-        kind: One of `KINDS`.
-        name: The name in configurations.
-        factory: The function or class that makes the part from keyword options.
-        origin: The distribution that the plugin belongs to.
-        plugin: The entry point of that distribution.
-        family: The registration that a method was chosen from (`nevergrad` for `nevergrad:DE`), or None.
-        known_code: The code of the factory, if it is not what the factory has now.
-    """
-
-    kind: str
-    name: str
-    factory: Factory
-    origin: str
-    plugin: str = ""
-    family: Registration | None = None
-    known_code: Code | None = None
-
-    @cached_property
-    def options(self) -> Options:
-        """The options that the factory takes."""
-        return Options(self.factory, self.kind)
-
-    @property
-    def title(self) -> str:
-        """The name of the part in a sentence, such as `optimizer 'cma-es'`."""
-        return f"{_one_of(self.kind)} {self.name.removeprefix(PREFIX)!r}"
-
-    @property
-    def who(self) -> str:
-        """The title with the plugin and its distribution, unless the part is built in."""
-        return self.title if self.origin == "trimpot" else f"{self.title}{OF_PLUGIN}{self.plugin!r} ({self.origin})"
-
-    @cached_property
-    def code(self) -> Code:
-        """The code of the factory; see `engine.code`."""
-        if self.known_code is not None:
-            return self.known_code
-        return self.family.code if self.family else code_of(self.factory, own=self.origin)
-
-
-@dataclass(frozen=True)
-class Broken:
-    """A plugin that could not be imported: its entry point, its distribution, and the reason."""
-
-    name: str
-    origin: str
-    reason: str
 
 
 class Plugins:
@@ -271,7 +219,7 @@ class Plugins:
             if given := self._registered[kind].get(name):
                 return given
             raise PluginError(
-                f"{_one_of(kind)} {short(name.removeprefix(PREFIX))} is an object of a Python program, which no store "
+                f"{one_of(kind)} {short(name.removeprefix(PREFIX))} is an object of a Python program, which no store "
                 f"or file holds; go on from Python, and give it again"
             )
         family, colon, method = name.partition(":")
@@ -281,9 +229,9 @@ class Plugins:
             return replace(found, name=name, factory=_with_method(found.factory, method), family=found)
         if not colon and found:
             return found
-        message = f"no {_one_of(kind)} {short(name)}; {near_misses(name, self._registered[kind])}"
+        message = f"no {one_of(kind)} {short(name)}; {near_misses(name, self._registered[kind])}"
         if kind in _FILES and ("/" in name or "\\" in name or re.search(r"\.\w{2,5}$", name)):
-            message = f"no {_one_of(kind)} {short(name)}; {_FILES[kind]}"
+            message = f"no {one_of(kind)} {short(name)}; {_FILES[kind]}"
         if self.broken:
             message += "; could not load " + "; ".join(f"{_named(b.name, b.origin)}: {b.reason}" for b in self.broken)
         raise PluginError(message)
@@ -367,10 +315,6 @@ class Plugins:
 
 class _ClashError(PluginError):
     """Two plugins registered the same name, so a configuration with this name is ambiguous."""
-
-
-def _one_of(kind: str) -> str:
-    return kind if kind == "prompts" else kind.removesuffix("s")
 
 
 def _named(plugin: str, origin: str) -> str:
