@@ -102,8 +102,8 @@ __all__ = [
     "calibrate",
     "hookimpl",
     "load_calibration",
-    "load_pipeline",
     "load_config",
+    "load_pipeline",
     "objective",
     "resume",
 ]

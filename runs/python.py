@@ -8,11 +8,13 @@ result.gain, result.report, result.curve
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from ..defaults.model import is_configuration
 from ..engine.run import Run
 from ..engine.statistics import Gain
 from ..engine.watcher import Watcher
@@ -113,8 +115,9 @@ def calibrate(
     describe. Ctrl-C stops the run; everything that was recorded is kept, and `resume` goes on.
 
     Args:
-        source: The name of a preset, the path of a YAML file, a mapping, or a configuration from `load_config`; may be
-            left out if the keywords say everything.
+        source: The name of a preset, the path of a YAML file, a mapping, or a configuration from `load_config`; or a
+            model by its hub id, folder or file, for which all else is chosen; may be left out if the keywords say
+            everything.
         store: The folder of the database and of the runs' files; None for `TRIMPOT_STORE`, or `trimpot-runs` in the
             working folder.
         progress: `auto` shows a bar in a terminal and in a notebook; True also prints lines elsewhere; False is silent.
@@ -136,10 +139,22 @@ def calibrate(
     if isinstance(base, Mapping):
         base, more = taken(base)
         live = more | live
+    elif isinstance(base, (str, os.PathLike)) and not is_configuration(os.fspath(base)):
+        base = _proposed(os.fspath(base), asked)
     folder = _store(store)
     config = load_config(base, asked, live)
     live = live.used_by(config)
     return _worked(lambda watchers: start(config, folder, watchers, live), live, folder, progress)
+
+
+def _proposed(model: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration that is proposed for a model, given the keys that suit it; see `defaults.proposal`."""
+    from ..defaults.proposal import propose
+
+    given = {key: value for key, value in by_leaves(asked).items() if key.startswith("adapter.")}
+    return dict(
+        propose(model, overrides=[f"{key}={json.dumps(value)}" for key, value in given.items()], here=True).values
+    )
 
 
 def resume(

@@ -102,7 +102,8 @@ def resume(
         extension = extension_of(row, overrides, live, store) if overrides else None
         if row.outcome is not None and extension is None:
             if overrides:  # nothing is left that they could change, but what they name must exist
-                check_parts(load_config(row.config, overrides), known)
+                config = load_config(row.config, overrides, live)
+                check_parts(config, plugins().joined(config.plugins, live))
             if row.unreported or not os.path.exists(Files.of(store.folder / row.id).report):
                 with store.lock(row.id):
                     report(store, row.id)

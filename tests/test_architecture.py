@@ -59,7 +59,7 @@ BELOW: dict[str, set[str]] = {
     "workshops": {"setup", "engine", "ground"},
     "reports": {"setup", "storage", "engine", "ground"},
     "publishing": {"reports", "applying", "engine", "ground"},
-    "runs": {"reports", "workshops", "setup", "storage", "engine", "ground"},
+    "runs": {"defaults", "reports", "workshops", "setup", "storage", "engine", "ground"},
     "comparison": {"runs", "workshops", "reports", "surrogate", "setup", "storage", "engine", "ground"},
     "testing": {"adapters", "engine", "ground"},  # adapters for the contract of a transformer class
     "proofs": {"testing", "adapters", "objectives", "setup", "engine", "ground"},

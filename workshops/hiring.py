@@ -58,10 +58,10 @@ def hired(
         TrimpotError: If a worker cannot make its parts.
     """
     workers = config.workers
+    known = known or Joined(config.plugins, live.for_workers() if live and not workers.alone else None)
     if workers.alone or (workers.processes == "auto" and workers.ray is None and _num_gpus(config, known()) <= 1):
         yield Hired()
         return
-    known = known or Joined(config.plugins, live.for_workers() if live else None)
     check_parts(config, known())
     if prompts is None:
         prompts = known().make("prompts", config.prompts.name, config.prompts.options)
