@@ -10,6 +10,7 @@ import typer
 from .app import FOLDER, JsonOption, PartOptions, StoreOption, app, print_json
 from .completion import one_of, stored_runs
 
+FORMATS = ("native", "baked", "ia3", "comfyui")  # of exchange.roads, which is too heavy for completion
 Source = Annotated[
     str, typer.Argument(help="A run, a calibration file, its folder, or a hub id.", autocompletion=stored_runs)
 ]
@@ -19,7 +20,7 @@ Source = Annotated[
 def export(
     calibration: Source,
     road: Annotated[
-        str, typer.Option("--as", help="native, baked or ia3.", autocompletion=one_of(("native", "baked", "ia3")))
+        str, typer.Option("--as", help=f"One of {', '.join(FORMATS)}.", autocompletion=one_of(FORMATS))
     ] = "native",
     to: Annotated[Path | None, typer.Option("--to", help="The folder to write; default: RUN-FORMAT.")] = None,
     option: PartOptions = None,
@@ -29,7 +30,8 @@ def export(
     """Write a calibration in another format, and verify the result.
 
     `native` is trimpot's file; `baked` a transformer folder for diffusers, with the scales folded into the weights;
-    `ia3` an adapter for PEFT. Options of loading, such as device, are given with -o.
+    `ia3` an adapter for PEFT; `comfyui` a folder for ComfyUI's custom_nodes. Options of loading, such as device, are
+    given with -o.
 
     Example:  trimpot export shapes-1 --as native --to shapes-calibrated
     """
@@ -46,7 +48,10 @@ def export(
         raise CalibrationError(f"no format {road!r}; {near_misses(road, ROADS)}")
     made = Calibration.load(file)
     folder = to or Path(f"{made.provenance.run}-{road}")
-    pipe = None if road == "native" else load_pipeline(made, **parse_options(option or []))
+    options = parse_options(option or [])
+    if options and not ROADS[road].needs_pipe:
+        raise CalibrationError(f"-o says how the pipeline is loaded, and {road} needs no pipeline; leave it out")
+    pipe = load_pipeline(made, **options) if ROADS[road].needs_pipe else None
     write(pipe, made, road, folder)
     if as_json:
         print_json({"export": str(folder), "as": road})
@@ -68,11 +73,12 @@ def verify(
     """
     from ..applying.base import load_pipeline
     from ..applying.located import located_calibration
-    from ..exchange.roads import difference, road_of
+    from ..exchange.roads import difference, loader_of, road_of
     from ..setup.config import parse_options
 
     file = located_calibration(calibration, store=store)
     road = road_of(folder)
+    loader_of(folder)  # before a large model is loaded
     pipe = load_pipeline(file, **parse_options(option or []))
     pipe.set_progress_bar_config(disable=True)
     largest = difference(pipe, file, folder)

@@ -17,7 +17,9 @@ from ..applying.located import FILE_NAME
 from ..engine.calibration import Calibration
 from ..ground.errors import CalibrationError, near_misses
 from ..ground.extras import require
+from . import comfyui_node
 from .baked import bake
+from .comfyui import write_comfyui
 from .ia3 import CONFIG, write_ia3
 
 PROMPT, SEED = "a photo of a cat", 0
@@ -29,12 +31,14 @@ class Road(NamedTuple):
     Attributes:
         mark: A file or folder that tells an export of this format from the others.
         write: Writes the export of a calibration of a pipeline into a folder.
-        loaded: Returns a context in which a pipeline runs with what a folder holds.
+        loaded: Returns a context in which a pipeline runs with what a folder holds; None if no pipeline can.
+        needs_pipe: Whether writing needs the pipeline that was calibrated, or only the calibration.
     """
 
     mark: str
     write: Callable[[Any, Calibration, Path], Path]
-    loaded: Callable[[Any, Path], Any]
+    loaded: Callable[[Any, Path], Any] | None
+    needs_pipe: bool = True
 
 
 def _write_native(_pipe: Any, calibration: Calibration, folder: Path) -> Path:
@@ -75,9 +79,10 @@ def _ia3(pipe: Any, folder: Path) -> Iterator[None]:
 
 
 ROADS: dict[str, Road] = {
-    "native": Road(FILE_NAME, _write_native, _native),
+    "native": Road(FILE_NAME, _write_native, _native, needs_pipe=False),
     "baked": Road("transformer", bake, _baked),
     "ia3": Road(CONFIG, write_ia3, _ia3),
+    "comfyui": Road(comfyui_node.FOLDER, write_comfyui, None, needs_pipe=False),
 }
 
 
@@ -85,9 +90,9 @@ def export(pipe: Any, calibration: Calibration, road: str, folder: Path) -> Path
     """Write an export, whole or not at all.
 
     Args:
-        pipe: The pipeline that was calibrated; baking changes it.
+        pipe: The pipeline that was calibrated; baking changes it. None for a format that does not need it.
         calibration: The calibration.
-        road: `native`, `baked` or `ia3`.
+        road: `native`, `baked`, `ia3` or `comfyui`.
         folder: The folder to write, which does not exist yet.
 
     Returns:
@@ -126,6 +131,21 @@ def road_of(folder: Path) -> str:
     raise CalibrationError(f"{folder} holds no export of a calibration: none of {marks}")
 
 
+def loader_of(folder: Path) -> Callable[[Any, Path], Any]:
+    """Return what loads an export into a pipeline, as `Road.loaded`.
+
+    Raises:
+        CalibrationError: If the folder holds no export, or one that no pipeline loads.
+    """
+    loaded = ROADS[road_of(folder)].loaded
+    if loaded is None:
+        raise CalibrationError(
+            f"{folder} is for ComfyUI, and no pipeline of diffusers loads it; COMFYUI_PATH=... python -m "
+            "trimpot.proofs.comfyui compares such a folder in ComfyUI with diffusers"
+        )
+    return loaded
+
+
 def difference(pipe: Any, calibration: Path, folder: Path) -> float:
     """Compare an export, loaded by its own side, with the calibration applied by trimpot.
 
@@ -136,13 +156,17 @@ def difference(pipe: Any, calibration: Path, folder: Path) -> float:
 
     Returns:
         The largest difference of the final latents, relative to their largest value.
+
+    Raises:
+        CalibrationError: If the folder holds no export, or one that no pipeline loads.
     """
+    loaded = loader_of(folder)
     with load_calibration(pipe, calibration) as applied:
         call = applied.recommended
         expected = _latents(pipe, call)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the calibration's remarks on the pipeline were made above
-        with ROADS[road_of(folder)].loaded(pipe, folder):
+        with loaded(pipe, folder):
             found = _latents(pipe, call)
     return float((found - expected).abs().max() / expected.abs().max())
 

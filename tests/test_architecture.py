@@ -62,7 +62,7 @@ BELOW: dict[str, set[str]] = {
     "runs": {"defaults", "reports", "workshops", "setup", "storage", "engine", "ground"},
     "comparison": {"runs", "workshops", "reports", "surrogate", "setup", "storage", "engine", "ground"},
     "testing": {"adapters", "engine", "ground"},  # adapters for the contract of a transformer class
-    "proofs": {"testing", "adapters", "objectives", "setup", "engine", "ground"},
+    "proofs": {"exchange", "testing", "adapters", "objectives", "setup", "engine", "ground"},
     "commands": {
         "publishing",
         "exchange",
