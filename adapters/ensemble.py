@@ -322,7 +322,8 @@ def with_norm_of(combined: Tensor, conditional: Tensor) -> Tensor:
     """
     wanted = torch.norm(conditional.to(combined.dtype), dim=-1, keepdim=True)
     found = torch.norm(combined, dim=-1, keepdim=True)
-    rescaled: Tensor = combined * (wanted / found.clamp_min(torch.finfo(found.dtype).tiny))
+    factor = wanted / found.clamp_min(torch.finfo(found.dtype).tiny)
+    rescaled: Tensor = combined * factor.where(found > 0, 0)  # a token of zeros has no direction, and stays
     return rescaled
 
 

@@ -116,3 +116,11 @@ def test_every_token_has_the_conditional_norm() -> None:
     expected = torch.linalg.vector_norm(conditional, dim=-1)
     torch.testing.assert_close(norms.flatten()[1:], expected.flatten()[1:])
     torch.testing.assert_close(torch.cosine_similarity(rescaled, combined, dim=-1).flatten()[1:], torch.ones(14))
+
+
+def test_a_token_of_zeros_stays_zeros_when_it_is_rescaled() -> None:
+    combined = torch.zeros(1, 2, 4)
+    combined[0, 1] = 1.0
+    rescaled = with_norm_of(combined, torch.full((1, 2, 4), 1e3))
+    assert torch.equal(rescaled[0, 0], torch.zeros(4))
+    assert torch.allclose(rescaled[0, 1], torch.full((4,), 1e3))
