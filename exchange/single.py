@@ -60,7 +60,7 @@ def folded(pipe: Any, calibration: Calibration) -> Folded:
     try:
         sites = sites_of(models, recipe)
         call = recommended_call(calibration, pipe)
-        given = first_inputs(pipe, {**call, "num_inference_steps": 1}, [PROBE])
+        given = first_inputs(pipe, call, [PROBE])  # the first call of the transformer, not a whole image
     except ModelError as error:
         raise CalibrationError(f"the calibration does not fit this pipeline: {error}") from None
     scales = list(recipe.members[0].scales.values())

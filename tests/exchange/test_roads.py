@@ -15,7 +15,7 @@ import torch
 import trimpot
 from applied import CASES, SIZE, calibrated, made
 from generated import candidates
-from trimpot.adapters import make_diffusers, make_qwen_image
+from trimpot.adapters import make_diffusers, make_qwen_image, make_shapes
 from trimpot.adapters.pipelines import PipelineAdapter
 from trimpot.commands.export import FORMATS
 from trimpot.engine.calibration import Calibration
@@ -54,6 +54,17 @@ def test_every_road_makes_what_the_calibration_makes(
         if road == "baked":  # the pipeline is baked now: compare on one that is not
             adapter, _ = exported(tiny_folder(backbone), backbone, tmp_path)
         assert difference(adapter.pipe, file, folder) <= LARGEST[road] * STEPS_AMPLIFY.get(backbone, 1.0)
+
+
+def test_the_shipped_model_is_baked(tmp_path: Path) -> None:
+    """Its scheduler divides by zero when it is asked for a single step, so it is never asked."""
+    adapter = make_shapes(members=["conditional"], num_inference_steps=3)
+    assert isinstance(adapter, PipelineAdapter)
+    [vector] = candidates(adapter, 1)
+    file = calibrated(adapter, adapter.space.to_setting(vector), tmp_path / "calibration.json")
+    adapter.close()
+    folder = export(adapter.pipe, Calibration.load(file), "ia3", tmp_path / "ia3")
+    assert difference(adapter.pipe, file, folder) <= 1e-6
 
 
 def test_peft_alone_loads_an_adapter(flux_folder: Path, tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ REFUSED = [
     ({"device": "cuda:7"}, "no device 'cuda:7' here"),
     ({"device": "meta"}, "no device 'meta' here"),
     ({"device": "cpu", "offload": "model"}, "no GPU is used; choose offload: none"),
-    ({"device": "cpu", "quantization": "bitsandbytes-8bit"}, "needs the package bitsandbytes|needs a GPU"),
+    ({"device": "cpu", "quantization": "bitsandbytes-8bit"}, "needs bitsandbytes; install it|needs a GPU"),
 ]
 
 

@@ -1,0 +1,254 @@
+"""How far a calibration's other formats are from it, and what applying it costs.
+
+    python benchmarks/exports.py roads
+    python benchmarks/exports.py cost
+
+`roads` prints, for tiny checkpoints of published classes and for the shipped one, the largest difference of the final
+latents, relative to their largest value, between a calibration that trimpot applies and the same calibration in another
+format, loaded by the other side's own loader. `cost` prints the time of a forward pass with a calibration applied, and
+with it folded into the weights, relative to the untouched transformer, side by side in one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+import trimpot
+from trimpot.adapters import make_diffusers, make_flux, make_qwen_image, make_sd3
+from trimpot.adapters.checkpoints import shipped
+from trimpot.adapters.scaling import Scaling
+from trimpot.adapters.sites import find_sites
+from trimpot.engine.calibration import Calibration, Provenance
+from trimpot.exchange.baked import bake
+from trimpot.exchange.folding import fold, folds
+from trimpot.exchange.ia3 import write_ia3
+from trimpot.ground.errors import CalibrationError
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "helpers"))
+import tiny_models
+
+SMALL = {"num_inference_steps": 3, "height": 16, "width": 16}
+PLAIN = {"use_resolution_binning": False, "clean_caption": False}
+BACKBONES: dict[str, tuple[Callable[..., Any], str, dict[str, Any]]] = {
+    "FLUX": (make_flux, "tiny_flux", SMALL),
+    "SD3.5, dual attention": (make_sd3, "tiny_sd3", {**SMALL, "members": ["conditional"]}),
+    "SD3.5, guided ensemble": (make_sd3, "tiny_sd3", SMALL),
+    "Qwen-Image": (make_qwen_image, "tiny_qwen", {**SMALL, "members": ["conditional"]}),
+    "Wan": (make_diffusers, "tiny_wan", {**SMALL, "num_frames": 5, "max_sequence_length": 16}),
+    "PixArt": (make_diffusers, "tiny_pixart", {**SMALL, "guidance_scale": 3.0, "pipeline_options": PLAIN}),
+    "shipped": (make_sd3, "", {"members": ["conditional"], "num_inference_steps": 4}),
+    "shipped, guided ensemble": (make_sd3, "", {"num_inference_steps": 4}),
+}
+
+
+def made(name: str, home: Path, dtype: str = "float32") -> Any:
+    """Make the adapter of a backbone."""
+    make, tiny, options = BACKBONES[name]
+    folder = home / f"{tiny}"
+    if tiny and not folder.exists():
+        getattr(tiny_models, tiny)(folder)
+    return make(model=str(folder if tiny else shipped("shapes")), dtype=dtype, device="cpu", **options)
+
+
+def random_calibration(adapter: Any, path: Path) -> Calibration:
+    """Save a calibration with random scales around 1, and the weights of the neutral setting."""
+    draw = np.random.default_rng(0)
+    setting = {
+        knob.name: knob.default * (1 if knob.name.endswith(".weight") else float(draw.uniform(0.7, 1.3)))
+        for knob in adapter.space
+    }
+    neutral = next(iter(adapter.neutrals().values()))
+    Calibration(
+        backbone=dict(adapter.describe()),
+        num_steps=adapter.num_steps,
+        setting=setting,
+        apply=adapter.export(setting, neutral),
+        provenance=Provenance(run="random", created="2026-01-01"),
+    ).save(path)
+    return Calibration.load(path)
+
+
+def latents(pipe: Any, call: dict[str, Any]) -> torch.Tensor:
+    """Return the final latents of one prompt and seed."""
+    found = pipe(prompt="a cat", generator=torch.Generator().manual_seed(0), output_type="latent", **call)
+    return torch.as_tensor(found.frames if hasattr(found, "frames") else found.images).double()
+
+
+def differences(name: str, home: Path) -> Iterator[tuple[str, str]]:
+    """Yield the name of each road and the difference, or the reason why there is none."""
+    adapter = made(name, home)
+    file = home / f"{name.replace(' ', '-')}.json"
+    calibration = random_calibration(adapter, file)
+    adapter.close()
+    pipe, call = adapter.pipe, {}
+    with trimpot.load_calibration(pipe, file) as applied:
+        call = applied.recommended
+        expected = latents(pipe, call)
+    untouched = pipe.transformer
+    yield "neutral", told(latents(pipe, call), expected)
+    again = copy.deepcopy(pipe.transformer)
+    pipe.transformer = again
+    with trimpot.load_calibration(pipe, file):
+        yield "native", told(latents(pipe, call), expected)
+    pipe.transformer = untouched
+    try:
+        yield from _ia3(pipe, calibration, home / f"ia3-{file.stem}", call, expected)
+        pipe.transformer = copy.deepcopy(untouched)
+        folder = bake(pipe, calibration, home / f"baked-{file.stem}")
+        for dtype in (torch.float32, torch.bfloat16):
+            pipe.transformer = type(untouched).from_pretrained(str(folder), torch_dtype=dtype).to(torch.float32)
+            label = str(dtype).removeprefix("torch.")
+            against = expected if dtype == torch.float32 else _in_bfloat16(pipe, untouched, file, call)
+            yield f"baked {label}", told(latents(pipe, call), against)
+    except CalibrationError as error:
+        yield "refused", str(error).partition(";")[0]
+
+
+def _ia3(
+    pipe: Any, calibration: Calibration, folder: Path, call: dict[str, Any], expected: torch.Tensor
+) -> Iterator[tuple[str, str]]:
+    from peft import PeftModel
+
+    write_ia3(pipe, calibration, folder)
+    wrapped = PeftModel.from_pretrained(copy.deepcopy(pipe.transformer), str(folder))
+    pipe.transformer = wrapped.base_model.model
+    yield "IA3 loaded", told(latents(pipe, call), expected)
+    pipe.transformer = wrapped.merge_and_unload()
+    yield "IA3 merged", told(latents(pipe, call), expected)
+
+
+def _in_bfloat16(pipe: Any, untouched: Any, file: Path, call: dict[str, Any]) -> torch.Tensor:
+    """Return what the calibration makes of weights that were rounded to bfloat16 without it."""
+    kept = pipe.transformer
+    pipe.transformer = copy.deepcopy(untouched).to(torch.bfloat16).to(torch.float32)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with trimpot.load_calibration(pipe, file):
+                return latents(pipe, call)
+    finally:
+        pipe.transformer = kept
+
+
+def told(found: torch.Tensor, expected: torch.Tensor) -> str:
+    """Return the largest relative difference as text; `0` if the two are equal to the bit."""
+    largest = float((found - expected).abs().max() / expected.abs().max())
+    return "0" if largest == 0 else f"{largest:.1e}"
+
+
+def roads() -> None:
+    """Print the table of backbones and roads."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in BACKBONES:
+            with quiet():
+                found = dict(differences(name, Path(folder)))
+            print(f"{name:<26}" + "  ".join(f"{road} {value}" for road, value in found.items()), flush=True)
+
+
+def cost(repeats: int = 15) -> None:
+    """Print the times of a forward pass, applied and baked, relative to the untouched transformer."""
+    for kind in ("FluxTransformer2DModel", "SD3Transformer2DModel", "QwenImageTransformer2DModel"):
+        with quiet():
+            model = wide(kind)
+            call = arguments(model)
+            sites = find_sites(model)
+            baked = copy.deepcopy(model)
+            scales = 0.7 + 0.6 * torch.rand(len(sites))
+            fold(baked, folds(baked, sites, call), scales.tolist())
+            applied = copy.deepcopy(model)
+            scaling = Scaling(applied, sites)
+            scaling.set(scales[None])
+        times: dict[str, list[float]] = {"untouched": [], "applied": [], "baked": []}
+        for _ in range(repeats):
+            for name, each in (("untouched", model), ("applied", applied), ("baked", baked)):
+                begun = time.perf_counter()
+                with torch.no_grad():
+                    each(**call)
+                times[name].append(time.perf_counter() - begun)
+        base = median(times["untouched"])
+        ratios = {name: median(values) / base for name, values in times.items()}
+        print(f"{kind:<30} {1000 * base:.0f} ms  applied {ratios['applied']:.3f}  baked {ratios['baked']:.3f}")
+
+
+def wide(kind: str) -> Any:
+    """Return a transformer wide enough for its arithmetic to outweigh Python: 1,024 channels, a few blocks."""
+    import diffusers
+
+    heads = {"num_attention_heads": 16, "attention_head_dim": 64}
+    sizes: dict[str, dict[str, Any]] = {
+        "FluxTransformer2DModel": {
+            **heads,
+            "num_layers": 2,
+            "num_single_layers": 4,
+            "joint_attention_dim": 512,
+            "pooled_projection_dim": 256,
+            "axes_dims_rope": (8, 28, 28),
+            "guidance_embeds": True,
+        },
+        "SD3Transformer2DModel": {
+            **heads,
+            "sample_size": 32,
+            "num_layers": 4,
+            "joint_attention_dim": 512,
+            "caption_projection_dim": 1024,
+            "pooled_projection_dim": 256,
+        },
+        "QwenImageTransformer2DModel": {
+            **heads,
+            "num_layers": 3,
+            "joint_attention_dim": 512,
+            "axes_dims_rope": (8, 28, 28),
+        },
+    }
+    torch.manual_seed(0)
+    return getattr(diffusers, kind)(**sizes[kind]).eval()
+
+
+def arguments(model: Any) -> dict[str, Any]:
+    """Return the arguments of a call with 256 image tokens and 64 text tokens."""
+    kind, config = type(model).__name__, model.config
+    text = torch.randn(2, 64, config.joint_attention_dim)
+    if kind == "SD3Transformer2DModel":
+        call = {"hidden_states": torch.randn(2, config.in_channels, 32, 32), "encoder_hidden_states": text}
+        return {**call, "pooled_projections": torch.randn(2, 256), "timestep": torch.tensor([500.0, 500.0])}
+    call = {"hidden_states": torch.randn(2, 256, config.in_channels), "encoder_hidden_states": text}
+    call["timestep"] = torch.tensor([0.5, 0.5])
+    if kind == "QwenImageTransformer2DModel":
+        return {**call, "img_shapes": [[(1, 16, 16)]] * 2}
+    ids = {"img_ids": torch.zeros(256, 3), "txt_ids": torch.zeros(64, 3), "guidance": torch.tensor([3.5, 3.5])}
+    return {**call, **ids, "pooled_projections": torch.randn(2, 256)}
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within the block, keep libraries' remarks on tiny models to themselves."""
+    import logging
+
+    logging.disable(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+    logging.disable(logging.NOTSET)
+
+
+def main() -> None:
+    """Run one of the measurements."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("roads", "cost"))
+    {"roads": roads, "cost": cost}[parser.parse_args().what]()
+
+
+if __name__ == "__main__":
+    main()
