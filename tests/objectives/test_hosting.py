@@ -13,7 +13,7 @@ import torch
 from accelerator import accelerator, where
 from tiny_rewards import CASES, NEEDS_NO_MODEL, Case, save_all
 from trimpot.engine.seams import Objective
-from trimpot.ground.errors import ConfigError, ScoreError
+from trimpot.ground.errors import ConfigError, MissingError, ScoreError
 from trimpot.objectives.hosting import Host, Hosting
 from trimpot.proofs.rewards import _chats
 from trimpot.setup.plugins import plugins
