@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from closed_form import Hill, Notes, hill_plugin
 from numpy.typing import NDArray
-from trimpot.comparison import running
 from trimpot.comparison.design import Design, make_design
 from trimpot.engine.hooks import hookimpl
 from trimpot.engine.run import Run
@@ -93,4 +92,4 @@ class Installed:
             return make(kind, *arguments, **given)
 
         self._monkeypatch.setattr(known, "make", counted)
-        self._monkeypatch.setattr(running, "plugins", lambda: known)
+        self._monkeypatch.setattr(Design, "plugins", property(lambda _design: known))
