@@ -41,6 +41,8 @@ COMMANDS = {
     "delete": "delete sphere-1 --yes",
     "export": "export sphere-1",
     "gallery": "gallery trimpot-runs",
+    "import": "import nothing.json",  # refused: there is no such file
+    "init": "init nowhere",  # refused: there is no such model
     "plan": "plan sphere.yaml --rate 1",
     "push": "push sphere-1 somebody/something --dry-run",
     "knobs": "knobs sphere",
@@ -53,7 +55,7 @@ COMMANDS = {
     "sample": "sample sphere-1 words",  # refused, like the next: a sphere has no pipeline
     "verify": "verify sphere-1 nothing",
 }
-REFUSED = {"pull", "rescore", "sample", "serve", "sites", "verify"}
+REFUSED = {"import", "init", "pull", "rescore", "sample", "serve", "sites", "verify"}
 
 
 @contextmanager

@@ -50,6 +50,7 @@ def test_every_option_that_names_weights_or_files_is_one() -> None:
     assert names == {
         *("model", "transformer", "lora", "processor", "clip", "tokenizer", "base", "vision", "detector", "head"),
         *("metadata", "train", "validation", "test", "run"),
+        *("source", "hpdv3", "t2i_compbench"),  # of prompts by name
     }
     assert len(PATHS) >= 35
     assert {option for _, _, option, always in PATHS if always} == {"metadata", "train", "validation", "test", "run"}
@@ -80,7 +81,7 @@ def test_a_path_is_relative_to_its_file_or_to_where_it_is_typed(
         overridden = read_values("../project/my.yaml", [f"{dotted}={value}"])[0]
         assert said(overridden, kind, option) == str(typed)
         if kind in ("adapters", "objectives"):
-            [found] = typed_options(kind, name, [f"{option}={value}"]).values()
+            [found] = typed_options(kind, name, [f"{option}={value}"], plugins()).values()
             assert os.path.normpath(found) == str(typed)
 
 
