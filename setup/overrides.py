@@ -110,6 +110,8 @@ def apply(values: dict[str, Any], override: Override, parts: Sequence[str] = ())
             inner = {"name": inner}
         elif section is values and parent in ("objectives", "trackers"):
             inner = by_key(inner)
+        elif section is values and parent == "workers" and not isinstance(inner, Mapping):
+            inner = {} if last in ("ray", "address") else {"processes": inner}  # of two kinds, the one that is given
         if inner is None:
             inner = {}
         if not isinstance(inner, Mapping):

@@ -356,3 +356,20 @@ def test_an_optimizer_s_own_groups_and_the_configuration_s_are_not_both_taken() 
     assert assemble("", load_config({**grouped, "group_size": 9}), plugins())
     with pytest.raises(ConfigError, match="a population of 16 cannot be split into groups of 5"):
         assemble("", load_config({**SMALL, "group_size": 5}), plugins())
+
+
+@pytest.mark.parametrize(
+    ("given", "key", "found"),
+    [
+        (2, "workers.ray=4", {"ray": 4, "processes": 1}),
+        ("auto", "workers.ray=auto", {"ray": "auto", "processes": 1}),
+        (2, "workers.mixed=true", {"processes": 2, "mixed": True}),
+        (2, "workers.processes=3", {"processes": 3}),
+        (2, "workers=5", {"processes": 5}),
+    ],
+)
+def test_a_number_of_workers_may_be_overridden_in_part(given: object, key: str, found: dict[str, object]) -> None:
+    """A preset asks for two processes; whoever asks for Ray's actors does not have to take them back first."""
+    values = {**load_config("shapes").model_dump(mode="json", exclude={"workers", "protocol"}), "workers": given}
+    workers = load_config(values, [key]).workers
+    assert {name: getattr(workers, name) for name in found} == found
