@@ -11,5 +11,5 @@ def default_population_size(num_knobs: int) -> int:
 
 
 def large_population_size(num_knobs: int) -> int:
-    """Return 64, or 128 from 200 knobs on, for searches in small groups (measured in docs/search.md)."""
+    """Return 64, or 128 from 200 knobs on, for searches in small groups (measured in docs/searching.md)."""
     return 64 if num_knobs < 200 else 128
