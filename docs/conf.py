@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import trimpot
 
 project = "trimpot"
@@ -11,7 +14,6 @@ release = version = trimpot.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 source_suffix = {".md": "markdown"}
-suppress_warnings = ["toc.empty_glob"]  # the navigation has places for pages that a branch may not have yet
 
 myst_heading_anchors = 4  # the anchors that GitHub makes too
 myst_enable_extensions = ["colon_fence"]
@@ -30,3 +32,17 @@ html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {"top_of_page_buttons": []}
+
+EXPECTED = ("models", "prompts", "results", "trackers")  # pages that have a place before they are written
+
+
+def setup(app: Any) -> None:
+    """Let the navigation name expected pages that do not exist yet."""
+    app.connect("source-read", without_missing)
+
+
+def without_missing(app: Any, page: str, source: list[str]) -> None:
+    """Remove expected pages that do not exist from the navigation."""
+    missing = [name for name in EXPECTED if not Path(app.srcdir, f"{name}.md").exists()]
+    if page == "index":
+        source[0] = "\n".join(line for line in source[0].split("\n") if line not in missing)
