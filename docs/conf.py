@@ -37,8 +37,9 @@ EXPECTED = ("models", "prompts", "results", "trackers")  # pages that have a pla
 
 
 def setup(app: Any) -> None:
-    """Let the navigation name expected pages that do not exist yet."""
+    """Let the navigation name expected pages that do not exist yet; show drawings in modules' docstrings as drawn."""
     app.connect("source-read", without_missing)
+    app.connect("autodoc-process-docstring", with_drawings, priority=100)
 
 
 def without_missing(app: Any, page: str, source: list[str]) -> None:
@@ -46,3 +47,17 @@ def without_missing(app: Any, page: str, source: list[str]) -> None:
     missing = [name for name in EXPECTED if not Path(app.srcdir, f"{name}.md").exists()]
     if page == "index":
         source[0] = "\n".join(line for line in source[0].split("\n") if line not in missing)
+
+
+def with_drawings(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Mark the indented parts of a module's docstring as literal text; its authors need not write reStructuredText."""
+    if what != "module":
+        return
+    marked, drawn = [], False
+    for line in lines:
+        if line.strip():
+            if line.startswith("    ") and not drawn:
+                marked += ["::", ""]
+            drawn = line.startswith("    ")
+        marked.append(line)
+    lines[:] = marked
