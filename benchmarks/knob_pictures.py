@@ -22,12 +22,12 @@ from trimpot.adapters.factories import make_shapes
 from trimpot.engine.bucket import Bucket
 from trimpot.objectives.shapes import check
 
-STEPS, GUIDANCE, SIDE, GAP = 12, 4.0, 88, 6
+STEPS, GUIDANCE, SIDE, GAP = 12, 4.0, 96, 6
 BLOCKS = (0, 3, 4, 6, 8, 11)
-TURNS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
-STRENGTHS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 9.0, 14.0)
+TURNS = (0.0, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
+STRENGTHS = (1.5, 2.0, 3.0, 6.0, 9.0)
 SCENES = (("a yellow triangle and a cyan cross", 1), ("three pink squares", 0))
-LABEL, HEAD, FOOT = 96, 22, 16
+LABEL, HEAD, FOOT = 84, 26, 20
 
 
 def main() -> None:
@@ -57,8 +57,8 @@ def guidance(path: Path) -> None:
     """Draw each member alone, and their weighted sums."""
     adapter = make_shapes(num_inference_steps=STEPS, guidance_scale=GUIDANCE)
     alone = [{"member1.weight": 1.0, "member2.weight": 0.0}, {"member1.weight": 0.0, "member2.weight": 1.0}]
-    sums = [{"member1.weight": strength, "member2.weight": 1 - strength} for strength in STRENGTHS[1:]]
-    heads = ["1, 0", "0, 1", *(f"{strength:g}, {1 - strength:g}" for strength in STRENGTHS[1:])]
+    sums = [{"member1.weight": strength, "member2.weight": 1 - strength} for strength in STRENGTHS]
+    heads = ["1, 0", "0, 1", *(f"{strength:g}, {1 - strength:g}" for strength in STRENGTHS)]
     rows = [(scene[0], images(adapter, [*alone, *sums], scene)) for scene in SCENES]
     sheet(rows, heads, [scene[0] for scene in SCENES]).save(path, quality=88, method=6)
 
@@ -75,7 +75,7 @@ def sheet(rows: list[tuple[str, list[Image.Image]]], heads: list[str], prompts: 
     """Arrange rows of images under a line of heads, with the reward under each image."""
     cell, line = SIDE + GAP, SIDE + FOOT + GAP
     picture = Image.new("RGB", (LABEL + len(heads) * cell + GAP, HEAD + len(rows) * line + GAP), "white")
-    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(12)
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(15)
     for column, head in enumerate(heads):
         pen.text((LABEL + column * cell + SIDE / 2, HEAD / 2), head, "black", font, anchor="mm")
     for row, ((label, made), prompt) in enumerate(zip(rows, prompts, strict=True)):
@@ -89,7 +89,7 @@ def sheet(rows: list[tuple[str, list[Image.Image]]], heads: list[str], prompts: 
     return picture
 
 
-def folded(label: str, width: int = 14) -> str:
+def folded(label: str, width: int = 10) -> str:
     """Break a label into lines of about `width` characters."""
     lines = [""]
     for word in label.split():
