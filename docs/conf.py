@@ -33,7 +33,7 @@ html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {"top_of_page_buttons": []}
 
-EXPECTED = ("models", "prompts", "results", "trackers")  # pages that have a place before they are written
+EXPECTED = ("python", "calibration-format")  # pages that have a place before they are written
 
 
 def setup(app: Any) -> None:
