@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from snippet_table import FAILS, FILES, FIRST, GIVEN, LEFT_OUT, SMALL, SMALLER, STANDS_FOR, TEXTS
+from snippet_table import FAILS, FILES, FIRST, GIVEN, LEFT_OUT, ONCE, OWNED, SMALL, SMALLER, STANDS_FOR, TEXTS
 from snippets import ROOT, Snippet, snippets
 from tiny_models.flux import tiny_flux
 from trimpot.cli import app
 from wheels import build_wheel, clean, make_environment
 
 DRIVER = Path(__file__).parent / "helpers" / "snippet_driver.py"
-CHECKED_ELSEWHERE = {"yaml": "tests/test_docs_examples.py", "toml": "installed with its page's files"}
+CHECKED_ELSEWHERE = ("yaml", "toml")  # by tests/test_docs_examples.py; used by their page's commands
+EXAMPLES = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "examples").rglob("*.py"))
 
 
 def smaller(command: str) -> str:
@@ -28,35 +29,42 @@ def smaller(command: str) -> str:
 
 
 def kind_of(command: str) -> str:
-    """How a command is run: `left out`, `named` if nothing but a command's name is mentioned, or a kind of step."""
+    """How a command is run: `left out`, or a kind of step."""
     if any(re.match(pattern, command) for pattern, _ in LEFT_OUT):
         return "left out"
-    for beginning, kind in (("trimpot serve", "serve"), ("python -c", "python -c"), ("pip install -e", "install")):
+    for beginning, kind in (("trimpot serve", "serve"), ("python -c", "python -c")):
         if command.startswith(beginning):
             return kind
     return "command" if command.startswith("trimpot ") else "unknown"
 
 
+def owned(each: Snippet) -> bool:
+    """Whether another test runs or checks the snippet."""
+    kind = "command" if each.commands else each.language
+    return any(each.page == page and kind in kinds for page, kinds, _ in OWNED)
+
+
+def is_excerpt(each: Snippet) -> bool:
+    """Whether the snippet is a part of an example, which has tests of its own."""
+    return each.language == "python" and each.text in EXAMPLES
+
+
 def steps(page: str) -> list[dict[str, Any]]:
     """What is run of a page, in its order."""
     made: list[dict[str, Any]] = []
-    if page in FIRST:
-        made.append({"kind": "python", "text": FIRST[page], "line": 0})
-    packaged = any(each.file == "pyproject.toml" for each in snippets() if each.page == page)
-    for each in (each for each in snippets() if each.page == page):
+    for each in (each for each in snippets() if each.page == page and not owned(each)):
         for command in each.commands:
-            if each.language == "inline" and re.fullmatch(r"trimpot \w+", command):
-                continue
-            kind = kind_of(command)
-            if command == "pip install -e ." and (packaged or page.startswith("examples/")):
-                kind = "install"
-            if kind != "left out":
+            named = each.language == "inline" and re.fullmatch(r"trimpot \w+", command)
+            if not named and (kind := kind_of(command)) != "left out":
                 made.append({"kind": kind, "text": smaller(command), "line": each.line, "written": command})
-        if each.language == "python" and not each.file:
+        if each.language == "python" and not each.file and not is_excerpt(each):
             code = each.text
-            for written, stands in STANDS_FOR:
-                code = code.replace(written, stands)
-            made.append({"kind": "python", "text": f"{GIVEN.get(page, '')}\n{code}", "line": each.line})
+            for pattern, stands in STANDS_FOR:
+                code = re.sub(pattern, stands, code)
+            given = [given for page, begin, given in GIVEN if each.page == page and each.text.startswith(begin)]
+            made.append({"kind": "python", "text": "\n".join([*given, code]), "line": each.line, "written": each.text})
+    if made and page in FIRST:
+        made.insert(0, {"kind": "python", "text": FIRST[page], "line": 0})
     return made
 
 
@@ -65,7 +73,9 @@ def test_every_snippet_has_a_kind() -> None:
     for each in snippets():
         if each.commands:
             for command in each.commands:
-                assert kind_of(command) != "unknown", f"{each}: {command}"
+                assert owned(each) or kind_of(command) != "unknown", f"{each}: {command}"
+        elif owned(each):
+            pass
         elif each.language.startswith("{"):
             assert each.page.startswith("docs/"), each  # the site's build runs it
         elif each.language in ("", "text"):
@@ -84,8 +94,11 @@ def test_every_line_of_the_table_is_needed() -> None:
     commands = [command for each in snippets() for command in each.commands]
     for pattern in [*(pattern for pattern, _ in LEFT_OUT), *FAILS]:
         assert any(re.match(pattern, command) for command in commands), pattern
-    for page, begin, _ in TEXTS:
+    for page, begin, _ in (*TEXTS, *GIVEN):
         assert any(each.page == page and each.text.startswith(begin) for each in snippets()), (page, begin)
+    for page, kinds, test in OWNED:
+        assert any(each.page == page and owned(each) for each in snippets()), (page, kinds)
+        assert Path(page).name in (ROOT / test).read_text(encoding="utf-8") or page.startswith("examples/")
 
 
 def test_a_named_command_exists() -> None:
@@ -93,7 +106,7 @@ def test_a_named_command_exists() -> None:
     known = {command.name or command.callback.__name__ for command in app.registered_commands}  # type: ignore[union-attr]
     for each in snippets():
         for command in each.commands:
-            if command.startswith("trimpot "):
+            if command.startswith("trimpot ") and not command.startswith("trimpot --"):
                 assert smaller(command).split()[1] in known, f"{each}: {command}"
             if command.startswith("python ") and command.split()[1].endswith(".py"):
                 script = ROOT / command.split()[1]
@@ -113,14 +126,12 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     for page in dict.fromkeys(each.page for each in snippets()):
         files = {each.file: each.text for each in snippets() if each.page == page and each.file}
         copies = {"tiny-flux": str(model)}
-        if page.startswith("examples/"):
-            copies["."] = str(ROOT / Path(page).parent)
         todo = steps(page)
         if any("examples/" in step["text"] for step in todo):
             copies["examples"] = str(ROOT / "examples")
         if todo:
             pages.append({"page": page, "files": {**FILES, **files}, "copies": copies, "steps": todo})
-    (folder / "work.json").write_text(json.dumps({"small": SMALL.split(), "pages": pages}))
+    (folder / "work.json").write_text(json.dumps({"small": SMALL.split(), "once": ONCE, "pages": pages}))
     command = [str(environment / "bin" / "python"), str(DRIVER), str(folder / "work.json"), str(folder / "results.json")]
     done = subprocess.run(command, env=clean(), capture_output=True, text=True, cwd=folder, timeout=580)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -25,9 +26,11 @@ def main() -> None:
     """Run every page; write what each step printed, and its status."""
     work, results = (Path(argument) for argument in sys.argv[1:])
     plan = json.loads(work.read_text())
+    sys.path.insert(0, "")  # a program finds the modules of its folder
     base = work.parent / "base"
     prepare(base, plan["small"])
-    found = []
+    found: list[dict[str, Any]] = []
+    done: set[str] = set()
     for number, page in enumerate(plan["pages"]):
         folder = work.parent / f"page{number}"
         shutil.copytree(base, folder)
@@ -37,9 +40,14 @@ def main() -> None:
             Path(name).write_text(text)
         for name, source in page["copies"].items():
             shutil.copytree(source, name, dirs_exist_ok=True)
+        given: dict[str, Any] = {"__name__": "__main__", "small": small_keys(plan["small"])}
         for step in page["steps"]:
-            found.append({**step, "page": page["page"], **run(step)})
-            results.write_text(json.dumps(found))
+            if step["text"] in done:
+                continue
+            found.append({**step, "page": page["page"], **run(step, given)})
+            if re.match(plan["once"], step["text"]):
+                done.add(step["text"])
+    results.write_text(json.dumps(found))
 
 
 def prepare(base: Path, small: list[str]) -> None:
@@ -65,11 +73,18 @@ def prepare(base: Path, small: list[str]) -> None:
     raise AssertionError("the run was not interrupted")
 
 
-def run(step: dict[str, Any]) -> dict[str, Any]:
+def small_keys(words: list[str]) -> dict[str, Any]:
+    """Return the overrides of a command line as keys for `trimpot.calibrate`."""
+    import yaml
+
+    return {key: yaml.safe_load(value) for key, value in (word.split("=", 1) for word in words)}
+
+
+def run(step: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """Run a step; return its status, output, errors and seconds."""
     begun = time.perf_counter()
     try:
-        done = KINDS[step["kind"]](step)
+        done = KINDS[step["kind"]](step, dict(given))
     except BaseException:
         done = {"status": "raised", "output": "", "errors": traceback.format_exc()}
     return {**done, "seconds": round(time.perf_counter() - begun, 2)}
@@ -90,10 +105,9 @@ def command(words: list[str]) -> dict[str, Any]:
     return {"status": status, "output": output.getvalue(), "errors": errors.getvalue()}
 
 
-def python(code: str) -> dict[str, Any]:
-    """Execute Python, with a stock pipeline of the shipped model as `pipe`."""
+def python(code: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Execute Python as a program, with a stock pipeline of the shipped model as `pipe` if it takes one for granted."""
     output = io.StringIO()
-    given: dict[str, Any] = {"__name__": "snippet"}
     if "pipe" in code and "pipe = " not in code:
         from trimpot.adapters.checkpoints import load_pipeline, shipped
 
@@ -102,17 +116,6 @@ def python(code: str) -> dict[str, Any]:
     with redirect_stdout(output):
         exec(compile(code, "snippet", "exec"), given)
     return {"status": 0, "output": output.getvalue(), "errors": ""}
-
-
-def install(folder: str) -> dict[str, Any]:
-    """Install a package of the page beside trimpot, as `pip install` does, for this process and its children."""
-    from trimpot.setup.plugins import plugins
-
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    done = subprocess.run([*pip, "--target", "site", folder], capture_output=True, text=True)
-    sys.path.insert(0, str(Path("site").resolve()))
-    plugins.cache_clear()
-    return {"status": done.returncode, "output": done.stdout, "errors": done.stderr}
 
 
 def serve(words: list[str]) -> dict[str, Any]:
@@ -127,11 +130,10 @@ def serve(words: list[str]) -> dict[str, Any]:
 
 
 KINDS = {
-    "command": lambda step: command(shlex.split(step["text"])),
-    "python": lambda step: python(step["text"]),
-    "python -c": lambda step: python(shlex.split(step["text"])[2]),
-    "install": lambda step: install(shlex.split(step["text"])[-1]),
-    "serve": lambda step: serve(shlex.split(step["text"])),
+    "command": lambda step, given: command(shlex.split(step["text"])),
+    "python": lambda step, given: python(step["text"], given),
+    "python -c": lambda step, given: python(shlex.split(step["text"])[2], given),
+    "serve": lambda step, given: serve(shlex.split(step["text"])),
 }
 
 if __name__ == "__main__":

@@ -5,66 +5,84 @@ A command that no line of these tables names is run as it is written.
 
 from __future__ import annotations
 
+#: What another test runs or checks: page, kinds of snippets (`command`, or a fence's language), and the test.
+OWNED = (
+    ("docs/results.md", ("command", "python", "sql"), "tests/test_docs_results.py"),
+    ("docs/plugins.md", ("python", "toml"), "tests/test_docs_plugins.py"),
+    ("docs/trackers.md", ("python", "yaml"), "tests/test_trackers.py"),
+    ("docs/prompts.md", ("yaml",), "tests/prompts/test_page.py"),
+    ("docs/compare.md", ("yaml",), "tests/comparison/test_design.py"),
+    ("docs/configuration.md", ("yaml",), "tests/test_docs.py"),
+    ("examples/trimpot-loudspeaker/README.md", ("command",), "tests/test_example.py"),
+)
+
 #: Overrides that make a calibration of the shipped model take a second.
 SMALL = (
-    "generations=2 optimizer.population_size=8 workers=1 adapter.num_inference_steps=2 adapter.guidance_grid=[3] "
+    "generations=1 optimizer.population_size=8 workers=1 adapter.num_inference_steps=2 adapter.guidance_grid=[3] "
     "validation.num_prompts=2 validation.every=1 test.num_prompts=2 by_steps.steps=[]"
 )
+#: A tiny checkpoint of FLUX stands for the published one.
 FLUX = (
-    "adapter.model=tiny-flux adapter.dtype=float32 adapter.height=32 adapter.width=32 adapter.num_inference_steps=2 "
-    "objectives=jpeg-size generations=1 bucket_size=1 optimizer.population_size=4 validation.num_prompts=2 "
-    "validation.every=1 test.num_prompts=2"
+    "name=FLUX.1-dev adapter.dtype=float32 adapter.height=32 adapter.width=32 adapter.num_inference_steps=2 "
+    "adapter.max_sequence_length=16 objectives=jpeg-size prompts=shapes generations=1 optimizer.population_size=8 "
+    "validation.num_prompts=2 validation.every=1 test.num_prompts=2"
 )
 #: A closed form that costs nothing stands for the backbone of a comparison.
 SPHERE = "adapter=sphere objectives=value prompts=numbers by_steps.steps=[] validation.num_prompts=4 test.num_prompts=4"
 
 #: In a command: a pattern, and what replaces it.
 SMALLER = (
-    (r"\bCOMMAND\b", "calibrate"),
     (r"\bRUN\b", "shapes-1"),
+    (r"\bFILE\b", "trimpot-runs/shapes-1/calibration.json"),
     (r"\bCONFIG\b", "shapes"),
     (r"\bDESTINATION\b", "backup"),
-    (r"\bGRANULARITY\b", "gate"),
     (r"--objective X\b", "--objective entropy"),
     (r"/mnt/archive/runs", "backup"),
     (r"--port 8200", "--port 0"),
     (r"generations=\+\d+", "generations=+1"),
     (r"generations=\d+", ""),
     (r"workers=\w+", "workers=1"),  # tests/workshops counts workers
-    (r"--seeds \d+", "--seeds 2"),
-    (r"--images \d+", "--images 300"),
+    (r"^(trimpot delete (?!.*--yes).*)", r"\1 --yes"),
+    (r"^trimpot calibrate (?:MODEL|black-forest-labs/FLUX\.1-dev)\b(?: objectives=\S+| --\w+ [\d.]+\w*| --yes)*$",
+     f"trimpot calibrate tiny-flux {FLUX} --yes"),
+    (r"^trimpot calibrate MODEL (?!adapter\.lora).*", f"trimpot calibrate tiny-flux {FLUX} --yes"),
+    (r"^(trimpot (?:plan|init) )MODEL\b", r"\1black-forest-labs/FLUX.1-dev"),
+    (r"^(trimpot plan shapes)$", r"\1 --rate 100"),
     (r"^(trimpot calibrate shapes\b.*)", rf"\1 {SMALL}"),
-    (r"^(trimpot calibrate (?:my|examples/flux|flux)\.yaml\b.*)", r"\1"),
-    (r"^(trimpot calibrate \S*flux\.yaml\b.*)", rf"\1 {FLUX}"),
-    (r"^(trimpot compare (?:shapes|night\.yaml|examples/compare-shapes\.yaml)\b.*)", rf"\1 {SPHERE}"),
-    (r"^(trimpot compare (?!.*--images).*\.yaml\b.*)", r"\1 --seeds 2 --images 300"),
-    (r"^(trimpot compare shapes (?!.*--images).*)", r"\1 --seeds 2 --images 300"),
-    (r"^(trimpot (?:knobs|plan) .*)=\./my-flux\b", r"\1=tiny-flux"),
-)
+    (r"^trimpot calibrate FLUX\.1-dev\.yaml", f"trimpot calibrate tiny-flux {FLUX} --yes"),
+    (r"^(trimpot compare shapes\b.*?)( --seeds \d+)?( --images \d+)?$", rf"\1 {SPHERE} --seeds 2 --images 64"),
+    (r"^(trimpot sample .*)--seeds \d+", r"\1--seeds 1"),
+)  # fmt: skip
 
-#: In Python: a text, and what stands for it.
+#: In Python: a pattern, and what stands for it; `small` are the options of SMALL.
 STANDS_FOR = (
-    ("black-forest-labs/FLUX.1-dev", "tiny-flux"),
-    ("torch.bfloat16", "torch.float32"),
-    ('"cuda"', '"cpu"'),
-    ("=512", "=32"),
-    (".show()", '.save("shown.png")'),
+    (r"black-forest-labs/FLUX\.1-dev", "tiny-flux"),
+    (r"torch\.bfloat16", "torch.float32"),
+    (r'"cuda"', '"cpu"'),
+    (r"somebody/another-calibration", "trimpot-runs/shapes-1/calibration.json"),
+    (r"\.show\(\)", '.save("shown.png")'),
+    (r"(?s)(trimpot\.calibrate\(\"shapes\".*?), generations=\d+", r"\1, **small"),
 )
 
 #: Commands that are not run here, and why.
 LEFT_OUT = (
-    (r"pip install -e \.$", "every other command runs from an installed wheel; README.md"),
-    (r"pip install (-e )?'(trimpot|\.)\[", "downloads packages"),
-    (r"pytest$", "this suite"),
-    (r"pytest tests$", "run by tests/test_example.py"),
+    (r"pip install ", "downloads packages; every other command runs from an installed wheel"),
+    (r"(pytest|pytest tests|pytest \S+\.py)$", "this suite"),
     (r"python (benchmarks|training)/", "run by hand: minutes to hours"),
-    (r"python -m trimpot\.proofs\.rewards$", "its rows are tested one by one"),
+    (r"python -m trimpot\.(proofs\.rewards|defaults)$", "its rows are tested one by one"),
     (r"uv run ", "downloads an environment"),
     (r"hf auth login", "needs an account"),
+    (r"trimpot pull \S+/\S+$", "needs the hub; tests/publishing"),
+    (r"trimpot push \S+ \S+/\S+$", "needs an account; tests/publishing"),
     (r"trimpot serve (?!jpeg-size)", "loads weights from the hub"),
     (r"trimpot sites$", "a minute; its rows are tested one by one"),
-    (r"trimpot calibrate my\.yaml workers\.ray=", "needs a Ray cluster"),
+    (r"trimpot knobs .*GRANULARITY", "tests/test_docs_examples.py"),
+    (r"trimpot calibrate \S+ workers\.ray=", "needs a Ray cluster"),
+    (r"trimpot calibrate my\.safetensors ", "tests/defaults/test_single_file.py"),
+    (r"trimpot calibrate MODEL adapter\.lora=", "tests/defaults/test_commands.py"),
+    (r"trimpot compare \S+\.yaml$", "hours; the files are checked by tests/comparison and tests/test_docs_examples.py"),
     (r"trimpot resume shapes-1 objectives\.vila\.url=", "needs a run with a server that has moved"),
+    (r"trimpot --install-completion$", "changes the shell's own files; tests/test_cli.py"),
 )
 
 #: Commands that are shown because they fail.
@@ -77,12 +95,14 @@ TEXTS = (
     ("README.md", "config ─►", "a drawing"),
     ("docs/backbones.md", "76 of 77", "the end of `trimpot sites`; tests/adapters"),
     ("docs/cost.md", "hours = ", "a formula"),
+    ("docs/models.md", "Weights are loaded", "tests/defaults/test_fit.py"),
     ("docs/shapes.md", "a red circle", "prompts"),
     ("docs/shapes.md", "score = ", "a formula"),
     ("docs/tutorial.md", "114 knobs", "printed"),
+    ("docs/tutorial.md", "trimpot.load_calibration(", "needs the hub; tests/applying"),
 )
 
-#: Files that a page takes for granted, by the page.
+#: Files that a page takes for granted.
 FILES = {
     "my.yaml": "adapter: {name: shapes, num_inference_steps: 2, guidance_grid: [3]}\nobjectives: shapes\n"
     "prompts: shapes\ngenerations: 2\nbucket_size: 2\noptimizer: {name: cma-es, population_size: 4}\n"
@@ -91,11 +111,18 @@ FILES = {
 
 #: Python that makes what a page takes for granted.
 FIRST = {
+    "README.md": "import json; json.dump([1.0] * 115, open('cmaes_step_0040.json', 'w'))",
+    "docs/applying.md": "import json; json.dump([1.0] * 115, open('cmaes_step_0040.json', 'w'))",
     "docs/rewards.md": "import torch; torch.save({'weight': torch.zeros(2)}, 'ImageReward.pt')",
     "docs/backbones.md": "import shutil; shutil.copy('trimpot-runs/shapes-1/calibration.json', 'calibration.json')",
 }
 
-#: Names that an excerpt takes from the rest of its file.
-GIVEN = {
-    "README.md": "import trimpot; BANDS = (125, 250); RESPONSE = SHAPES = None",
-}
+#: What an excerpt takes from the rest of its program, by the page and the excerpt's beginning.
+GIVEN = (
+    ("docs/applying.md", "calibration.add(", "import trimpot; pipe = trimpot.load_pipeline('shapes-1'); "
+     "calibration = trimpot.load_calibration(pipe, 'shapes-1')"),
+    ("docs/my-model.md", "class Oven(", "import trimpot; from oven import KNOBS"),
+)  # fmt: skip
+
+#: Commands that are run once for all pages, since they need nothing of their page but the store that all begin with.
+ONCE = r"trimpot (calibrate (?:shapes|tiny-flux)|resume|plan|knobs|optimizers|plugins|show|runs|init|sample shapes-1)\b(?!.*plugins=)"
