@@ -23,6 +23,7 @@ autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+highlight_language = "none"  # of indented blocks: commands, and what they print
 default_role = "literal"  # docstrings write code in single backticks
 
 html_theme = "furo"

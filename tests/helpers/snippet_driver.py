@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 import traceback
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,8 @@ def main() -> None:
     plan = json.loads(work.read_text())
     sys.path.insert(0, "")  # a program finds the modules of its folder
     base = work.parent / "base"
-    prepare(base, plan["small"])
-    found: list[dict[str, Any]] = []
-    done: set[str] = set()
+    found = prepare(base, plan)
+    done = {step["text"] for step in found}
     for number, page in enumerate(plan["pages"]):
         folder = work.parent / f"page{number}"
         shutil.copytree(base, folder)
@@ -50,8 +49,8 @@ def main() -> None:
     results.write_text(json.dumps(found))
 
 
-def prepare(base: Path, small: list[str]) -> None:
-    """Make a store with a finished run and an interrupted one, from an empty folder."""
+def prepare(base: Path, plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """Make a store with finished runs and an interrupted one, from a folder with nothing but a model."""
     from trimpot.runs import session
     from trimpot.setup.config import load_config
 
@@ -62,15 +61,13 @@ def prepare(base: Path, small: list[str]) -> None:
         def __getattr__(self, name: str) -> Any:
             return lambda **_: None
 
-    base.mkdir()
+    shutil.copytree(plan["model"], base / "tiny-flux")
     os.chdir(base)
-    done = command(["trimpot", "calibrate", "shapes", *small])
-    assert done["status"] == 0, done
-    try:
-        session.start(load_config("shapes", [*small, "name=my", "seed=1"]), Path("trimpot-runs"), [Stopper()])
-    except KeyboardInterrupt:
-        return
-    raise AssertionError("the run was not interrupted")
+    steps = [{"kind": "command", "text": text, "page": "", "line": 0} for text in plan["store"]]
+    found = [{**step, **run(step, {})} for step in steps]
+    with suppress(KeyboardInterrupt):
+        session.start(load_config("shapes", [*plan["small"], "name=my", "seed=1"]), Path("trimpot-runs"), [Stopper()])
+    return found
 
 
 def small_keys(words: list[str]) -> dict[str, Any]:

@@ -28,10 +28,11 @@ FLUX = (
     "validation.num_prompts=2 validation.every=1 test.num_prompts=2"
 )
 #: A closed form that costs nothing stands for the backbone of a comparison.
-SPHERE = "adapter=sphere objectives=value prompts=numbers by_steps.steps=[] validation.num_prompts=4 test.num_prompts=4"
+SPHERE = "adapter=sphere objectives=value prompts=numbers by_steps.steps=[] bucket_size=2 validation.num_prompts=2 test.num_prompts=4"
 
 #: In a command: a pattern, and what replaces it.
 SMALLER = (
+    (r"\bCOMMAND\b", "calibrate"),
     (r"\bRUN\b", "shapes-1"),
     (r"\bFILE\b", "trimpot-runs/shapes-1/calibration.json"),
     (r"\bCONFIG\b", "shapes"),
@@ -47,10 +48,11 @@ SMALLER = (
      f"trimpot calibrate tiny-flux {FLUX} --yes"),
     (r"^trimpot calibrate MODEL (?!adapter\.lora).*", f"trimpot calibrate tiny-flux {FLUX} --yes"),
     (r"^(trimpot (?:plan|init) )MODEL\b", r"\1black-forest-labs/FLUX.1-dev"),
+    (r"^(trimpot init [^ ]+)$", r"\1 --memory 24GB"),
     (r"^(trimpot plan shapes)$", r"\1 --rate 100"),
     (r"^(trimpot calibrate shapes\b.*)", rf"\1 {SMALL}"),
     (r"^trimpot calibrate FLUX\.1-dev\.yaml", f"trimpot calibrate tiny-flux {FLUX} --yes"),
-    (r"^(trimpot compare shapes\b.*?)( --seeds \d+)?( --images \d+)?$", rf"\1 {SPHERE} --seeds 2 --images 64"),
+    (r"^(trimpot compare shapes\b.*?)( --seeds \d+)?( --images \d+)?$", rf"\1 {SPHERE} --seeds 2 --images 100"),
     (r"^(trimpot sample .*)--seeds \d+", r"\1--seeds 1"),
 )  # fmt: skip
 
@@ -70,7 +72,6 @@ LEFT_OUT = (
     (r"(pytest|pytest tests|pytest \S+\.py)$", "this suite"),
     (r"python (benchmarks|training)/", "run by hand: minutes to hours"),
     (r"python -m trimpot\.(proofs\.rewards|defaults)$", "its rows are tested one by one"),
-    (r"uv run ", "downloads an environment"),
     (r"hf auth login", "needs an account"),
     (r"trimpot pull \S+/\S+$", "needs the hub; tests/publishing"),
     (r"trimpot push \S+ \S+/\S+$", "needs an account; tests/publishing"),
@@ -93,6 +94,7 @@ FAILS = (r"trimpot knobs fluxx$",)
 TEXTS = (
     ("README.md", "+0.1", "the end of README's first command at its full length: measured by hand"),
     ("README.md", "config ─►", "a drawing"),
+    ("docs/applying.md", "COMFYUI_PATH=", "needs a copy of ComfyUI"),
     ("docs/backbones.md", "76 of 77", "the end of `trimpot sites`; tests/adapters"),
     ("docs/cost.md", "hours = ", "a formula"),
     ("docs/models.md", "Weights are loaded", "tests/defaults/test_fit.py"),
@@ -102,17 +104,27 @@ TEXTS = (
     ("docs/tutorial.md", "trimpot.load_calibration(", "needs the hub; tests/applying"),
 )
 
+#: What the store of every page begins with: what these commands make, and an interrupted run `my-1`.
+STORE = (f"trimpot calibrate shapes {SMALL}", f"trimpot calibrate tiny-flux {FLUX} --yes")
+
 #: Files that a page takes for granted.
 FILES = {
     "my.yaml": "adapter: {name: shapes, num_inference_steps: 2, guidance_grid: [3]}\nobjectives: shapes\n"
     "prompts: shapes\ngenerations: 2\nbucket_size: 2\noptimizer: {name: cma-es, population_size: 4}\n"
-    "validation: {num_prompts: 2, every: 1}\ntest: {num_prompts: 2}\n",
+    "validation: {num_prompts: 2, every: 1}\ntest: {num_prompts: 2}\nby_steps: {steps: []}\n",
 }
+
+PUBLISHED_VECTOR = """
+import json
+parts = {"n_double": 19, "n_single": 38, "doubles_main": 38, "doubles_ctx": 38, "singles": 38}
+vector = {"solution": [1.0] * 115, "shapes": {"total": 115, "n_models": 1, **parts}}
+json.dump(vector, open("cmaes_step_0040.json", "w"))
+"""
 
 #: Python that makes what a page takes for granted.
 FIRST = {
-    "README.md": "import json; json.dump([1.0] * 115, open('cmaes_step_0040.json', 'w'))",
-    "docs/applying.md": "import json; json.dump([1.0] * 115, open('cmaes_step_0040.json', 'w'))",
+    "README.md": PUBLISHED_VECTOR,
+    "docs/applying.md": PUBLISHED_VECTOR,
     "docs/rewards.md": "import torch; torch.save({'weight': torch.zeros(2)}, 'ImageReward.pt')",
     "docs/backbones.md": "import shutil; shutil.copy('trimpot-runs/shapes-1/calibration.json', 'calibration.json')",
 }
