@@ -23,7 +23,7 @@ autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
-highlight_language = "none"  # of indented blocks: commands, and what they print
+highlight_language = "text"  # of indented blocks: commands, and what they print
 default_role = "literal"  # docstrings write code in single backticks
 
 html_theme = "furo"
@@ -41,6 +41,7 @@ def setup(app: Any) -> None:
     """Let the navigation name expected pages that do not exist yet; show drawings in modules' docstrings as drawn."""
     app.connect("source-read", without_missing)
     app.connect("autodoc-process-docstring", with_drawings, priority=100)
+    app.connect("html-collect-pages", own_sources, priority=100)
 
 
 def without_missing(app: Any, page: str, source: list[str]) -> None:
@@ -48,6 +49,13 @@ def without_missing(app: Any, page: str, source: list[str]) -> None:
     missing = [name for name in EXPECTED if not Path(app.srcdir, f"{name}.md").exists()]
     if page == "index":
         source[0] = "\n".join(line for line in source[0].split("\n") if line not in missing)
+
+
+def own_sources(app: Any) -> list[Any]:
+    """Show the sources of trimpot's modules alone, not of what it inherits from."""
+    found = app.env._viewcode_modules
+    app.env._viewcode_modules = {name: entry for name, entry in found.items() if name.startswith("trimpot.") and entry}
+    return []
 
 
 def with_drawings(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:

@@ -11,7 +11,10 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = ("trimpot", "python", "pip", "pytest", "uv", "hf", "sphinx-build", "ray")
+PROGRAMS = (
+    *("trimpot", "python", "pip", "pytest", "uv", "hf", "sphinx-build", "ray"),
+    *("sqlite3", "datasette", "tensorboard", "trackio", "wandb"),
+)
 
 
 @dataclass(frozen=True)
