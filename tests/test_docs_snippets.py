@@ -9,7 +9,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pytest
 from snippet_table import FAILS, FILES, FIRST, GIVEN, LEFT_OUT, ONCE, OWNED, SMALL, SMALLER, STANDS_FOR, STORE, TEXTS
 from snippets import ROOT, Snippet, snippets
 from tiny_models.flux import tiny_flux
@@ -116,25 +115,19 @@ def test_a_named_command_exists() -> None:
                     assert f'"{option}"' in text, f"{each}: {script.name} takes no {option}"
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What every step of every page did, in an environment with nothing of the repository but its wheel."""
-    folder = tmp_path_factory.mktemp("snippets")
+def run_all(folder: Path) -> list[dict[str, Any]]:
+    """Return what every step of every page did, in an environment with nothing of the repository but its wheel."""
     environment = make_environment(folder / "environment", build_wheel(folder / "wheel"))
     model = tiny_flux(folder / "tiny-flux")
     pages = []
     for page in dict.fromkeys(each.page for each in snippets()):
-        files = {each.file: each.text for each in snippets() if each.page == page and each.file}
-        copies = {}
         todo = steps(page)
-        if any("examples/" in step["text"] for step in todo):
-            copies["examples"] = str(ROOT / "examples")
+        files = {each.file: each.text for each in snippets() if each.page == page and each.file}
+        copies = {"examples": str(ROOT / "examples")} if any("examples/" in step["text"] for step in todo) else {}
         if todo:
             pages.append({"page": page, "files": {**FILES, **files}, "copies": copies, "steps": todo})
-    work = json.dumps(
-        {"small": SMALL.split(), "once": ONCE, "store": STORE, "model": str(model), "pages": pages}
-    )
-    (folder / "work.json").write_text(work)
+    work = {"small": SMALL.split(), "once": ONCE, "store": STORE, "model": str(model), "pages": pages}
+    (folder / "work.json").write_text(json.dumps(work))
     command = [str(environment / "bin" / "python"), str(DRIVER), str(folder / "work.json"), str(folder / "results.json")]
     done = subprocess.run(command, env=clean(), capture_output=True, text=True, cwd=folder, timeout=580)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -142,9 +135,12 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return found
 
 
-def test_every_snippet_runs(results: list[dict[str, Any]]) -> None:
-    """Every command ends with status 0, but those that are shown because they fail; Python raises nothing."""
-    wrong = []
+def test_every_snippet_runs_and_prints_what_is_shown(tmp_path: Path) -> None:
+    """Every command ends with status 0, but those that are shown because they fail; Python raises nothing.
+
+    A text that follows a command, and a number in its comment, are what the command prints.
+    """
+    results, wrong = run_all(tmp_path), []
     for done in results:
         expected = int(any(re.match(pattern, done["text"]) for pattern in FAILS))
         if done["status"] != expected:
@@ -152,10 +148,6 @@ def test_every_snippet_runs(results: list[dict[str, Any]]) -> None:
     assert not wrong, "\n\n".join(wrong)
     counted = Counter("written" in done and done["written"] == done["text"] for done in results)
     assert min(counted.values()) > 10
-
-
-def test_what_is_shown_is_printed(results: list[dict[str, Any]]) -> None:
-    """A text that follows a command, and a number in its comment, are what the command prints."""
     outputs = {done.get("written"): " ".join(done["output"].split()) for done in results}
     for each in snippets():
         if "printed" in described(each):

@@ -21,10 +21,13 @@ from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
+import trimpot
+
 
 def main() -> None:
     """Run every page; write what each step printed, and its status."""
     work, results = (Path(argument) for argument in sys.argv[1:])
+    assert trimpot.__file__.startswith(sys.prefix), f"{trimpot.__file__} is not of the wheel"
     plan = json.loads(work.read_text())
     sys.path.insert(0, "")  # a program finds the modules of its folder
     base = work.parent / "base"
@@ -89,13 +92,13 @@ def run(step: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
 
 def command(words: list[str]) -> dict[str, Any]:
     """Run trimpot in this process."""
-    from trimpot.cli import main as trimpot
+    from trimpot.cli import main as run_command_line
 
     output, errors = io.StringIO(), io.StringIO()
     sys.argv = words
     with redirect_stdout(output), redirect_stderr(errors):
         try:
-            trimpot()
+            run_command_line()
             status: Any = 0
         except SystemExit as ending:
             status = ending.code or 0

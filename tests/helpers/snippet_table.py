@@ -72,7 +72,7 @@ LEFT_OUT = (
     (r"(pytest|pytest tests|pytest \S+\.py)$", "this suite"),
     (r"python (benchmarks|training)/", "run by hand: minutes to hours"),
     (r"python -m trimpot\.(proofs\.rewards|defaults)$", "its rows are tested one by one"),
-    (r"(tensorboard|trackio) ", "a server that stays; what it reads is tested by tests/test_trackers.py"),
+    (r"(tensorboard|trackio|wandb) ", "a tracker's own program; what it reads is tested by tests/test_trackers.py"),
     (r"hf auth login", "needs an account"),
     (r"trimpot pull \S+/\S+$", "needs the hub; tests/publishing"),
     (r"trimpot push \S+ \S+/\S+$", "needs an account; tests/publishing"),
