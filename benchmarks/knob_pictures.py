@@ -123,7 +123,8 @@ def granularity(path: Path) -> None:
     style = "text{font:13px sans-serif;fill:#222}rect{fill:#dce9f7;stroke:#4a7fb5}.paper{fill:#fff;stroke:none}"
     paper = '<rect class="paper" width="100%" height="100%"/>'
     path.write_text(
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{size}"><style>{style}</style>{paper}{"".join(parts)}</svg>\n',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{size}"><style>{style}</style>{paper}'
+        f"{''.join(parts)}</svg>\n",
         encoding="utf-8",
     )
 

@@ -30,7 +30,7 @@ from .plugins import Plugins, plugins
 from .yaml_text import lines_of, read_yaml
 
 ConfigSource = str | Path | Mapping[str, Any] | Config
-DEFAULT_PROTOCOL = "grouped-cma"  # among the protocols that saved the most images in all measurements: docs/searching.md
+DEFAULT_PROTOCOL = "grouped-cma"  # among those that saved the most images in all measurements: docs/searching.md
 
 __all__ = [
     "DEFAULT_PROTOCOL",

@@ -1,4 +1,4 @@
-"""The site that is built from docs/: strictly, without the network, with every link, anchor and page where it belongs."""
+"""The site that is built from docs/: strictly, without the network, every link, anchor and page where it belongs."""
 
 from __future__ import annotations
 

@@ -128,7 +128,12 @@ def run_all(folder: Path) -> list[dict[str, Any]]:
             pages.append({"page": page, "files": {**FILES, **files}, "copies": copies, "steps": todo})
     work = {"small": SMALL.split(), "once": ONCE, "store": STORE, "model": str(model), "pages": pages}
     (folder / "work.json").write_text(json.dumps(work))
-    command = [str(environment / "bin" / "python"), str(DRIVER), str(folder / "work.json"), str(folder / "results.json")]
+    command = [
+        str(environment / "bin" / "python"),
+        str(DRIVER),
+        str(folder / "work.json"),
+        str(folder / "results.json"),
+    ]
     done = subprocess.run(command, env=clean(), capture_output=True, text=True, cwd=folder, timeout=580)
     assert done.returncode == 0, done.stderr[-3000:]
     found: list[dict[str, Any]] = json.loads((folder / "results.json").read_text())

@@ -112,7 +112,9 @@ def python(code: str, given: dict[str, Any]) -> dict[str, Any]:
         from trimpot.adapters.checkpoints import load_pipeline, shipped
 
         model = str(shipped("shapes"))
-        given["pipe"], _ = load_pipeline("StableDiffusion3Pipeline", model, revision=None, dtype="float32", device="cpu")
+        given["pipe"], _ = load_pipeline(
+            "StableDiffusion3Pipeline", model, revision=None, dtype="float32", device="cpu"
+        )
     with redirect_stdout(output):
         exec(compile(code, "snippet", "exec"), given)
     return {"status": 0, "output": output.getvalue(), "errors": ""}

@@ -1,4 +1,4 @@
-"""How snippets are run where they stand for hours, a GPU or the hub: what is made smaller, and what is left out and why.
+"""How snippets are run where they stand for hours, a GPU or the hub: what is made smaller, and what is left out.
 
 A command that no line of these tables names is run as it is written.
 """
@@ -28,7 +28,10 @@ FLUX = (
     "validation.num_prompts=2 validation.every=1 test.num_prompts=2"
 )
 #: A closed form that costs nothing stands for the backbone of a comparison.
-SPHERE = "adapter=sphere objectives=value prompts=numbers by_steps.steps=[] bucket_size=2 validation.num_prompts=2 test.num_prompts=4"
+SPHERE = (
+    "adapter=sphere objectives=value prompts=numbers by_steps.steps=[] bucket_size=2 validation.num_prompts=2 "
+    "test.num_prompts=4"
+)
 
 #: In a command: a pattern, and what replaces it.
 SMALLER = (
@@ -52,7 +55,7 @@ SMALLER = (
     (r"^(trimpot plan shapes)$", r"\1 --rate 100"),
     (r"^(trimpot calibrate shapes\b.*)", rf"\1 {SMALL}"),
     (r"^trimpot calibrate FLUX\.1-dev\.yaml", f"trimpot calibrate tiny-flux {FLUX} --yes"),
-    (r"^(trimpot compare shapes\b.*?)( --seeds \d+)?( --images \d+)?$", rf"\1 {SPHERE} --seeds 2 --images 100"),
+    (r"^(trimpot compare shapes --contender \S+ --contender \S+).*$", rf"\1 {SPHERE} --seeds 2 --images 100"),
     (r"^(trimpot sample .*)--seeds \d+", r"\1--seeds 1"),
 )  # fmt: skip
 
@@ -82,6 +85,7 @@ LEFT_OUT = (
     (r"trimpot calibrate \S+ workers\.ray=", "needs a Ray cluster"),
     (r"trimpot calibrate my\.safetensors ", "tests/defaults/test_single_file.py"),
     (r"trimpot calibrate MODEL adapter\.lora=", "tests/defaults/test_commands.py"),
+    (r"trimpot compare compare-shapes-1$", "goes on with a comparison; tests/comparison"),
     (r"trimpot compare \S+\.yaml$", "hours; the files are checked by tests/comparison and tests/test_docs_examples.py"),
     (r"trimpot resume shapes-1 objectives\.vila\.url=", "needs a run with a server that has moved"),
     (r"trimpot --install-completion$", "changes the shell's own files; tests/test_cli.py"),
@@ -138,4 +142,7 @@ GIVEN = (
 )  # fmt: skip
 
 #: Commands that are run once for all pages, since they need nothing of their page but the store that all begin with.
-ONCE = r"trimpot (calibrate (?:shapes|tiny-flux)|resume|plan|knobs|optimizers|plugins|show|runs|init|sample shapes-1)\b(?!.*plugins=)"
+ONCE = (
+    r"trimpot (calibrate (?:shapes|tiny-flux)|compare|resume|plan|knobs|optimizers|plugins|show|runs|init|"
+    r"sample shapes-1)\b(?!.*plugins=)"
+)
