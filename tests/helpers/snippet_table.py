@@ -143,6 +143,6 @@ GIVEN = (
 
 #: Commands that are run once for all pages, since they need nothing of their page but the store that all begin with.
 ONCE = (
-    r"trimpot (calibrate (?:shapes|tiny-flux)|compare|resume|plan|knobs|optimizers|plugins|show|runs|init|"
+    r"trimpot (calibrate (?:shapes|tiny-flux|my\.yaml)|compare|resume|plan|knobs|optimizers|plugins|show|runs|init|"
     r"sample shapes-1)\b(?!.*plugins=)"
 )
