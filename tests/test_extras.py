@@ -25,7 +25,7 @@ from trimpot.adapters.pipelines import PipelineAdapter
 from trimpot.ground.errors import MissingError
 from trimpot.ground.extras import EXTRA_OF, EXTRAS
 
-FOR_DEVELOPERS = {"test", "dev"}
+FOR_DEVELOPERS = {"test", "dev", "docs"}
 
 #: Extra to commands that need it. FOLDER is a tiny checkpoint, and the working folder has files called a, b, c.parquet.
 NEEDING: dict[str, list[str]] = {
