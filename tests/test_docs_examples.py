@@ -23,7 +23,7 @@ COUNTS = {"flux": 114, "sd35-flow-grpo": 216, "qwen-image": 478}
 
 
 def shown() -> list[Any]:
-    """Every yaml block with an adapter, of every page; those with files of their page's are run by test_docs_snippets."""
+    """Every yaml block with an adapter; tests/test_docs_snippets.py runs those that need a file of their page."""
     found = []
     for page in PAGES:
         for number, text in enumerate(re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)):
