@@ -23,6 +23,7 @@ from ..engine.installed import MAIN
 from ..engine.schema import Config
 from ..engine.vetting import SEAMS
 from ..ground.errors import ConfigError, PluginError
+from ..ground.plain import short
 
 PREFIX = "python:"
 ORIGIN = "Python"  # in place of the name of a distribution
@@ -34,6 +35,7 @@ KINDS = {
     "prompts": "prompts",
 }  # the keys of a configuration that name parts
 _ONE_OF = {**{kind: kind.removesuffix("s") for kind in KINDS.values()}, "prompts": "prompts"}
+_MADE_FOR_A_RUN = {"combinations": "the weights", "optimizers": "the knob space, the start and the seed"}
 Place = tuple[str, ...]
 
 
@@ -201,14 +203,28 @@ def _taken(place: Place, value: Any, live: dict[tuple[str, str], Any]) -> Any:
     if kind is None:
         return value
     if place == ("objectives",) and _is_object(kind, value):
-        return {name_of(value): _taken((*place, name_of(value)), value, live)}
+        return {_label(value): _taken((*place, _label(value)), value, live)}
+    if place == ("objectives",) and isinstance(value, (list, tuple)) and any(_is_object(kind, each) for each in value):
+        raise ConfigError(
+            "objectives are given as a list; give each a name, such as objectives={'one': ..., 'other': ...}"
+        )
     if _kind_at(place) and _is_object(kind, value):
-        name = PREFIX + re.sub(r"[^\w.+-]+", "", place[1] if kind == "objectives" else name_of(value))
+        name = PREFIX + (place[1] if kind == "objectives" else _label(value))
         live[kind, name] = value
         return name if kind != "objectives" or (place[-1:] == ("name",) and len(place) == 3) else {"name": name}
+    if _kind_at(place) and not isinstance(value, (str, Mapping, list, tuple, bool, int, float, type(None))):
+        raise ConfigError(
+            f"{'.'.join(place)} is given {short(value)}; give a name, or a function, a class or an object that is "
+            f"a trimpot.{SEAMS[kind].__name__}"
+        )
     if isinstance(value, Mapping):
         return {key: _taken((*place, str(key)), each, live) for key, each in value.items()}
     return value
+
+
+def _label(thing: object) -> str:
+    """Return a name for an object that is given none."""
+    return re.sub(r"[^\w.+-]+", "", name_of(thing))
 
 
 def _is_object(kind: str, value: Any) -> bool:
@@ -228,6 +244,11 @@ def _factory_of(kind: str, thing: Any, who: str) -> Factory:
         if mark.kind != kind:
             raise PluginError(f"{who} is given {name_of(thing)}, which is an {_ONE_OF[mark.kind]}")
         return mark.factory
+    if isinstance(thing, seam) and kind in _MADE_FOR_A_RUN:
+        raise PluginError(
+            f"{who} is given a {type(thing).__name__} that is made already; give the class, or a function that "
+            f"returns one, because it is made with {_MADE_FOR_A_RUN[kind]} of the run"
+        )
     if isinstance(thing, seam):
         return _given(thing)
     if inspect.isclass(thing) and issubclass(thing, tuple(SEAMS.values())) and not issubclass(thing, seam):

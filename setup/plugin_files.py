@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import re
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ MOST_BYTES = 10_000_000
 
 
 def files_in(value: object, folder: Path) -> list[str]:
-    """Return the absolute paths that the key `plugins` of a configuration names.
+    """Return the absolute paths that the key `plugins` of a configuration names, each file once.
 
     Args:
         value: The value of the key: a path or a list of paths; anything else is reported by the schema, and skipped.
@@ -32,7 +33,10 @@ def files_in(value: object, folder: Path) -> list[str]:
         ConfigError: If a value is no path.
     """
     named = [value] if isinstance(value, str) else value if isinstance(value, (list, tuple)) else []
-    return list(dict.fromkeys(anchored(each, folder, "plugins") for each in named if isinstance(each, str) and each))
+    found: dict[str, str] = {}
+    for path in [anchored(each, folder, "plugins") for each in named if isinstance(each, str) and each]:
+        found.setdefault(os.path.realpath(path), path)
+    return list(found.values())
 
 
 def module_of(path: str) -> ModuleType:
@@ -42,11 +46,11 @@ def module_of(path: str) -> ModuleType:
         PluginError: If the file is missing, is no Python, or fails.
     """
     file = Path(path)
-    if file.is_dir():
-        raise PluginError(
-            f"the plugin {short(path)} is a folder; name a Python file, or install the folder as a package"
-        )
     try:
+        if file.is_dir():
+            raise PluginError(
+                f"the plugin {short(path)} is a folder; name a Python file, or install the folder as a package"
+            )
         source = file.read_bytes()
     except FileNotFoundError:
         raise PluginError(f"there is no plugin file {path:.300}; restore it, or name it where it is now") from None

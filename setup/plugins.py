@@ -99,7 +99,7 @@ class Plugins:
         if self.manager.is_registered(plugin):
             raise PluginError("it is registered already, under another entry point; keep one of them")
         try:
-            self.manager.register(plugin, name=f"{name} ({origin})")
+            self.manager.register(plugin, name=self._label(plugin, name, origin))
             found = [each for kind in KINDS for each in self._asked(plugin, kind, name, origin)]
             for each in found:
                 self._check(each)
@@ -136,12 +136,19 @@ class Plugins:
                 found.add(module, name=Path(path).stem, origin=Path(path).name)
             except PluginError as error:
                 raise PluginError(f"the plugin file {path:.300} cannot be used: {error}") from None
+            except (Exception, SystemExit) as error:  # a stranger's hook may raise anything
+                raise PluginError(f"the plugin file {path:.300} cannot be used: {told(error)}") from error
         live = live or Live()
         for (kind, name), (factory, home) in live.factories().items():
             new = Registration(kind, name, factory, ORIGIN, home)
             found._check(new)
             found._registered[kind][name] = replace(new, known_code=as_begun(live.objects[kind, name], new.code))
         return found
+
+    def _label(self, plugin: object, name: str, origin: str) -> str:
+        """Return the manager's name for a plugin; files in two folders may be called the same."""
+        label = f"{name} ({origin})"
+        return f"{name} ({getattr(plugin, '__file__', id(plugin))})" if self.manager.has_plugin(label) else label
 
     def _asked(self, plugin: object, kind: str, name: str, origin: str) -> list[Registration]:
         """Return the registrations of a kind that a plugin makes."""
@@ -167,7 +174,8 @@ class Plugins:
         taken = self._registered[new.kind].get(new.name)
         if taken is not None:
             cure = f"give it another name in {new.origin}" if new.origin.endswith(".py") else "uninstall one of them"
-            raise _ClashError(f"two plugins register {new.kind} {new.name!r}: {taken.origin} and {new.origin}; {cure}")
+            both = f"{taken.origin} and {'another ' * (taken.origin == new.origin)}{new.origin}"
+            raise _ClashError(f"two plugins register {new.kind} {new.name!r}: {both}; {cure}")
         try:
             new.options  # noqa: B018  # read now, so that a factory that cannot be called is reported at once
         except PluginError as error:

@@ -50,6 +50,7 @@ def test_every_key_is_described_with_its_default() -> None:
             assert isinstance(value, dict) and part in value, f"{key} is not described"
             value = value[part]
             default = getattr(default, part)
+        default = list(default) if isinstance(default, tuple) else default
         if (
             key.split(".")[0] not in ("name", "adapter", "objectives", "prompts", "optimizer")
             and key != "by_steps.steps"

@@ -11,7 +11,7 @@ import yaml
 from trimpot.comparison.design import check as assess
 from trimpot.comparison.design import read_design
 from trimpot.engine.seams import Adapter
-from trimpot.setup.config import Config, load_config
+from trimpot.setup.config import Config, load_config, plugins_of
 from trimpot.setup.plugins import plugins
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +35,7 @@ def shown() -> list[Any]:
 
 def check(config: Config) -> None:
     """Names and options of every part are known."""
-    known = plugins()
+    known = plugins_of(config)
     for kind, part in (("adapters", config.adapter), ("prompts", config.prompts), ("combinations", config.combine)):
         known.check(kind, part.name, part.options)
     known.check("optimizers", config.optimizer.name, config.optimizer.options)
@@ -44,8 +44,9 @@ def check(config: Config) -> None:
 
 
 @pytest.mark.parametrize("values", shown())
-def test_a_shown_configuration_can_be_run(values: dict[str, Any]) -> None:
+def test_a_shown_configuration_can_be_run(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """It validates, and what it names exists."""
+    monkeypatch.chdir(ROOT / "examples" / "one-file")
     check(load_config({**REST, **values}))
 
 

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import typed
 from PIL import Image
 from trimpot.setup.plugins import plugins
 from waiting import LONG
 
-PAGE = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -41,6 +43,24 @@ def test_a_method_that_is_shown_alone_can_be_written_into_a_class() -> None:
         mine = type("Mine", (), {"prepare": found["prepare"]})()
         mine.prepare({"a cat": {"include": [{"class": "cat"}]}, "a dog": {}})
         assert mine.wanted == {"a cat": [{"class": "cat"}]}
+
+
+def test_one_file_is_shown_as_it_is_shipped_and_its_commands_work(tmp_path: Path) -> None:
+    """Typed as shown, in a folder that holds what is shown and nothing else."""
+    section = PAGE.split("\n## One file\n")[1].split("\n## ")[0]
+    shown = dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", section, re.DOTALL))
+    assert set(shown) == {"camera.py", "camera.yaml"}
+    for name, text in shown.items():
+        shipped = (ROOT / "examples" / "one-file" / name).read_text(encoding="utf-8")
+        assert shipped == text or shipped == shipped.splitlines(keepends=True)[0] + text
+        (tmp_path / name).write_text(text)
+    commands = re.findall(r"^    trimpot (.*)$", section, re.MULTILINE)
+    assert [each.split()[0] for each in commands] == ["knobs", "calibrate"]
+    ended = [typed(*each.split(), cwd=tmp_path) for each in commands]
+    assert [each.returncode for each in ended] == [0, 0], ended
+    assert re.findall(r"^\w+", ended[0].stdout, re.MULTILINE) == ["knob", "exposure", "warmth"]
+    gain, low = re.findall(r"^\+(\d\.\d+) \[\+(\d\.\d+)", ended[1].stdout, re.MULTILINE)[0]
+    assert float(gain) > float(low) > 0.15
 
 
 def test_the_contract_passes_as_typed(package: Path) -> None:

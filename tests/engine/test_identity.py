@@ -187,9 +187,10 @@ def keys(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, Any]]:
             yield above + name, field
 
 
+ONE_FILE = Path(__file__).parents[2] / "examples" / "one-file" / "camera.py"
 CHANGES: dict[str, Any] = {
     "name": "another", "start": "elsewhere/calibration.json", "ladder": "{block: 2, gate: 3}", "keep": "all",
-    "group_size": 2, "by_steps.steps": "[3]", "trackers": "tensorboard",
+    "group_size": 2, "by_steps.steps": "[3]", "trackers": "tensorboard", "plugins": f"[{ONE_FILE}]",
 }  # fmt: skip
 BY_NAME = ("adapter", "objectives", "combine", "prompts", "optimizer")  # parts, each with options of its own
 

@@ -27,6 +27,7 @@ seed: 5
 start: null
 budget: {images: 900, seconds: 60.5, gpu_hours: null, devices: 1}
 keep: none
+plugins: []
 validation: {num_prompts: 8, every: 2, patience: 3, significance: 0.1, seed: 1}
 test: &test {num_prompts: 8, seed: 2}
 by_steps: {steps: [], num_prompts: 4}
