@@ -61,7 +61,7 @@ def tracked(run: Run, store: SqliteStore, known: Plugins) -> Iterator[Tracking]:
     made = {
         name: known.make("trackers", asked.name or name, asked.options) for name, asked in run.config.trackers.items()
     }
-    tracking = Tracking(made, store)
+    tracking = Tracking(made, store, known)
     try:
         yield tracking
     except BaseException:
@@ -76,10 +76,11 @@ class Tracking(Watcher):
     Args:
         trackers: The trackers by their names in the configuration.
         store: The store that holds the run.
+        known: The plugins of the run.
     """
 
-    def __init__(self, trackers: Mapping[str, Tracker], store: SqliteStore) -> None:
-        self._store = store
+    def __init__(self, trackers: Mapping[str, Tracker], store: SqliteStore, known: Plugins) -> None:
+        self._store, self._known = store, known
         self._held = {name: _Held(name, tracker) for name, tracker in trackers.items()}
         self._images = 0  # of the search so far, recorded or made
         self._made = 0  # images made since `_since`
@@ -122,7 +123,7 @@ class Tracking(Watcher):
         if not any(each.lacks("validation/score", self._images) for each in self._held.values()):
             return
         row = self._store.run(run.id)
-        record = record_of(row, self._store.evaluations(run.id, DECISIVE))
+        record = record_of(row, self._store.evaluations(run.id, DECISIVE), self._known)
         self._log(_of_check(record, check))
         by_name, single = _knobs(check.setting)
         self._log(single)

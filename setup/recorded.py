@@ -12,7 +12,7 @@ from ..engine.record import Record
 from ..engine.scoring import admits
 from ..engine.seams import Combination
 from ..ground.errors import Notice, TrimpotError
-from .plugins import plugins
+from .plugins import Plugins, plugins
 
 
 class RecordedRun(Protocol):
@@ -31,7 +31,9 @@ class RecordedRun(Protocol):
         """The result of the run, or None if the run has not finished."""
 
 
-def record_of(run: RecordedRun, evaluations: Iterable[tuple[Place, Evaluation]]) -> Record:
+def record_of(
+    run: RecordedRun, evaluations: Iterable[tuple[Place, Evaluation]], known: Plugins | None = None
+) -> Record:
     """Read a run, finished or not.
 
     If the combination is needed to tell which checks it admits, but cannot be made any more, a warning says that every
@@ -40,6 +42,8 @@ def record_of(run: RecordedRun, evaluations: Iterable[tuple[Place, Evaluation]])
     Args:
         run: The stored facts of the run.
         evaluations: The recorded evaluations in the order of the store, of all stages or of those needed.
+        known: The plugins of the run, if it is at work; None for those installed, so that looking at a run executes no
+            file that it names.
     """
     weights = {name: reward["weight"] for name, reward in run.config["objectives"].items() if reward["weight"]}
 
@@ -47,7 +51,7 @@ def record_of(run: RecordedRun, evaluations: Iterable[tuple[Place, Evaluation]])
     def combination() -> Combination | None:
         options = dict(run.config.get("combine", {"name": "weighted"}))
         try:
-            made: Combination = plugins().make("combinations", options.pop("name"), options, weights)
+            made: Combination = (known or plugins()).make("combinations", options.pop("name"), options, weights)
         except TrimpotError as error:
             warnings.warn(
                 f"the combination of run {run.id} cannot be made, so every check counts as admitted "

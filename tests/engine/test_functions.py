@@ -236,7 +236,7 @@ def test_what_cannot_be_a_backbone_is_refused_when_it_is_decorated(function: Any
     ids=lambda each: type(each).__name__,
 )
 def test_knobs_are_a_list_of_knobs(knobs: Any) -> None:
-    with pytest.raises(PluginError, match="give a list of trimpot.Knob"):
+    with pytest.raises(PluginError, match=r"give a list of trimpot\.Knob"):
         trimpot.adapter(knobs)
 
 

@@ -128,6 +128,13 @@ class Sum(Combination):
         return self.factor * sum(weight * scores[name] for name, weight in self.weights.items())
 
 
+class Strict(Sum):
+    """A sum that admits nothing but the neutral setting."""
+
+    def admits(self, candidate: Any, neutral: Any) -> bool:
+        return False
+
+
 class Still(trimpot.Optimizer):
     """Asks for the start alone."""
 

@@ -15,6 +15,7 @@ import yaml
 from closed_form import Notes
 from command_line import Ended, typed
 from served import ServerProcess
+from tracked import of_tensorboard
 from trimpot import reports
 from trimpot.ground.errors import PluginError, TrimpotError
 from trimpot.runs import session
@@ -378,6 +379,25 @@ def test_a_file_may_hold_what_a_package_may_and_functions_beside_it() -> None:
     done("calibrate", write(**own))
     done("calibrate", write(**{**own, "adapter": "line", "objectives": {"own": {}, "mine": {}}}))
     assert module_of(str(Path("line.py").absolute())).HEARD == ["own-1", "line-1"]
+
+
+def test_a_combination_in_a_file_decides_for_trackers_too() -> None:
+    """Which read a run's record while it is at work; who looks at it later executes nothing."""
+    Path("line.py").write_text(
+        FILE + "\n@trimpot.hookimpl\ndef register_combinations(register):\n    from live_parts import Strict\n"
+        "    register('strict', Strict)\n"
+    )
+    ended = typed(
+        "calibrate", write(combine="strict", trackers="tensorboard", validation={"num_prompts": 4, "every": 1})
+    )
+    assert ended.returncode == 0 and "cannot be made" not in ended.stderr, ended.stderr
+    ended = typed("show", "line-1", "--json")
+    assert not ended.stderr
+    checks = json.loads(ended.stdout)["outcome"]["checks"]
+    assert [each["admitted"] for each in checks] == [True, False, False]
+    curves = of_tensorboard(next(Path("trimpot-runs").rglob("events.out.*")).parent)
+    best, neutral = ([value for _, value in curves[f"validation/{name}"]] for name in ("best", "neutral"))
+    assert len(best) >= 2 and best == neutral
 
 
 def test_two_files_of_one_name_are_two() -> None:
