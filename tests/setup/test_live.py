@@ -421,7 +421,19 @@ def test_an_object_that_keeps_what_it_has_worked_out_is_still_the_same() -> None
 
 
 def test_an_object_that_is_changed_between_two_runs_is_another_one() -> None:
-    turned = Mine()
+    """Although it describes itself as before."""
+    turned = live_parts.Callable()
     first = digest(objectives={"mine": turned})
-    turned.power = 2.0
+    turned.scale = 2.0
     assert digest(objectives={"mine": turned}) != first
+    turned.scale = 1.0
+    assert digest(objectives={"mine": turned}) == first
+
+
+def test_a_cell_that_fills_a_table_beside_it_is_still_the_same() -> None:
+    filling = function(
+        "TABLE = {}\ndef f(outputs, prompts):\n    TABLE.update(zip(prompts, outputs))\n    return outputs\n"
+    )
+    rows = num_scored(objectives={"mine": filling})
+    assert filling.__globals__["TABLE"] and num_scored(objectives={"mine": filling}) == rows
+    assert trimpot.resume("line-1", adapter=line, objectives={"mine": filling}, generations="+1", progress=False).gain
