@@ -25,7 +25,7 @@ StoreOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]
 PartOptions = Annotated[list[str] | None, typer.Option("-o", "--option", help="An option of the part: key=value.")]
 PluginOption = Annotated[
-    list[str] | None, typer.Option("--plugin", help="A Python file that registers parts; may be given several times.")
+    list[Path] | None, typer.Option("--plugin", help="A Python file that registers parts; may be given several times.")
 ]
 FOLDER = Path("trimpot-runs")
 
@@ -49,12 +49,12 @@ def _options(
     context.obj = show_traceback
 
 
-def plugins_with(files: list[str] | None) -> Plugins:
+def plugins_with(files: list[Path] | None) -> Plugins:
     """Return the installed plugins together with files named on the command line."""
     from ..setup.plugin_files import files_in
     from ..setup.plugins import plugins
 
-    return plugins().joined(files_in(files or [], Path.cwd()))
+    return plugins().joined(files_in([str(each) for each in files or ()], Path.cwd()))
 
 
 def print_json(value: object) -> None:

@@ -92,7 +92,6 @@ FREE = {
     ("init", "memory"): "a size",
     ("plan", "memory"): "a size",
     ("compare", "name"): "a new name",
-    **{(command, "plugin"): "a file" for command in ("knobs", "plugins", "rescore", "serve")},
     ("gallery", "source"): "a folder, or a tag that only the hub knows",
     ("pull", "repository"): "a name that only the hub knows",
     ("pull", "revision"): "a name that only the hub knows",
