@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .ground.errors import (
         CalibrationError,
         ConfigError,
+        MissingError,
         ModelError,
         Notice,
         PluginError,
@@ -51,6 +52,7 @@ _HOMES = {
     "ConfigError": "ground.errors",
     "Knob": "engine.knobs",
     "KnobSpace": "engine.knobs",
+    "MissingError": "ground.errors",
     "ModelError": "ground.errors",
     "Notice": "ground.errors",
     "Objective": "engine.seams",
@@ -85,6 +87,7 @@ __all__ = [
     "ConfigError",
     "Knob",
     "KnobSpace",
+    "MissingError",
     "ModelError",
     "Notice",
     "Objective",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..adapters.checkpoints import pipeline_class
@@ -22,7 +22,7 @@ from ..ground.errors import ConfigError, ModelError
 from ..ground.hub import hub_file
 from ..setup.config import DEFAULT_PROTOCOL, read_values
 from ..setup.mistakes import listed
-from ..setup.overrides import parse_options, read_overrides
+from ..setup.overrides import Override, Overrides, parse_options, read_overrides
 from ..setup.plugins import plugins
 from .fit import WAIT, Fit, fit
 from .footprint import Footprint, footprint
@@ -70,15 +70,13 @@ class Proposal:
         check_loading(Loading(**{key: options[key] for key in Loading.model_fields if key in options}))
 
 
-def propose(
-    model: str, *, memory: str | int | None = None, overrides: Sequence[str] = (), here: bool = False
-) -> Proposal:
+def propose(model: str, *, memory: str | int | None = None, overrides: Overrides = (), here: bool = False) -> Proposal:
     """Propose a configuration for a model. Nothing large is downloaded, and no weights are read.
 
     Args:
         model: A folder, a transformer's file, a hub id, or the address of a page of the hub.
         memory: The memory of the device, such as `24GB`, or in bytes; None for the device of this machine.
-        overrides: `key=value` pairs with dotted keys, which are kept.
+        overrides: `key=value` pairs with dotted keys, or a mapping of dotted keys to values; they are kept.
         here: Whether the device is the one of this machine also if `memory` is given, which then limits it.
 
     Raises:
@@ -93,7 +91,7 @@ def propose(
     found = find_model(model, base=own.get("model"), revision=own.get("revision"))
     name = _adapter_of(found, own)
     own = _checked(name, found, own)
-    replaced = any(each.path == ("objectives",) for each in read_overrides(pairs))
+    replaced = any(each.path == ("objectives",) for each in pairs)
     objectives = given["objectives"] if replaced else found.chosen.get("objectives")
     further = {} if replaced else given.get("objectives") or {}
     pictures = score_pictures([*names_of(objectives), *names_of(further)])
@@ -126,9 +124,10 @@ def propose(
     return Proposal(whole, _with_given(reasons, whole, given), found, machine, measured, placed)
 
 
-def _given(overrides: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+def _given(overrides: Overrides) -> tuple[list[Override], dict[str, Any]]:
     """Return overrides in which the adapter's name is a key of its own, and the mapping that they make."""
-    pairs = [f"adapter.name={pair[8:]}" if pair.startswith("adapter=") else pair for pair in overrides]
+    named = ("adapter", "name")
+    pairs = [replace(each, path=named) if each.path == ("adapter",) else each for each in read_overrides(overrides)]
     given = parse_options(pairs)
     own = given.get("adapter") or {}
     if not isinstance(own.get("name", ""), str):

@@ -8,7 +8,6 @@ result.gain, result.report, result.curve
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from ..engine.watcher import Watcher
 from ..ground.errors import ConfigError, TrimpotError
 from ..ground.plain import short
 from ..reports.facts import Facts, gather
-from ..setup.config import ConfigSource, load_config
+from ..setup.config import Config, ConfigSource, load_config, source_of
 from ..setup.live import Live, by_leaves, taken
 from ..storage import SqliteStore
 from ..workshops import refuse_while_imported
@@ -29,7 +28,7 @@ from .results import Files, summary
 from .session import DEFAULT_FOLDER, start
 from .session import resume as go_on
 
-StorePath = str | Path | None
+StorePath = str | os.PathLike[str] | None
 Shown = bool | Literal["auto"]
 
 
@@ -83,9 +82,9 @@ class Result:
         Raises:
             StoreError: If there is no such store or run.
         """
-        folder = _store(store)
+        name, folder = _name(run), _store(store)
         with SqliteStore(folder, create=False) as opened:
-            row = opened.run(_name(run))
+            row = opened.run(name)
             return cls(gather(opened, row.id), summary(opened, row), folder)
 
     def __repr__(self) -> str:
@@ -135,26 +134,26 @@ def calibrate(
         >>> result.gain.mean, result.report
     """
     asked, live = taken(keys)
-    base: Any = {} if source is None else source
+    base = source_of({} if source is None else source)
     if isinstance(base, Mapping):
         base, more = taken(base)
         live = more | live
-    elif isinstance(base, (str, os.PathLike)) and not is_configuration(os.fspath(base)):
-        base = _proposed(os.fspath(base), asked)
     folder = _store(store)
-    config = load_config(base, asked, live)
+    if isinstance(base, (Mapping, Config)) or is_configuration(str(base)):
+        config = load_config(base, asked, live)
+    else:
+        config = _proposed(str(base), asked, live)
     live = live.used_by(config)
     return _worked(lambda watchers: start(config, folder, watchers, live), live, folder, progress)
 
 
-def _proposed(model: str, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the configuration that is proposed for a model, given the keys that suit it; see `defaults.proposal`."""
+def _proposed(model: str, asked: Mapping[str, Any], live: Live) -> Config:
+    """Return the configuration that is proposed for a model, in which options of the adapter change nothing else."""
     from ..defaults.proposal import propose
 
-    given = {key: value for key, value in by_leaves(asked).items() if key.startswith("adapter.")}
-    return dict(
-        propose(model, overrides=[f"{key}={json.dumps(value)}" for key, value in given.items()], here=True).values
-    )
+    options = by_leaves({key: value for key, value in asked.items() if key == "adapter"})
+    others = {key: value for key, value in asked.items() if key != "adapter"}
+    return load_config(propose(model, overrides={**options, **others}, here=True).values, (), live)
 
 
 def resume(
@@ -228,7 +227,7 @@ def _worked(work: Callable[[tuple[Watcher, ...]], str], live: Live, folder: Path
 
 def _progress(shown: Shown) -> tuple[tuple[Watcher, ...], Callable[[], None]]:
     """Return the watchers that show progress, and what ends them."""
-    if shown not in (True, False, "auto"):
+    if shown != "auto" and not isinstance(shown, bool):
         raise ConfigError(f"progress: should be True, False or 'auto', not {short(shown)}")
     if shown is False:
         return (), lambda: None
@@ -261,13 +260,17 @@ def _resume_call(run: str, folder: Path) -> str:
 def _store(store: StorePath) -> Path:
     if store is None:
         return Path(os.environ.get("TRIMPOT_STORE") or DEFAULT_FOLDER)
-    if not isinstance(store, (str, Path)) or not str(store):
+    text = os.fspath(store) if isinstance(store, (str, os.PathLike)) else None
+    if not isinstance(text, str) or not text or "\0" in text:
         raise ConfigError(f"store: should be the path of a folder, not {short(store)}")
-    return Path(store).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"store: {short(text)} begins with the home folder of a user who is unknown here") from None
 
 
 def _name(run: object) -> str:
-    if not isinstance(run, str):
+    if not isinstance(run, str) or not run:
         raise ConfigError(f"run: should be the name of a run, such as 'shapes-1', not {short(run)}")
     return run
 

@@ -8,6 +8,7 @@ mistakes are reported together.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -29,7 +30,7 @@ from .plugin_files import files_in
 from .plugins import Plugins, plugins
 from .yaml_text import lines_of, read_yaml
 
-ConfigSource = str | Path | Mapping[str, Any] | Config
+ConfigSource = str | os.PathLike[str] | Mapping[str, Any] | Config
 DEFAULT_PROTOCOL = "grouped-cma"  # among those that saved the most images in all measurements: docs/searching.md
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "read_file",
     "read_values",
     "search_keys",
+    "source_of",
     "typed_options",
     "with_protocol",
 ]
@@ -81,6 +83,7 @@ def load_config(source: ConfigSource, overrides: Overrides = (), live: Live | No
         ConfigError: If the configuration cannot be found, read or run as written.
         PluginError: If a plugin file that it names cannot be used.
     """
+    source = source_of(source)
     if isinstance(source, Config):
         source = source.model_dump(mode="json")
     values, where, known = _read(source, overrides, live)
@@ -91,6 +94,19 @@ def load_config(source: ConfigSource, overrides: Overrides = (), live: Live | No
         lines = {} if isinstance(source, Mapping) else lines_in(source, overrides)
         mistakes = [*sentences_of(error, values, Config, lines), *mistakes_of(values, known, lines)]
         raise ConfigError(listed(where, mistakes)) from None
+
+
+def source_of(given: object) -> str | Path | Mapping[str, Any] | Config:
+    """Return a source of a configuration, with paths of every kind as `Path`.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    if isinstance(given, (str, Mapping, Config)):
+        return given
+    if isinstance(given, os.PathLike):
+        return Path(os.fsdecode(given))
+    raise ConfigError(f"a configuration is the name of a preset, a path, a mapping or a Config, not {short(given)}")
 
 
 def as_recorded(values: Mapping[str, Any]) -> Config:

@@ -74,7 +74,7 @@ def read_overrides(pairs: Overrides) -> list[Override]:
     return found
 
 
-def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
+def parse_options(pairs: Overrides) -> dict[str, Any]:
     """Read `key=value` pairs into a mapping, with values read as YAML.
 
     Raises:
