@@ -255,6 +255,12 @@ def test_a_run_is_made_longer_by_a_sum_or_a_total_and_ends_as_if_it_had_been_so_
         assert " ".join(str(error.value).split()) in " ".join(said.err.split())
 
 
+def test_a_mapping_given_to_resume_changes_nothing_beside_its_keys(file: Path) -> None:
+    run = trimpot.calibrate(file, validation={"num_prompts": 4, "every": 2}).run
+    longer = trimpot.resume(run, validation={"num_prompts": 4}, objectives="value", generations="+1")
+    assert longer.summary["config"]["validation"]["every"] == 2 and len(longer.curve) == 4
+
+
 class Stopped(Height):
     """Heights, until Ctrl-C is pressed or something else happens."""
 

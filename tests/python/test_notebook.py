@@ -227,7 +227,11 @@ def test_the_bar_goes_too_if_the_run_stops(
 
 
 @pytest.mark.usefixtures("short_reports")
-@pytest.mark.parametrize("shell", [None, SimpleNamespace(display=Shell().display)], ids=["imported alone", "in a terminal"])
+@pytest.mark.parametrize(
+    "shell",
+    [None, SimpleNamespace(display=lambda *_, **__: pytest.fail("shown"))],
+    ids=["imported alone", "in a terminal"],
+)
 def test_ipython_without_a_notebook_is_no_notebook(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], shell: Any
 ) -> None:
