@@ -34,7 +34,7 @@ html_copy_source = False
 html_show_sourcelink = False
 html_theme_options: dict[str, Any] = {"top_of_page_buttons": []}
 
-EXPECTED = ("python", "calibration-format")  # pages that have a place before they are written
+EXPECTED = ("calibration-format",)  # pages that have a place before they are written
 
 
 def setup(app: Any) -> None:

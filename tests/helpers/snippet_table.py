@@ -9,6 +9,7 @@ from __future__ import annotations
 OWNED = (
     ("docs/results.md", ("command", "python", "sql"), "tests/test_docs_results.py"),
     ("docs/plugins.md", ("python", "toml"), "tests/test_docs_plugins.py"),
+    ("docs/python.md", ("python",), "tests/test_docs_python.py"),
     ("docs/trackers.md", ("python", "yaml"), "tests/test_trackers.py"),
     ("docs/prompts.md", ("yaml",), "tests/prompts/test_page.py"),
     ("docs/compare.md", ("yaml",), "tests/comparison/test_design.py"),
@@ -76,6 +77,7 @@ LEFT_OUT = (
     (r"python (benchmarks|training)/", "run by hand: minutes to hours"),
     (r"python -m trimpot\.(proofs\.rewards|defaults)$", "its rows are tested one by one"),
     (r"(tensorboard|trackio|wandb) ", "a tracker's own program; what it reads is tested by tests/test_trackers.py"),
+    (r"sphinx-build ", "built by tests/test_docs_site.py"),
     (r"hf auth login", "needs an account"),
     (r"trimpot pull \S+/\S+$", "needs the hub; tests/publishing"),
     (r"trimpot push \S+ \S+/\S+$", "needs an account; tests/publishing"),
