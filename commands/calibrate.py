@@ -79,7 +79,7 @@ def calibrate(
         if asking and not typer.confirm("Begin?", default=True):
             typer.echo(f"not begun; `trimpot init {config}` writes this configuration to a file, to edit it")
             return
-    found = _work(lambda watchers: start(chosen, store, watchers), store, as_json)
+    found = worked(lambda watchers: start(chosen, store, watchers), store, as_json)
     if show_report:
         look(Path(found["report"]))
     if asking:
@@ -129,10 +129,11 @@ def resume(
     """
     from ..runs.session import resume as go_on
 
-    _work(lambda watchers: go_on(run, store, watchers, overrides or [], allow_drift), store, as_json)
+    worked(lambda watchers: go_on(run, store, watchers, overrides or [], allow_drift), store, as_json)
 
 
-def _work(work: Callable[[Any], str], store: Path, as_json: bool) -> dict[str, Any]:
+def worked(work: Callable[[Any], str], store: Path, as_json: bool) -> dict[str, Any]:
+    """Work on a run, show its progress and its result, and return its summary; if it stops, say how to go on."""
     from ..reports.console import ProgressWatcher, print_result
 
     console = Console(stderr=as_json, highlight=False)

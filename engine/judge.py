@@ -27,7 +27,8 @@ class Judge:
 
     def __init__(self, evaluator: Evaluator, tried: Mapping[Place, Evaluation], reference: Evaluation) -> None:
         run, known = evaluator.run, {**tried, REFERENCE: reference}
-        self.record = Record(known.items(), run.config.weights, run.config.objectives, partial(admits, run.combination))
+        config, admitted = run.config, partial(admits, run.combination)
+        self.record = Record(known.items(), config.weights, config.objectives, admitted, given=config.measures)
         self._evaluator = evaluator
         self._values = [each.values for each in self.record.judged.values()]
         self._plateau: Plateau

@@ -3,6 +3,8 @@
     best neutral ─► ask ─► generate, score, record ─► tell ─► recommend ─► check on validation ─► measure on test
                      └───────────────◄─────────────────┘
 
+A run of 0 generations measures the setting that it starts from, whatever that is worth: no search, one check.
+
 A resumed run is the same loop with a store that already holds evaluations: a freshly seeded optimizer asks for the
 same candidates again, recorded evaluations are read instead of generated, and the run continues where it stopped.
 """
@@ -16,7 +18,7 @@ from .alarm import Alarm
 from .evaluator import Evaluator
 from .heldout import Baseline, Measured, best_neutral, measure
 from .judge import Judge
-from .record import Check
+from .record import GIVEN, Check
 from .run import Run
 from .seams import Store
 from .search import Search
@@ -77,7 +79,12 @@ def calibrate(run: Run, store: Store, watch: Watcher, workshop: Workshop | None 
     search = Search(evaluator, start=run.start or baseline.setting)
     judge = Judge(evaluator, tried, search.reference)
 
-    for number, rung in enumerate(run.rungs):
+    if run.config.measures:
+        assert run.start is not None, "the configuration demands it"
+        judge.check(GIVEN, run.adapter.space.to_vector(run.start))
+        search.stop_at("the setting was given")
+
+    for number, rung in enumerate(run.rungs if not search.stop_reason else ()):
         optimizer, since = search.begin(number, rung), judge.latest
         while not search.stop_reason:
             population = optimizer.ask()

@@ -16,6 +16,7 @@ from .evaluation import COMBINED, Evaluation, Place
 from .knobs import Setting
 
 REFERENCE = Place("reference", 0, 0)
+GIVEN = 1  # stands for the number of generations where the check of a given setting is recorded
 DECISIVE = ("baseline", "reference", "validation", "test")  # the stages that a record's results depend on
 TEST = (Place("test", 0, 0), Place("test", 0, 1))  # neutral and calibrated setting, at the calibrated number of steps
 Pair = tuple[Evaluation, Evaluation]
@@ -53,6 +54,7 @@ class Record:
         admits: Takes the evaluations of a recommendation and of the best neutral setting, and returns whether the
             recommendation may be chosen.
         outcome: The stored outcome of a finished run; its decisions on `admitted` are kept, not made again.
+        given: Whether the run measures a given setting, which is the result whatever it is worth.
     """
 
     def __init__(
@@ -62,9 +64,11 @@ class Record:
         rewards: Collection[str],
         admits: Callable[[Evaluation, Evaluation], bool],
         outcome: Mapping[str, Any] | None = None,
+        *,
+        given: bool = False,
     ) -> None:
         self.evaluations = {place: each.weighed(weights) for place, each in evaluations}
-        self._rewards, self._admits, self._outcome = rewards, admits, outcome or {}
+        self._rewards, self._admits, self._outcome, self._given = rewards, admits, outcome or {}, given
         decided = self._outcome.get("checks", ())
         self._decided = {check["generation"]: bool(check.get("admitted", True)) for check in decided}
         self._checks: list[Check] = []
@@ -117,7 +121,12 @@ class Record:
 
     @property
     def chosen(self) -> Check | None:
-        """The best admitted check, which is the result if the run ends now. The neutral setting can be chosen too."""
+        """The best admitted check, which is the result if the run ends now. The neutral setting can be chosen too.
+
+        Of a run that measures a given setting, this is the check of that setting.
+        """
+        if self._given and GIVEN in self.judged:
+            return self.checks[-1]
         return self.leading[-1] if self.judged else None
 
     @property

@@ -291,7 +291,7 @@ class Config(Section):
             protocol; a protocol given on the command line overrides the file's keys. Defaults to
             `setup.config.DEFAULT_PROTOCOL` if neither a protocol nor any key that a protocol sets is given.
         optimizer: The searcher and its options.
-        generations: The most generations to search.
+        generations: The most generations to search; 0 measures the setting of `start`, without a search.
         bucket_size: Outputs a candidate makes in a generation; with `adaptive_bucket`, in the first one.
         seeds_per_prompt: How many outputs of a bucket share a prompt, each with its own seed.
         group_size: Candidates that share a bucket; None for the whole population.
@@ -318,7 +318,7 @@ class Config(Section):
     prompts: NamedPart
     protocol: str | None = None
     optimizer: Annotated[NamedPart, BeforeValidator(_cma_es_unless_named)] = Part(name="cma-es")
-    generations: Images = 200
+    generations: Annotated[Whole, Field(ge=0, le=MOST_IMAGES)] = 200
     bucket_size: Count = 16
     seeds_per_prompt: Count = 1
     group_size: Several | None = None
@@ -339,6 +339,9 @@ class Config(Section):
     def _something_to_optimize(self) -> Config:
         if all(reward.weight == 0 for reward in self.objectives.values()):
             raise ValueError("every objective has weight 0, so there is nothing to optimize")
+        if self.measures and (self.start is None or self.ladder):
+            given = "name it with start, or give at least 1" if self.start is None else "leave ladder empty"
+            raise ValueError(f"generations: 0 measures the setting of a calibration, without a search; {given}")
         if COMBINED in self.objectives:
             raise ValueError(f"no objective can be called {COMBINED!r}: combined values are kept under that name")
         if self.adaptive_bucket and self.group_size:
@@ -350,6 +353,11 @@ class Config(Section):
         if max(self.validation.num_prompts, self.test.num_prompts) * self.seeds_per_prompt > MOST:
             raise ValueError(f"num_prompts times seeds_per_prompt must be at most {MOST:,}")
         return self
+
+    @property
+    def measures(self) -> bool:
+        """Whether the run measures the setting of `start`, and searches nothing."""
+        return not self.generations
 
     @property
     def weights(self) -> dict[str, float]:

@@ -15,6 +15,7 @@ from ..engine.alarm import Alarm
 from ..engine.evaluation import Evaluation, Place
 from ..engine.record import Check
 from ..engine.run import Run
+from ..engine.schema import Config
 from ..engine.watcher import Watcher
 from ..setup.plan import planned_work
 from .standing import standing_of
@@ -77,7 +78,8 @@ class ProgressWatcher(Watcher):
         self._console.print(
             f"[bold]{escape(run.id)}[/]: {len(space)} knobs of {escape(run.config.adapter.name)}"
             + (f" at {steps} steps" if steps else "")
-            + f", {escape(run.config.optimizer.name)}, up to {run.config.generations} generations{resumed}"
+            + (", measuring a given setting" if run.config.measures else _search(run.config))
+            + resumed
         )
         if self._console.is_terminal:
             self._progress.start()
@@ -204,6 +206,10 @@ def steps_table(comparisons: Sequence[Mapping[str, Any]]) -> Table:
             f"{signed(across['mean'])} {interval(across)}",
         )
     return table
+
+
+def _search(config: Config) -> str:
+    return f", {escape(config.optimizer.name)}, up to {config.generations} generations"
 
 
 def signed(value: float) -> str:

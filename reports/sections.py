@@ -170,6 +170,8 @@ def knobs_section(facts: Facts, charts: Charts) -> str:
         return ""
     state = "chosen" if facts.finished else "best on validation so far"
     when = f"after {facts.shown.generation} generations" if facts.shown.generation else "the neutral setting"
+    if not facts.row.config["generations"]:
+        state, when = "measured", "as it was given"
     parts = [f'<section><h2>The knobs</h2><p class="note">The setting {state} ({when}).']
     if "knobs" in charts:
         parts.append(" By depth in the model; the dashed line is the neutral value.")
@@ -312,7 +314,8 @@ def apply_section(facts: Facts, calibration: Path, folder: Path) -> str:
     show = f"<pre>{escape(f'trimpot show {name}{store}')}</pre>"
     if not stands.may_be_applied:
         more = escape(f"trimpot resume {name} generations=+100{store}")
-        return f"<section><h2>Go on</h2><p>{escape(stands.sentence)}</p>{show}<pre>{more}</pre></section>"
+        go_on = f"<pre>{more}</pre>" if facts.row.config["generations"] else ""  # a measurement has no search to extend
+        return f"<section><h2>Go on</h2><p>{escape(stands.sentence)}</p>{show}{go_on}</section>"
     parts = [f"<section><h2>Use it</h2>{show}"]
     if facts.comparisons[0]["num_steps"] and calibration.exists():
         steps = facts.comparisons[0]["num_steps"]

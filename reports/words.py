@@ -12,15 +12,18 @@ from .facts import Facts
 
 def headline(facts: Facts) -> str:
     """Return the result in one sentence, or the progress of an unfinished run."""
+    measures = not facts.row.config["generations"]
     if facts.comparisons:
         first = facts.comparisons[0]
         gain, decimals = first["gain"], facts.decimals
         kind = "a gain of" if gain["low"] > 0 else "a difference of"  # "gain" is said only of a difference beyond noise
         return (
-            f"On {taken_on(gain)} the search never saw, calibrated scores "
+            f"On {taken_on(gain)}{'' if measures else ' the search never saw'}, calibrated scores "
             f"{first['calibrated']:.{decimals}f}, {neutral_side(first)} {first['neutral']:.{decimals}f}: "
             f"{kind} {gain_text(gain, decimals)}."
         )
+    if measures:
+        return "No result yet: the given setting is not measured on all test prompts."
     done, most = len(facts.generations), facts.row.config["generations"]
     if not done:
         return f"The search has not begun: none of at most {most} generations is done."

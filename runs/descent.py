@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..engine.calibration import Calibration
-from ..ground.errors import StoreError, near_misses
-from ..setup.assembly import calibration_file
+from ..engine.calibration import Calibration, Parent
+from ..engine.schema import Config
+from ..ground.errors import CalibrationError, StoreError, near_misses
+from ..setup.starting import calibration_file
 from ..storage import SqliteStore
 from ..storage.database import FILE_NAME
 from .results import Files
@@ -60,6 +62,31 @@ def parent_of(start: str | None, folder: Path) -> dict[str, Any] | None:
     found = {"run": made.run, "digest": made.digest}
     inside = path.resolve() == Files.of(folder / made.run).calibration.resolve()
     return found if inside else {**found, "path": str(path.absolute())}
+
+
+def with_descent(made: Calibration, config: Config, parent: Mapping[str, Any] | None) -> Calibration:
+    """Name in the result of a run what it began from; what was only measured stays all that its file says besides.
+
+    Args:
+        made: The result.
+        config: The configuration of the run.
+        parent: What `parent_of` returned when the run began.
+    """
+    if config.start is None or parent is None:
+        return made
+    how = "measured" if config.measures else "searched on from here"
+    direct = Parent(run=parent["run"], digest=parent["digest"], how=how)
+    before: Calibration | None = None
+    with contextlib.suppress(CalibrationError):  # the file may be gone since
+        before = Calibration.load(calibration_file(config.start))
+    if not config.measures or before is None or before.provenance.run != parent["run"]:
+        provenance = made.provenance.model_copy(update={"parents": (direct,)})
+        return made.model_copy(update={"provenance": provenance})
+    fields = {name: getattr(made.provenance, name) for name in type(made.provenance).model_fields}
+    fields["parents"] = (*before.provenance.parents, direct)
+    provenance = before.provenance.model_copy(update=fields)
+    measured = {name: getattr(made, name) for name in type(made).model_fields}
+    return before.model_copy(update={**measured, "provenance": provenance})
 
 
 def told_parent(parent: Mapping[str, Any]) -> str:

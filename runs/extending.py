@@ -81,6 +81,8 @@ def extension_of(row: RunRow, overrides: Sequence[Override], live: Live | None, 
     changed = [key for key in {**before, **after} if before.get(key, _ABSENT) != after.get(key, _ABSENT)]
     if not changed:
         return None
+    if not _asked(row)["generations"]:
+        raise ConfigError(f"run {row.id} measures a given setting and searches nothing; {_instead(row)}")
     for key in changed:
         if key not in _keys(row) or key not in after:
             raise _refusal(row, key)

@@ -18,6 +18,7 @@ from ..engine.workshop import Workshop
 from ..ground.errors import Notice, StoreError, TrimpotError
 from ..setup.plugins import Plugins
 from ..storage import SqliteStore
+from .descent import with_descent
 from .results import Files, report
 from .tracking import tracked
 
@@ -62,7 +63,8 @@ def work(
                     write_images(run.adapter, outcome, run.test_bucket, files.images)
                 tracking.finished(run, outcome, files)
                 totals = store.totals(run.id)
-                calibration_of(run, outcome, totals).save(files.calibration)
+                made = calibration_of(run, outcome, totals)
+                with_descent(made, run.config, store.run(run.id).parent).save(files.calibration)
                 found = {**asdict(outcome), "tags": tags_of(run)}
                 store.update_run(
                     run.id, outcome=found, stop_reason=outcome.stop_reason, unreported=1 if illustrated else None

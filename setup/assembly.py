@@ -8,7 +8,6 @@ import platform
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Protocol
 
 from ..engine.bucket import PromptSet
@@ -20,13 +19,13 @@ from ..engine.seams import Adapter, Objective, Optimizer
 from ..engine.search import group_size
 from ..engine.vetting import HeldOptimizer
 from ..ground.devices import resolve
-from ..ground.errors import ConfigError, ModelError, ScoreError, TrimpotError, near_misses
+from ..ground.errors import ConfigError, ScoreError, TrimpotError, near_misses
 from ..ground.extras import require
-from ..ground.plain import number
 from .config import Config
 from .parts import check_parts
 from .plan import check_budget
 from .plugins import Plugins
+from .starting import calibration_file, inside, start_of
 
 NUMERIC_PACKAGES = (
     "trimpot",
@@ -145,9 +144,10 @@ def assemble(
 
     rungs = rungs_of(adapter, config.ladder, config.generations)
     if config.start is not None:
-        start = _inside(f"start: {config.start}", start or _start(config.start, adapter), adapter.space)
+        start = start or start_of(config.start, adapter, exactly=config.measures)
+        inside(f"start: {config.start}", start, adapter.space)
     for label, setting in adapter.neutrals().items():
-        _inside(f"the adapter's neutral setting {label!r}", setting, adapter.space)
+        inside(f"the adapter's neutral setting {label!r}", setting, adapter.space)
     assert prompts is not None, "sharing, recorded or made"
     found = sharing.versions if sharing else {**libraries(config, plugins), **versions()}
     run = Run(run_id, config, adapter, objectives, combination, prompts, found, optimizer, rungs, start)
@@ -250,63 +250,7 @@ def planned_evaluations(config: Config, plugins: Plugins) -> dict[str, int]:
     if config.budget.images is not None:
         return {"budget": config.budget.images // config.bucket_size}
     size = part.options.get("population_size")
-    return {"budget": config.generations * size} if isinstance(size, int) else {}
-
-
-def _start(source: str, adapter: Adapter) -> Setting:
-    """Read the setting of a calibration file, or of the calibration in a run's folder.
-
-    A calibration of a coarser granularity of the same backbone is converted.
-
-    Raises:
-        ConfigError: If the calibration has other knobs.
-    """
-    from ..engine.calibration import Calibration
-
-    path = calibration_file(source)
-    calibration = Calibration.load(path)
-    space, setting = adapter.space, dict(calibration.setting)
-    if set(setting) == set(space.names):
-        return setting
-    for granularity in ("block", "layer"):
-        lifted = _lifted(setting, granularity, adapter)
-        if lifted is not None:
-            return lifted
-    differ = sorted(set(setting) ^ set(space.names))
-    raise ConfigError(
-        f"start: {path} is a calibration of {calibration.backbone.get('id', 'another backbone')} with other knobs "
-        f"(such as {differ[0]!r}); start from a calibration of this adapter's knobs, or of a coarser granularity"
-    )
-
-
-def calibration_file(source: str) -> Path:
-    """Return the path of a calibration file, given this path or the path of a run's folder."""
-    path = Path(source)
-    return path / "calibration.json" if path.is_dir() else path
-
-
-def _inside(name: str, setting: Setting, space: KnobSpace) -> Setting:
-    """Check that a search may begin from a setting, and return the setting.
-
-    Optimizers treat a setting outside the bounds differently: some move it to the bounds, some evaluate it unchanged.
-
-    Raises:
-        ConfigError: If the value of a knob is not a finite number or lies outside the knob's bounds.
-    """
-    for knob in space:
-        value = setting.get(knob.name, knob.default)
-        number(value, f"{name}: the value of knob {knob.name!r}", low=knob.low, high=knob.high)
-    return setting
-
-
-def _lifted(setting: Setting, granularity: str, adapter: Adapter) -> dict[str, Any] | None:
-    try:
-        tied = adapter.tied(granularity)
-    except ModelError:
-        return None
-    if set(tied) != set(setting):
-        return None
-    return {knob: setting[name] for name, members in tied.items() for knob in members}
+    return {"budget": max(config.generations, 1) * size} if isinstance(size, int) else {}
 
 
 def origins_of(config: Config, plugins: Plugins) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def plan(run: Run) -> Plan:
     ablated = config.sensitivity.num_prompts if config.sensitivity else 0
     every_images = config.validation.every_images
     periods = searched / every_images if every_images else generations / config.validation.every
-    checks = math.ceil(periods) + len(run.rungs) - 1
+    checks = 1 if config.measures else math.ceil(periods) + len(run.rungs) - 1
     images = {
         "baseline": num_neutrals * config.validation.num_prompts * repeats,
         "reference": config.bucket_size,
@@ -77,7 +77,7 @@ def check_budget(run: Run) -> None:
         ConfigError: If the budget does not suffice.
     """
     config, rung = run.config, replace(run.rungs[0], generations=1)
-    if config.budget.images is None:
+    if config.budget.images is None or config.measures:
         return
     asked = len(run.optimizer(rung.space, rung.lower(run.adapter.space.defaults)).ask())
     images = asked * config.bucket_size

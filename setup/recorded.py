@@ -66,4 +66,5 @@ def record_of(
         made = combination()
         return made is None or admits(made, candidate, neutral)
 
-    return Record(evaluations, weights, run.config["objectives"], admitted, run.outcome)
+    given = run.config.get("generations") == 0
+    return Record(evaluations, weights, run.config["objectives"], admitted, run.outcome, given=given)

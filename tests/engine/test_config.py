@@ -100,7 +100,8 @@ def test_a_missing_key_is_named(key: str) -> None:
     ("change", "said"),
     [
         ({"generations": "many"}, "'generations': .*integer.*not 'many'"),
-        ({"generations": 0}, "'generations': .*greater than or equal to 1.*not 0"),
+        ({"generations": -1}, "'generations': .*greater than or equal to 0.*not -1"),
+        ({"generations": 0}, "generations: 0 measures .*start"),
         ({"bucket_size": 1.5}, "'bucket_size': .*not 1.5"),
         ({"seed": -1}, "'seed': .*not -1"),
         ({"validation": 5}, "'validation': .*not 5"),

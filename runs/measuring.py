@@ -1,0 +1,189 @@
+"""Measuring any calibration on held-out prompts: a run that searches nothing.
+
+from trimpot.runs.measuring import measure
+name = measure("somebody/calibrated", steps=(4, 8))
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..engine.calibration import Calibration
+from ..engine.schema import Config
+from ..engine.watcher import Watcher
+from ..ground.errors import CalibrationError, ConfigError, Notice
+from ..setup.config import load_config, read_values, search_keys
+from ..setup.overrides import Overrides, read_overrides
+from ..storage import SqliteStore
+from ..storage.database import FILE_NAME
+from .results import Files
+
+#: What a measurement takes of the configuration that a calibration's file holds.
+TAKEN = ("adapter", "objectives", "combine", "prompts", "seeds_per_prompt", "validation", "test", "by_steps", "keep")
+#: What another's file may not decide on this machine: code to execute, and where images and secrets are sent.
+TRUSTED_ONLY = ("url", "token_env")
+NEEDED = ("adapter", "objectives", "prompts")
+#: Keys of a search, which a measurement has none of; the same keys below `validation` as well.
+OF_A_SEARCH = ("start", "generations", "seed", "ladder", "sensitivity", "budget", "bucket_size", "group_size")
+OF_CHECKS = ("every", "every_images", "patience", "significance")
+
+
+def configured(
+    file: Path, source: str | None = None, overrides: Overrides = (), *, steps: Sequence[int] = (), folder: Path
+) -> Config:
+    """Return the configuration of the run that measures a calibration.
+
+    What `source` and the overrides do not say is as the calibration's own configuration says. Of a file that is no
+    result of a run of the store, plugin files are not executed, and no address of a reward is used.
+
+    Args:
+        file: The calibration file.
+        source: A preset or the path of a YAML file; its keys of a search do not count.
+        overrides: `key=value` pairs with dotted keys.
+        steps: Other numbers of steps to measure at as well; empty for those of the configuration.
+        folder: The store's folder.
+
+    Raises:
+        CalibrationError: If the file cannot be read, or does not say enough to measure it.
+        ConfigError: If the configuration cannot be run, or an override is a key of a search.
+    """
+    made = Calibration.load(file)
+    typed = read_overrides(overrides)
+    for each in typed:
+        if each.path[0] in (*OF_A_SEARCH, *search_keys()) and each.path[0] != "validation":
+            aim = "; test.seed draws the prompts of a measurement" if each.path[0] == "seed" else ""
+            raise ConfigError(f"{each.path[0]} is of a search, and a measurement has none; leave it out{aim}")
+        if each.path[0] == "validation" and each.path[-1] in OF_CHECKS:
+            raise ConfigError(f"{each.key} is of a search, and a measurement has none; leave it out")
+    given = read_values(source)[0] if source is not None else {}
+    named = {each.path[0] for each in typed}
+    own = _own(file, made, folder, given={*given, *named})
+    if "objectives" in given or ("objectives",) in {each.path for each in typed}:
+        own.pop("combine", None)  # it belongs to the rewards that it names
+    values = {**own, **given}
+    if _name(given.get("adapter")) == _name(own.get("adapter")) and isinstance(own.get("adapter"), Mapping):
+        options = given["adapter"] if isinstance(given.get("adapter"), Mapping) else {}
+        values["adapter"] = {**own["adapter"], **options}
+    lacking = [key for key in NEEDED if key not in values and key not in named]
+    if lacking:
+        typing = " ".join(f"{key}=..." for key in lacking)
+        raise CalibrationError(
+            f"{file} does not say with which {' and '.join(lacking)} to measure it; give a configuration, or {typing}"
+        )
+    values = _without_search(values)
+    if steps:
+        values["by_steps"] = {**(values.get("by_steps") or {}), "steps": list(steps)}
+    values = read_values(values, overrides)[0]
+    repeats = values.get("seeds_per_prompt", 1)
+    values |= {"generations": 0, "start": str(file.absolute()), "optimizer": "cma-es", "bucket_size": repeats}
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", re.sub(r"-measured-\d+$", "", made.provenance.run))
+    name = name.strip("-._")[:80] or "calibration"
+    return load_config({"name": f"{name}-measured", **values})
+
+
+def measure(
+    file: Path,
+    source: str | None = None,
+    overrides: Overrides = (),
+    *,
+    steps: Sequence[int] = (),
+    folder: Path,
+    watchers: tuple[Watcher, ...] = (),
+) -> str:
+    """Measure a calibration against the neutral setting at its best, on validation and test prompts.
+
+    An image that was made and scored before, by any run of the store, is not made again. A measurement that was
+    stopped goes on when it is asked for again, or as a run, with `resume`.
+
+    Args:
+        file: The calibration file.
+        source: As in `configured`.
+        overrides: As in `configured`.
+        steps: As in `configured`.
+        folder: The store's folder.
+        watchers: Are told of everything that is recorded.
+
+    Returns:
+        The name of the run, whose calibration file holds the gain.
+
+    Raises:
+        TrimpotError: If it cannot be measured as asked for.
+    """
+    from .session import resume, start
+
+    config = configured(file, source, overrides, steps=steps, folder=folder)
+    begun = _begun(config, folder)
+    return resume(begun, folder, watchers) if begun else start(config, folder, watchers)
+
+
+def refuse_existing(to: Path) -> None:
+    """Refuse to write over a file.
+
+    Raises:
+        CalibrationError: If something is there already.
+    """
+    if to.exists():
+        raise CalibrationError(f"{to} exists already; name another file with --to")
+
+
+def _own(file: Path, made: Calibration, folder: Path, given: set[str]) -> dict[str, Any]:
+    """Return what a calibration's own configuration says of measuring it."""
+    config, trusted = _recorded(file, made, folder)
+    own = {key: config[key] for key in TAKEN if config.get(key) is not None}
+    if trusted:
+        return {**own, "plugins": config.get("plugins") or []}
+    if config.get("plugins") and "plugins" not in given:
+        warnings.warn(
+            f"the plugin files that {file} names are not executed; give yours with plugins=[...], if it needs any",
+            Notice,
+            stacklevel=4,
+        )
+    rewards = own.get("objectives")
+    for name, reward in rewards.items() if isinstance(rewards, Mapping) and "objectives" not in given else ():
+        sent = [key for key in TRUSTED_ONLY if isinstance(reward, Mapping) and reward.get(key) is not None]
+        if sent:
+            raise CalibrationError(
+                f"{file} says that its reward {name!r} is served at {reward.get('url')!r}, which nobody has vouched "
+                "for here; give the rewards to measure with, in a configuration or with objectives=..."
+            )
+    return own
+
+
+def _recorded(file: Path, made: Calibration, folder: Path) -> tuple[Mapping[str, Any], bool]:
+    """Return a calibration's configuration, and whether it is this store's, which executed it before."""
+    name = made.provenance.run
+    if (folder / FILE_NAME).exists() and file.resolve() == Files.of(folder / name).calibration.resolve():
+        with SqliteStore(folder, create=False) as store:
+            row = next((row for row in store.runs() if row.id == name), None)
+        if row is not None:
+            return row.config, True
+    return made.provenance.config, False
+
+
+def _begun(config: Config, folder: Path) -> str | None:
+    """Return the unfinished run of the store that measures the same, or None."""
+    if not (folder / FILE_NAME).exists():
+        return None
+    asked = config.model_dump(mode="json")
+    with SqliteStore(folder, create=False) as store:
+        rows = [row for row in store.runs() if row.config == asked and row.status in ("interrupted", "failed")]
+        return rows[-1].id if rows else None
+
+
+def _without_search(values: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in values.items() if key not in (*OF_A_SEARCH, *search_keys(), "validation")}
+    validation = values.get("validation")
+    if isinstance(validation, Mapping):
+        kept["validation"] = {key: value for key, value in validation.items() if key not in OF_CHECKS}
+    elif validation is not None:
+        kept["validation"] = validation  # wrong, and refused as such
+    return json.loads(json.dumps(kept))  # type: ignore[no-any-return]
+
+
+def _name(part: object) -> object:
+    return part.get("name") if isinstance(part, Mapping) else part
