@@ -150,9 +150,10 @@ def print_result(console: Console, summary: Mapping[str, Any]) -> None:
     gain = summary["gain"]
     steps = comparisons[0]["num_steps"]
     at_steps = f" at {steps} steps" if steps else ""
+    unseen = " that the search never saw" if summary["config"]["generations"] else ""
     console.print(
-        f"\n[bold]{signed(gain['mean'])} {interval(gain)}[/] on {taken_on(gain)} that the "
-        f"search never saw{at_steps}:\nneutral ({escape(comparisons[0]['baseline']['label'])}, its best) "
+        f"\n[bold]{signed(gain['mean'])} {interval(gain)}[/] on {taken_on(gain)}{unseen}{at_steps}:\n"
+        f"neutral ({escape(comparisons[0]['baseline']['label'])}, its best) "
         f"{comparisons[0]['neutral']:.3f}, calibrated {comparisons[0]['calibrated']:.3f}"
     )
     stands = standing_of(summary["outcome"])

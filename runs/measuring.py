@@ -13,14 +13,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..engine.bucket import PromptSet
 from ..engine.calibration import Calibration
 from ..engine.schema import Config
 from ..engine.watcher import Watcher
-from ..ground.errors import CalibrationError, ConfigError, Notice
+from ..ground.errors import CalibrationError, ConfigError, Notice, TrimpotError
 from ..setup.config import load_config, read_values, search_keys
 from ..setup.overrides import Overrides, read_overrides
 from ..storage import SqliteStore
 from ..storage.database import FILE_NAME
+from . import session
 from .results import Files
 
 #: What a measurement takes of the configuration that a calibration's file holds.
@@ -114,11 +116,10 @@ def measure(
     Raises:
         TrimpotError: If it cannot be measured as asked for.
     """
-    from .session import resume, start
-
     config = configured(file, source, overrides, steps=steps, folder=folder)
+    _tell_of_seen(file, config)
     begun = _begun(config, folder)
-    return resume(begun, folder, watchers) if begun else start(config, folder, watchers)
+    return session.resume(begun, folder, watchers) if begun else session.start(config, folder, watchers)
 
 
 def refuse_existing(to: Path) -> None:
@@ -163,6 +164,27 @@ def _recorded(file: Path, made: Calibration, folder: Path) -> tuple[Mapping[str,
         if row is not None:
             return row.config, True
     return made.provenance.config, False
+
+
+def _tell_of_seen(file: Path, config: Config) -> None:
+    """Warn if test prompts are among those that the calibration was searched on, as far as these are known here."""
+    own = Calibration.load(file).provenance.config.get("prompts")
+    if not isinstance(own, Mapping) or own == config.prompts.model_dump(mode="json"):
+        return
+    known = session.plugins().joined(config.plugins)
+    try:
+        searched: PromptSet = known.make("prompts", own.get("name"), {k: v for k, v in own.items() if k != "name"})
+    except TrimpotError:  # its files are elsewhere
+        return
+    measured: PromptSet = known.make("prompts", config.prompts.name, config.prompts.options)
+    seen = {*searched.train, *searched.validation} & {*measured.test}
+    if seen:
+        warnings.warn(
+            f"{len(seen)} of the {len({*measured.test})} test prompts are among those that {file} was searched on, "
+            "which flatters its gain; give others with prompts=...",
+            Notice,
+            stacklevel=3,
+        )
 
 
 def _begun(config: Config, folder: Path) -> str | None:

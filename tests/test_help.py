@@ -70,6 +70,7 @@ NOT_COMPLETED = {  # parameter to the reason
     "revision": "a name that only the hub knows",
     "licence": "any licence",
     "prompts": "any prompt",
+    "steps": "numbers",
 }
 
 

@@ -35,6 +35,7 @@ SHOWN = {
     "import vector.json": {"calibration", "backbone", "knobs"},
     "gallery trimpot-runs": {"page", "calibrations"},
     "init PixArt-alpha/PixArt-Sigma-XL-2-1024-MS --memory 24GB": {"file", "values", "reasons", "fit"},
+    "measure sphere-1": {"run", "status", "gain"},
     "knobs sphere": {"name", "low", "high", "default"},
     "knobs sphere --count": None,
     "optimizers OnePlusOne --knobs 3 --population 4": {"name", "reason"},

@@ -171,7 +171,7 @@ def test_nothing_that_another_s_file_names_is_executed_or_called(installed: Inst
     assert not marker.exists() and found.provenance.config["trackers"] == {}
     remote = {"served": {"name": "remote", "url": "http://127.0.0.1:9/", "token_env": "HF_TOKEN"}}
     file = written(tmp_path / "called.json", setting, {**own, "objectives": remote})
-    with pytest.raises(CalibrationError, match="'served' is served at 'http://127.0.0.1:9/', which nobody has vouched"):
+    with pytest.raises(CalibrationError, match=r"'served' is served at 'http://127\.0\.0\.1:9/', which nobody"):
         measure(file, folder=tmp_path / "runs")
     assert measured(file, tmp_path / "runs", "objectives=height", *small).gain == found.gain
 
@@ -243,3 +243,12 @@ def test_a_reward_of_the_store_s_own_run_is_used_as_its_run_used_it(installed: I
     file.write_text(json.dumps(values))
     found = measured(file, tmp_path)
     assert found.gain is not None and found.gain.num_prompts == 5
+
+
+def test_test_prompts_that_the_search_saw_are_told(installed: Installed, tmp_path: Path) -> None:
+    file = calibrated(tmp_path / "runs")
+    for name, first in (("train", 100), ("validation", 200), ("test", 0)):
+        (tmp_path / f"{name}.txt").write_text("".join(f"view {number}\n" for number in range(first, first + 60)))
+    other = "prompts={name: files, " + ", ".join(f"{n}: {tmp_path}/{n}.txt" for n in ("train", "validation", "test"))
+    with pytest.warns(Notice, match="40 of the 60 test prompts are among those that .* was searched on"):
+        measured(file, tmp_path / "runs", other + "}")

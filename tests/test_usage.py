@@ -21,6 +21,7 @@ ENOUGH = {
     "import": ["cmaes_step_0040.json"],
     "init": ["PixArt-alpha/PixArt-Sigma-XL-2-1024-MS"],
     "knobs": ["sphere"],
+    "measure": ["shapes-1"],
     "optimizers": ["DE"],
     "plan": ["shapes"],
     "plugins": [],
@@ -185,6 +186,7 @@ def test_a_run_that_there_is_not_is_said(
         (["compare", "shapes", "--seeds", "0"], 2, "--seeds"),
         (["compare", "shapes", "--images", "many"], 2, "--images"),
         (["rescore", "shapes-1"], 2, "--objective"),
+        (["measure", "shapes-1"], 1, "no calibration 'shapes-1'"),
     ],
     ids=lambda each: " ".join(each) if isinstance(each, list) else "",
 )
