@@ -13,6 +13,7 @@ import typer
 from .commands import (
     backup,
     calibrate,
+    combine,
     compare,
     delete,
     export,
@@ -36,6 +37,7 @@ __all__ = [
     "app",
     "backup",
     "calibrate",
+    "combine",
     "compare",
     "delete",
     "export",

@@ -84,7 +84,7 @@ class Parent(_Model):
 
     Attributes:
         run: The parent's run.
-        digest: The digest of that run; empty if there was none.
+        digest: The digest of that run; of the calibration's values if no run found it.
         how: What was done, such as `weight 0.5`.
     """
 
@@ -150,6 +150,11 @@ class Calibration(_Model):
     def told_gain(self) -> str:
         """The gain with its interval as text, such as `+0.101 [+0.078, +0.125]`, or `not measured`."""
         return "not measured" if self.gain is None else self.gain.told
+
+    @property
+    def identity(self) -> str:
+        """The digest of the run that found it; of its values if no run did."""
+        return self.provenance.digest or _checksum(plain(self.model_dump(), "the calibration", CalibrationError))
 
     def save(self, path: Path) -> None:
         """Write the file atomically, whole or not at all, with a checksum of its values.

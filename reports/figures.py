@@ -5,6 +5,7 @@ Names are escaped, because plotly reads them as HTML. `drawing` has the common s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -64,13 +65,26 @@ def search_figure(facts: Facts) -> go.Figure | None:
 
 
 def knobs_figure(facts: Facts) -> go.Figure | None:
+    """Draw the knobs of the setting that is shown by depth; see `depth_figure`."""
+    return None if facts.shown is None else depth_figure(facts.shown.setting, facts.neutral)
+
+
+def depth_figure(
+    setting: Mapping[str, float], neutral: Mapping[str, float] | None, title: str = "value"
+) -> go.Figure | None:
     """Draw knob values by depth: a panel per member, a line per branch and stream, the neutral value dashed.
 
     If there are too many points, every branch and stream gets a panel of its own, with the members side by side.
+
+    Args:
+        setting: Knob name to value, in vector order.
+        neutral: The neutral value of every knob, if it is known.
+        title: The title of the axis of values.
+
+    Returns:
+        The figure; None if no knob has a depth.
     """
-    if facts.shown is None:
-        return None
-    groups = group_knobs(facts.shown.setting)
+    groups = group_knobs(setting)
     members = groups.by_depth
     if not members:
         return None
@@ -96,14 +110,14 @@ def knobs_figure(facts: Facts) -> go.Figure | None:
                 {"row": branches.index(line) + 1, "col": place} if crowded else {"row": place, "col": 1}
             )
             add_line(
-                figure, [depth for depth, _ in points], [facts.shown.setting[name] for name in names],
+                figure, [depth for depth, _ in points], [setting[name] for name in names],
                 escape(line), palette[line], width=1.5, marker={"size": 4 if crowded else 6, "color": palette[line]},
                 text=[escape(name) for name in names], hovertemplate="%{text}: %{y:.3f}<extra></extra>",
                 legendgroup=line, showlegend=not crowded and place == 1, **where,
             )  # fmt: skip
-            neutral = {facts.neutral[name] for name in names} if facts.neutral else set()
-            if len(neutral) == 1 and (crowded or line == next(iter(lines))):
-                add_level(figure, neutral.pop(), None, **where)
+            levels = {neutral[name] for name in names} if neutral else set()
+            if len(levels) == 1 and (crowded or line == next(iter(lines))):
+                add_level(figure, levels.pop(), None, **where)
     for kind, start in groups.starts.items():
         if start:  # depth at which another kind of block begins
             figure.add_vline(start - 0.5, line={"color": GREY, "width": 1, "dash": "dot"}, opacity=0.6,
@@ -111,7 +125,7 @@ def knobs_figure(facts: Facts) -> go.Figure | None:
     dress(figure, 90 + (CROWDED_HEIGHT if crowded else PANEL_HEIGHT) * rows, None, None)
     figure.update_layout(legend={"x": 1, "xanchor": "right"})
     for row in range(1, rows + 1):
-        figure.update_yaxes(title_text="value", row=row, col=1)
+        figure.update_yaxes(title_text=title, row=row, col=1)
     for column in range(1, columns + 1):
         figure.update_xaxes(title_text="block, first to last", row=rows, col=column)
     return figure

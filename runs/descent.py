@@ -58,9 +58,10 @@ def parent_of(start: str | None, folder: Path) -> dict[str, Any] | None:
     if start is None:
         return None
     path = calibration_file(start)
-    made = Calibration.load(path).provenance
-    found = {"run": made.run, "digest": made.digest}
-    inside = path.resolve() == Files.of(folder / made.run).calibration.resolve()
+    made = Calibration.load(path)
+    run = made.provenance.run
+    found = {"run": run, "digest": made.identity}
+    inside = path.resolve() == Files.of(folder / run).calibration.resolve()
     return found if inside else {**found, "path": str(path.absolute())}
 
 

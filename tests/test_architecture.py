@@ -58,12 +58,14 @@ BELOW: dict[str, set[str]] = {
     "surrogate": {"setup", "storage", "engine", "ground"},
     "workshops": {"setup", "engine", "ground"},
     "reports": {"setup", "storage", "engine", "ground"},
+    "calibrations": {"reports", "applying", "adapters", "setup", "engine", "ground"},
     "publishing": {"reports", "applying", "engine", "ground"},
     "runs": {"defaults", "reports", "workshops", "setup", "storage", "engine", "ground"},
     "comparison": {"runs", "workshops", "reports", "surrogate", "setup", "storage", "engine", "ground"},
     "testing": {"adapters", "engine", "ground"},  # adapters for the contract of a transformer class
     "proofs": {"exchange", "testing", "adapters", "objectives", "setup", "engine", "ground"},
     "commands": {
+        "calibrations",
         "publishing",
         "exchange",
         "applying",

@@ -1,0 +1,1 @@
+"""Calibrations made of calibrations: sums, finer spaces, and what differs between two."""
