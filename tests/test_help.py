@@ -54,6 +54,9 @@ COMPLETED = {
     "config": "shapes",
     "overrides": "generations=",
     "calibration": "sphere-1",
+    "calibrations": "sphere-1",
+    "first": "sphere-1",
+    "second": "sphere-1",
     "road": "native",
 }  # parameter to something that completes it
 NOT_COMPLETED = {  # parameter to the reason
@@ -71,6 +74,7 @@ NOT_COMPLETED = {  # parameter to the reason
     "licence": "any licence",
     "prompts": "any prompt",
     "steps": "numbers",
+    "weights": "numbers",
 }
 
 

@@ -31,6 +31,7 @@ SHOWN = {
     "calibrate sphere.yaml": {"run", "status", "gain", "digest"},
     "compare sphere.yaml -c cma-es -c random --seeds 1 --images 40": {"comparison", "runs", "page"},
     "delete sphere-1 --yes": {"names", "runs", "num_evaluations", "num_bytes", "freed_bytes"},
+    "diff sphere-1 sphere-1": {"page", "by", "distance", "knobs"},
     "export sphere-1": {"export", "as"},
     "import vector.json": {"calibration", "backbone", "knobs"},
     "gallery trimpot-runs": {"page", "calibrations"},
@@ -53,6 +54,8 @@ SHOWN = {
 }
 #: Commands whose JSON is not read here, and why.
 ELSEWHERE = {
+    "lift": "it needs a diffusion pipeline's calibration",
+    "soup": "it needs diffusion pipelines' calibrations",
     "pull": "it needs the hub",
     "sample": "it needs a pipeline",
     "verify": "it needs a pipeline",

@@ -44,6 +44,8 @@ NAMES: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("compare sphere.yaml -c cma-es -c groupd-cma --images 40", "'grouped-cma'"),
     ],
     ("delete", "names"): [("delete spere-1 --yes", "'sphere-1'"), ("delete night-l --yes", "'night-1'")],
+    ("diff", "first"): [("diff spere-1 sphere-1", "'sphere-1'")],
+    ("diff", "second"): [("diff sphere-1 spere-1", "'sphere-1'")],
     ("export", "calibration"): [("export spere-1", "'sphere-1'")],
     ("export", "road"): [("export sphere-1 --as bakd", "'baked'")],
     ("export", "option"): [("export published-1 --as baked -o devise=cpu", "'device'")],
@@ -58,6 +60,9 @@ NAMES: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("knobs", "adapter"): [("knobs spher", "'sphere'")],
     ("knobs", "granularity"): [("knobs shapes -g gates", "'block', 'layer' or 'gate'")],
     ("knobs", "option"): [("knobs sphere -o num_knob=4", "'num_knobs'")],
+    ("lift", "calibration"): [("lift spere-1", "'sphere-1'")],
+    ("lift", "granularity"): [("lift published-1 --to gaet", "'gate'")],
+    ("lift", "option"): [("lift lifted.json -o devise=cpu", "'device'")],
     ("measure", "calibration"): [("measure spere-1", "'sphere-1'")],
     ("measure", "config"): [("measure sphere-1 {key}", "{meant}"), ("measure sphere-1 shape", "'shapes'")],
     ("optimizers", "methods"): [("optimizers OnePlusTwo", "'OnePlusOne'")],
@@ -82,6 +87,7 @@ NAMES: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("sample", "option"): [("sample published-1 circle -o devise=cpu", "'device'")],
     ("serve", "objective"): [("serve entropi", "'entropy'")],
     ("serve", "option"): [("serve pickscore -o devise=cpu", "'device'")],
+    ("soup", "calibrations"): [("soup sphere-1 spere-1", "'sphere-1'")],
     ("show", "run"): [("show spere-1", "'sphere-1'")],
     ("sites", "classes"): [("sites FluxTransformer2DModle", "'FluxTransformer2DModel'")],
     ("verify", "calibration"): [("verify spere-1 exported", "'sphere-1'")],
@@ -104,6 +110,7 @@ FREE = {
     ("runs", "since"): "a time",
     ("sample", "prompts"): "any prompt",
     ("sample", "revision"): "a name that only the hub knows",
+    ("soup", "weights"): "numbers",
     ("serve", "host"): "an address",
     ("serve", "token"): "a secret",
 }
@@ -155,6 +162,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "vector.json").write_text(json.dumps(vector))
     calibration = Calibration.load(published_run(folder / "published-1"))
     write_exported(None, calibration, "native", folder / "exported")
+    members = [{"sees": "conditional", "weight": 1.0, "neutral_weight": 1.0, "scales": {"x": 1.2}}]
+    applied = {"transformer": "SD3Transformer2DModel", "members": members}
+    calibration.model_copy(update={"apply": applied}).save(folder / "lifted.json")
     return folder
 
 

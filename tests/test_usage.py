@@ -16,11 +16,13 @@ ENOUGH = {
     "calibrate": ["shapes"],
     "compare": ["shapes", "-c", "random", "-c", "cma-es", "--images", "9000"],
     "delete": ["shapes-1", "--yes"],
+    "diff": ["shapes-1", "shapes-2"],
     "export": ["shapes-1"],
     "gallery": [],
     "import": ["cmaes_step_0040.json"],
     "init": ["PixArt-alpha/PixArt-Sigma-XL-2-1024-MS"],
     "knobs": ["sphere"],
+    "lift": ["shapes-1"],
     "measure": ["shapes-1"],
     "optimizers": ["DE"],
     "plan": ["shapes"],
@@ -35,6 +37,7 @@ ENOUGH = {
     "serve": ["entropy"],
     "show": ["shapes-1"],
     "sites": ["FluxTransformer2DModel"],
+    "soup": ["shapes-1", "shapes-2"],
     "verify": ["shapes-1", "exported"],
 }
 STORED = ("backup", "delete", "report", "rescore", "resume", "runs", "show")  # which look at a store first
