@@ -1,6 +1,6 @@
 """The JSON Schema of a calibration file, made from the models that read it.
 
-    python -m trimpot.calibrations.schema > docs/calibration.schema.json
+python -m trimpot.calibrations.schema > docs/calibration.schema.json
 """
 
 from __future__ import annotations
