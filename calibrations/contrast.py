@@ -145,7 +145,7 @@ def caution(found: Contrast) -> str:
 
 
 def _by_module(calibration: Calibration) -> dict[str, float]:
-    values = {}
+    values: dict[str, float] = {}
     members = recipe_of(calibration).members
     for number, member in enumerate(members, start=1):
         scope = f"member{number}." if len(members) > 1 else ""

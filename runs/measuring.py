@@ -171,9 +171,9 @@ def _tell_of_seen(file: Path, config: Config) -> None:
     own = Calibration.load(file).provenance.config.get("prompts")
     if not isinstance(own, Mapping) or own == config.prompts.model_dump(mode="json"):
         return
-    known = session.plugins().joined(config.plugins)
+    known = session.parts_for(config)
     try:
-        searched: PromptSet = known.make("prompts", own.get("name"), {k: v for k, v in own.items() if k != "name"})
+        searched: PromptSet = known.make("prompts", str(own.get("name")), {k: v for k, v in own.items() if k != "name"})
     except TrimpotError:  # its files are elsewhere
         return
     measured: PromptSet = known.make("prompts", config.prompts.name, config.prompts.options)

@@ -50,7 +50,7 @@ def start(
     Raises:
         TrimpotError: If the run cannot begin, or stops early; a run that stopped can be resumed.
     """
-    known = plugins().joined(config.plugins, live)
+    known = parts_for(config, live)
     with hired(config, Keeper(folder / IMAGES), live=live, folder=folder / ENCODED) as crew:
         run = assemble("", config, known, sharing=crew.parts)
         with SqliteStore(folder) as store:
@@ -113,7 +113,7 @@ def resume(
         live = (live or Live()).remembering(config, store.prompts(row.id))
         if lacking := live.lacking(config):
             raise StoreError(lacking_sentence(row.id, lacking))
-        known = plugins().joined(config.plugins, live)
+        known = parts_for(config, live)
         prompts, start = begun_with(row, store, known, config)
         with hired(config, store.keeper, prompts=prompts, start=start, live=live, folder=folder / ENCODED) as crew:
             run = assemble(row.id, config, known, sharing=crew.parts, prompts=prompts, start=start)
@@ -125,6 +125,11 @@ def resume(
             with extended(store, row, run, extension, begun.identity != row.identity):
                 work(run, store, known, watchers, workshop=crew.workshop)
         return row.id
+
+
+def parts_for(config: Config, live: Live | None = None) -> Plugins:
+    """Return the parts that a configuration can name: what is installed, its plugin files, and live objects."""
+    return plugins().joined(config.plugins, live)
 
 
 def begun_with(

@@ -88,7 +88,7 @@ def _lifted(setting: Setting, granularity: str, adapter: Adapter) -> dict[str, A
 
 def _tell_of_other_weights(path: Path, calibration: Calibration, adapter: Adapter) -> None:
     """Warn if a calibration is measured on other weights than those that were calibrated."""
-    there, here = calibration.backbone.get("source"), adapter.describe().get("source")
+    there, here = calibration.backbone.get("source", calibration.backbone), adapter.describe().get("source")
     if not isinstance(there, Mapping) or not isinstance(here, Mapping):
         return
     for key in ("weights", "revision"):
@@ -105,9 +105,10 @@ def _departure(said: Mapping[str, Any], done: Mapping[str, Any]) -> str:
     """Return how what an adapter applies departs from what a file says is to be applied; empty if it does not."""
     if not said:  # of a backbone whose setting is enough
         return ""
-    for key in ("transformer", "empty"):
+    for key, word in (("transformer", "transformer"), ("empty", "prompt for no prompt")):
         if said.get(key) != done.get(key):
-            return f"its {key} is {said.get(key)!r}, and the adapter's {done.get(key)!r}"
+            told = "its own" if done.get(key) is None else f"{done[key]!r}"
+            return f"its {word} is {said.get(key)!r}, and the adapter's is {told}"
     members, others = said.get("members"), done.get("members")
     if not isinstance(members, list) or not isinstance(others, list) or len(members) != len(others):
         return "it has other members than the adapter"
