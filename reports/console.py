@@ -150,7 +150,7 @@ def print_result(console: Console, summary: Mapping[str, Any]) -> None:
     gain = summary["gain"]
     steps = comparisons[0]["num_steps"]
     at_steps = f" at {steps} steps" if steps else ""
-    unseen = " that the search never saw" if summary["config"]["generations"] else ""
+    unseen = "" if summary.get("config", {}).get("generations") == 0 else " that the search never saw"
     console.print(
         f"\n[bold]{signed(gain['mean'])} {interval(gain)}[/] on {taken_on(gain)}{unseen}{at_steps}:\n"
         f"neutral ({escape(comparisons[0]['baseline']['label'])}, its best) "

@@ -20,6 +20,7 @@ from trimpot.runs.measuring import measure
 from trimpot.runs.results import Files
 from trimpot.setup.config import load_config
 from trimpot.storage import SqliteStore
+from typed import typed
 
 STEPS = {"by_steps": {"steps": [4, 16], "num_prompts": 5, "num_validation": 3}}
 
@@ -252,3 +253,42 @@ def test_test_prompts_that_the_search_saw_are_told(installed: Installed, tmp_pat
     other = "prompts={name: files, " + ", ".join(f"{n}: {tmp_path}/{n}.txt" for n in ("train", "validation", "test"))
     with pytest.warns(Notice, match="40 of the 60 test prompts are among those that .* was searched on"):
         measured(file, tmp_path / "runs", other + "}")
+
+
+def test_other_rewards_are_not_combined_as_the_old_ones_were(installed: Installed, tmp_path: Path) -> None:
+    own = {key: SMALL[key] for key in ("adapter", "objectives", "prompts", "validation", "test")}
+    combined = {**own, "combine": {"name": "constrained", "floors": {"height": -100.0}}}
+    file = written(tmp_path / "held.json", dict.fromkeys(Hill.space.names, 1.1), combined)
+    assert measured(file, tmp_path / "runs").provenance.config["combine"]["name"] == "constrained"
+    found = measured(file, tmp_path / "runs", "objectives={high: {name: height}}")
+    assert found.provenance.config["combine"] == {"name": "weighted"} and list(found.objectives) == ["high"]
+
+
+def test_the_command_writes_what_was_measured_and_never_over_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TRIMPOT_STORE", raising=False)
+    own = {"adapter": {"name": "sphere", "num_knobs": 4}, "objectives": "value", "prompts": {"name": "numbers"}}
+    setting = {f"knob.{number:03d}": 0.9 for number in range(4)}
+    written(tmp_path / "mine.json", setting, {**own, "test": {"num_prompts": 4}, "validation": {"num_prompts": 3}})
+    asked = ["measure", "mine.json", "--to", "measured.json", "--json"]
+    status, out, err = typed(*asked)
+    assert status == 0, err
+    assert json.loads(out)["gain"] == json.loads((tmp_path / "measured.json").read_text())["gain"]
+    assert Calibration.load(tmp_path / "measured.json").provenance.parents[0].run == "by hand"
+    before = (tmp_path / "measured.json").read_bytes()
+    for words, said in (
+        (asked, "measured.json exists already"),
+        (["measure", "mine.json", "--steps", "4,x"], "'x' is no number of steps"),
+        (["measure", "mine.json", "--steps", "0"], "'0' is no number of steps"),
+        (["measure", "mine.json", "--steps", "4"], "has no denoising steps to vary"),
+        (["measure", "mine.json", "test.num_prompts=1"], "num_prompts"),
+        (["measure", "mine.json", "generations=4"], "generations is of a search"),
+        (["measure", "mine.json", "nowhere.yaml"], "nowhere.yaml"),
+    ):
+        status, out, err = typed(*words)
+        assert status == 1 and not out and err.startswith("trimpot: ") and err.count("\n") == 1 and said in err, err
+    assert (tmp_path / "measured.json").read_bytes() == before
+    with SqliteStore(tmp_path / "trimpot-runs") as store:
+        assert [row.id for row in store.runs()] == ["by-hand-measured-1"]
