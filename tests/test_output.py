@@ -39,7 +39,10 @@ COMMANDS = {
     "report": "report sphere-1",
     "backup": "backup copy",
     "delete": "delete sphere-1 --yes",
+    "diff": "diff sphere-1 sphere-1",
     "export": "export sphere-1",
+    "lift": "lift sphere-1",
+    "measure": "measure sphere-1",
     "gallery": "gallery trimpot-runs",
     "import": "import nothing.json",  # refused: there is no such file
     "init": "init nowhere",  # refused: there is no such model
@@ -53,9 +56,10 @@ COMMANDS = {
     "sites": "sites NoSuchTransformer",
     "pull": "pull nothing",  # refused: this is no repository
     "sample": "sample sphere-1 words",  # refused, like the next: a sphere has no pipeline
+    "soup": "soup sphere-1 sphere-1",
     "verify": "verify sphere-1 nothing",
 }
-REFUSED = {"import", "init", "pull", "rescore", "sample", "serve", "sites", "verify"}
+REFUSED = {"import", "init", "lift", "pull", "rescore", "sample", "serve", "sites", "soup", "verify"}
 
 
 @contextmanager
@@ -109,7 +113,7 @@ def test_an_output_that_cannot_be_written_is_no_traceback(here: Path, command: s
         assert (code, errors) == (0, "")
     with SqliteStore(here / "trimpot-runs", create=False) as store:
         assert {row.status for row in store.runs()} <= {"finished"}
-        assert len(store.runs()) == {"calibrate": 2, "compare": 3, "delete": 0}.get(command, 1)
+        assert len(store.runs()) == {"calibrate": 2, "compare": 3, "delete": 0, "measure": 2}.get(command, 1)
 
 
 @pytest.mark.parametrize("redirection", [">/dev/full 2>/dev/full", ">&- 2>&-", "2>/dev/full", "2>&-"])
