@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..applying.recipe import recipe_of
-from ..engine.calibration import Calibration, write_text
+from ..engine.calibration import Calibration
 from ..ground.errors import CalibrationError
 from ..reports.figures import depth_figure
-from ..reports.skeleton import chart, table, whole_page
+from ..reports.skeleton import chart, table, whole_page, write_page
 from .kinship import differences
 
 NUM_SHOWN = 30  # knobs in the table of the page
@@ -79,6 +79,10 @@ def contrast(first: Calibration, second: Calibration) -> Contrast:
     names = (first.provenance.run, second.provenance.run)
     applied = bool(first.apply) and bool(second.apply)
     made_on = tuple(differences(first, second)) if applied else ()
+    if not first.setting or not second.setting:
+        raise CalibrationError(
+            f"{names[0] if not first.setting else names[1]} has no knobs, so there is nothing to compare"
+        )
     if set(first.setting) == set(second.setting):
         pairs = tuple(Pair(name, value, second.setting[name]) for name, value in first.setting.items())
         known = _neutral(first) if first.apply else {}
@@ -124,7 +128,7 @@ def write_contrast(path: Path, found: Contrast) -> None:
     words = f"<p>{escape(sentence(found))}</p>"
     if found.made_on:
         words += f'<p class="verdict">{escape(caution(found))}</p>'
-    write_text(
+    write_page(
         path,
         whole_page(title, f"<header><h1>{escape(title)}</h1>{words}</header>" + "".join(sections), interactive=charts),
     )

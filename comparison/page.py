@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ..engine.calibration import write_text
 from ..reports.console import duration
 from ..reports.sections import DEFAULT_FOLDER
-from ..reports.skeleton import chart, table, whole_page
+from ..reports.skeleton import chart, table, whole_page, write_page
 from ..reports.words import signed
 from ..storage import SqliteStore
 from .figures import colours, figures
@@ -46,7 +46,7 @@ def write_comparison(store: SqliteStore, name: str) -> tuple[Summary, Files]:
     folder = store.run_folder(name)
     files = Files(folder / "comparison.html", folder / "comparison.csv")
     write_text(files.table, as_csv(summary.results))
-    write_text(files.page, render(summary, store.folder))
+    write_page(files.page, render(summary, store.folder))
     return summary, files
 
 

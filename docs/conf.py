@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import trimpot
@@ -34,21 +33,11 @@ html_copy_source = False
 html_show_sourcelink = False
 html_theme_options: dict[str, Any] = {"top_of_page_buttons": []}
 
-EXPECTED = ("calibration-format",)  # pages that have a place before they are written
-
 
 def setup(app: Any) -> None:
-    """Let the navigation name expected pages that do not exist yet; show drawings in modules' docstrings as drawn."""
-    app.connect("source-read", without_missing)
+    """Show drawings in modules' docstrings as drawn, and the sources of trimpot alone."""
     app.connect("autodoc-process-docstring", with_drawings, priority=100)
     app.connect("html-collect-pages", own_sources, priority=100)
-
-
-def without_missing(app: Any, page: str, source: list[str]) -> None:
-    """Remove expected pages that do not exist from the navigation."""
-    missing = [name for name in EXPECTED if not Path(app.srcdir, f"{name}.md").exists()]
-    if page == "index":
-        source[0] = "\n".join(line for line in source[0].split("\n") if line not in missing)
 
 
 def own_sources(app: Any) -> list[Any]:

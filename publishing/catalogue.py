@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..applying.located import FILE_NAME
-from ..engine.calibration import Calibration, write_text
+from ..engine.calibration import Calibration
 from ..ground.errors import CalibrationError
 from ..reports.gallery import read_pictures
-from ..reports.skeleton import whole_page
+from ..reports.skeleton import whole_page, write_page
 
 NUM_PICTURES = 4
 
@@ -60,7 +60,7 @@ def write_catalogue(path: Path, title: str, entries: Sequence[Entry]) -> None:
     """
     sections = "".join(map(_section, entries))
     head = f"<header><h1>{escape(title)}</h1><p>{len(entries)} calibrations, the largest gain first.</p></header>"
-    write_text(path, whole_page(title, head + sections, interactive=False))
+    write_page(path, whole_page(title, head + sections, interactive=False))
 
 
 def _section(entry: Entry) -> str:

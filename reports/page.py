@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from ..engine.calibration import write_text
 from .facts import Facts, gather
 from .figures import figures
 from .gallery import read_pictures
@@ -22,7 +21,7 @@ from .sections import (
     tags_section,
     test_section,
 )
-from .skeleton import chart, whole_page
+from .skeleton import chart, whole_page, write_page
 from .watched_sections import rescores_section, watched_section
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def write_report(store: SqliteStore, run_id: str, files: RunFiles) -> None:
         StoreError: If no run has this name.
         CalibrationError: If the page cannot be written.
     """
-    write_text(files.report, render(gather(store, run_id), files, store.folder))
+    write_page(files.report, render(gather(store, run_id), files, store.folder))
 
 
 def render(facts: Facts, files: RunFiles, folder: Path) -> str:

@@ -9,9 +9,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ..engine.calibration import write_text
 from .gallery import PNG_MODES
-from .skeleton import whole_page
+from .skeleton import whole_page, write_page
 
 ROW = "display:grid;grid-template-columns:repeat(auto-fill,minmax(min(220px,45%),1fr));gap:14px;margin:10px 0 28px"
 IMAGE = "width:100%;height:auto;border-radius:4px;display:block"
@@ -37,7 +36,7 @@ def write_sheet(path: Path, title: str, words: Sequence[str], samples: Iterable[
         for prompt, group in by_prompt.items()
     ]
     head = f"<header><h1>{escape(title)}</h1>{''.join(f'<p>{escape(each)}</p>' for each in words)}</header>"
-    write_text(path, whole_page(title, head + "".join(sections), interactive=False))
+    write_page(path, whole_page(title, head + "".join(sections), interactive=False))
 
 
 def _row(side: str, samples: Sequence[Any]) -> str:

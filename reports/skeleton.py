@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
+from ..engine.calibration import write_text
+from ..ground.errors import CalibrationError
 from .style import CSS, SCRIPT
 
 # The browser enforces it: with this policy, the page cannot load anything from a network.
@@ -40,6 +43,22 @@ def whole_page(title: str, body: str, *, interactive: bool) -> str:
 </body>
 </html>
 """
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write a page, whole or not at all, and never over anything but a page.
+
+    Raises:
+        CalibrationError: If it cannot be written, or `path` holds something else, such as a calibration.
+    """
+    try:
+        with path.open("rb") as file:
+            other = not file.read(20).lower().startswith(b"<!doctype html>")
+    except OSError:  # there is nothing yet, or nothing that can be written over: the writing says so
+        other = False
+    if other:
+        raise CalibrationError(f"{path} holds something that is no page; name another file")
+    write_text(path, page)
 
 
 def chart(name: str, figure: str) -> str:

@@ -21,7 +21,7 @@ from trimpot.engine.hooks import hookimpl
 from trimpot.engine.seams import Adapter
 from trimpot.reports import page, skeleton
 from trimpot.reports.facts import Facts, gather
-from trimpot.reports.sections import _image
+from trimpot.reports.sections import image_tag
 from trimpot.reports.words import gain_text, headline, outcomes_by_prompt, verdict
 from trimpot.runs import session
 from trimpot.runs.results import Files
@@ -238,9 +238,9 @@ def test_hostile_text_is_text_and_nothing_is_loaded(begin: Any) -> None:
 def test_a_large_picture_is_reduced_and_a_damaged_one_is_left_out(tmp_path: Path) -> None:
     Image.effect_noise((1200, 900), 80).save(tmp_path / "large.png")
     (tmp_path / "damaged.png").write_bytes(b"no picture")
-    shown = _image(tmp_path / "large.png", "neutral")
+    shown = image_tag(tmp_path / "large.png", "neutral")
     assert 'width="640" height="480"' in shown and "data:image/jpeg;base64," in shown
-    assert _image(tmp_path / "damaged.png", "neutral") == ""
+    assert image_tag(tmp_path / "damaged.png", "neutral") == ""
 
 
 def test_a_name_in_a_figure_cannot_end_its_script() -> None:
