@@ -6,6 +6,7 @@ module, an edited file is another module, and the name is the same on every mach
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -15,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ..engine.vetting import told
-from ..ground.errors import PluginError, TrimpotError
+from ..ground.errors import PluginError, TrimpotError, near_misses
 from ..ground.plain import short
 from .paths import anchored
 
@@ -53,7 +54,9 @@ def module_of(path: str) -> ModuleType:
             )
         source = file.read_bytes()
     except FileNotFoundError:
-        raise PluginError(f"there is no plugin file {path:.300}; restore it, or name it where it is now") from None
+        near = near_misses(file.name, _beside(file))
+        cure = near if near.startswith("did you mean") else "restore it, or name it where it is now"
+        raise PluginError(f"there is no plugin file {path:.300}; {cure}") from None
     except (OSError, ValueError) as error:
         raise PluginError(
             f"cannot read the plugin file {path:.300}: {getattr(error, 'strerror', None) or error}"
@@ -69,7 +72,7 @@ def _executed(path: str, source: bytes) -> ModuleType:
     content = hashlib.sha256(source.replace(b"\r\n", b"\n")).hexdigest()
     name = f"{re.sub(r'[^0-9a-zA-Z]', '_', file.stem)}_{content[:12]}"
     module = ModuleType(name)
-    module.__file__ = path
+    module.__file__, module.__package__ = path, ""  # so that a relative import is refused and not guessed
     before = sys.modules.get(name)  # the same content at another path
     sys.modules[name] = module
     try:
@@ -83,6 +86,13 @@ def _executed(path: str, source: bytes) -> ModuleType:
             raise
         raise PluginError(f"the plugin file {path:.300}{_line(error, path)} {_said(error, file)}") from error
     return module
+
+
+def _beside(file: Path) -> list[str]:
+    """Return the names of the Python files in the folder of a file."""
+    with contextlib.suppress(OSError):
+        return [each.name for each in file.parent.iterdir() if each.suffix == ".py"]
+    return []
 
 
 def _line(error: BaseException, path: str) -> str:

@@ -426,6 +426,7 @@ MISTAKES: dict[str, tuple[str | bytes, str]] = {
         FILE.replace("@trimpot.objective", "").replace("@trimpot.adapter", "_ = "),
         "valid|hook",
     ),
+    "a relative import": ("from . import beside_it\n", ", line 1, cannot be imported: ImportError: attempted relative"),
     "it raises": ("x = 1\nraise ValueError('mine')\n", ", line 2, cannot be imported: ValueError: mine"),
     "it raises elsewhere": ("import json\njson.loads('')\n", ", line 2, cannot be imported: JSONDecodeError"),
     "it leaves": ("import sys\nsys.exit('bye')\n", ", line 2, cannot be imported: SystemExit: bye"),
@@ -506,6 +507,7 @@ def test_a_mistake_in_a_file_is_one_sentence_that_names_the_file(what: str) -> N
 
 PATHS: dict[str, tuple[Any, str]] = {
     "absent": ("absent.py", "there is no plugin file .*absent.py; restore it, or name it where it is now"),
+    "mistyped": ("lime.py", r"there is no plugin file .*lime\.py; did you mean 'line\.py'\?"),
     "a folder": ("deep", "is a folder; name a Python file, or install the folder as a package"),
     "the folder above": ("..", "is a folder"),
     "a text": ("notes.txt", "is no Python file; name one that ends in .py"),
