@@ -121,3 +121,11 @@ def test_the_page_names_every_key_of_the_file() -> None:
     named = {name for part in schema()["$defs"].values() for name in part.get("properties", {})}
     for name in {*schema()["properties"], *named}:
         assert f"`{name}`" in page, f"docs/calibration-format.md does not name {name}"
+
+
+def test_the_file_that_the_page_shows_can_be_read(tmp_path: Path) -> None:
+    """It matches its checksum and the schema of today."""
+    page = (ROOT / "docs" / "calibration-format.md").read_text(encoding="utf-8")
+    shown = page.split("```json\n")[1].split("```")[0]
+    (tmp_path / "shown.json").write_text(shown, encoding="utf-8")
+    assert Calibration.load(tmp_path / "shown.json").setting == json.loads(shown)["setting"]

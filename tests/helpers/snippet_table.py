@@ -14,6 +14,7 @@ OWNED = (
     ("docs/prompts.md", ("yaml",), "tests/prompts/test_page.py"),
     ("docs/compare.md", ("yaml",), "tests/comparison/test_design.py"),
     ("docs/configuration.md", ("yaml",), "tests/test_docs.py"),
+    ("docs/calibration-format.md", ("json",), "tests/calibrations/test_format.py"),
     ("examples/trimpot-loudspeaker/README.md", ("command",), "tests/test_example.py"),
 )
 
@@ -58,6 +59,9 @@ SMALLER = (
     (r"^trimpot calibrate FLUX\.1-dev\.yaml", f"trimpot calibrate tiny-flux {FLUX} --yes"),
     (r"^(trimpot compare shapes --contender \S+ --contender \S+).*$", rf"\1 {SPHERE} --seeds 2 --images 100"),
     (r"^(trimpot sample .*)--seeds \d+", r"\1--seeds 1"),
+    (r"^trimpot measure somebody/shapes-calibrated\b", "trimpot measure shapes-1"),
+    (r"^(trimpot measure \S+)(.*)--steps [\d,]+", r"\1\2--steps 3"),
+    (r"test\.num_prompts=\d+", "test.num_prompts=3"),
 )  # fmt: skip
 
 #: In Python: a pattern, and what stands for it; `small` are the options of SMALL.
@@ -76,6 +80,7 @@ LEFT_OUT = (
     (r"(pytest|pytest tests|pytest \S+\.py)$", "this suite"),
     (r"python (benchmarks|training)/", "run by hand: minutes to hours"),
     (r"python -m trimpot\.(proofs\.rewards|defaults)$", "its rows are tested one by one"),
+    (r"python -m trimpot\.calibrations\.schema ", "what it prints is compared by tests/calibrations/test_format.py"),
     (r"(tensorboard|trackio|wandb) ", "a tracker's own program; what it reads is tested by tests/test_trackers.py"),
     (r"sphinx-build ", "built by tests/test_docs_site.py"),
     (r"hf auth login", "needs an account"),
@@ -89,6 +94,7 @@ LEFT_OUT = (
     (r"trimpot calibrate MODEL adapter\.lora=", "tests/defaults/test_commands.py"),
     (r"trimpot compare compare-shapes-1$", "goes on with a comparison; tests/comparison"),
     (r"trimpot compare \S+\.yaml$", "hours; the files are checked by tests/comparison and tests/test_docs_examples.py"),
+    (r"trimpot resume RUN plugins=NEW/PLACE/", "needs a file that has moved; tests/setup/test_plugin_files.py"),
     (r"trimpot resume shapes-1 objectives\.vila\.url=", "needs a run with a server that has moved"),
     (r"trimpot --install-completion$", "changes the shell's own files; tests/test_cli.py"),
 )
@@ -112,7 +118,12 @@ TEXTS = (
 )
 
 #: What the store of every page begins with: what these commands make, and an interrupted run `my-1`.
-STORE = (f"trimpot calibrate shapes {SMALL}", f"trimpot calibrate tiny-flux {FLUX} --yes")
+STORE = (
+    f"trimpot calibrate shapes {SMALL}",
+    f"trimpot calibrate shapes {SMALL} seed=1",
+    f"trimpot calibrate shapes {SMALL} name=blocks adapter.granularity=block",
+    f"trimpot calibrate tiny-flux {FLUX} --yes",
+)
 
 #: Files that a page takes for granted.
 FILES = {
