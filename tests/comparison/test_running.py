@@ -124,10 +124,9 @@ def test_a_larger_comparison_takes_over_what_a_smaller_one_finished(installed: I
 def test_a_plain_run_of_the_same_is_taken_over_too(
     installed: Installed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trimpot.comparison import running
     from trimpot.runs import session
 
-    monkeypatch.setattr(session, "plugins", running.plugins)
+    monkeypatch.setattr(session, "plugins", lambda: installed.known)
     start(small().config("random", 1), tmp_path)
     compare(small(), tmp_path, Told())
     with SqliteStore(tmp_path) as store:
@@ -135,13 +134,12 @@ def test_a_plain_run_of_the_same_is_taken_over_too(
 
 
 def test_its_runs_are_ordinary_runs(installed: Installed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trimpot.comparison import running
     from trimpot.runs import session
 
     compare(small(), tmp_path / "undisturbed", Told())
     with pytest.raises(KeyboardInterrupt):
         compare(small(), tmp_path / "stopped", Told(20))
-    monkeypatch.setattr(session, "plugins", running.plugins)
+    monkeypatch.setattr(session, "plugins", lambda: installed.known)
     assert resume(None, tmp_path / "stopped") == "compare-hill-1.cma-es-1"
     compare(small(), tmp_path / "stopped", Told())
     assert digests(tmp_path / "stopped") == digests(tmp_path / "undisturbed")
@@ -205,7 +203,11 @@ def test_two_processes_do_not_work_on_one_comparison(installed: Installed, tmp_p
 @pytest.mark.parametrize(
     ("changes", "error", "sentence"),
     [
-        ({"contenders": ["cma-es", "randon"]}, PluginError, "contender 'randon': no optimizer 'randon'; did you mean"),
+        (
+            {"contenders": ["cma-es", "randon"]},
+            PluginError,
+            "contender 'randon': no protocol or optimizer 'randon'; did you mean",
+        ),
         (
             {"contenders": {"a": {"optimizer": {"name": "random", "sigma": 1}}, "b": {}}},
             ConfigError,

@@ -92,4 +92,5 @@ class Installed:
             return make(kind, *arguments, **given)
 
         self._monkeypatch.setattr(known, "make", counted)
+        self.known = known
         self._monkeypatch.setattr(Design, "plugins", property(lambda _design: known))
