@@ -110,7 +110,9 @@ def core(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return environment(tmp_path_factory.mktemp("environments") / "core")
 
 
-@pytest.mark.parametrize("installed", [(), ("calibrate",)], ids=["core", "calibrate"])
+@pytest.mark.parametrize(
+    "installed", [(), pytest.param(("calibrate",), marks=pytest.mark.slow)], ids=["core", "calibrate"]
+)
 def test_what_needs_an_extra_that_is_not_installed_says_so(
     installed: tuple[str, ...], core: Path, sd3_folder: Path, tmp_path: Path
 ) -> None:
