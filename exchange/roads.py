@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from ..applying.located import FILE_NAME
 from ..engine.calibration import Calibration
 from ..ground.errors import CalibrationError, near_misses
 from ..ground.extras import require
+from ..ground.folders import whole_folder
 from . import comfyui_node
 from .baked import bake
 from .comfyui import write_comfyui
@@ -103,18 +103,8 @@ def export(pipe: Any, calibration: Calibration, road: str, folder: Path) -> Path
     """
     if road not in ROADS:
         raise CalibrationError(f"no format {road!r}; {near_misses(road, ROADS)}")
-    if folder.exists():
-        raise CalibrationError(f"{folder} exists already; name a folder that does not, or remove it")
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
+    with whole_folder(folder, error=CalibrationError) as partial:
         ROADS[road].write(pipe, calibration, partial)
-        partial.rename(folder)
-    except OSError as error:
-        raise CalibrationError(f"cannot write {folder}: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

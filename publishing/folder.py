@@ -12,6 +12,7 @@ import yaml
 from ..applying.located import FILE_NAME
 from ..engine.calibration import Calibration, write_text
 from ..ground.errors import CalibrationError
+from ..ground.folders import whole_folder
 from ..reports.gallery import INDEX, read_pictures
 from .card import model_card
 
@@ -33,23 +34,13 @@ def write_folder(file: Path, folder: Path, name: str, licence: str | None = None
         CalibrationError: If the calibration cannot be read, or the folder cannot be written.
     """
     calibration = Calibration.load(file)
-    if folder.exists():
-        raise CalibrationError(f"{folder} exists already; name a folder that does not, or remove it")
-    partial = folder.with_name(f".{folder.name}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+    with whole_folder(folder, error=CalibrationError) as partial:
         calibration.save(partial / FILE_NAME)
         pictures = read_pictures(file.parent / IMAGES)
         if pictures:
             shutil.copytree(file.parent / IMAGES, partial / IMAGES)
         write_text(partial / REPRODUCE, reproduction(calibration))
         write_text(partial / CARD, model_card(calibration, pictures, name, licence))
-        partial.rename(folder)
-    except OSError as error:
-        raise CalibrationError(f"cannot write {folder}: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

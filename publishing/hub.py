@@ -9,6 +9,7 @@ from pathlib import Path
 from ..applying.located import FILE_NAME
 from ..engine.calibration import Calibration
 from ..ground.errors import CalibrationError, chain, first_line
+from ..ground.folders import whole_folder
 from ..ground.hub import hub_folder, hub_meaning
 from .card import TAGS
 from .folder import PATTERNS
@@ -57,25 +58,16 @@ def pull(repository: str, folder: Path, *, revision: str | None = None) -> Path:
     Raises:
         CalibrationError: If the folder exists, or the repository holds no calibration or cannot be read.
     """
-    if folder.exists():
-        raise CalibrationError(f"{folder} exists already; name a folder that does not, or remove it")
-    found = hub_folder(repository, PATTERNS, revision or "main", error=CalibrationError)
-    if not (found / FILE_NAME).is_file():
-        raise CalibrationError(f"{repository} holds no {FILE_NAME}, so it is no calibration by trimpot")
-    Calibration.load(found / FILE_NAME)
-    partial = folder.with_name(f".{folder.name}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
+    with whole_folder(folder, error=CalibrationError) as partial:
+        found = hub_folder(repository, PATTERNS, revision or "main", error=CalibrationError)
+        if not (found / FILE_NAME).is_file():
+            raise CalibrationError(f"{repository} holds no {FILE_NAME}, so it is no calibration by trimpot")
+        Calibration.load(found / FILE_NAME)
         for pattern in PATTERNS:
             for file in found.glob(pattern):
                 to = partial / file.relative_to(found)
                 to.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, to)
-        partial.rename(folder)
-    except OSError as error:
-        raise CalibrationError(f"cannot write {folder}: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 
