@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..engine.knobs import KnobSpace, Vector
 from ..engine.seams import Optimizer, Population
+from ..ground.errors import ConfigError
 from .population import default_population_size
 from .quiet import quietly
 
@@ -33,6 +34,9 @@ class CmaEs(Optimizer):
         mirrored: Sample adjacent pairs of opposite steps (Brockhoff et al. 2010, PPSN XI). Near a bound, pycma bends
             both steps, so that they are no longer exact mirror images.
         average: Recommend an average of the means of later generations; otherwise the current mean, as published.
+
+    Raises:
+        ConfigError: If the population is too small for so many knobs.
     """
 
     def __init__(
@@ -67,10 +71,15 @@ class CmaEs(Optimizer):
             "tolstagnation": np.inf,
             "updatecovwait": 0,  # decompose by count, never by clock
         }
+        self._widest = float((high - low)[0]) / 3 if len(space) == 1 else None
+        if self._widest is not None:
+            options["maxstd"] = np.inf  # pycma's own limit, a third of the bounds, fails with one knob; see `tell`
         if mirrored:
             options["CMA_mirrors"] = 0  # switch off pycma's own mirroring of the worst candidates of small populations
         with quietly():
             self._es = cma.CMAEvolutionStrategy(np.array(start), sigma0, options)
+        if self._es.mean_shift_samples and size < 3:  # of two, pycma would take both for its step size
+            raise ConfigError(f"optimizer 'cma-es' needs a population_size of 3 or more for {len(space)} knobs")
         self._average = average
         self._asked: list[Vector] = []
         self._means: list[Vector] = []
@@ -88,6 +97,8 @@ class CmaEs(Optimizer):
         asked = self._asked if np.array_equal(population, np.array(self._asked)) else list(population)
         with quietly():
             self._es.tell(asked, [-float(value) for value in fitness])
+            if self._widest is not None:
+                self._es.sigma *= min(1.0, self._widest / float(self._es.stds[0]))
         self._means.append(np.array(self._es.result.xfavorite, dtype=np.float64))
 
     def recommend(self) -> Vector:

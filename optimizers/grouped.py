@@ -25,7 +25,8 @@ Under noise, a step size that is adapted by path length goes to zero or to infin
 means. `drop` is the average difference between the centre's score and those of the candidates, which grows like s^2;
 the estimated effect of clipping is subtracted. `half` is the root mean square of half the score difference of a pair,
 due to slope and noise, which grows at most like s. The ratio drop / half has no unit, and (7) steers it to r(t). On a
-noiseless sphere, s is then proportional to the distance to the optimum, like the best step size.
+noiseless sphere of d knobs, s is then proportional to the distance to the optimum, like the best step size: about
+1.6 r/d of it, and (4) moves about 3.2 r/d of it. That would overshoot with few knobs, so that there r is d/5 of r.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ FADING = 0.8  # exponent of c(t) and r(t)
 FIRST_DROP = 1.5  # r_0 / r_end
 STEP_RATE = 0.6  # c_s
 MEMORY = 0.3  # weight of a generation in the running means
+FEW = 5  # knobs below which r is smaller
 AVERAGING = 3  # e: the average covers roughly the last quarter of the generations
 
 
@@ -97,7 +99,7 @@ class GroupedSearch(Optimizer):
         self._sigma = sigma0
         self._path = np.zeros(num_knobs)
         self._fade = fade or (20.0 if num_knobs < 100 else 40.0)
-        self._last_ratio = drop
+        self._last_ratio = drop * min(1.0, num_knobs / FEW)
         self._generation = 0
         self._drop = self._half_squared = 0.0
         self._weights = _weights(size)

@@ -5,6 +5,7 @@ The sign of the fitness is flipped only here, because nevergrad minimises.
 
 from __future__ import annotations
 
+import copy
 import random
 import sys
 import threading
@@ -66,7 +67,7 @@ class Nevergrad(Optimizer):
         self._told = False
         self._asked: list[Any] = []
         self._population: Population = np.empty((0, len(space)))
-        kind = registered(method)
+        kind = copy.deepcopy(registered(method))  # a search of one knob would change the methods that all share
         if kind.no_parallelization:
             raise ConfigError(
                 f"nevergrad's {method} evaluates one candidate at a time; "

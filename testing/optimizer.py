@@ -21,9 +21,11 @@ class OptimizerContract:
     Attributes:
         improves: Whether the optimizer claims to climb a noisy hill; a plain sampler does not.
         num_generations: Generations within which the optimizer should have climbed the hill.
+        fewest_knobs: The smallest number of knobs that the optimizer searches; its factory refuses fewer.
     """
 
     improves: ClassVar[bool] = True
+    fewest_knobs: ClassVar[int] = 1
     num_generations: ClassVar[int] = 60
 
     def make(self, space: KnobSpace, start: Vector, seed: int) -> Optimizer:
@@ -198,6 +200,25 @@ class OptimizerContract:
             before, after = _hill(np.stack([SPACE.defaults, optimizer.recommend()]))
             assert before < after
             assert after > 0.1 * before, f"seed {seed}: from {before:.3f} only to {after:.3f}, the top is 0"
+
+    @pytest.mark.parametrize("num_knobs", [1, 2, 3])
+    @pytest.mark.parametrize("top", [0.2, 0.7, 1.5], ids=["at the lower bound", "within", "at the upper bound"])
+    def test_few_knobs_are_searched_to_either_bound(self, num_knobs: int, top: float) -> None:
+        """With one to three knobs and the top anywhere, candidates stay in bounds and, if it climbs, it comes near."""
+        if num_knobs < self.fewest_knobs:
+            pytest.skip("this optimizer does not claim to search so few knobs")
+        space = KnobSpace([Knob(f"knob.{index}", low=0.2, high=1.5) for index in range(num_knobs)])
+        optimizer = self.make(space, space.defaults, 0)
+        for _ in range(self.num_generations):
+            population = optimizer.ask()
+            assert population.shape[1] == num_knobs and np.all((population >= 0.2) & (population <= 1.5))
+            fitness: Vector = -np.square(population - top).sum(axis=1)
+            optimizer.tell(population, _centred(fitness, optimizer.group_size))
+            if optimizer.stop_reason():
+                break
+        recommended = optimizer.recommend()
+        assert np.all((recommended >= 0.2) & (recommended <= 1.5))
+        assert not self.improves or np.all(abs(recommended - top) < 0.2), recommended
 
     def _fresh(self, seed: int) -> Optimizer:
         return self.make(SPACE, SPACE.defaults, seed)

@@ -15,7 +15,7 @@ import pytest
 from trimpot.engine.knobs import Knob, KnobSpace, Vector
 from trimpot.engine.seams import Optimizer
 from trimpot.ground.errors import ConfigError, MissingError, TrimpotError
-from trimpot.optimizers import nevergrad_probe
+from trimpot.optimizers import make_nevergrad, nevergrad_probe
 from trimpot.optimizers.nevergrad_probe import NUM_GENERATIONS, listing, probe
 from trimpot.optimizers.nevergrad_search import Nevergrad, registry
 from trimpot.setup.plugins import Plugins
@@ -37,7 +37,8 @@ class _Contract(OptimizerContract):
 
 
 for _method, _improves in {**QUICK, **SLOW}.items():
-    _class = type(f"Test{_method}", (_Contract,), {"method": _method, "improves": _improves})
+    _fewest = 2 if _method == "DiagonalCMA" else 1
+    _class = type(f"Test{_method}", (_Contract,), {"method": _method, "improves": _improves, "fewest_knobs": _fewest})
     globals()[_class.__name__] = pytest.mark.slow(_class) if _method in SLOW else _class
 del _class
 
@@ -72,6 +73,15 @@ def test_metamodels_that_have_learned_enough_go_on() -> None:
         population = search.ask()
         search.tell(population, -np.square(population - 0.4).sum(axis=1))
     assert np.square(search.recommend() - 0.4).sum() < 0.2 * np.square(SPACE.defaults - 0.4).sum()
+
+
+def test_a_search_of_one_knob_changes_no_other() -> None:
+    """nevergrad's method decides in one dimension to use another library, which a wider search must not inherit."""
+    one = KnobSpace([Knob("alone")])
+    with pytest.raises(ConfigError, match=r"DiagonalCMA cannot search here.*fcmaes"):
+        make_nevergrad(one, start=one.defaults, seed=0, method="DiagonalCMA", population_size=10)
+    wide = _make("DiagonalCMA", population_size=10)
+    wide.tell(population := wide.ask(), np.zeros(len(population)))
 
 
 @contextmanager

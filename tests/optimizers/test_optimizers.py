@@ -263,3 +263,14 @@ def test_the_registered_factories_make_them(name: str, more: dict[str, Any], num
     options = {"sigma0": 0.1, "population_size": 6, **more}
     made = Plugins().make("optimizers", name, options, SPACE, start=SPACE.defaults, seed=1)
     assert made.ask().shape == (num_rows, len(SPACE))
+
+
+def test_a_population_too_small_for_so_many_knobs_is_refused() -> None:
+    """pycma would spend both of two candidates on finding its step size, and then fail."""
+    space = KnobSpace([Knob(f"knob.{index}") for index in range(1000)])
+    with pytest.raises(ConfigError, match="population_size of 3 or more for 1000 knobs"):
+        CmaEs(space, start=space.defaults, seed=0, population_size=2)
+    search = CmaEs(space, start=space.defaults, seed=0, population_size=3)
+    for _ in range(3):
+        population = search.ask()
+        search.tell(population, -np.square(population - 0.9).sum(axis=1))
