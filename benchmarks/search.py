@@ -3,11 +3,11 @@
     python benchmarks/search.py --out DIR [--knobs 57 114] [--variants default noisy] [--methods adaptive grouped]
         [--reference "published, sigma0 0.1"] [--seeds 10] [--processes 2] [--share 0.33] [--quick]
 
-Every seed has a different model. DIR keeps a file per search, so an interrupted benchmark goes on where it stopped and
-the table can be printed again; after a change to a searcher, use another DIR. The reference is the published protocol
-(full covariance, one bucket of 16 prompts a generation), with its own first step or another. It has the published
-number of images, the other methods `--share` of that number. The protocols are the shipped ones. Only images of the
-search are counted, not those of validation.
+Every seed has a different model; the variant `bounded` is the second simulation, `simulated-bounded`. DIR keeps a file
+per search, so an interrupted benchmark goes on where it stopped and the table can be printed again; after a change to a
+searcher, use another DIR. The reference is the published protocol (full covariance, one bucket of 16 prompts a
+generation), with its own first step or another. It has the published number of images, the other methods `--share` of
+that number. The protocols are the shipped ones. Only images of the search are counted, not those of validation.
 
 Columns: `gain`, the share of the reachable gain that the last recommendation has; `saving`, how many times fewer
 images than the reference a method needs to reach the gain of the reference's result (the candidate with the best
@@ -30,7 +30,9 @@ import numpy as np
 from searches import images_to, in_processes, quartiles
 from threadpoolctl import threadpool_limits
 from trimpot.adapters.spaces import make_numbers
+from trimpot.adapters.spaces.bounded import BoundedReward
 from trimpot.adapters.spaces.simulated import VARIANTS, SimulatedReward
+from trimpot.adapters.spaces.simulation import Simulation
 from trimpot.engine.bucket import draw_bucket
 from trimpot.engine.bucket_sizing import BucketSizer
 from trimpot.engine.schema import AdaptiveBucket
@@ -76,6 +78,7 @@ METHODS = {
     "cma-es, diagonal mirrored": Method("cma-es", DIAGONAL),
     "grouped-cma, 128": Method("cma-es", {**DIAGONAL, "population_size": 128}, 1, group_size=8),
     "grouped, sigma0 0.25": Method("grouped", {}, 1),
+    "grouped, drop 1": Method("grouped", {"sigma0": 0.1, "drop": 1.0}, 1),
     "grouped, 32 by 8": Method("grouped", {"sigma0": 0.1, "population_size": 32}, 1),
     "grouped, 128 by 16": Method("grouped", {"sigma0": 0.1, "population_size": 128, "group_size": 16}, 1),
     "nevergrad DiagonalCMA": Method("nevergrad:DiagonalCMA"),
@@ -99,6 +102,13 @@ class Task:
         return f"{self.method}-{self.num_knobs}-{self.variant}-{self.seed}-{self.images}.json".replace(" ", "_")
 
 
+def reward_of(task: Task) -> Simulation:
+    """Return the simulated model of a task."""
+    if task.variant == "bounded":
+        return BoundedReward(task.num_knobs, task.seed)
+    return SimulatedReward(task.num_knobs, task.variant, task.seed)
+
+
 def search(task: Task) -> dict[str, Any]:
     """Search, and evaluate the exact reward from time to time.
 
@@ -106,7 +116,7 @@ def search(task: Task) -> dict[str, Any]:
         `curve`, a list of [images, gain of the recommendation, gain of the candidate with the best training score],
         the gains as shares of the reachable gain; and `seconds`.
     """
-    method, reward = METHODS[task.method], SimulatedReward(task.num_knobs, task.variant, task.seed)
+    method, reward = METHODS[task.method], reward_of(task)
     neutral = float(reward.exact(reward.space.defaults[None])[0])
     train = make_numbers().train
     optimizer = plugins().make(
@@ -202,7 +212,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--knobs", type=int, nargs="+", default=[57, 114], choices=sorted(PUBLISHED_IMAGES))
-    parser.add_argument("--variants", nargs="+", default=["default"], choices=sorted(VARIANTS))
+    parser.add_argument("--variants", nargs="+", default=["default"], choices=[*sorted(VARIANTS), "bounded"])
     parser.add_argument("--methods", nargs="+", default=["adaptive", "grouped", "grouped-cma"], choices=sorted(METHODS))
     parser.add_argument("--reference", default="published", choices=[name for name in METHODS if "published" in name])
     parser.add_argument("--seeds", type=int, default=10)

@@ -59,6 +59,13 @@ def make_simulated(
     return SimulatedReward(num_knobs, variant, world)
 
 
+def make_bounded(*, num_knobs: Literal[57, 76, 114, 216, 482] = 114, world: int = 0) -> Adapter:
+    """A simulated reward from 0 to 1 that saturates and breaks down far from neutral, with prompts that disagree."""
+    from .bounded import BoundedReward
+
+    return BoundedReward(num_knobs, world)
+
+
 def make_numbers() -> PromptSet:
     """Prompts for spaces without images: 5,600 to train on, 1,000 to validate and 2,000 to test."""
     train, validation, test = NUM_PROMPTS
@@ -75,6 +82,7 @@ def register_adapters(register: Register) -> None:
     register("ellipsoid", make_ellipsoid)
     register("low-effective-dimension", make_low_effective_dimension)
     register("simulated", make_simulated)
+    register("simulated-bounded", make_bounded)
 
 
 @hookimpl

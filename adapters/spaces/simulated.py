@@ -9,22 +9,18 @@ This simulation helps to compare search methods; it proves nothing about a real 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property, lru_cache
-from typing import Any
+from functools import lru_cache
 
 import numpy as np
 
-from ...engine.bucket import Bucket
-from ...engine.knobs import Knob, KnobSpace, Vector
-from ...engine.seams import Adapter, Population
+from ...engine.knobs import Vector
 from .fields import Array, Field, stream
+from .simulation import SIGMA0, Simulation
 
-SIGMA0 = 0.25  # the published first step size, at which losses and lengths are stated
 NEUTRAL_SCORE = 11.4
 GAINS = {114: 2.25, 216: 3.2, 482: 1.85}
-TIED = {57: 114, 76: 114}
 
 
 @dataclass(frozen=True)
@@ -64,74 +60,20 @@ VARIANTS: Mapping[str, Landscape] = {
 }
 
 
-class SimulatedReward(Adapter):
-    """The simulated reward of a calibrated model. An output is a score; the objective `value` returns it.
+class SimulatedReward(Simulation):
+    """The simulated reward.
 
     Args:
-        num_knobs: 57, 76, 114, 216 or 482; 57 and 76 tie the 114 sites by block and by layer.
+        num_knobs: As in `Simulation`.
         variant: One of `VARIANTS`.
         world: Number of the random draw of the variant; each number simulates another model.
     """
 
-    outputs_per_call = 65_536  # large enough for any request
-
     def __init__(self, num_knobs: int = 114, variant: str = "default", world: int = 0) -> None:
         self.landscape = VARIANTS[variant]
-        self._identity = {"num_knobs": num_knobs, "variant": variant, "world": world}
-        names, blocks = _sites(TIED.get(num_knobs, num_knobs))
-        tied = [_tied(name, num_knobs) for name in names]
-        knobs = list(dict.fromkeys(tied))
-        assert len(knobs) == num_knobs, f"{len(knobs)} knobs, not {num_knobs}"
-        self.space = KnobSpace([Knob(name) for name in knobs])
-        self._knob_of = np.array([knobs.index(name) for name in tied])
-        self._world = _World(blocks, self.landscape, GAINS[len(names)], world)
-
-    def generate(self, population: Population, bucket: Bucket) -> Iterator[list[float]]:
-        """Score every candidate on every prompt. See `Adapter.generate`."""
-        for scores in self.scores(population, bucket):
-            yield [float(score) for score in scores]
-
-    def scores(self, population: Population, bucket: Bucket) -> Array:
-        """Return the scores as an array of shape (population_size, num_prompts)."""
-        draws = [self._world.draw(prompt, seed) for prompt, seed in zip(bucket.prompts, bucket.seeds, strict=True)]
-        difficulties = np.array([difficulty for difficulty, _, _ in draws])
-        tastes = np.stack([taste for _, taste, _ in draws])
-        seeds = np.stack([seed for _, _, seed in draws])
-        return np.stack([self._world.scores(row, difficulties, tastes, seeds) for row in self._moves(population)])
-
-    def exact(self, population: Population) -> Vector:
-        """Return the expected score f of every candidate, shape (population_size,)."""
-        return np.array([self._world.expected(row) for row in self._moves(population)])
-
-    @cached_property
-    def best(self) -> Vector:
-        """The best setting, shape (num_knobs,), by gradient ascent from the optimum without ripples."""
-        from scipy import optimize
-
-        def loss(vector: Vector) -> tuple[float, Vector]:
-            value, slope = self._world.slope(vector[self._knob_of] - 1.0)
-            gathered: Vector = np.bincount(self._knob_of, weights=slope).astype(np.float64)
-            return -value, -gathered
-
-        first = np.bincount(self._knob_of, weights=self._world.optimum) / np.bincount(self._knob_of)
-        starts = (self.space.defaults, self.space.defaults + first)
-        bounds = list(zip(*self.space.bounds, strict=True))
-        found = [optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds) for start in starts]
-        return np.array(min(found, key=lambda each: each.fun).x, dtype=np.float64)
-
-    @cached_property
-    def reachable_gain(self) -> float:
-        """The gain of the best setting over the neutral one."""
-        best, neutral = self.exact(np.stack([self.best, self.space.defaults]))
-        return float(best - neutral)
-
-    def describe(self) -> dict[str, Any]:
-        """See `Adapter.describe`."""
-        return {"id": "simulated", **self._identity, "landscape": asdict(self.landscape)}
-
-    def _moves(self, population: Population) -> Array:
-        moves: Array = (population - 1.0)[:, self._knob_of]
-        return moves
+        identity = {"id": "simulated", "num_knobs": num_knobs, "variant": variant, "world": world}
+        super().__init__(num_knobs, {**identity, "landscape": asdict(self.landscape)})
+        self._world = _World(self._blocks, self.landscape, GAINS[len(self._blocks)], world)
 
 
 class _World:
@@ -216,20 +158,3 @@ class _World:
         noise = noise + (seeds * self._seed.features(point)).sum(axis=1)
         scores: Vector = self.expected(move) + self.landscape.noise * noise
         return scores
-
-
-def _sites(num_sites: int) -> tuple[list[str], list[int]]:
-    """Return the names of the untied sites, and the block of each."""
-    if num_sites == 114:  # 19 blocks with four sites and 38 with one
-        parts = ("attn.image", "attn.text", "mlp.image", "mlp.text")
-        double = [(f"double.{block:02d}.{part}", block) for block in range(19) for part in parts]
-        pairs = double + [(f"single.{block:02d}", 19 + block) for block in range(38)]
-    else:
-        pairs = [(f"block.{site // 4:03d}.{site % 4}", site // 4) for site in range(num_sites)]
-    return [name for name, _ in pairs], [block for _, block in pairs]
-
-
-def _tied(name: str, num_knobs: int) -> str:
-    """Return the name of the knob that sets a site: a block ties four sites, a layer two."""
-    parts = name.split(".")
-    return ".".join(parts[: {57: 2, 76: 3}.get(num_knobs, len(parts))])

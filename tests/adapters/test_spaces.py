@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from closed_form import MemoryStore, Notes
+from trimpot.adapters.spaces.bounded import BoundedReward
 from trimpot.adapters.spaces.closed_forms import ClosedForm, ellipsoid, low_effective_dimension, sphere
 from trimpot.adapters.spaces.fields import Field, stream
 from trimpot.adapters.spaces.simulated import GAINS, VARIANTS, SimulatedReward
+from trimpot.adapters.spaces.simulation import Simulation
 from trimpot.engine.bucket import Bucket, draw_bucket
 from trimpot.engine.loop import calibrate
 from trimpot.engine.seams import Adapter
@@ -35,6 +37,20 @@ class TestSimulatedReward(AdapterContract):
     @pytest.fixture
     def others(self) -> list[Adapter]:
         return [SimulatedReward(57, "rugged", world=1), SimulatedReward(76, "quiet", 1), SimulatedReward(76, "rugged")]
+
+
+class TestBoundedReward(AdapterContract):
+    """The bounded simulated reward, tied by layer."""
+
+    prompts = NUMBERS.train[:3]
+
+    @pytest.fixture
+    def adapter(self) -> Adapter:
+        return BoundedReward(76, world=1)
+
+    @pytest.fixture
+    def others(self) -> list[Adapter]:
+        return [BoundedReward(57, world=1), BoundedReward(76), SimulatedReward(76, world=1)]
 
 
 class TestSphere(AdapterContract):
@@ -117,6 +133,39 @@ def test_the_best_setting_is_best_and_worth_what_the_simulation_says(num_knobs: 
     assert wanted * (0.75 if num_knobs < 114 else 1.0) <= space.reachable_gain <= wanted + 0.8
 
 
+@pytest.mark.parametrize("num_knobs", [57, 114, 216, 482])
+def test_the_bounded_reward_has_its_best_near_below_neutral_and_nothing_far_away(num_knobs: int) -> None:
+    space = BoundedReward(num_knobs, world=2)
+    best, start = space.best, space.space.defaults
+    generator = np.random.default_rng(0)
+    nearby = best + 0.02 * generator.standard_normal((200, num_knobs))
+    assert space.exact(nearby).max() <= space.exact(best[None])[0] + 1e-6
+    assert 0.1 < space.reachable_gain < 0.3
+    assert np.mean(best < 1) > 0.75
+    far = start + 0.5 * generator.standard_normal((50, num_knobs))
+    assert space.exact(far).max() < 0.05 < 0.4 < space.exact(start[None])[0]
+
+
+def test_the_bounded_reward_s_expectation_is_the_mean_of_its_scores_which_are_between_0_and_1() -> None:
+    space, generator = BoundedReward(114, world=3), np.random.default_rng(0)
+    population = space.space.defaults + np.outer([0, 0.05, 0.1, 0.15], generator.standard_normal(114))
+    scores = space.scores(population, _bucket(4000))
+    assert scores.min() > 0 and scores.max() < 1
+    np.testing.assert_allclose(scores.mean(axis=1), space.exact(population), atol=5 * 0.35 / np.sqrt(4000))
+
+
+def test_prompts_of_the_bounded_reward_disagree_about_the_best_setting() -> None:
+    """Averaged over seeds, which of two settings is better depends on the prompt far more often than by luck."""
+    space, generator = BoundedReward(114), np.random.default_rng(0)
+    pair = space.space.defaults + 0.1 * generator.standard_normal((2, 114))
+    names = tuple(each for each in NUMBERS.train[:40] for _ in range(200))
+    one, other = space.scores(pair, Bucket(names, tuple(range(len(names)))))
+    means = (one - other).reshape(40, 200)
+    sure = abs(means.mean(axis=1)) > 4 * means.std(axis=1) / np.sqrt(200)
+    better = sure & (means.mean(axis=1) > 0)
+    assert 4 <= better.sum() <= sure.sum() - 4
+
+
 def test_fifty_seven_and_seventy_six_knobs_are_the_hundred_and_fourteen_tied() -> None:
     fine, bucket = SimulatedReward(114), _bucket(4)
     for num_knobs in (57, 76):
@@ -134,9 +183,10 @@ def test_fifty_seven_and_seventy_six_knobs_are_the_hundred_and_fourteen_tied() -
         np.testing.assert_allclose(coarse.scores(moved[None], bucket), fine.scores(same[None], bucket), rtol=1e-12)
 
 
-def test_the_slope_is_the_derivative() -> None:
-    world = SimulatedReward(114, "rugged")._world
-    move = 0.3 * np.random.default_rng(0).standard_normal(114)
+@pytest.mark.parametrize("space", [SimulatedReward(114, "rugged"), BoundedReward(114)], ids=["simulated", "bounded"])
+def test_the_slope_is_the_derivative(space: Simulation) -> None:
+    world, spread = space._world, 0.3 if isinstance(space, SimulatedReward) else 0.1
+    move = spread * np.random.default_rng(0).standard_normal(114)
     value, slope = world.slope(move)
     assert value == world.expected(move)
     steps = 1e-6 * np.eye(114)
@@ -248,9 +298,25 @@ def test_a_configuration_can_calibrate_it(adapter: Any) -> None:
         "validation": {"num_prompts": 32, "every": 25},
         "test": {"num_prompts": 64},
     }
+    _calibrated(config, rise=0.2)
+
+
+def test_the_default_search_gains_on_the_bounded_reward() -> None:
+    config = {
+        "adapter": {"name": "simulated-bounded", "num_knobs": 57},
+        "objectives": "value",
+        "prompts": "numbers",
+        "generations": 40,
+        "validation": {"num_prompts": 128, "every": 10},
+        "test": {"num_prompts": 256},
+    }
+    _calibrated(config, rise=0.05)
+
+
+def _calibrated(config: dict[str, Any], rise: float) -> None:
     run = assemble("space-1", load_config(config), Plugins())
     outcome = calibrate(run, MemoryStore(), Notes())
     space: Any = run.adapter
     before, after = space.exact(np.stack([space.space.defaults, space.space.to_vector(outcome.calibrated)]))
-    assert after > before + 0.2
+    assert after > before + rise
     assert outcome.comparisons[0].gain.mean == pytest.approx(after - before, abs=0.6)
