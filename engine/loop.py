@@ -42,6 +42,7 @@ class Outcome:
         stop_reason: Why the search ended.
         num_generations: The number of generations told to the optimizer.
         alarms: Watched scores that got worse while the optimised score rose.
+        silent: The share of groups that told the search nothing, because all their candidates had the same fitness.
     """
 
     calibrated: Mapping[str, float]
@@ -54,6 +55,7 @@ class Outcome:
     stop_reason: str
     num_generations: int
     alarms: tuple[Alarm, ...] = ()
+    silent: float = 0.0
 
 
 def calibrate(run: Run, store: Store, watch: Watcher, workshop: Workshop | None = None) -> Outcome:
@@ -107,4 +109,5 @@ def calibrate(run: Run, store: Store, watch: Watcher, workshop: Workshop | None 
         search.stop_reason,
         search.generation,
         judge.record.alarms,
+        search.num_silent / max(1, search.num_groups),
     )

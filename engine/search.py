@@ -29,6 +29,8 @@ class Search:
         best_training: The best training fitness of any candidate. It is optimistic, so never report it as a result.
         reference: The evaluation, on the first training bucket, of the setting that the search began from.
         stop_reason: Why the search of this rung has ended; empty while the search continues.
+        num_groups: The number of groups evaluated so far.
+        num_silent: How many of them told the search nothing, because all their candidates had the same fitness.
 
     Args:
         evaluator: The run's evaluator.
@@ -42,6 +44,7 @@ class Search:
         self.generation = 0
         self.best_training = self.reference.fitness
         self.stop_reason = ""
+        self.num_groups = self.num_silent = 0
         self._sizer = _sizer(evaluator)
         self._recommended_at = 0  # images
 
@@ -102,6 +105,8 @@ class Search:
         for made, pool in self._evaluator.evaluate_groups("search", generation, groups):
             with blamed(who_made(run.combination, "the combination")):
                 worth = fitness_of(run.combination, made, pool, Place("search", generation, len(fitness)))
+            self.num_groups += 1
+            self.num_silent += bool(np.ptp(worth) == 0)
             fitness.extend(worth if len(groups) == 1 else worth - worth.mean())
             self._evaluations += made
         return np.array(fitness)

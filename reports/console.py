@@ -19,7 +19,7 @@ from ..engine.schema import Config
 from ..engine.watcher import Watcher
 from ..setup.plan import planned_work
 from .standing import standing_of
-from .words import caution, taken_on
+from .words import caution, silence, taken_on
 
 SECONDS_BETWEEN_LINES = 10.0
 STAGE_TITLES = {
@@ -161,6 +161,8 @@ def print_result(console: Console, summary: Mapping[str, Any]) -> None:
         console.print(f"[yellow]{stands.sentence}[/]")
     if rough := caution(gain):
         console.print(f"[yellow]{rough}[/]")
+    if silent := silence(summary["outcome"]):
+        console.print(f"[yellow]{silent}[/]")
     print_alarms(console, summary)
     if len(comparisons) > 1:
         console.print(steps_table(comparisons))

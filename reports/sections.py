@@ -22,6 +22,7 @@ from .words import (
     optimism,
     outcomes_by_prompt,
     signed,
+    silence,
     taken_on,
     verdict,
 )
@@ -146,7 +147,7 @@ def search_section(facts: Facts, charts: Charts) -> str:
         "<section><h2>The search</h2>"
         '<p class="note">Every generation is scored on prompts of its own, so training scores wander with them; '
         "validation always uses the same prompts, and the best of it was chosen. The dashed line is the best "
-        f"neutral setting on those prompts.</p>{charts['search']}{_noise(facts)}</section>"
+        f"neutral setting on those prompts.</p>{charts['search']}{_noise(facts)}{_silence(facts)}</section>"
     )
 
 
@@ -162,6 +163,11 @@ def _noise(facts: Facts) -> str:
         f"what is left scatters by {noise.scatter:.3g} an image, and so by {share:.3g} in a candidate's mean over "
         f"{prompts}.</p>"
     )
+
+
+def _silence(facts: Facts) -> str:
+    sentence = silence(facts.row.outcome)
+    return f'<p class="note">{sentence}</p>' if sentence else ""
 
 
 def knobs_section(facts: Facts, charts: Charts) -> str:

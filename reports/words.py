@@ -9,6 +9,8 @@ from typing import Any
 from ..engine.statistics import few, sums_by_prompt
 from .facts import Facts
 
+MUCH_SILENCE = 0.25  # of the groups of a search; less is usual where a reward has steps
+
 
 def headline(facts: Facts) -> str:
     """Return the result in one sentence, or the progress of an unfinished run."""
@@ -67,6 +69,17 @@ def alarm_verdict(facts: Facts) -> str:
         f"ALARM: while the optimised score rose, watched scores moved away, in standard deviations between neutral "
         f"outputs: {moved}. The search may have found a hole in its reward; look at the images before believing the "
         f"score."
+    )
+
+
+def silence(outcome: Mapping[str, Any] | None) -> str:
+    """Return a warning if many groups of a finished run told its search nothing, else an empty string."""
+    silent = (outcome or {}).get("silent", 0.0)
+    if silent < MUCH_SILENCE:
+        return ""
+    return (
+        f"{silent:.0%} of the groups told the search nothing, because all their candidates scored the same: "
+        "take a smoother reward or a larger bucket."
     )
 
 

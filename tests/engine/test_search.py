@@ -28,6 +28,7 @@ from trimpot.engine.noise import estimate_noise, f_ratio
 from trimpot.engine.schema import Budget
 from trimpot.engine.stopping import exhausted, plateau
 from trimpot.ground.errors import ConfigError, ScoreError
+from trimpot.reports.words import silence
 from trimpot.setup.plan import plan
 
 FIXED = {"name": "cma-es", "population_size": 6}
@@ -80,6 +81,24 @@ def test_a_population_on_one_bucket_is_told_its_fitness_as_it_is(
 def test_a_population_that_cannot_be_split_is_refused_before_the_run_begins() -> None:
     with pytest.raises(ConfigError, match="a population of 6 cannot be split into groups of 4"):
         hill_run({"optimizer": FIXED, "group_size": 4})
+
+
+class OfEven(Height):
+    """Scores only outputs of prompts with an even number; of the others all have the same."""
+
+    def score(self, outputs: Sequence[Any], prompts: Sequence[str]) -> NDArray[np.float64]:
+        even = np.array([int(prompt.split()[-1]) % 2 == 0 for prompt in prompts])
+        return np.where(even, super().score(outputs, prompts), 0.0)
+
+
+def test_a_search_says_how_many_of_its_groups_told_it_nothing() -> None:
+    config, notes = {"optimizer": FIXED, "group_size": 2, "bucket_size": 1}, Notes()
+    outcome = calibrate(hill_run(config, objective=OfEven()), MemoryStore(), notes)
+    searched = [each.evaluation.bucket.prompts[0] for each in notes.evaluations if each.place.stage == "search"]
+    assert outcome.silent == sum(int(prompt.split()[-1]) % 2 for prompt in searched) / len(searched) > 0.25
+    assert calibrate(hill_run(config), MemoryStore(), Notes()).silent == 0
+    assert f"{outcome.silent:.0%} of the groups told the search nothing" in silence({"silent": outcome.silent})
+    assert silence({"silent": 0.2}) == silence({}) == silence(None) == ""
 
 
 # Adaptive buckets
