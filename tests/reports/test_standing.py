@@ -78,3 +78,9 @@ def test_nobody_else_advises_a_result() -> None:
         text = path.read_text(encoding="utf-8")
         if "trimpot.load_calibration(" in text:
             assert "stand" in text, path
+
+
+def test_the_terminal_says_how_much_of_the_search_was_told_nothing() -> None:
+    found = outcome((0.1, 0.2, 0.3))
+    assert "told the search nothing" not in printed(found)
+    assert "64% of the groups told the search nothing" in printed({**found, "silent": 0.64})
