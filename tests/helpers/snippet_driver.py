@@ -26,6 +26,7 @@ import trimpot
 
 def main() -> None:
     """Run every page; write what each step printed, and its status."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background inherits it ignored
     work, results = (Path(argument) for argument in sys.argv[1:])
     assert trimpot.__file__.startswith(sys.prefix), f"{trimpot.__file__} is not of the wheel"
     plan = json.loads(work.read_text())
