@@ -44,6 +44,7 @@ class DiffusionAdapter(PipelineAdapter):
 
     def __init__(self, pipe: Any, source: Mapping[str, Any], options: DiffusionOptions) -> None:
         self.family = family_of(pipe)
+        self._empty = self.family.empty if options.empty is None else options.empty
         check_size(pipe, options.height, options.width)
         self._encodings = Encodings()
         super().__init__(pipe.transformer, source, options, **_layout(self.family, options, pipe.transformer))
@@ -78,7 +79,7 @@ class DiffusionAdapter(PipelineAdapter):
 
     def _encode(self, prompts: Sequence[str]) -> None:
         """See `PipelineAdapter._encode`."""
-        empty = [self.family.empty] if "unconditional" in self.layout.members else []
+        empty = [self._empty] if "unconditional" in self.layout.members else []
         for prompt in (*prompts, *empty):
             if not self._encodings.has(prompt):
                 self._encoded(prompt)
@@ -86,7 +87,7 @@ class DiffusionAdapter(PipelineAdapter):
     def _call(self, prompts: Sequence[str], seeds: Sequence[int], device: torch.device) -> list[Output]:
         """Call the stock pipeline once; the scales of its rows are already set."""
         if "unconditional" in self.layout.members:
-            empty = as_inputs(self.family, self._encoded(self.family.empty))
+            empty = as_inputs(self.family, self._encoded(self._empty))
             self._ensemble.unconditional = {name: value.to(device) for name, value in empty.items()}
         encoded = {prompt: self._encoded(prompt) for prompt in dict.fromkeys(prompts)}
         embeddings = stacked([encoded[prompt] for prompt in prompts])
@@ -152,9 +153,16 @@ def _layout(family: Family, options: DiffusionOptions, transformer: Any) -> dict
     check_members(members)
     if type(transformer).__name__ != family.transformer:
         raise ModelError(f"a {family.pipeline} needs a {family.transformer}, not a {type(transformer).__name__}")
+    if options.empty is not None and "unconditional" not in members:
+        raise ModelError("empty is the prompt of an unconditional member, and there is none; leave it out")
     with torch.device("meta"):
         example = family.example(transformer.config)
-    return {"members": members, "example": example, "guided": family.guided and "unconditional" in members}
+    return {
+        "members": members,
+        "example": example,
+        "guided": family.guided and "unconditional" in members,
+        "empty": None if options.empty == family.empty else options.empty,
+    }
 
 
 def stacked(rows: Sequence[Embeddings]) -> dict[str, Tensor]:

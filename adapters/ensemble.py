@@ -57,13 +57,21 @@ class OwnGuidance:
             own guidance formula gives exactly that sum.
         moment: Returns an object that identifies the current denoising. A second forward pass on the same latents in
             one denoising is the pipeline's own guidance; it returns the sum of the first pass, to the same effect.
-        is_empty: Returns whether the pipeline's negative prompt is empty; None if it was given as embeddings.
+        is_empty: Returns whether the pipeline's negative prompt is the one that the unconditional member sees; None if
+            it was not given as text.
+        keeps_prompt: Whether the unconditional member sees its own prompt also where the pipeline stacks rows for one,
+            so that a pipeline with another negative prompt is refused.
+        empty: The prompt that the unconditional member sees, for messages.
+        off: The argument by which the pipeline's guidance is switched off, for messages.
     """
 
     check: Callable[[], None]
     num_groups: Callable[[], int] = lambda: 1
     moment: Callable[[], object] | None = None
     is_empty: Callable[[], bool | None] = lambda: None
+    keeps_prompt: bool = False
+    empty: str = ""
+    off: str = "true_cfg_scale=1"
 
 
 class Ensemble:
@@ -148,6 +156,9 @@ class Ensemble:
             return None
         if self.guides and self._own is not None:
             self._num_groups = self._own.num_groups()
+            if self._num_groups == 2 and self._own.keeps_prompt:
+                given = {name: kwargs.get(name) for name in self.conditioning.prompt}
+                self._check_negative({name: _half(value, 0) for name, value in given.items() if value is not None})
         seen = [self._seen(member, kwargs) for member in self.members]
         shapes = [{name: _shape(value) for name, value in each.items() if value is not None} for each in seen]
         first: Tensor = seen[0][self.conditioning.rows[0]]
@@ -204,7 +215,7 @@ class Ensemble:
         return inputs
 
     def _check_negative(self, kwargs: Mapping[str, Any]) -> None:
-        """Refuse a negative prompt in a second forward pass, because the sum already used the empty prompt."""
+        """Refuse a negative prompt other than the one that the unconditional member sees."""
         assert self._own is not None
         empty = self._own.is_empty()
         if empty is None:  # given as embeddings, which are the same in every step and compared only once
@@ -215,9 +226,10 @@ class Ensemble:
             empty = all(map(_equal, given, wanted))
             self._negative = given if empty else None
         if not empty:
+            seen = repr(self._own.empty) if self._own.empty.strip() else "the empty prompt"
             raise ModelError(
-                "the calibration's unconditional member sees the empty prompt; pass no negative_prompt, or "
-                "true_cfg_scale=1"
+                f"the calibration's unconditional member sees {seen}; pass no negative_prompt, or {self._own.off}, or "
+                f"negative_prompt={self._own.empty!r}"
             )
 
     def _check_length(self, inputs: Mapping[str, Any], kwargs: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ WEIGHT_BOUND = 20.0
 LARGEST = 100.0  # bound on the size of scales and weights: far above useful values, far below overflow
 MOST_MEMBERS = 64
 LONGEST_PROMPT = 8192  # tokens
+LONGEST_EMPTY = 1000  # characters of the prompt for no prompt
 GRANULARITIES: tuple[Granularity, ...] = ("block", "layer", "gate")  # from coarse to fine
 Sees = Literal["conditional", "unconditional", "all"]
 

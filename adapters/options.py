@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined
 from ..engine.hooks import Factory, Source
 from ..engine.schema import MOST_STEPS
 from ..engine.seams import Adapter
-from .layout import LARGEST, LONGEST_PROMPT, MOST_MEMBERS, WEIGHT_BOUND
+from .layout import LARGEST, LONGEST_EMPTY, LONGEST_PROMPT, MOST_MEMBERS, WEIGHT_BOUND
 from .loading import Loading
 from .sites import Granularity
 
@@ -75,12 +75,14 @@ class DiffusionOptions(KnobOptions):
         guidance_grid: Guidance values from which the neutral side of a comparison is chosen.
         output_weight: Whether a single member has a weight knob for its output, as in the published code; several
             members always have.
+        empty: The prompt that an unconditional member sees; None for the one that users of the pipeline compare with.
     """
 
     members: Annotated[tuple[Member, ...], Field(min_length=1, max_length=MOST_MEMBERS)] | None = None
     tie_members: bool = False
     guidance_grid: tuple[Annotated[float, Field(ge=-WEIGHT_BOUND, le=WEIGHT_BOUND)], ...] | None = None
     output_weight: bool = False
+    empty: Annotated[str, Field(max_length=LONGEST_EMPTY)] | None = None
 
 
 class StockOptions(KnobOptions):

@@ -30,6 +30,7 @@ class TransformerAdapter(Adapter):
         example: Inputs of one forward pass, used to find knobs that cannot reach the output; None skips the search.
         measured: Whether the example is real and the transformer can run on it, which finds more of these knobs.
         guided: Whether neutral weights follow the guidance.
+        empty: The prompt that an unconditional member sees; None for that of the pipeline's family.
 
     Attributes:
         frozen: Knobs that cannot reach the output and are left out of the space.
@@ -48,6 +49,7 @@ class TransformerAdapter(Adapter):
         example: Mapping[str, Any] | None = None,
         measured: bool = False,
         guided: bool = False,
+        empty: str | None = None,
     ) -> None:
         models = transformer if isinstance(transformer, Mapping) else {"": transformer}
         sites: list[Site] = []
@@ -77,6 +79,7 @@ class TransformerAdapter(Adapter):
         self.frozen = self.layout.frozen
         self.num_steps = options.num_inference_steps
         self._source = dict(source)
+        self._own_empty = {} if empty is None else {"empty": empty}
         self._grid: tuple[float, ...] = ()
         if guided and isinstance(options, DiffusionOptions) and options.guidance_scale is not None:
             self._grid = tuple(dict.fromkeys((options.guidance_scale, *(options.guidance_grid or ()))))
@@ -102,7 +105,7 @@ class TransformerAdapter(Adapter):
 
         members = self.layout.recipe(setting, neutral)
         kind, weights = type(self.transformer).__name__, weights_of(self._models, adapted=True)
-        return {"transformer": kind, **blocks, "weights": weights, "members": members}
+        return {"transformer": kind, **blocks, "weights": weights, "members": members, **self._own_empty}
 
     def describe(self) -> dict[str, Any]:
         """Return the transformer's source and the layout of its knobs. See `Adapter.describe`."""
@@ -114,4 +117,5 @@ class TransformerAdapter(Adapter):
             "members": list(self.layout.members),
             "frozen": list(self.frozen),
             "guidance_grid": list(self._grid),
+            **self._own_empty,
         }

@@ -212,8 +212,9 @@ def load_calibration(
     Call the pipeline with the arguments that the calibration was measured with: `**calibration.recommended`. If the
     calibration has an unconditional member, its weights replace the pipeline's guidance, and the guidance argument has
     no effect; the recommended value of 1 saves time. A negative prompt still works in pipelines
-    that guide in one forward pass, such as Stable Diffusion 3 with a `guidance_scale` above 1. Pipelines that guide in
-    two forward passes accept only the empty negative prompt.
+    that guide in one forward pass, such as Stable Diffusion 3 with a `guidance_scale` above 1, unless the calibration
+    was made with a prompt for no prompt of its own (the adapter's option `empty`). Pipelines that guide in two forward
+    passes accept only the negative prompt that the calibration was made with.
     Pass guidance as before if it is distilled into the model, if the adapter `diffusers` left it to the pipeline, or
     if all members see the prompt: each forward pass of the pipeline is then scaled and summed.
 
@@ -286,13 +287,24 @@ def _hooked(pipe: Any, sites: list[Site], recipe: Recipe, max_sequence_length: i
     unconditional = {}
     if "unconditional" in members:  # before hooks are attached: if this fails, the model stays untouched
         unconditional = as_inputs(family, encode_prompt(pipe, family, empty, max_sequence_length))
-    ensemble = Ensemble(pipe.transformer, sites, members, family.conditioning, own=_own_guidance(family, empty))
+    own = _own_guidance(family, empty, keeps_prompt=empty != family.empty)
+    ensemble = Ensemble(pipe.transformer, sites, members, family.conditioning, own=own)
     ensemble.unconditional = unconditional
     return ensemble
 
 
-def _own_guidance(family: Family, empty: str) -> OwnGuidance:
+def _own_guidance(family: Family, empty: str, *, keeps_prompt: bool) -> OwnGuidance:
     """Return the functions by which an ensemble inspects the guidance of the calling pipeline."""
+    is_empty = partial(callers.negative_is, empty)
     if family.stacks:
-        return OwnGuidance(callers.refuse_perturbed, num_groups=callers.num_groups)
-    return OwnGuidance(callers.refuse_perturbed, moment=callers.moment, is_empty=partial(callers.negative_is, empty))
+        [off] = [f"{name}={value:g}" for name, value in family.unguided.items()]
+        return OwnGuidance(
+            callers.refuse_perturbed,
+            callers.num_groups,
+            None,
+            is_empty,
+            keeps_prompt=keeps_prompt,
+            empty=empty,
+            off=off,
+        )
+    return OwnGuidance(callers.refuse_perturbed, moment=callers.moment, is_empty=is_empty, empty=empty)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..adapters.layout import LARGEST, LONGEST_PROMPT, MOST_MEMBERS, Sees, check_members
+from ..adapters.layout import LARGEST, LONGEST_EMPTY, LONGEST_PROMPT, MOST_MEMBERS, Sees, check_members
 from ..adapters.likeness import NUM_SAMPLES
 from ..adapters.rows import site_within, unwrapped
 from ..adapters.sites import Site, find_sites
@@ -17,9 +17,6 @@ from ..ground.plain import number
 
 if TYPE_CHECKING:
     from torch import nn
-
-MOST_CHARACTERS = 1000  # of the prompt for no prompt
-
 
 Factor = Annotated[float, Field(strict=True, ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
 
@@ -50,7 +47,7 @@ class Recipe(BaseModel):
     blocks: dict[str, str] = Field(default_factory=dict)
     weights: Weights | None = None
     members: list[Member] = Field(max_length=MOST_MEMBERS)
-    empty: str | None = Field(default=None, max_length=MOST_CHARACTERS)
+    empty: str | None = Field(default=None, max_length=LONGEST_EMPTY)
 
     @property
     def weighs(self) -> bool:
@@ -84,6 +81,8 @@ def recipe_of(calibration: Calibration) -> Recipe:
         check_members(sees)
     if sees == ["all"] and recipe.weighs:
         raise CalibrationError("the weight of a calibration's only member must be 1 if it sees all")
+    if recipe.empty is not None and "unconditional" not in sees:
+        raise CalibrationError("the calibration names a prompt for no prompt, which none of its members sees")
     return recipe
 
 
@@ -93,7 +92,7 @@ def mixed(recipes: Sequence[Recipe], weights: Sequence[float]) -> Recipe:
     A module that a recipe does not scale has the scale 1 there. One recipe with a weight is that recipe at a strength.
 
     Raises:
-        CalibrationError: If the recipes are for different transformers, ensembles or neutral settings.
+        CalibrationError: If the recipes are for different transformers, ensembles, neutral settings or prompts.
     """
     first = recipes[0]
     neutral = [(member.sees, member.neutral_weight) for member in first.members]
@@ -102,6 +101,8 @@ def mixed(recipes: Sequence[Recipe], weights: Sequence[float]) -> Recipe:
             raise CalibrationError(f"one is for a {first.transformer} and the other for a {other.transformer}")
         if [(member.sees, member.neutral_weight) for member in other.members] != neutral:
             raise CalibrationError("their ensembles have other members or another neutral guidance")
+        if other.empty != first.empty:
+            raise CalibrationError("their unconditional members see different prompts")
     blocks = {kind: line for recipe in recipes for kind, line in recipe.blocks.items()}
     addresses = dict.fromkeys(address for recipe in recipes for address in recipe.members[0].scales)
     members = []

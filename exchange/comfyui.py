@@ -135,6 +135,7 @@ def mapped(calibration: Calibration) -> dict[str, Any]:
             f"this calibration is an ensemble of {len(sees)} members whose sum is rescaled to the norm of one, which "
             "ComfyUI's sampler does not tell apart from the others; export it as native"
         )
+    empty = family.empty if family and recipe.empty is None else recipe.empty
     return {
         "format": node.FORMAT,
         "version": node.VERSION,
@@ -142,7 +143,7 @@ def mapped(calibration: Calibration) -> dict[str, Any]:
         "base": calibration.backbone.get("id"),
         "model": kind,
         "blocks": blocks,
-        "negative_prompt": family.empty if family and guides else None,
+        "negative_prompt": empty if family and guides else None,
         "rescaled": rescaled,
         "sites": [place._asdict() for place in places],
         "members": [

@@ -141,7 +141,8 @@ def read_vector(
     found = _format(path, solution, shapes, adapter, granularity)
     members = _members(found, shapes["n_models"])
     single = {"output_weight": True} if len(members) == 1 else {}
-    named = {"granularity": found.granularity, "members": members, **single, **options}
+    empty = {"empty": found.empty} if found.empty is not None and "unconditional" in members else {}
+    named = {"granularity": found.granularity, "members": members, **single, **empty, **options}
     guided = {"guidance_scale": guidance} if found.guided and len(members) > 1 else {}
     factory = NAMED[found.adapter][0]
     for name in options:
@@ -160,8 +161,6 @@ def read_vector(
     neutral = next(iter(made.neutrals().values()))
     recipe = made.export(setting, neutral)
     recipe.pop("weights", None)  # of an outline, which has none
-    if found.empty is not None and "unconditional" in members:
-        recipe["empty"] = found.empty
     backbone = {**made.describe(), "pipeline": NAMED[found.adapter][1], **_sizes(made)}
     provenance = Provenance(
         run=path.stem,

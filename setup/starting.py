@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from collections.abc import Mapping
@@ -107,8 +108,9 @@ def _departure(said: Mapping[str, Any], done: Mapping[str, Any]) -> str:
         return ""
     for key, word in (("transformer", "transformer"), ("empty", "prompt for no prompt")):
         if said.get(key) != done.get(key):
-            told = "its own" if done.get(key) is None else f"{done[key]!r}"
-            return f"its {word} is {said.get(key)!r}, and the adapter's is {told}"
+            there, here = ("the pipeline's own" if of.get(key) is None else repr(of[key]) for of in (said, done))
+            hint = f"; give 'adapter.empty={json.dumps(said[key])}'" if key == "empty" and key in said else ""
+            return f"its {word} is {there}, and the adapter's is {here}{hint}"
     members, others = said.get("members"), done.get("members")
     if not isinstance(members, list) or not isinstance(others, list) or len(members) != len(others):
         return "it has other members than the adapter"

@@ -105,7 +105,10 @@ UNLIKE: dict[str, tuple[Any, str]] = {
         "differ in members|see|sees all",
     ),
     "scheduler": (lambda b, a: {"backbone": {**b, "scheduler": {"class": "Other"}}}, "scheduler .* and Other"),
-    "empty": (lambda b, a: {"apply": {**a, "empty": "nothing"}}, "prompt for no prompt none and nothing"),
+    "empty": (
+        lambda b, a: {"apply": {**a, "empty": "nothing"}},
+        "prompt for no prompt( none and nothing|, which none)",
+    ),
 }
 
 

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 import trimpot
-from generated import drawn
+from generated import drawn, pixels
 from trimpot.adapters.checkpoints import load_pipeline
 from trimpot.engine.bucket import Bucket
 from trimpot.engine.calibration import Calibration
 from trimpot.exchange.vectors import FORMATS, read_vector
-from trimpot.ground.errors import CalibrationError
+from trimpot.ground.errors import CalibrationError, ConfigError
+from trimpot.setup.plugins import plugins
 
 BUCKET = Bucket(("a cat", "two dogs"), (21, 22))
 CALL = {"num_inference_steps": 2, "height": 16, "width": 16}
@@ -230,6 +231,43 @@ def test_qwen_s_forgotten_scales_are_forgotten_unless_they_are_meant(
         trimpot.load_calibration(pipe, file)
     images = drawn(pipe, BUCKET, true_cfg_scale=1.0, **call)
     assert max(np.abs(one - other).max() for one, other in zip(images, expected, strict=True)) <= 2
+
+
+def test_an_imported_qwen_vector_is_measured_with_the_prompt_that_it_was_made_with(
+    qwen_folder: Path, tmp_path: Path
+) -> None:
+    """The adapter that its file names makes the images that the file makes when it is applied."""
+    from trimpot.runs.measuring import measure
+    from trimpot.runs.results import Files
+
+    num_blocks = 3
+    solution = random_vector(8 * num_blocks, [4.0, -2.875])
+    path = written(tmp_path, solution, {"n_models": 2, "n_blocks": num_blocks, "total": 8 * num_blocks + 2})
+    own = {"model": str(qwen_folder), "dtype": "float32", "device": "cpu", **CALL}
+    made = read_vector(path, **own).calibration
+    assert made.provenance.config["adapter"]["empty"] == made.apply["empty"] == made.backbone["empty"] == ""
+    made.save(file := tmp_path / "imported.json")
+
+    options = {key: value for key, value in made.provenance.config["adapter"].items() if key != "name"}
+    adapter = plugins().make("adapters", "qwen-image", options)
+    [expected] = adapter.generate(adapter.space.to_vector(made.setting)[None], BUCKET)
+    adapter.close()
+    with _quiet():
+        applied = trimpot.load_calibration(adapter.pipe, file)
+    images = drawn(adapter.pipe, BUCKET, **applied.recommended)
+    assert max(np.abs(one - other).max() for one, other in zip(images, pixels(expected), strict=True)) <= 1
+    applied.remove()
+
+    for name in ("train", "validation", "test"):
+        (tmp_path / f"{name}.txt").write_text(f"a {name} of cats\na dog with a {name}\n")
+    lists = ", ".join(f"{name}: {tmp_path}/{name}.txt" for name in ("train", "validation", "test"))
+    asked = [f"prompts={{name: files, {lists}}}", "objectives=jpeg-size"]
+    small = ["test.num_prompts=2", "validation.num_prompts=2", "adapter.guidance_grid=[7]"]
+    name = measure(file, None, [*asked, *small], folder=tmp_path / "runs")
+    found = Calibration.load(Files.of(tmp_path / "runs" / name).calibration)
+    assert found.gain is not None and found.setting == made.setting and found.apply["empty"] == ""
+    with pytest.raises(ConfigError, match="its prompt for no prompt is '', and the adapter's is the pipeline's own"):
+        measure(file, None, [*asked, *small, "adapter.empty=null"], folder=tmp_path / "runs")
 
 
 def test_the_counts_of_the_papers_are_those_of_the_spaces() -> None:
