@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ..adapters.factories import NAMED
 from ..adapters.layout import LARGEST, LONGEST_EMPTY, LONGEST_PROMPT, MOST_MEMBERS, Sees, check_members
 from ..adapters.likeness import NUM_SAMPLES
 from ..adapters.rows import site_within, unwrapped
@@ -17,6 +20,9 @@ from ..ground.plain import number
 
 if TYPE_CHECKING:
     from torch import nn
+DISAGREES = "the calibration's setting and what it applies say different things"
+_WEIGHT = re.compile(r"member\d+\.weight")
+CLOSE = 1e-6  # of a value in the setting and the same value applied: a soup calculates the two apart
 
 Factor = Annotated[float, Field(strict=True, ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
 
@@ -83,7 +89,51 @@ def recipe_of(calibration: Calibration) -> Recipe:
         raise CalibrationError("the weight of a calibration's only member must be 1 if it sees all")
     if recipe.empty is not None and "unconditional" not in sees:
         raise CalibrationError("the calibration names a prompt for no prompt, which none of its members sees")
+    _check_consistent(calibration, recipe)
     return recipe
+
+
+def _check_consistent(calibration: Calibration, recipe: Recipe) -> None:
+    """Refuse a file whose setting is not what it applies: some commands use the one, and some the other.
+
+    Knobs of the built-in adapters are scales and weights themselves, so their values must be the values applied; the
+    scales of sites that no knob reaches are 1.
+
+    Raises:
+        CalibrationError: If a knob is missing or surplus, or a value differs.
+    """
+    made_on = calibration.backbone.get("transformer")
+    if made_on not in (None, recipe.transformer):
+        raise CalibrationError(f"the calibration was made on a {made_on}, and says it is for a {recipe.transformer}")
+    adapter = calibration.provenance.config.get("adapter")
+    if not isinstance(adapter, Mapping) or adapter.get("name") not in NAMED:
+        return
+    frozen, scopes = calibration.backbone.get("frozen"), 1 if adapter.get("tie_members") else len(recipe.members)
+    if calibration.backbone.get("granularity") == "gate" and isinstance(frozen, list):
+        num_knobs = sum(not _WEIGHT.fullmatch(knob) for knob in calibration.setting)
+        expected = scopes * len(recipe.members[0].scales) - len(frozen)
+        if num_knobs != expected:
+            raise CalibrationError(f"{DISAGREES}: {num_knobs} knobs and {expected} scales that knobs set")
+    applied = {
+        f"{name} of member {number}": value
+        for number, each in enumerate(recipe.members, start=1)
+        for name, value in {"weight": each.weight, **each.scales}.items()
+    }
+    setting = calibration.setting
+    for knob, value in zip(setting, _far([*setting.values()], [*applied.values()]), strict=True):
+        if value is not None:
+            raise CalibrationError(f"{DISAGREES}: {knob} is {value:g}, and nothing applies that")
+    for what, value in zip(applied, _far([*applied.values()], [1.0, *setting.values()]), strict=True):
+        if value is not None:
+            raise CalibrationError(f"{DISAGREES}: {what} is {value:g}, and no knob is that")
+
+
+def _far(values: Sequence[float], known: Sequence[float]) -> list[float | None]:
+    """Return the values that are close to no known one, and None for the others."""
+    levels = np.unique(known)
+    after = np.searchsorted(levels, values).clip(0, len(levels) - 1)
+    near = np.minimum(np.abs(levels[after] - values), np.abs(levels[(after - 1).clip(0)] - values))
+    return [value if gap > CLOSE * max(1.0, abs(value)) else None for value, gap in zip(values, near, strict=True)]
 
 
 def mixed(recipes: Sequence[Recipe], weights: Sequence[float]) -> Recipe:

@@ -13,6 +13,7 @@ import torch
 from ..adapters.rows import unwrapped
 from ..applying.applied import load_calibration
 from ..applying.located import FILE_NAME
+from ..applying.recipe import recipe_of
 from ..engine.calibration import Calibration
 from ..ground.errors import CalibrationError, near_misses
 from ..ground.extras import require
@@ -103,6 +104,8 @@ def export(pipe: Any, calibration: Calibration, road: str, folder: Path) -> Path
     """
     if road not in ROADS:
         raise CalibrationError(f"no format {road!r}; {near_misses(road, ROADS)}")
+    if calibration.apply:
+        recipe_of(calibration)  # also where the format is the calibration's own file
     with whole_folder(folder, error=CalibrationError) as partial:
         ROADS[road].write(pipe, calibration, partial)
     return folder

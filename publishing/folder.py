@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from ..applying.located import FILE_NAME
+from ..applying.recipe import recipe_of
 from ..engine.calibration import Calibration, write_text
 from ..ground.errors import CalibrationError
 from ..ground.folders import whole_folder
@@ -31,9 +32,11 @@ def write_folder(file: Path, folder: Path, name: str, licence: str | None = None
         licence: The licence of the base model.
 
     Raises:
-        CalibrationError: If the calibration cannot be read, or the folder cannot be written.
+        CalibrationError: If the calibration cannot be read or applied, or the folder cannot be written.
     """
     calibration = Calibration.load(file)
+    if calibration.apply:
+        recipe_of(calibration)  # what nobody could apply is published to nobody
     with whole_folder(folder, error=CalibrationError) as partial:
         calibration.save(partial / FILE_NAME)
         pictures = read_pictures(file.parent / IMAGES)

@@ -34,10 +34,11 @@ def start_of(source: str, adapter: Adapter, *, exactly: bool = False) -> Setting
     path = calibration_file(source)
     calibration = Calibration.load(path)
     setting = _in_knobs_of(adapter, path, calibration)
+    inside(f"start: {source}", setting, adapter.space)
+    if differs := _departure(calibration.apply, adapter.export(setting, setting), exactly=exactly):
+        done = "measured as it would be applied" if exactly else "searched on from"
+        raise ConfigError(f"start: {path} cannot be {done}: {differs}")
     if exactly:
-        inside(f"start: {source}", setting, adapter.space)
-        if differs := _departure(calibration.apply, adapter.export(setting, setting)):
-            raise ConfigError(f"start: {path} cannot be measured as it would be applied: {differs}")
         _tell_of_other_weights(path, calibration, adapter)
     return setting
 
@@ -102,11 +103,15 @@ def _tell_of_other_weights(path: Path, calibration: Calibration, adapter: Adapte
             return
 
 
-def _departure(said: Mapping[str, Any], done: Mapping[str, Any]) -> str:
-    """Return how what an adapter applies departs from what a file says is to be applied; empty if it does not."""
-    if not said:  # of a backbone whose setting is enough
+def _departure(said: Mapping[str, Any], done: Mapping[str, Any], *, exactly: bool) -> str:
+    """Return how what an adapter applies departs from what a file says is to be applied; empty if it does not.
+
+    A search may begin from scales that were found with members that see something else; a measurement may not.
+    """
+    if not said or not (done or exactly):  # of a backbone whose setting is enough
         return ""
-    for key, word in (("transformer", "transformer"), ("empty", "prompt for no prompt")):
+    words = {"transformer": "transformer", **({"empty": "prompt for no prompt"} if exactly else {})}
+    for key, word in words.items():
         if said.get(key) != done.get(key):
             there, here = ("the pipeline's own" if of.get(key) is None else repr(of[key]) for of in (said, done))
             hint = f"; give 'adapter.empty={json.dumps(said[key])}'" if key == "empty" and key in said else ""
@@ -115,7 +120,7 @@ def _departure(said: Mapping[str, Any], done: Mapping[str, Any]) -> str:
     if not isinstance(members, list) or not isinstance(others, list) or len(members) != len(others):
         return "it has other members than the adapter"
     for index, (one, two) in enumerate(zip(members, others, strict=True), start=1):
-        if not isinstance(one, Mapping) or one.get("sees") != two["sees"]:
+        if not isinstance(one, Mapping) or (exactly and one.get("sees") != two["sees"]):
             return f"its member {index} does not see what the adapter's member sees"
         pairs = {"weight": (one.get("weight"), two["weight"])}
         scales = one.get("scales")

@@ -96,13 +96,19 @@ UNLIKE: dict[str, tuple[Any, str]] = {
         lambda b, a: {"backbone": {**b, "source": {**b["source"], "lora": "anime"}}},
         "differ in LoRA none and anime",
     ),
-    "transformer": (lambda b, a: {"apply": {**a, "transformer": "OtherTransformer"}}, "transformer .* and OtherTransf"),
+    "transformer": (
+        lambda b, a: {
+            "backbone": {**b, "transformer": "OtherTransformer"},
+            "apply": {**a, "transformer": "OtherTransformer"},
+        },
+        "transformer .* and OtherTransf",
+    ),
     "steps": (lambda b, a: {"num_steps": 9}, "differ in steps 3 and 9"),
     "height": (lambda b, a: {"backbone": {**b, "height": 1024, "call": {"height": 1024}}}, "height .* and 1024"),
     "width": (lambda b, a: {"backbone": {**b, "width": 1024, "call": {"width": 1024}}}, "width .* and 1024"),
     "members": (
         lambda b, a: {"apply": {**a, "members": [*a["members"], {**a["members"][0], "sees": "conditional"}]}},
-        "differ in members|see|sees all",
+        "differ in members|say different things|sees all",
     ),
     "scheduler": (lambda b, a: {"backbone": {**b, "scheduler": {"class": "Other"}}}, "scheduler .* and Other"),
     "empty": (
