@@ -14,6 +14,7 @@ from ..adapters.loading import Loading
 from ..engine.calibration import Calibration
 from ..ground.errors import CalibrationError, ModelError, Notice, near_misses
 from .located import located_calibration
+from .recipe import recipe_of
 
 
 def load_pipeline(
@@ -51,6 +52,8 @@ def load_pipeline(
             f"this calibration was made with the adapter {name!r}, whose pipeline trimpot does not load; load the "
             "pipeline yourself, and apply the calibration to it"
         )
+    if made.apply:
+        recipe_of(made)  # before a large model is loaded for what cannot be applied to it
     source = made.backbone.get("source")
     source = source if isinstance(source, Mapping) else {}
     given = {key: value for key, value in adapter.items() if key != "name"}

@@ -11,6 +11,7 @@ from ..ground.hub import hub_file
 from ..ground.plain import short
 
 FILE_NAME = "calibration.json"
+_KEY = re.compile(r"[A-Za-z_][\w.]*=")  # of a configuration
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -54,6 +55,8 @@ def located_calibration(
         raise CalibrationError(f"run {name} of {folder} has no result yet; go on with `trimpot resume {name}` first")
     if _HUB_ID.fullmatch(name) and not name.endswith(".json"):
         return hub_file(name, FILE_NAME, revision, error=CalibrationError)
+    if _KEY.match(name):
+        raise CalibrationError(f"the calibration is missing before {short(name)}; give its file, a run, or a hub id")
     raise CalibrationError(
         f"no calibration {short(name)}: it is no file or folder here, no run of {folder}, and no hub id such as "
         f"owner/name{_likeness(name, folder)}"

@@ -69,7 +69,10 @@ class Adapter(ABC):
         """
 
     def keep_in(self, folder: Path) -> None:  # noqa: B027  # most have nothing to keep
-        """Set a folder for files that are made once from prompts, such as encodings; called at most once, first.
+        """Set a folder for files that are made once from prompts, such as encodings.
+
+        Called once in every process of a run, before anything else. An object of a Python program that several runs
+        share is called again by each of them, with the folder of that run's store; the newest folder counts.
 
         Later runs and other processes of this machine get the same folder, possibly at the same time. An adapter that
         keeps files in the folder must make bit-equal outputs with and without them, must never use the files of

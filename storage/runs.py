@@ -153,7 +153,8 @@ class Runs(StoreFile):
         row = self.records.one("runs", id=run_id)
         if row is None:
             known = [row["id"] for row in self.records.whole("runs")]
-            hint = self.unknown_folders() if not known else ""
+            missing = f"the name of a run is missing before the key {run_id}" if "=" in run_id else ""
+            hint = missing or (self.unknown_folders() if not known else "")
             raise StoreError(f"no run {run_id!r} in {self.folder}; {hint or near_misses(run_id, known)}")
         return self._row(row)
 

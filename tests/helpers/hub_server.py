@@ -10,8 +10,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlparse
+
+import pytest
 
 TOKEN = "hf_" + "a" * 34
 
@@ -50,6 +53,22 @@ def serving_hub() -> Iterator[Hub]:
         hub.shutdown()
         thread.join()
         hub.server_close()
+
+
+@contextmanager
+def known_hub(patch: pytest.MonkeyPatch, cache: Path) -> Iterator[Hub]:
+    """A hub on this machine that the client takes for the real one and that knows us, with its own cache."""
+    from huggingface_hub import constants
+
+    with serving_hub() as served:
+        patch.setattr(constants, "ENDPOINT", served.address)
+        patch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", served.address + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        patch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        patch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", served.address)
+        patch.setenv("HF_TOKEN", TOKEN)
+        yield served
 
 
 class _Endpoints(BaseHTTPRequestHandler):
@@ -104,7 +123,9 @@ class _Endpoints(BaseHTTPRequestHandler):
             self._json(200, [{"type": "file", "path": n, "size": len(c), "oid": _oid(c)} for n, c in files])
         elif found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", address.path):
             content = self.server.files.get(found[1], {}).get(found[3])
-            if content is None:
+            if found[1] not in self.server.commits:
+                self._json(401, {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"})
+            elif content is None:
                 self._json(404, {"error": "Entry not found"}, {"X-Error-Code": "EntryNotFound"})
             else:
                 commit = self.server.commits[found[1]]

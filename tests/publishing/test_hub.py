@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hub_server import TOKEN, Hub, serving_hub
+from hub_server import Hub, known_hub
 from published import published_run
 from trimpot.applying.located import located_calibration
 from trimpot.engine.calibration import Calibration
@@ -18,18 +18,8 @@ from typer.testing import CliRunner
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub on this machine, with its own cache, that knows us."""
-    from huggingface_hub import constants
-
     monkeypatch.chdir(tmp_path)
-    with serving_hub() as served:
-        monkeypatch.setattr(constants, "ENDPOINT", served.address)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", served.address + "/{repo_id}/resolve/{revision}/{filename}"
-        )
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", served.address)
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with known_hub(monkeypatch, tmp_path / "cache") as served:
         yield served
 
 
