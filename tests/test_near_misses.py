@@ -229,3 +229,15 @@ def test_every_command_and_every_option_is_found_by_a_near_miss() -> None:
         answered([wrong], meant)
     answered(["runs", "-stoer"], "'--store'")
     assert tried > 60
+
+
+@pytest.mark.parametrize("command", ["resume generations=3", "show generations=3", "measure test.num_prompts=9"])
+def test_a_name_that_was_left_out_before_a_key_is_said_to_be_missing(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert typed("calibrate", "sphere.yaml").status == 1  # a store is not made for what is not there
+    (tmp_path / "sphere.yaml").write_text(yaml.safe_dump(SPHERE))
+    assert typed("calibrate", "sphere.yaml").status == 0
+    status, _, err = typed(*command.split())
+    assert status == 1 and "is missing before" in err and err.count("\n") == 1, err
