@@ -113,9 +113,9 @@ def _departure(said: Mapping[str, Any], done: Mapping[str, Any], *, exactly: boo
     words = {"transformer": "transformer", **({"empty": "prompt for no prompt"} if exactly else {})}
     for key, word in words.items():
         if said.get(key) != done.get(key):
-            there, here = ("the pipeline's own" if of.get(key) is None else repr(of[key]) for of in (said, done))
+            own, other = ("the pipeline's own" if of.get(key) is None else repr(of[key]) for of in (said, done))
             hint = f"; give 'adapter.empty={json.dumps(said[key])}'" if key == "empty" and key in said else ""
-            return f"its {word} is {there}, and the adapter's is {here}{hint}"
+            return f"its {word} is {own}, and the adapter's is {other}{hint}"
     members, others = said.get("members"), done.get("members")
     if not isinstance(members, list) or not isinstance(others, list) or len(members) != len(others):
         return "it has other members than the adapter"
