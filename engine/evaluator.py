@@ -228,10 +228,11 @@ class Evaluator:
 
     def _tell_of_black(self, batch: _Batch) -> None:
         """Count the outputs that are scored as black pictures, and warn once a run, at the first."""
+        instead = "empty answers" if self.run.adapter.makes == "text" else "black pictures"
         for each, (count, why) in zip(batch.members, batch.black(), strict=True):
             if count and not self.black:
                 warnings.warn(
-                    f"{each.place}: {count} of {len(each.bucket)} outputs are scored as black pictures, and later "
+                    f"{each.place}: {count} of {len(each.bucket)} outputs are scored as {instead}, and later "
                     f"ones will be without another warning: {why}",
                     Notice,
                     stacklevel=2,

@@ -18,16 +18,17 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from numpy.typing import NDArray
 
 from ..ground.errors import ModelError, Notice, PluginError
 from ..ground.plain import short
+from .answer import Answer
 from .bucket import Bucket
 from .hooks import Factory
 from .knobs import Knob, KnobSpace
-from .seams import Adapter, Objective, Output, Population
+from .seams import MEDIA, Adapter, Medium, Objective, Output, Population
 
 MARK = "trimpot_part"  # the attribute of a decorated function
 SCORES = ("outputs", "prompts")
@@ -78,9 +79,7 @@ def objective(name: Any = None, /) -> Any:
     return lambda function: _marked(function, "objectives", name, objective_factory(function))
 
 
-def adapter(
-    knobs: Sequence[Knob], *, name: str | None = None, makes: Literal["image", "video"] | None = None
-) -> Callable[[F], F]:
+def adapter(knobs: Sequence[Knob], *, name: str | None = None, makes: Medium | None = None) -> Callable[[F], F]:
     """Make a backbone of a function `generate(setting, prompt, seed)`, which returns one output.
 
     Write `@trimpot.adapter([...])` above the function. `setting` maps the name of every knob to its value. The same
@@ -90,7 +89,8 @@ def adapter(
     Args:
         knobs: The knobs.
         name: The name for configurations; default: the function's own.
-        makes: `image` if the outputs are PIL images, `video` if they are lists of PIL images. Reports then show them.
+        makes: `image` if the outputs are PIL images, `video` if they are lists of PIL images, `text` if they are texts.
+            Reports then show them.
 
     Raises:
         ConfigError: If there are no knobs, or two of one name.
@@ -107,8 +107,10 @@ def adapter(
         or not all(_is_knob(each) for each in knobs)
     ):
         raise PluginError(f"@trimpot.adapter is given {short(knobs)}; give a list of trimpot.Knob")
-    if makes not in ("image", "video", None):
-        raise PluginError(f"@trimpot.adapter is told that it makes {short(makes)}; say 'image', 'video' or None")
+    if makes not in (*MEDIA, None):
+        raise PluginError(
+            f"@trimpot.adapter is told that it makes {short(makes)}; say {', '.join(map(repr, MEDIA))} or None"
+        )
     space = KnobSpace(knobs)
 
     def decorate(function: F) -> F:
@@ -177,7 +179,7 @@ class FunctionAdapter(Adapter):
         function: Callable[..., Output],
         options: Mapping[str, Any],
         space: KnobSpace,
-        makes: Literal["image", "video"] | None,
+        makes: Medium | None,
     ) -> None:
         self._function, self._options = function, dict(options)
         self.space, self.makes = space, makes
@@ -193,6 +195,10 @@ class FunctionAdapter(Adapter):
         who = name_of(self._function)
         if output is None:
             raise ModelError(f"{who} returned nothing for prompt {short(prompt)}; let it return what it made")
+        if self.makes == "text":
+            if not isinstance(output, (str, Answer)):
+                raise ModelError(f"{who} makes texts and returned a {type(output).__name__}; let it return a str")
+            return output
         frames = output if self.makes == "video" and isinstance(output, (list, tuple)) and output else [output]
         pictures = all(_is_picture(each) for each in frames) and (self.makes != "video" or frames is output)
         if self.makes and not pictures:

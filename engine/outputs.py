@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..ground.errors import ModelError
+from .answer import Answer
 from .bucket import Bucket
 from .evaluation import POOL, Place
 from .seams import Adapter, Output
@@ -16,8 +17,10 @@ from .seams import Adapter, Output
 NEUTRAL_STAGE = "baseline"
 OWN_MEND = "narrow the bounds of its knobs, or let the adapter make something finite of every candidate"
 MEND = "choose dtype: bfloat16 or float32, or vae_dtype: float32 if only decoding fails"
+TEXT_MEND = "choose dtype: float32, or narrow the bounds low and high"
 
 
+PICTURES = ("image", "video")  # media of which a neutral model that always makes the same is broken
 MAY_FAIL = ("search", "sensitivity")  # stages whose candidates may lie anywhere within the bounds
 
 
@@ -26,7 +29,7 @@ class NotFinite:
     """Replaces an output whose numbers are not finite.
 
     Attributes:
-        instead: A black picture, which is scored in the stages in which a candidate may fail.
+        instead: A black picture or an empty answer, which is scored in the stages in which a candidate may fail.
         why: The fault and its remedy, as the rest of a sentence.
     """
 
@@ -50,7 +53,7 @@ def checked(adapter: Adapter, outputs: Sequence[Output], bucket: Bucket, place: 
         The outputs, each possibly replaced by a `NotFinite`.
 
     Raises:
-        ModelError: If the number of outputs is wrong, an output of an adapter that makes pictures is none, an output
+        ModelError: If the number of outputs is wrong, an output is not what the adapter says it makes, an output
             holds numbers that are not finite, or all outputs of the neutral model are alike.
     """
     if len(outputs) != len(bucket):
@@ -66,20 +69,20 @@ def checked(adapter: Adapter, outputs: Sequence[Output], bucket: Bucket, place: 
         for output, given, array in zip(sound, outputs, made, strict=True)
     ]
     for array, output, prompt in zip(arrays, sound, bucket.prompts, strict=True):
-        if adapter.makes and (array is None or array.ndim < 2 or not array.size):
+        if not _is_made(adapter, output, array):
             raise ModelError(
                 f"{place}: the adapter says it makes {adapter.makes}s, and made a {type(output).__name__} of "
                 f"prompt {prompt!r}"
             )
         if not _finite(output, array):
             raise ModelError(f"{place}: the output of prompt {prompt!r} holds numbers that are not finite; {OWN_MEND}")
-    if adapter.makes and place.stage.removesuffix(POOL) == NEUTRAL_STAGE:
+    if adapter.makes in PICTURES and place.stage.removesuffix(POOL) == NEUTRAL_STAGE:
         _check_neutral([array for array in arrays if array is not None], bucket, place)
     return looked_at
 
 
 def shown(outputs: Sequence[Output]) -> list[Output]:
-    """Return outputs as they are scored and kept: a black picture in place of each `NotFinite`."""
+    """Return outputs as they are scored and kept: a black picture or an empty answer in place of each `NotFinite`."""
     return [output.instead if isinstance(output, NotFinite) else output for output in outputs]
 
 
@@ -89,12 +92,22 @@ def not_finite(outputs: Sequence[Output]) -> list[NotFinite]:
 
 
 def _looked_at(adapter: Adapter, output: Output, array: NDArray[np.generic] | None) -> Output:
-    """Return an output, or a `NotFinite` if the output is a picture whose numbers are not finite."""
+    """Return an output, or a `NotFinite` if it is a picture or an answer whose numbers are not finite."""
     if not adapter.makes or isinstance(output, NotFinite):
         return output
+    if isinstance(output, Answer):
+        why = f"the model's numbers are not finite, so that it has no answer; {TEXT_MEND}"
+        return output if output.finite else NotFinite(output.failed(), why)
     if array is None or _finite(output, array):
         return output
     return NotFinite(_zeros(output), f"the output holds numbers that are not finite; {MEND}")
+
+
+def _is_made(adapter: Adapter, output: Output, array: NDArray[np.generic] | None) -> bool:
+    """Return whether an output is what the adapter says it makes."""
+    if adapter.makes == "text":
+        return isinstance(output, (str, Answer))
+    return adapter.makes is None or (array is not None and array.ndim >= 2 and bool(array.size))
 
 
 def _zeros(output: Output) -> Output:

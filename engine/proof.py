@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from ..ground.errors import ModelError
+from .answer import Answer
 from .bucket import Bucket
 from .outputs import NotFinite, as_array
 from .seams import Adapter, Output, Population
@@ -85,7 +86,7 @@ def differ(one: Output, other: Output, most: float, how: Any, computes: str = ""
 
     Pictures may differ by some grey levels. Other numbers must agree in half the digits of their type: they may differ
     by the square root of the type's epsilon, in units of the largest number of their array. Whole numbers and texts
-    must be equal. Outputs that cannot be compared count as equal.
+    must be equal; of `Answer`s see `Answer.differs`. Outputs that cannot be compared count as equal.
 
     Args:
         one: An output.
@@ -94,6 +95,8 @@ def differ(one: Output, other: Output, most: float, how: Any, computes: str = ""
         how: Reduces the differences of grey levels to one number: `np.max` or `np.mean`.
         computes: The dtype that the backbone computes in, if known, which may be coarser than its outputs' dtype.
     """
+    if isinstance(one, Answer) and isinstance(other, Answer):
+        return one.differs(other, float(np.sqrt(_epsilon(computes))))
     first, second = as_array(one), as_array(other)
     if first is not None and second is not None:
         if first.shape != second.shape:

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Population = NDArray[np.float64]
 Output = Any
+Medium = Literal["image", "video", "text"]
+MEDIA: tuple[str, ...] = get_args(Medium)
 
 
 class Adapter(ABC):
@@ -31,7 +33,10 @@ class Adapter(ABC):
     Attributes:
         space: The knobs.
         num_steps: Denoising steps an image, or None if the backbone has no steps.
-        makes: `image` if outputs are PIL images, `video` if they are lists of PIL images, else None.
+        makes: `image` if outputs are PIL images, `video` if they are lists of PIL images, `text` if they are texts or
+            `engine.answer.Answer`s, else None.
+        uses_seed: Whether an output depends on its seed. If not, a prompt has one output only: several seeds a prompt
+            and buckets larger than their pool of prompts are refused.
         frozen: Names of knobs left out of the space because they cannot change the output.
         outputs_per_call: The largest number of outputs that one call of `generate` should make. A call is also the
             unit of a worker's job, and the most that an interruption can lose. A resumed run repeats the same calls,
@@ -54,12 +59,28 @@ class Adapter(ABC):
 
     space: KnobSpace
     num_steps: int | None = None
-    makes: Literal["image", "video"] | None = None
+    makes: Medium | None = None
+    uses_seed: bool = True
     frozen: tuple[str, ...] = ()
     outputs_per_call: int = 16
     largest_batch: int | None = None
     mixes_buckets: bool = False
     changes_no_number: Mapping[str, str] = {}
+
+    def take_metadata(self, metadata: Mapping[str, Mapping[str, Any]]) -> None:  # noqa: B027  # most need nothing
+        """Receive the metadata that prompt files give for their prompts, once, before anything else.
+
+        Override it if more than the prompt's text decides what is made or measured, such as the answer whose
+        likelihood a language model computes. The metadata then belong to the adapter's identity.
+
+        Args:
+            metadata: Prompt to its metadata, such as `answer` and `options`; only prompts that have any.
+        """
+
+    @property
+    def takes_metadata(self) -> bool:
+        """Whether the class overrides `take_metadata`."""
+        return type(self).take_metadata is not Adapter.take_metadata
 
     def prepare(self, prompts: Sequence[str]) -> None:  # noqa: B027  # most have nothing to prepare
         """Prepare for these prompts, before the first `generate`.

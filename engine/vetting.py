@@ -17,7 +17,7 @@ from ..ground.plain import number, plain, real_numbers, short
 from .bucket import PromptSet
 from .code import MARK
 from .knobs import KnobSpace, Vector
-from .seams import Adapter, Combination, Objective, Optimizer, Population
+from .seams import MEDIA, Adapter, Combination, Objective, Optimizer, Population
 from .tracker import Tracker
 
 SEAMS: dict[str, type] = {
@@ -130,8 +130,11 @@ def _check_adapter(adapter: Adapter, who: str) -> None:
     steps: object = adapter.num_steps
     if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
         raise PluginError(f"{who} has num_steps {short(steps)}; set it to a whole number from 1 on, or None")
-    if adapter.makes not in ("image", "video", None):
-        raise PluginError(f"{who} makes {short(adapter.makes)}; set `makes` to 'image', 'video' or None")
+    if adapter.makes not in (*MEDIA, None):
+        raise PluginError(f"{who} makes {short(adapter.makes)}; set `makes` to {', '.join(map(repr, MEDIA))} or None")
+    uses: object = adapter.uses_seed
+    if not isinstance(uses, bool):
+        raise PluginError(f"{who} has uses_seed {short(uses)}; set it to True or False")
     with blamed(f"{who}, asked for its neutral settings,"):
         neutrals: object = adapter.neutrals()
     if not isinstance(neutrals, Mapping) or not neutrals:

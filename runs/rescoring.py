@@ -122,7 +122,7 @@ def rescore(
                 raise StoreError(
                     f"the prompt files of run {row.id} are gone, and {label} is told what they say; restore them"
                 )
-            tell_metadata({label: reward}, prompts)
+            tell_metadata(None, {label: reward}, prompts)
             made = told_of(made, reward, prompts)
         went_through = scoring_versions(known, objective)
         fingerprint = digest([objective, described("objective", objective, reward, made), went_through])

@@ -17,7 +17,7 @@ from ..engine.ladder import rungs_of
 from ..engine.run import Run
 from ..engine.seams import Adapter, Objective, Optimizer
 from ..engine.search import group_size
-from ..engine.vetting import HeldOptimizer
+from ..engine.vetting import HeldOptimizer, blamed, who_made
 from ..ground.devices import resolve
 from ..ground.errors import ConfigError, ScoreError, TrimpotError, near_misses
 from ..ground.extras import require
@@ -129,7 +129,7 @@ def assemble(
     for name, statistic in ({} if outline or sharing else _statistics(adapter, plugins)).items():
         objectives.setdefault(name, statistic)
     if not sharing:
-        tell_metadata(objectives, prompts)
+        tell_metadata(adapter, objectives, prompts)
     if config.by_steps.steps and adapter.num_steps is None:
         raise ConfigError(
             f"by_steps.steps asks for {list(config.by_steps.steps)} steps, but adapter {config.adapter.name!r} "
@@ -165,7 +165,11 @@ def _origins(run: Run, plugins: Plugins, sharing: Parts | None) -> dict[str, Any
         sharing.origins()
         if sharing
         else {
-            "adapter": plugins.made_of("adapters", config.adapter.name, run.adapter, config.adapter.options),
+            "adapter": told_of(
+                plugins.made_of("adapters", config.adapter.name, run.adapter, config.adapter.options),
+                run.adapter,
+                run.prompts,
+            ),
             "objectives": {
                 name: told_of(
                     plugins.made_of("objectives", registered, run.objectives[name], options),
@@ -184,18 +188,27 @@ def _origins(run: Run, plugins: Plugins, sharing: Parts | None) -> dict[str, Any
     }
 
 
-def told_of(made: dict[str, Any], objective: Objective, prompts: PromptSet) -> dict[str, Any]:
-    """Add a digest of the prompts' metadata to the description of an objective, if the objective takes metadata."""
-    counts = objective.takes_metadata and prompts.metadata
+def told_of(made: dict[str, Any], part: Adapter | Objective, prompts: PromptSet) -> dict[str, Any]:
+    """Add a digest of the prompts' metadata to the description of a part, if the part takes metadata."""
+    counts = part.takes_metadata and prompts.metadata
     return {**made, "metadata": digest(prompts.metadata)} if counts else made
 
 
-def tell_metadata(objectives: Mapping[str, Objective], prompts: PromptSet) -> None:
-    """Give every objective the metadata of the prompts, before it scores or describes itself.
+def tell_metadata(adapter: Adapter | None, objectives: Mapping[str, Objective], prompts: PromptSet) -> None:
+    """Give the adapter and every objective the metadata of the prompts, before they work or describe themselves.
+
+    Args:
+        adapter: The backbone, or None if only objectives are told.
+        objectives: The rewards by name.
+        prompts: The prompts of the run.
 
     Raises:
+        ModelError: If the adapter cannot use the metadata.
         ScoreError: If an objective cannot use the metadata.
     """
+    if adapter is not None:
+        with blamed(who_made(adapter, "the adapter")):
+            adapter.take_metadata(prompts.metadata)
     for name, objective in objectives.items():
         try:
             objective.prepare(prompts.metadata)
@@ -227,6 +240,7 @@ def _names_of(config: Config) -> tuple[Any, ...]:
 
 def _try(run: Run) -> None:
     """Refuse a run that would fail in its first generation or at its end, before it begins."""
+    _check_seeds(run)
     for name, pool in (("validation", run.prompts.validation), ("test", run.prompts.test)):
         if len(set(pool)) < 2:
             raise ConfigError(f"there is only one {name} prompt, which gives no interval; give at least two")
@@ -234,6 +248,27 @@ def _try(run: Run) -> None:
         optimizer = run.optimizer(rung.space, rung.lower(run.adapter.space.defaults))
         group_size(optimizer, run.config, len(optimizer.ask()))
     check_budget(run)
+
+
+def _check_seeds(run: Run) -> None:
+    """Refuse to make a prompt's only output twice, as if it were another, with a backbone that uses no seed."""
+    if run.adapter.uses_seed:
+        return
+    config = run.config
+    who = f"adapter {config.adapter.name!r} uses no seed, so a prompt has one output only"
+    if config.seeds_per_prompt > 1:
+        raise ConfigError(f"{who}; leave out seeds_per_prompt: {config.seeds_per_prompt}")
+    largest = config.adaptive_bucket.largest if config.adaptive_bucket else config.bucket_size
+    key = "adaptive_bucket.largest" if config.adaptive_bucket else "bucket_size"
+    asked = {
+        "train": (0 if config.measures else largest, key),
+        "validation": (config.validation.num_prompts, "validation.num_prompts"),
+        "test": (config.test.num_prompts, "test.num_prompts"),
+    }
+    for name, (size, key) in asked.items():
+        there = len(set(getattr(run.prompts, name)))
+        if size > there:
+            raise ConfigError(f"{who}, and {key} is {size} with {there} {name} prompts; set it to at most {there}")
 
 
 def _statistics(adapter: Adapter, plugins: Plugins) -> Mapping[str, Objective]:

@@ -116,8 +116,16 @@ class AdapterContract:
             assert first.shape != other.shape or not np.array_equal(first, other)
 
     def ignores_seed(self, adapter: Adapter) -> bool:
-        """Return whether outputs depend on candidate and prompt alone."""
-        return False
+        """Return whether outputs depend on candidate and prompt alone; by default what the adapter says."""
+        return not adapter.uses_seed
+
+    def test_an_adapter_without_seeds_ignores_them(self, adapter: Adapter) -> None:
+        """Other seeds give the same outputs, if the adapter says that it uses none."""
+        if adapter.uses_seed:
+            pytest.skip("the adapter uses seeds")
+        neutral = adapter.space.defaults[None]
+        one, other = (self._generate(adapter, neutral, self._bucket(seed)) for seed in (7, 99))
+        self._assert_close(one, other)
 
     @pytest.fixture
     def others(self) -> Sequence[Adapter]:

@@ -57,6 +57,7 @@ class Outline:
         space: The knobs.
         num_steps: See `Adapter`.
         makes: See `Adapter`.
+        uses_seed: See `Adapter`.
         frozen: See `Adapter`.
         outputs_per_call: See `Adapter`.
         mixes_buckets: See `Adapter`.
@@ -67,6 +68,7 @@ class Outline:
     space: KnobSpace
     num_steps: int | None
     makes: Any
+    uses_seed: bool
     frozen: tuple[str, ...]
     outputs_per_call: int
     mixes_buckets: bool
@@ -106,6 +108,7 @@ class RunBench:
             adapter.space,
             adapter.num_steps,
             adapter.makes,
+            adapter.uses_seed,
             adapter.frozen,
             adapter.outputs_per_call,
             adapter.mixes_buckets,

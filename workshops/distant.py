@@ -35,6 +35,7 @@ class DistantAdapter(Adapter):
             outline.makes,
             outline.frozen,
         )
+        self.uses_seed = outline.uses_seed
         self.outputs_per_call, self.mixes_buckets = outline.outputs_per_call, outline.mixes_buckets
 
     def generate(self, population: Population, bucket: Bucket) -> Iterable[Sequence[Output]]:

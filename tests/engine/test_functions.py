@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import trimpot
 from PIL import Image
+from trimpot.engine.answer import Answer
 from trimpot.engine.bucket import Bucket
 from trimpot.engine.functions import FunctionAdapter, FunctionObjective, mark_of, name_of, objective_factory
 from trimpot.engine.seams import Adapter
@@ -46,7 +47,7 @@ def made(function: Callable[..., Any], **options: Any) -> Any:
     return mark.factory(**options)
 
 
-def adapter_of(function: Callable[..., Any], makes: Literal["image", "video"] | None = None) -> Adapter:
+def adapter_of(function: Callable[..., Any], makes: Literal["image", "video", "text"] | None = None) -> Adapter:
     adapter: Adapter = made(trimpot.adapter(KNOBS, makes=makes)(function))
     return adapter
 
@@ -247,8 +248,8 @@ def test_there_are_knobs_and_each_has_a_name_of_its_own(knobs: Any) -> None:
 
 
 @pytest.mark.parametrize("makes", ["images", "audio", True, 3, ""], ids=repr)
-def test_what_is_made_is_one_of_three_words(makes: Any) -> None:
-    with pytest.raises(PluginError, match="say 'image', 'video' or None"):
+def test_what_is_made_is_one_of_four_words(makes: Any) -> None:
+    with pytest.raises(PluginError, match="say 'image', 'video', 'text' or None"):
         trimpot.adapter(KNOBS, makes=makes)
 
 
@@ -266,6 +267,8 @@ PICTURE = Image.new("RGB", (4, 4))
         ("video", [], "makes videos and returned a list"),
         ("video", [PICTURE, 3], "makes videos and returned a list"),
         ("video", np.zeros((2, 4, 4, 3)), "makes videos and returned a ndarray"),
+        ("text", 3, "makes texts and returned a int; let it return a str"),
+        ("text", PICTURE, "makes texts and returned a Image"),
     ],
 )
 def test_what_a_backbone_returns_is_what_it_makes(makes: Any, output: Any, said: str) -> None:
@@ -279,7 +282,16 @@ def test_what_a_backbone_returns_is_what_it_makes(makes: Any, output: Any, said:
 
 @pytest.mark.parametrize(
     ("makes", "output"),
-    [("image", PICTURE), ("video", [PICTURE, PICTURE]), ("video", (PICTURE,)), (None, 0.0), (None, "text"), (None, [])],
+    [
+        ("image", PICTURE),
+        ("video", [PICTURE, PICTURE]),
+        ("video", (PICTURE,)),
+        (None, 0.0),
+        (None, "text"),
+        (None, []),
+        ("text", ""),
+        ("text", Answer("a")),
+    ],
 )
 def test_what_is_made_is_handed_on_as_it_is(makes: Any, output: Any) -> None:
     adapter = adapter_of(lambda setting, prompt, seed: output, makes)
