@@ -5,7 +5,10 @@
 
 `roads` prints, for tiny checkpoints of published classes and for the shipped one, the largest difference of the final
 latents, relative to their largest value, between a calibration that trimpot applies and the same calibration in another
-format, loaded by the other side's own loader. `cost` prints the time of a forward pass with a calibration applied, and
+format, loaded by the other side's own loader; under `neutral`, between the calibration and none. `-` says that a format
+cannot hold it. Weights rounded to bfloat16 are compared with the calibration applied to weights rounded before it. The
+single file has the names of the authors for Stable Diffusion 3 and Wan, and those of diffusers otherwise (its converter
+for FLUX knows the published width only). The column of ComfyUI needs `COMFYUI_PATH`. `cost` prints the time of a forward pass with a calibration applied, and
 with it folded into the weights, relative to the untouched transformer, side by side in one run.
 """
 
@@ -13,12 +16,13 @@ from __future__ import annotations
 
 import argparse
 import copy
+import os
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,18 +30,22 @@ from typing import Any
 import numpy as np
 import torch
 import trimpot
+from peft import PeftModel
+from safetensors.torch import save_file
 from trimpot.adapters import make_diffusers, make_flux, make_qwen_image, make_sd3
 from trimpot.adapters.checkpoints import shipped
 from trimpot.adapters.scaling import Scaling
 from trimpot.adapters.sites import find_sites
 from trimpot.engine.calibration import Calibration, Provenance
-from trimpot.exchange.baked import bake
 from trimpot.exchange.folding import fold, folds
-from trimpot.exchange.ia3 import write_ia3
+from trimpot.exchange.roads import export
 from trimpot.ground.errors import CalibrationError
+from trimpot.proofs.comfyui.proof import CASES, Proof, prepare
+from trimpot.proofs.comfyui.twins import TWINS
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "helpers"))
 import tiny_models
+from authors import sd3_by_its_authors, wan_by_its_authors
 
 SMALL = {"num_inference_steps": 3, "height": 16, "width": 16}
 PLAIN = {"use_resolution_binning": False, "clean_caption": False}
@@ -50,6 +58,19 @@ BACKBONES: dict[str, tuple[Callable[..., Any], str, dict[str, Any]]] = {
     "PixArt": (make_diffusers, "tiny_pixart", {**SMALL, "guidance_scale": 3.0, "pipeline_options": PLAIN}),
     "shipped": (make_sd3, "", {"members": ["conditional"], "num_inference_steps": 4}),
     "shipped, guided ensemble": (make_sd3, "", {"num_inference_steps": 4}),
+}
+
+
+ROADS = (
+    "neutral", "native", "baked float32", "baked bfloat16", "IA3 loaded", "IA3 merged", "single file", "ComfyUI"
+)  # fmt: skip
+AUTHORS = {"SD3Transformer2DModel": sd3_by_its_authors, "WanTransformer3DModel": wan_by_its_authors}
+COMFYUI = {  # families and cases of the proof, which has tiny models of its own
+    "FLUX": ("flux", "scaled"),
+    "SD3.5, dual attention": ("sd3", "scaled"),
+    "SD3.5, guided ensemble": ("sd3", "guided"),
+    "Qwen-Image": ("qwen", "scaled"),
+    "Wan": ("wan", "scaled"),
 }
 
 
@@ -87,59 +108,62 @@ def latents(pipe: Any, call: dict[str, Any]) -> torch.Tensor:
 
 
 def differences(name: str, home: Path) -> Iterator[tuple[str, str]]:
-    """Yield the name of each road and the difference, or the reason why there is none."""
+    """Yield the name of each road and the difference; `-` where there is no such road."""
     adapter = made(name, home)
     file = home / f"{name.replace(' ', '-')}.json"
     calibration = random_calibration(adapter, file)
     adapter.close()
-    pipe, call = adapter.pipe, {}
+    pipe = adapter.pipe
     with trimpot.load_calibration(pipe, file) as applied:
         call = applied.recommended
         expected = latents(pipe, call)
-    untouched = pipe.transformer
     yield "neutral", told(latents(pipe, call), expected)
-    again = copy.deepcopy(pipe.transformer)
-    pipe.transformer = again
-    with trimpot.load_calibration(pipe, file):
-        yield "native", told(latents(pipe, call), expected)
-    pipe.transformer = untouched
+    for road in ROADS[1:]:
+        with suppress(CalibrationError):  # what a format cannot hold; its sentence is tested elsewhere
+            yield road, told(*_made_by(road, pipe, calibration, file, home / f"{road}-{file.stem}", call, expected))
+    if os.environ.get("COMFYUI_PATH") and name in COMFYUI:
+        family, case = COMFYUI[name]
+        yield "ComfyUI", f"{Proof(TWINS[family]).difference(CASES[case]):.1e}"
+
+
+def _made_by(
+    road: str, pipe: Any, calibration: Calibration, file: Path, to: Path, call: dict[str, Any], expected: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the final latents that a pipeline makes on a road, and those that are expected."""
+    untouched = pipe.transformer
+    kind = type(untouched)
     try:
-        yield from _ia3(pipe, calibration, home / f"ia3-{file.stem}", call, expected)
-        pipe.transformer = copy.deepcopy(untouched)
-        folder = bake(pipe, calibration, home / f"baked-{file.stem}")
-        for dtype in (torch.float32, torch.bfloat16):
-            pipe.transformer = type(untouched).from_pretrained(str(folder), torch_dtype=dtype).to(torch.float32)
-            label = str(dtype).removeprefix("torch.")
-            against = expected if dtype == torch.float32 else _in_bfloat16(pipe, untouched, file, call)
-            yield f"baked {label}", told(latents(pipe, call), against)
-    except CalibrationError as error:
-        yield "refused", str(error).partition(";")[0]
-
-
-def _ia3(
-    pipe: Any, calibration: Calibration, folder: Path, call: dict[str, Any], expected: torch.Tensor
-) -> Iterator[tuple[str, str]]:
-    from peft import PeftModel
-
-    write_ia3(pipe, calibration, folder)
-    wrapped = PeftModel.from_pretrained(copy.deepcopy(pipe.transformer), str(folder))
-    pipe.transformer = wrapped.base_model.model
-    yield "IA3 loaded", told(latents(pipe, call), expected)
-    pipe.transformer = wrapped.merge_and_unload()
-    yield "IA3 merged", told(latents(pipe, call), expected)
+        if road == "native":
+            pipe.transformer = copy.deepcopy(untouched)
+            with trimpot.load_calibration(pipe, export(pipe, calibration, "native", to)):
+                return latents(pipe, call), expected
+        if road.startswith("baked"):
+            dtype = getattr(torch, road.removeprefix("baked "))
+            folder = export(pipe, calibration, "baked", to)
+            pipe.transformer = kind.from_pretrained(folder / "transformer", torch_dtype=dtype).to(torch.float32)
+            found = latents(pipe, call)
+            pipe.transformer = untouched
+            return found, expected if dtype == torch.float32 else _in_bfloat16(pipe, untouched, file, call)
+        if road.startswith("IA3"):
+            folder = export(pipe, calibration, "ia3", to)
+            wrapped = PeftModel.from_pretrained(copy.deepcopy(untouched), str(folder))
+            pipe.transformer = wrapped.base_model.model if road == "IA3 loaded" else wrapped.merge_and_unload()
+            return latents(pipe, call), expected
+        original = to.with_name(f"{to.name}.safetensors")
+        spelled = AUTHORS.get(kind.__name__, dict)(untouched.state_dict())
+        save_file({key: value.contiguous() for key, value in spelled.items()}, original)
+        folder = export(pipe, calibration, "baked", to, single_file=original)
+        pipe.transformer = kind.from_single_file(str(folder / original.name), config=str(folder))
+        return latents(pipe, call), expected
+    finally:
+        pipe.transformer = untouched
 
 
 def _in_bfloat16(pipe: Any, untouched: Any, file: Path, call: dict[str, Any]) -> torch.Tensor:
     """Return what the calibration makes of weights that were rounded to bfloat16 without it."""
-    kept = pipe.transformer
     pipe.transformer = copy.deepcopy(untouched).to(torch.bfloat16).to(torch.float32)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with trimpot.load_calibration(pipe, file):
-                return latents(pipe, call)
-    finally:
-        pipe.transformer = kept
+    with trimpot.load_calibration(pipe, file):
+        return latents(pipe, call)
 
 
 def told(found: torch.Tensor, expected: torch.Tensor) -> str:
@@ -150,11 +174,14 @@ def told(found: torch.Tensor, expected: torch.Tensor) -> str:
 
 def roads() -> None:
     """Print the table of backbones and roads."""
+    if os.environ.get("COMFYUI_PATH"):
+        prepare()
+    print(f"{'':<26}" + "".join(f"{road:<17}" for road in ROADS))
     with tempfile.TemporaryDirectory() as folder:
         for name in BACKBONES:
             with quiet():
                 found = dict(differences(name, Path(folder)))
-            print(f"{name:<26}" + "  ".join(f"{road} {value}" for road, value in found.items()), flush=True)
+            print(f"{name:<26}" + "".join(f"{found.get(road, '-'):<17}" for road in ROADS).rstrip(), flush=True)
 
 
 def cost(repeats: int = 15) -> None:

@@ -23,11 +23,15 @@ def export(
         str, typer.Option("--as", help=f"One of {', '.join(FORMATS)}.", autocompletion=one_of(FORMATS))
     ] = "native",
     to: Annotated[Path | None, typer.Option("--to", help="The folder to write; default: RUN-FORMAT.")] = None,
+    single_file: Annotated[
+        Path | None,
+        typer.Option("--single-file", help="With baked: the original .safetensors file, to be copied and folded into."),
+    ] = None,
     option: PartOptions = None,
     store: StoreOption = FOLDER,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a calibration in another format, and verify the result.
+    """Write a calibration in another format, for `trimpot verify` to compare.
 
     `native` is trimpot's file; `baked` a transformer folder for diffusers, with the scales folded into the weights;
     `ia3` an adapter for PEFT; `comfyui` a folder for ComfyUI's custom_nodes. Options of loading, such as device, are
@@ -38,21 +42,20 @@ def export(
     from ..applying.base import load_pipeline
     from ..applying.located import located_calibration
     from ..engine.calibration import Calibration
-    from ..exchange.roads import ROADS
+    from ..exchange.roads import ROADS, check_road
     from ..exchange.roads import export as write
-    from ..ground.errors import CalibrationError, near_misses
+    from ..ground.errors import CalibrationError
     from ..setup.config import parse_options
 
     file = located_calibration(calibration, store=store)
-    if road not in ROADS:
-        raise CalibrationError(f"no format {road!r}; {near_misses(road, ROADS)}")
+    check_road(road, single_file)
     made = Calibration.load(file)
     folder = to or Path(f"{made.provenance.run}-{road}")
     options = parse_options(option or [])
     if options and not ROADS[road].needs_pipe:
         raise CalibrationError(f"-o says how the pipeline is loaded, and {road} needs no pipeline; leave it out")
     pipe = load_pipeline(made, **options) if ROADS[road].needs_pipe else None
-    write(pipe, made, road, folder)
+    write(pipe, made, road, folder, single_file=single_file)
     if as_json:
         print_json({"export": str(folder), "as": road})
     else:

@@ -7,14 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from ..engine.calibration import Calibration
-from .folding import fold
+from .folding import within
 from .single import folded
+
+NOTE, TRANSFORMER = "baked.json", "transformer"
+
+
+def write_note(calibration: Calibration, num_scales: int, folder: Path) -> None:
+    """Write which calibration of which base was baked."""
+    note = {"run": calibration.provenance.run, "base": calibration.backbone.get("source"), "baked": num_scales}
+    (folder / NOTE).write_text(json.dumps(note, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def bake(pipe: Any, calibration: Calibration, folder: Path) -> Path:
     """Fold a calibration into a pipeline's transformer, and save the transformer as diffusers saves it.
 
-    The pipeline itself is changed: it is baked afterwards.
+    The pipeline itself is as before afterwards.
 
     Args:
         pipe: The pipeline that was calibrated, in plain floating-point weights.
@@ -25,12 +33,11 @@ def bake(pipe: Any, calibration: Calibration, folder: Path) -> Path:
         The folder of the transformer, for `from_pretrained`.
 
     Raises:
-        CalibrationError: If the calibration cannot be folded; nothing is changed or written then.
+        CalibrationError: If the calibration cannot be folded; nothing is written then.
     """
     model, places, scales = folded(pipe, calibration)
-    fold(model, places, scales)
     to: Any = model
-    to.save_pretrained(str(folder / "transformer"))
-    note = {"run": calibration.provenance.run, "base": calibration.backbone.get("source"), "baked": len(scales)}
-    (folder / "baked.json").write_text(json.dumps(note, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return folder / "transformer"
+    with within(model, places, scales):
+        to.save_pretrained(str(folder / TRANSFORMER))
+    write_note(calibration, len(scales), folder)
+    return folder / TRANSFORMER

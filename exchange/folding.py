@@ -83,6 +83,44 @@ def fold(model: nn.Module, places: Sequence[Fold], scales: Sequence[float]) -> N
     Raises:
         CalibrationError: If a weight is quantized or not in memory; nothing is scaled then.
     """
+    layers = plain_layers(model, places)
+    with torch.no_grad():
+        for place, layer, scale in zip(places, layers, scales, strict=True):
+            for value in (layer.weight, getattr(layer, "bias", None)):
+                if value is not None:
+                    rows = value[place.begin : place.end]
+                    rows.copy_(scaled(rows, scale))
+
+
+@contextmanager
+def within(model: nn.Module, places: Sequence[Fold], scales: Sequence[float]) -> Iterator[None]:
+    """Within the block, have scales folded into the weights; afterwards the weights are as before, to the bit.
+
+    Raises:
+        CalibrationError: As `fold`.
+    """
+    layers = plain_layers(model, places)
+    values = [
+        value[place.begin : place.end]
+        for place, layer in zip(places, layers, strict=True)
+        for value in (layer.weight.data, getattr(getattr(layer, "bias", None), "data", None))
+        if value is not None
+    ]
+    kept = [value.clone() for value in values]
+    try:
+        fold(model, places, scales)
+        yield
+    finally:
+        for value, old in zip(values, kept, strict=True):
+            value.copy_(old)
+
+
+def plain_layers(model: nn.Module, places: Sequence[Fold]) -> list[Any]:
+    """Return the layer of each place.
+
+    Raises:
+        CalibrationError: If a layer's weight is quantized or not in memory.
+    """
     layers: list[Any] = [model.get_submodule(place.path) for place in places]
     for place, layer in zip(places, layers, strict=True):
         weight = layer.weight
@@ -91,13 +129,12 @@ def fold(model: nn.Module, places: Sequence[Fold], scales: Sequence[float]) -> N
                 f"the weights of {place.path} are quantized or not in memory, so nothing can be folded into them; load "
                 "the pipeline without quantization and offload"
             )
-    with torch.no_grad():
-        for place, layer, scale in zip(places, layers, scales, strict=True):
-            for value in (layer.weight, getattr(layer, "bias", None)):
-                if value is not None:
-                    rows = value[place.begin : place.end]
-                    wide = torch.promote_types(rows.dtype, torch.float32)
-                    rows.copy_((rows.to(wide) * scale).to(rows.dtype))
+    return layers
+
+
+def scaled(rows: Tensor, scale: float) -> Tensor:
+    """Return rows times a scale, in float32 or wider, rounded once to the rows' dtype."""
+    return (rows.to(torch.promote_types(rows.dtype, torch.float32)) * scale).to(rows.dtype)
 
 
 def _kind(model: nn.Module, site: Site) -> tuple[Any, ...]:

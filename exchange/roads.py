@@ -19,9 +19,10 @@ from ..ground.errors import CalibrationError, near_misses
 from ..ground.extras import require
 from ..ground.folders import whole_folder
 from . import comfyui_node
-from .baked import bake
+from .baked import NOTE, TRANSFORMER, bake
 from .comfyui import write_comfyui
 from .ia3 import CONFIG, write_ia3
+from .original import bake_file, entries_of
 
 PROMPT, SEED = "a photo of a cat", 0
 
@@ -57,12 +58,23 @@ def _native(pipe: Any, folder: Path) -> Iterator[None]:
 @contextmanager
 def _baked(pipe: Any, folder: Path) -> Iterator[None]:
     kept = pipe.transformer
-    baked = type(unwrapped(kept)).from_pretrained(str(folder / "transformer"), torch_dtype=kept.dtype)
+    kind: Any = type(unwrapped(kept))
+    if (folder / TRANSFORMER).exists():
+        baked = kind.from_pretrained(str(folder / TRANSFORMER), torch_dtype=kept.dtype)
+    else:
+        baked = _from_single_file(kind, folder, kept.dtype)
     pipe.transformer = baked.to(kept.device)
     try:
         yield
     finally:
         pipe.transformer = kept
+
+
+def _from_single_file(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    files = sorted(folder.glob("*.safetensors"))
+    if len(files) != 1 or not hasattr(kind, "from_single_file"):
+        raise CalibrationError(f"{folder} holds no baked transformer; export it again")
+    return kind.from_single_file(str(files[0]), config=str(folder), local_files_only=True, torch_dtype=dtype)
 
 
 @contextmanager
@@ -81,20 +93,22 @@ def _ia3(pipe: Any, folder: Path) -> Iterator[None]:
 
 ROADS: dict[str, Road] = {
     "native": Road(FILE_NAME, _write_native, _native, needs_pipe=False),
-    "baked": Road("transformer", bake, _baked),
+    "baked": Road(NOTE, bake, _baked),
     "ia3": Road(CONFIG, write_ia3, _ia3),
     "comfyui": Road(comfyui_node.FOLDER, write_comfyui, None, needs_pipe=False),
 }
 
 
-def export(pipe: Any, calibration: Calibration, road: str, folder: Path) -> Path:
+def export(pipe: Any, calibration: Calibration, road: str, folder: Path, *, single_file: Path | None = None) -> Path:
     """Write an export, whole or not at all.
 
     Args:
-        pipe: The pipeline that was calibrated; baking changes it. None for a format that does not need it.
+        pipe: The pipeline that was calibrated, which is not changed. None for a format that does not need it.
         calibration: The calibration.
         road: `native`, `baked`, `ia3` or `comfyui`.
         folder: The folder to write, which does not exist yet.
+        single_file: For `baked`, the single file that the transformer came from. A copy of it, with the calibration
+            folded in, is written instead of a folder for `from_pretrained`.
 
     Returns:
         The folder.
@@ -102,13 +116,29 @@ def export(pipe: Any, calibration: Calibration, road: str, folder: Path) -> Path
     Raises:
         CalibrationError: If there is no such format, the folder exists, or the calibration cannot be expressed.
     """
-    if road not in ROADS:
-        raise CalibrationError(f"no format {road!r}; {near_misses(road, ROADS)}")
+    check_road(road, single_file)
     if calibration.apply:
         recipe_of(calibration)  # also where the format is the calibration's own file
     with whole_folder(folder, error=CalibrationError) as partial:
-        ROADS[road].write(pipe, calibration, partial)
+        if single_file is None:
+            ROADS[road].write(pipe, calibration, partial)
+        else:
+            bake_file(pipe, calibration, single_file, partial)
     return folder
+
+
+def check_road(road: str, single_file: Path | None = None) -> None:
+    """Check what `export` is asked for, before a pipeline is loaded for it.
+
+    Raises:
+        CalibrationError: If there is no such format, or it is not one of a single file, or the file cannot be baked.
+    """
+    if road not in ROADS:
+        raise CalibrationError(f"no format {road!r}; {near_misses(road, ROADS)}")
+    if single_file is not None:
+        if road != "baked":
+            raise CalibrationError(f"only baked writes a copy of a single file, not {road}; leave the file out")
+        entries_of(single_file)
 
 
 def road_of(folder: Path) -> str:

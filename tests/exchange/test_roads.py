@@ -51,8 +51,6 @@ def test_every_road_makes_what_the_calibration_makes(
     for road in ("native", "ia3", "baked"):
         folder = export(adapter.pipe, calibration, road, tmp_path / road)
         assert road_of(folder) == road
-        if road == "baked":  # the pipeline is baked now: compare on one that is not
-            adapter, _ = exported(tiny_folder(backbone), backbone, tmp_path)
         assert difference(adapter.pipe, file, folder) <= LARGEST[road] * STEPS_AMPLIFY.get(backbone, 1.0)
 
 
