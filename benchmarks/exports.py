@@ -8,8 +8,10 @@ latents, relative to their largest value, between a calibration that trimpot app
 format, loaded by the other side's own loader; under `neutral`, between the calibration and none. `-` says that a format
 cannot hold it. Weights rounded to bfloat16 are compared with the calibration applied to weights rounded before it. The
 single file has the names of the authors for Stable Diffusion 3 and Wan, and those of diffusers otherwise (its converter
-for FLUX knows the published width only). The column of ComfyUI needs `COMFYUI_PATH`. `cost` prints the time of a forward pass with a calibration applied, and
-with it folded into the weights, relative to the untouched transformer, side by side in one run.
+for FLUX knows the published width only). The column of ComfyUI needs `COMFYUI_PATH`.
+
+`cost` prints the time of a forward pass with a calibration applied, and with it folded into the weights, relative to
+the untouched transformer: medians of ratios of passes that follow each other, in an order that turns.
 """
 
 from __future__ import annotations
@@ -118,7 +120,7 @@ def differences(name: str, home: Path) -> Iterator[tuple[str, str]]:
         call = applied.recommended
         expected = latents(pipe, call)
     yield "neutral", told(latents(pipe, call), expected)
-    for road in ROADS[1:]:
+    for road in ROADS[1:-1]:
         with suppress(CalibrationError):  # what a format cannot hold; its sentence is tested elsewhere
             yield road, told(*_made_by(road, pipe, calibration, file, home / f"{road}-{file.stem}", call, expected))
     if os.environ.get("COMFYUI_PATH") and name in COMFYUI:
@@ -134,7 +136,6 @@ def _made_by(
     kind = type(untouched)
     try:
         if road == "native":
-            pipe.transformer = copy.deepcopy(untouched)
             with trimpot.load_calibration(pipe, export(pipe, calibration, "native", to)):
                 return latents(pipe, call), expected
         if road.startswith("baked"):
@@ -184,8 +185,8 @@ def roads() -> None:
             print(f"{name:<26}" + "".join(f"{found.get(road, '-'):<17}" for road in ROADS).rstrip(), flush=True)
 
 
-def cost(repeats: int = 15) -> None:
-    """Print the times of a forward pass, applied and baked, relative to the untouched transformer."""
+def cost(repeats: int = 20) -> None:
+    """Print the time of a pass, applied and baked, relative to the untouched transformer, and of that to itself."""
     for kind in ("FluxTransformer2DModel", "SD3Transformer2DModel", "QwenImageTransformer2DModel"):
         with quiet():
             model = wide(kind)
@@ -197,16 +198,23 @@ def cost(repeats: int = 15) -> None:
             applied = copy.deepcopy(model)
             scaling = Scaling(applied, sites)
             scaling.set(scales[None])
-        times: dict[str, list[float]] = {"untouched": [], "applied": [], "baked": []}
-        for _ in range(repeats):
-            for name, each in (("untouched", model), ("applied", applied), ("baked", baked)):
-                begun = time.perf_counter()
-                with torch.no_grad():
-                    each(**call)
-                times[name].append(time.perf_counter() - begun)
-        base = median(times["untouched"])
-        ratios = {name: median(values) / base for name, values in times.items()}
-        print(f"{kind:<30} {1000 * base:.0f} ms  applied {ratios['applied']:.3f}  baked {ratios['baked']:.3f}")
+        models = {"untouched": model, "applied": applied, "baked": baked, "untouched again": model}
+        ratios: dict[str, list[float]] = {name: [] for name in models}
+        for repeat in range(repeats + 1):
+            turned = [*models][repeat % len(models) :] + [*models][: repeat % len(models)]
+            times = {name: passed(models[name], call) for name in turned}
+            for name in models if repeat else ():  # the first round warms up
+                ratios[name].append(times[name] / times["untouched"])
+        told = "  ".join(f"{name} {median(values):.3f}" for name, values in ratios.items() if name != "untouched")
+        print(f"{kind:<30} {told}", flush=True)
+
+
+def passed(model: Any, call: dict[str, Any]) -> float:
+    """Return the seconds of one forward pass."""
+    begun = time.perf_counter()
+    with torch.no_grad():
+        model(**call)
+    return time.perf_counter() - begun
 
 
 def wide(kind: str) -> Any:
@@ -263,6 +271,9 @@ def quiet() -> Iterator[None]:
     """Within the block, keep libraries' remarks on tiny models to themselves."""
     import logging
 
+    from diffusers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
     logging.disable(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -183,7 +183,9 @@ REFUSED: dict[str, tuple[str, Callable[[State], State], str]] = {
     "of another size": ("sd3", lambda s: halved(sd3_by_its_authors(s)), "does not hold|cannot convert"),
     "quantized": ("qwen", eighth, "as float8_e4m3fn, and only unquantized weights"),
     "without a weight": (
-        "wan", lambda s: {k: v for k, v in wan_by_its_authors(s).items() if k != "head.head.bias"}, "lacks proj_out.bias"
+        "wan",
+        lambda s: {name: value for name, value in wan_by_its_authors(s).items() if name != "head.head.bias"},
+        "lacks proj_out.bias",
     ),
     "of a class that has no single files": ("pixart", dict, "diffusers loads no PixArtTransformer2DModel from"),
 }  # fmt: skip
