@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from ..ground.errors import ConfigError
+from ..ground.folders import write_text
 from ..setup.yaml_text import read_yaml
 from .fit import RULE
 from .proposal import Proposal
@@ -41,13 +42,9 @@ def write(text: str, to: Path, *, force: bool = False) -> None:
         raise ConfigError(
             f"{to} is not called .yaml, so no command would take it for a configuration; call it {to}.yaml"
         )
-    try:
-        with to.open("w" if force else "x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise ConfigError(f"{to} is there already; give --force to replace it, or another name by --to") from None
-    except OSError as error:
-        raise ConfigError(f"cannot write {to}: {error.strerror or error}") from None
+    if not force and (to.exists() or to.is_symlink()):
+        raise ConfigError(f"{to} is there already; give --force to replace it, or another name by --to")
+    write_text(to, text, error=ConfigError)
 
 
 def _mapping(values: Mapping[str, Any], reasons: Mapping[str, str], place: tuple[str, ...]) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import json
 import math
@@ -14,6 +13,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ..ground import folders
 from ..ground.errors import CalibrationError
 from ..ground.plain import LARGEST, plain, short
 from .knobs import digest
@@ -340,14 +340,4 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         CalibrationError: If it cannot be written; nothing half-written is left.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):  # without a folder, there is no partial file
-            partial.unlink()
-        raise CalibrationError(f"cannot write {path}: {error.strerror}") from None
+    folders.write_text(path, text, error=CalibrationError)

@@ -1,7 +1,9 @@
-"""Folders that are written whole or not at all."""
+"""Files and folders that are written whole or not at all."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +31,38 @@ def whole_folder(folder: Path, *, error: type[TrimpotError]) -> Iterator[Path]:
         partial.mkdir(parents=True)
         yield partial
         partial.rename(folder)
-    except OSError as failure:
-        raise error(f"cannot write {folder}: {failure.strerror or failure}") from None
+    except Exception as failure:
+        said = _reason(failure)
+        if said is None:
+            raise
+        raise error(f"cannot write {folder}: {said}") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_text(path: Path, text: str, *, error: type[TrimpotError]) -> None:
+    """Write a text file, in place of what may be there, whole or not at all.
+
+    Raises:
+        TrimpotError: Of the class `error`, if it cannot be written; nothing half-written is left.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as failure:
+        with contextlib.suppress(OSError):  # without a folder, there is no partial file
+            partial.unlink()
+        raise error(f"cannot write {path}: {failure.strerror}") from None
+
+
+def _reason(failure: Exception) -> str | None:
+    """Return why a file cannot be written, or None if that is not what failed; safetensors has a class of its own."""
+    if isinstance(failure, OSError):
+        return failure.strerror or str(failure)
+    if type(failure).__name__ == "SafetensorError" and "os error" in str(failure):
+        return str(failure).rpartition("I/O error: ")[2].partition(" (os error")[0]
+    return None

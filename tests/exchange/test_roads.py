@@ -14,7 +14,9 @@ import pytest
 import torch
 import trimpot
 from applied import CASES, SIZE, calibrated, made
+from full_disk import full_disk
 from generated import candidates
+from safetensors.torch import save_file
 from trimpot.adapters import make_diffusers, make_qwen_image, make_shapes
 from trimpot.adapters.pipelines import PipelineAdapter
 from trimpot.commands.export import FORMATS
@@ -119,6 +121,24 @@ def test_what_cannot_be_written_is_one_sentence(flux_folder: Path, tmp_path: Pat
     with pytest.raises(CalibrationError, match="holds no export of a calibration"):
         road_of(tmp_path / "elsewhere")
     assert tuple(ROADS) == FORMATS, "the command names other formats"
+
+
+@pytest.mark.parametrize("road", [*FORMATS, "single file"])
+def test_a_full_disk_is_one_sentence_and_leaves_pipeline_and_files_as_they_were(
+    flux_folder: Path, road: str, tmp_path: Path
+) -> None:
+    adapter, file = exported(flux_folder, "flux", tmp_path)
+    calibration = Calibration.load(file)
+    kept = {name: value.clone() for name, value in adapter.pipe.transformer.state_dict().items()}
+    original = tmp_path / "original.safetensors"
+    save_file(kept, original)
+    options = {"single_file": original} if road == "single file" else {}
+    files = sorted(tmp_path.rglob("*"))
+    with full_disk(), pytest.raises(CalibrationError, match=r"cannot write \S+out\S*: File too large") as error:
+        export(adapter.pipe, calibration, "baked" if options else road, tmp_path / "out", **options)
+    assert "\n" not in str(error.value)
+    assert sorted(tmp_path.rglob("*")) == files
+    assert all(torch.equal(value, kept[name]) for name, value in adapter.pipe.transformer.state_dict().items())
 
 
 def test_the_adapter_is_small_and_says_its_base(flux_folder: Path, tmp_path: Path) -> None:
