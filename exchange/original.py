@@ -192,8 +192,8 @@ class _FirstColumns(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is torch.cat and (args[1] if len(args) > 1 else kwargs.get("dim", 0)) == 0:
             parts = args[0] if args else kwargs["tensors"]
-            columns = [_row_numbers(part) for part in parts]
-            if all(column is not None for column in columns):
+            columns = [column for part in parts if (column := _row_numbers(part)) is not None]
+            if len(columns) == len(parts):
                 tail = parts[0].shape[1:]
                 return func(columns).reshape(-1, *[1] * len(tail)).expand(-1, *tail)
         return func(*args, **kwargs)
@@ -205,7 +205,9 @@ def _row_numbers(marker: Tensor) -> Tensor | None:
         return marker.reshape(1)
     if marker.numel() == 0:
         return None
-    column = marker[(slice(None), *[0] * (marker.ndim - 1))]
+    column = marker
+    while column.ndim > 1:
+        column = column.select(-1, 0)
     repeated = all(stride == 0 or size == 1 for size, stride in zip(marker.shape[1:], marker.stride()[1:], strict=True))
     same = repeated or bool((marker == column.reshape(-1, *[1] * (marker.ndim - 1))).all())
     return column if same else None
