@@ -1,0 +1,1 @@
+"""A live page of the runs of a folder, which only reads."""
