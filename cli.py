@@ -26,6 +26,7 @@ from .commands import (
     runs,
     sample,
     serve,
+    watch,
 )
 from .commands.app import app
 from .commands.output import Enduring
@@ -51,6 +52,7 @@ __all__ = [
     "runs",
     "sample",
     "serve",
+    "watch",
 ]
 
 

@@ -5,7 +5,8 @@ from ..ground.extras import require
 require("the store of runs", "sqlite_utils")
 
 from .comparisons import ComparisonRow, Comparisons  # noqa: E402
+from .looking import Look  # noqa: E402
 from .runs import RunRow  # noqa: E402
 from .store import SqliteStore  # noqa: E402
 
-__all__ = ["ComparisonRow", "Comparisons", "RunRow", "SqliteStore"]
+__all__ = ["ComparisonRow", "Comparisons", "Look", "RunRow", "SqliteStore"]

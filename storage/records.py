@@ -82,6 +82,21 @@ class Records:
             self._check(table, row)
         return rows
 
+    def later(self, table: str, owner: str, number: int) -> list[Row]:
+        """Return the rows of one owner whose `number` is this or a later one, in no particular order.
+
+        Raises:
+            StoreError: If a row is damaged, or the file cannot be read.
+        """
+        query = f"SELECT * FROM {table} WHERE {TALLIED[table]} = ? AND number >= ?"
+        with sentences(f"cannot read {self._path}"):
+            cursor = self._connection.execute(query, [owner, number])
+            names = [column for column, *_ in cursor.description]
+            rows = [dict(zip(names, values, strict=True)) for values in cursor]
+        for row in rows:
+            self._check(table, row)
+        return rows
+
     def readable(self, table: str) -> tuple[list[Row], list[StoreError]]:
         """Return the intact rows of a table, and an error for each of the others.
 

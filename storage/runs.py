@@ -24,6 +24,7 @@ from .records import Row
 from .sentences import decoding, sentences
 
 POOLS = ("train", "validation", "test")
+LOOKED_AT = 0.2  # seconds; whoever looks whether a run is worked on holds its lock for an instant
 
 
 @dataclass(frozen=True)
@@ -277,7 +278,7 @@ class Runs(StoreFile):
         lock = FileLock(self._lock_path(run_id))
         with sentences(f"cannot lock run {run_id}"):
             try:
-                lock.acquire(timeout=0)
+                lock.acquire(timeout=LOOKED_AT, poll_interval=0.02)
             except Timeout:
                 raise StoreError(f"another process is working on run {run_id}; wait for it or stop it") from None
         try:
@@ -298,7 +299,7 @@ class Runs(StoreFile):
         except Timeout:
             return True
         except OSError:  # the lock file may not be written, or its name is not a valid file name
-            return _held(self._lock_path(run_id))
+            return held(self._lock_path(run_id))
         lock.release()
         return False
 
@@ -307,7 +308,7 @@ def _created(row: Row) -> str:
     return str(row["created"])
 
 
-def _held(path: Path) -> bool:
+def held(path: Path) -> bool:
     """Return whether another process holds a lock file that this process may only read."""
     try:
         import fcntl

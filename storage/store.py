@@ -27,12 +27,23 @@ _ORDER = {name: number for number, name in enumerate(name for stage in STAGES fo
 
 
 class Recorded(NamedTuple):
-    """An evaluation of a run: its place, its number in the order of recording, and whether this run made it."""
+    """An evaluation of a run.
+
+    Attributes:
+        place: Its place in the run.
+        number: Its number in the order of recording.
+        fresh: Whether this run made it.
+        evaluation: The evaluation.
+        key: Its key in the store.
+        when: ISO time, UTC, at which it was made.
+    """
 
     place: Place
     number: int
     fresh: bool
     evaluation: Evaluation
+    key: str
+    when: str
 
 
 class Step(NamedTuple):
@@ -298,7 +309,10 @@ class SqliteStore(Runs):
         """Iterate over the evaluations of candidates."""
         buckets: dict[str, Bucket] = {}
         for row, evaluation in self._rows(candidates):
-            yield Recorded(_place(row), row["number"], bool(row["fresh"]), self._evaluation(evaluation, buckets))
+            made = self._evaluation(evaluation, buckets)
+            yield Recorded(
+                _place(row), row["number"], bool(row["fresh"]), made, row["evaluation"], evaluation["recorded"]
+            )
 
     def _evaluation(self, row: Row, buckets: dict[str, Bucket]) -> Evaluation:
         """Rebuild an evaluation from its row; the caller sets the objectives' weights, which belong to the run."""

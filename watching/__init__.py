@@ -1,1 +1,5 @@
-"""A live page of the runs of a folder, which only reads."""
+"""A live page of all runs of a folder, which reads the store and writes nothing."""
+
+from .site import watch_server
+
+__all__ = ["watch_server"]
