@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.evaluation import Evaluation, Place
+from ..engine.evaluation import POOL, Evaluation, Place
 from ..engine.knobs import Setting
 from ..engine.noise import Noise, estimate_noise
 from ..engine.record import DECISIVE, Record
@@ -65,6 +65,7 @@ class Course:
     def __init__(self, row: RunRow) -> None:
         self.run = row.id
         self._weights = {name: each["weight"] for name, each in row.config["objectives"].items() if each["weight"]}
+        self.sigmas: Mapping[int, float | None] = {}  # by generation that the optimizer was told
         self._forget()
 
     def _forget(self) -> None:
@@ -72,7 +73,7 @@ class Course:
         self.images: Counter[str] = Counter()
         self.work: Counter[str] = Counter()
         self.candidates: Counter[int] = Counter()  # by generation of the search
-        self.checks: set[int] = set()
+        self.pools: set[int] = set()  # generations whose neutral outputs are there to compare with
         self.keys: dict[Place, str] = {}
         self.last: str | None = None
         self._decisive: list[tuple[Place, Evaluation]] = []
@@ -87,6 +88,7 @@ class Course:
         Raises:
             StoreError: If a record is damaged or lost.
         """
+        self.sigmas = look.sigmas(self.run)
         found = look.since(self.run, self._number, self._sum)
         if found is None:  # the run was extended, which sets its end aside
             self._forget()
@@ -120,15 +122,15 @@ class Course:
                 self._settings = (generation, [])
             if generation == self._settings[0]:
                 self._settings[1].append(made.setting)
+        elif stage == "search" + POOL:
+            self.pools.add(place.generation)
         elif stage in DECISIVE:
             self._decisive.append((place, made))
-            if stage == "validation":
-                self.checks.add(place.generation)
 
     @property
-    def state(self) -> tuple[int, int]:
-        """What changes whenever anything is read: how many evaluations, and the sum of their checksums."""
-        return self._number, self._sum
+    def state(self) -> tuple[int, int, int]:
+        """What changes whenever anything is read: the numbers of evaluations and generations, the sum of checksums."""
+        return self._number, len(self.sigmas), self._sum
 
     @property
     def num_images(self) -> int:
@@ -184,7 +186,7 @@ class Course:
         ordered = sorted(self._decisive, key=lambda each: (stages.index(each[0].stage), each[0]))
         return record_of(row, ordered)
 
-    def facts(self, row: RunRow, sigmas: Mapping[int, float | None]) -> Facts:
+    def facts(self, row: RunRow) -> Facts:
         """The facts of the run that sentences are made of."""
         record, outcome, repeats = self.record(row), row.outcome or {}, row.config.get("seeds_per_prompt", 1)
         return Facts(
@@ -193,9 +195,9 @@ class Course:
             shown=record.chosen if row.outcome else record.recommended,
             totals={"num_evaluations": self._number, "num_images": self.num_images},
             generations=[
-                Generation(number + 1, max(values), math.fsum(values) / len(values), sigmas[number])
+                Generation(number + 1, max(values), math.fsum(values) / len(values), self.sigmas[number])
                 for number, values in sorted(self._fitness.items())
-                if number in sigmas
+                if number in self.sigmas
             ],
             comparisons=outcome.get("comparisons", ()),
             noise=self.noise(),

@@ -54,7 +54,7 @@ def progress_of(row: RunRow, course: Course) -> Progress:
     left["elsewhere"] = _elsewhere(row, course)
     speed = course.speed()
     seconds = None
-    known = bool(course.candidates) or not row.config["generations"]
+    known = bool(course.sigmas) or not row.config["generations"]
     if speed is not None and known:
         seconds = sum(left.values()) / speed.work
         if (allowed := _seconds_allowed(row)) is not None:
@@ -68,7 +68,6 @@ def _expected(row: RunRow, course: Course) -> dict[str, int]:
     config = row.config
     repeats, generations = config.get("seeds_per_prompt", 1), config["generations"]
     population = max(course.candidates.values(), default=0)
-    told = len(course.candidates)
     size = course.images["search"] / max(1, sum(course.candidates.values()))
     searched = math.ceil(size * population * generations)
     budget = (config.get("budget") or {}).get("images")
@@ -88,9 +87,11 @@ def _expected(row: RunRow, course: Course) -> dict[str, int]:
         "validation": checks * judged,
         "test": 2 * config["test"]["num_prompts"] * repeats,
     }
-    if told:
-        pools = course.images["search" + POOL]
-        found["search" + POOL] = math.ceil(pools / told * generations)
+    if course.pools:
+        found["search" + POOL] = math.ceil(course.images["search" + POOL] / len(course.pools) * generations)
+    held_out = course.images["baseline" + POOL] / max(1, course.images["baseline"])  # neutral images for each
+    for stage, share in (("validation", 1.0), ("test", 0.5)):  # both sides of a test have one pool
+        found[stage + POOL] = math.ceil(held_out * share * found[stage])
     return found
 
 

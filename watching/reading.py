@@ -178,7 +178,7 @@ class Folder:
             return known
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always", Notice)
-            facts = course.facts(row, look.sigmas(row.id))
+            facts = course.facts(row)
             record, alarms = facts.record, facts.record.alarms  # computed here, where what they say is heard
         notes = tuple(str(each.message) for each in said if issubclass(each.category, Notice))
         pictures, pictured = _pictures(look, course, record)
