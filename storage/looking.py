@@ -7,12 +7,16 @@ import sqlite3
 from pathlib import Path
 
 from ..ground.errors import StoreError
-from .database import FILE_NAME, _closed_on_error, _connected, _steps_to_come
+from .database import _STEPS, FILE_NAME, _closed_on_error, _connected, _steps_to_come
 from .records import _RANGE
 from .runs import held
 from .store import Recorded, SqliteStore
 
 Stamp = tuple[tuple[int, int, int], ...]
+
+
+class NothingYetError(StoreError):
+    """A database in which nothing is written yet."""
 
 
 class Look(SqliteStore):
@@ -26,6 +30,7 @@ class Look(SqliteStore):
         folder: The folder of the database.
 
     Raises:
+        NothingYetError: If nothing is written in the database yet.
         StoreError: If there is no database, it is corrupt or foreign, or another version of trimpot wrote it.
     """
 
@@ -86,7 +91,10 @@ class Look(SqliteStore):
         with _closed_on_error(connection):
             connection.execute("PRAGMA query_only=ON")
             connection.execute("PRAGMA busy_timeout=1000")
-            if _steps_to_come(connection, self.path):
+            to_come = _steps_to_come(connection, self.path)
+            if len(to_come) == len(_STEPS):
+                raise NothingYetError(f"{self.path} is empty; whoever made it has not written to it yet")
+            if to_come:
                 raise StoreError(
                     f"{self.path} was written by an earlier trimpot; "
                     f"`trimpot runs --store {self.folder}` brings it up to date"

@@ -61,7 +61,7 @@ ELSEWHERE = {
     "verify": "it needs a pipeline",
 }
 #: Commands that show nothing, and why.
-SILENT = {"serve": "it answers requests until it is stopped"}
+SILENT = dict.fromkeys(("serve", "watch"), "it answers requests until it is stopped")
 
 
 @pytest.fixture(scope="module")

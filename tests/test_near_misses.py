@@ -113,6 +113,8 @@ FREE = {
     ("soup", "weights"): "numbers",
     ("serve", "host"): "an address",
     ("serve", "token"): "a secret",
+    ("watch", "host"): "an address",
+    ("watch", "token"): "a secret",
 }
 
 #: Keys and values of a configuration: what is typed, and what must be said.

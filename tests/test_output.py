@@ -58,8 +58,9 @@ COMMANDS = {
     "sample": "sample sphere-1 words",  # refused, like the next: a sphere has no pipeline
     "soup": "soup sphere-1 sphere-1",
     "verify": "verify sphere-1 nothing",
+    "watch": "watch --port 70000",  # refused: there is no such port
 }
-REFUSED = {"import", "init", "lift", "pull", "rescore", "sample", "serve", "sites", "soup", "verify"}
+REFUSED = {"import", "init", "lift", "pull", "rescore", "sample", "serve", "sites", "soup", "verify", "watch"}
 
 
 @contextmanager

@@ -39,6 +39,7 @@ ENOUGH = {
     "sites": ["FluxTransformer2DModel"],
     "soup": ["shapes-1", "shapes-2"],
     "verify": ["shapes-1", "exported"],
+    "watch": [],
 }
 STORED = ("backup", "delete", "report", "rescore", "resume", "runs", "show")  # which look at a store first
 
@@ -148,6 +149,10 @@ def test_a_run_that_there_is_not_is_said(
         (["serve", "entropi"], 1, "no objective 'entropi'; did you mean 'entropy'"),
         (["serve", "entropy", "-o", "a=1"], 1, "takes no option 'a'"),
         (["serve", "entropy", "--port", "x"], 2, "--port"),
+        (["watch", "--port", "x"], 2, "--port"),
+        (["watch", "--port", "70000"], 1, "ports are numbers from 0 .a free one. to 65535; choose another --port"),
+        (["watch", "--port", "0", "--host", "no such host"], 1, "is no address of a machine; choose another --host"),
+        (["watch", "--port", "0", "--token", "\u00e9"], 1, "the token must be printable ASCII"),
         (["optimizers", "DEE"], 1, "nevergrad has no optimizer 'DEE'"),
         (["optimizers", "--knobs", "0"], 2, "--knobs"),
         # configurations

@@ -173,8 +173,9 @@ def run(scene: Scene, folder: Path, name: str) -> dict[str, str]:
         said = scene.problem or scene.wrong.get(name)
         if said is None and row is not None:
             said = "it cannot be looked into"
-        said = said or (scene.told[0] if scene.told else f"there is no run {name} in {folder}")
-        return {"title": name, **empty, "head": _trouble(name, said)}
+        absent = "" if said or scene.told else f"there is no run {name} in {folder}"
+        said = said or absent or scene.told[0]
+        return {"title": name, **empty, "head": _trouble(name, said), "absent": absent}
     share = "" if row.outcome is not None else f"{view.progress.share:.0%} · "
     measures = not row.config["generations"]
     return {
@@ -353,8 +354,8 @@ def comparison(scene: Scene, folder: Path, name: str) -> dict[str, str]:
     """Return the parts of the page of a comparison."""
     members = scene.comparisons.get(name)
     if members is None:
-        said = scene.problem or f"there is no comparison {name} in {folder}"
-        return {"title": name, "head": _trouble(name, said), "list": ""}
+        absent = "" if scene.problem else f"there is no comparison {name} in {folder}"
+        return {"title": name, "head": _trouble(name, scene.problem or absent), "list": "", "absent": absent}
     rows = []
     for (contender, seed), run_name in sorted(members.items()):
         row = scene.rows.get(run_name)

@@ -16,7 +16,7 @@ from ..reports.facts import Facts
 from ..reports.gallery import read_pictures
 from ..storage import Comparisons, Look, RunRow
 from ..storage.database import FILE_NAME
-from ..storage.looking import stamp
+from ..storage.looking import NothingYetError, stamp
 from .course import Course
 from .progress import Progress, progress_of
 
@@ -142,6 +142,9 @@ class Folder:
                 with Look(self.path) as look:
                     scene = self._taken(look)
                     overtaken = look.overtaken
+            except NothingYetError:
+                self._scene = Scene(absent=True)
+                return
             except StoreError as error:
                 self._scene = Scene(problem=str(error))
                 return

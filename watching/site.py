@@ -90,7 +90,8 @@ class Site:
         name = request.path_params.get("name", "")
         kind = "overview" if request.url.path == "/" else request.url.path.split("/")[1]
         made = await run_in_threadpool(self._made, kind, name)
-        return HTMLResponse(_whole(kind, name, made, self._folder.path))
+        status = 404 if made.get("absent") else 200  # a page that may still come, and then shows itself
+        return HTMLResponse(_whole(kind, name, made, self._folder.path), status_code=status)
 
     async def _events(self, request: Request) -> Response:
         kind, name = request.path_params["kind"], request.path_params.get("name", "")
@@ -104,8 +105,8 @@ class Site:
             if not changed:
                 return None
             sent.update(changed)
-            title = f"{made['title']} · trimpot"
-            return {"now": time.time(), "title": title, "parts": {k: v for k, v in changed.items() if k != "title"}}
+            parts = {part: html for part, html in changed.items() if part in PAGES[kind][1]}
+            return {"now": time.time(), "title": f"{made['title']} · trimpot", "parts": parts}
 
         return event_stream(request, news, self._folder.pace)
 

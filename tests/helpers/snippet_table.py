@@ -87,6 +87,8 @@ LEFT_OUT = (
     (r"trimpot pull \S+/\S+$", "needs the hub; tests/publishing"),
     (r"trimpot push \S+ \S+/\S+$", "needs an account; tests/publishing"),
     (r"trimpot serve (?!jpeg-size)", "loads weights from the hub"),
+    (r"trimpot watch\b", "answers until it is stopped; tests/watching"),
+    (r"ssh ", "needs another machine"),
     (r"trimpot sites$", "a minute; its rows are tested one by one"),
     (r"trimpot knobs .*GRANULARITY", "tests/test_docs_examples.py"),
     (r"trimpot calibrate \S+ workers\.ray=", "needs a Ray cluster"),
