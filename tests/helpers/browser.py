@@ -64,12 +64,17 @@ class Tab:
     def __init__(self, browser: Browser, width: int = DESK, height: int = 900, **options: Any) -> None:
         self._context = browser.new_context(viewport={"width": width, "height": height}, **options)
         self._context.set_default_timeout(8000)
-        self.page: Page = self._context.new_page()
         self.complaints: list[str] = []
         self._home = ""
-        self.page.on("console", self._heard)
-        self.page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
-        self.page.on("request", self._asked)
+        self.page: Page = self.another()
+
+    def another(self) -> Page:
+        """Another page of the same browser, which is heard as well."""
+        page = self._context.new_page()
+        page.on("console", self._heard)
+        page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
+        page.on("request", self._asked)
+        return page
 
     def open(self, address: str) -> Page:
         """Open an address; what is asked for elsewhere from then on is a complaint."""
