@@ -5,7 +5,8 @@
 Every repeat begins the same search of the shipped model three times, each in a new folder: alone, beside
 `trimpot watch` with one reader that listens to the run's page as a browser does, and with five, while two more load the
 whole page every second. The order changes from repeat to repeat. Printed: the images a second of every run, the
-medians, and the ratio to a run alone with its smallest and largest value over the repeats; and whether all runs have one digest.
+medians, and the ratio to a run alone with its smallest and largest value over the repeats; and whether all runs have
+one digest.
 """
 
 from __future__ import annotations
