@@ -38,6 +38,9 @@ class Look(SqliteStore):
         self._stamp = stamp(folder)
         super().__init__(folder, create=False)
 
+    def __enter__(self) -> Look:
+        return self
+
     @property
     def overtaken(self) -> bool:
         """Whether the file was changed in place during the look, so that what was seen may be of two moments."""

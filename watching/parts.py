@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import shlex
 import time
+from collections import Counter
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -78,9 +79,7 @@ def overview(scene: Scene, folder: Path) -> dict[str, str]:
     inside = {run for members in scene.comparisons.values() for run in members.values()}
     listed = [row for row in reversed(scene.rows.values()) if row.id not in inside or row.status == "running"]
     listed.sort(key=lambda row: row.status != "running")
-    counts = {}
-    for row in scene.rows.values():
-        counts[row.status] = counts.get(row.status, 0) + 1
+    counts = Counter(row.status for row in scene.rows.values())
     said = ", ".join(f"{count} {status}" for status, count in counts.items())
     wrong = "".join(f'<p class="verdict">{escape(sentence)}</p>' for sentence in scene.told)
     head = f'<header><h1>Runs</h1><p class="lede">{escape(said) or "None can be read"}.</p>{wrong}</header>'

@@ -104,17 +104,17 @@ def _steps(course: Course) -> int:
 
 def _elsewhere(row: RunRow, course: Course) -> int:
     """Return the denoising steps at other numbers of steps that are still to come."""
-    other = row.config.get("by_steps") or {}
-    steps = [each for each in other.get("steps", ()) if each != _steps(course)]
-    repeats = row.config.get("seeds_per_prompt", 1)
+    config = row.config
+    other, repeats = config.get("by_steps") or {}, int(config.get("seeds_per_prompt", 1))
+    steps = [int(each) for each in other.get("steps", ()) if each != _steps(course)]
     if not steps:
         return 0
-    neutrals = max(1, course.images["baseline"] // max(1, row.config["validation"]["num_prompts"] * repeats))
-    each = neutrals * min(other["num_validation"], row.config["validation"]["num_prompts"])
-    each += 2 * min(other["num_prompts"], row.config["test"]["num_prompts"])
-    made = course.images["test"] - 2 * row.config["test"]["num_prompts"] * repeats
-    share = min(1.0, max(0, made) / max(1, 2 * len(steps) * min(other["num_prompts"], 10**9)))
-    return round(each * repeats * sum(steps) * (1 - share))
+    validation, test = int(config["validation"]["num_prompts"]), int(config["test"]["num_prompts"])
+    measured = 2 * min(int(other["num_prompts"]), test) * repeats
+    neutrals = max(1, course.images["baseline"] // (validation * repeats))
+    chosen = neutrals * min(int(other["num_validation"]), validation) * repeats
+    share = (course.images["test"] - 2 * test * repeats) / (measured * len(steps))
+    return round((measured + chosen) * sum(steps) * (1 - min(1.0, max(0.0, share))))
 
 
 def _seconds_allowed(row: RunRow) -> float | None:

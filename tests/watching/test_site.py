@@ -26,13 +26,14 @@ from watched import HOSTILE, Held, hostile_prompts, painted, put, stepped
 
 pytestmark = pytest.mark.usefixtures("short_reports")
 PACE = 0.05
-CLIENT = httpx.Client(trust_env=False, timeout=30)
+CLIENT: httpx.Client
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _closing() -> Iterator[None]:
-    yield
-    CLIENT.close()
+@pytest.fixture(autouse=True)
+def _client() -> Iterator[None]:
+    global CLIENT
+    with httpx.Client(trust_env=False, timeout=30, verify=False) as CLIENT:
+        yield
 
 
 @contextlib.contextmanager
