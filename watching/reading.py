@@ -110,10 +110,14 @@ class Folder:
             make: Makes the parts.
         """
         with self._lock:
-            if kind == "run" and name not in self._wanted:
-                self._wanted.add(name)
-                self._due, self._stamp = 0.0, None
             self._look()
+            if kind == "run" and name in self._scene.rows and name not in self._wanted:
+                self._wanted.add(name)
+                if name not in self._scene.views and name not in self._scene.wrong:
+                    self._due, self._stamp = 0.0, None  # a finished run, which nobody has asked for until now
+                    self._look()
+            if name and name not in self._scene.rows and name not in self._scene.comparisons:
+                return make(self._scene)  # nothing is remembered of what is not there
             version, until, parts = self._made.get((kind, name), (-1, 0.0, {}))
             if version != self._version or time.monotonic() > until:
                 parts = make(self._scene)

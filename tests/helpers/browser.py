@@ -4,7 +4,8 @@
 def test_a_page(browser): ...
 
 `browser` (one a test process) and `tab` are fixtures of `conftest.py`. Where Playwright or a Chromium is missing,
-tests that use them are skipped with the reason.
+tests that use them are skipped with the reason. Wait for elements with locators: the pages' policy forbids the `eval`
+that `wait_for_function` needs.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def test_hostile_text_stays_text_and_every_page_fits(
             each = tab(color_scheme=scheme)
             for path, shown in (("", long), (f"run/{long}-1", HOSTILE), ("comparison/vs-1", HOSTILE)):
                 page = each.open(server.url + path)
-                page.wait_for_function("document.getElementById('live').textContent === 'live'")
+                page.locator("#live:text-is('live')").wait_for()
                 page.get_by_text(shown).first.wait_for()
                 for width in (DESK, PHONE):
                     each.resize(width)
@@ -115,7 +115,7 @@ def test_where_a_token_is_required_the_link_is_enough(tab: Open, tmp_path: Path)
     with watch_server(tmp_path, token="a-secret", pace=PACE).serving() as server:
         each = tab()
         page = each.open(server.link)
-        page.wait_for_function("document.getElementById('live').textContent === 'live'")
+        page.locator("#live:text-is('live')").wait_for()
         assert page.url == server.url, "the token does not stay in the address"
         assert each.complaints == []
         other = tab().open(server.url)

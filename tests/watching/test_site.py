@@ -388,7 +388,7 @@ def test_the_page_takes_no_request_that_could_change_anything(tmp_path: Path) ->
 def test_many_requests_cost_one_look_a_second(installed: Installed, tmp_path: Path, monkeypatch: Any) -> None:
     from trimpot.watching import reading
 
-    interrupt(tmp_path)
+    session.start(load_config(SMALL), tmp_path)
     looks: list[float] = []
     look = reading.Look
 
@@ -398,7 +398,8 @@ def test_many_requests_cost_one_look_a_second(installed: Installed, tmp_path: Pa
 
     monkeypatch.setattr(reading, "Look", counted)
     with watch_server(tmp_path, pace=5.0).serving() as server:
-        for _ in range(20):
+        for number in range(20):
             page(server)
             page(server, "run/hill-1")
+            page(server, f"run/none-{number}", 404)
     assert len(looks) == 2, "one for the list, and one more for the run that somebody wants to see"
