@@ -18,8 +18,9 @@ def stored_runs(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def stored_names(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the runs and the comparisons of the store, latest first."""
-    return _starting([*_stored(context, "runs"), *_stored(context, "comparisons")], incomplete)
+    """Return the runs, the comparisons and the studies of the store, latest first."""
+    stored = [name for table in ("runs", "comparisons", "studies") for name in _stored(context, table)]
+    return _starting(stored, incomplete)
 
 
 def configurations(incomplete: str) -> list[str]:

@@ -8,5 +8,16 @@ from .comparisons import ComparisonRow, Comparisons  # noqa: E402
 from .looking import Look  # noqa: E402
 from .runs import RunRow  # noqa: E402
 from .store import SqliteStore  # noqa: E402
+from .studies import Answer, RaterRow, Studies, StudyRow  # noqa: E402
 
-__all__ = ["ComparisonRow", "Comparisons", "Look", "RunRow", "SqliteStore"]
+__all__ = [
+    "Answer",
+    "ComparisonRow",
+    "Comparisons",
+    "Look",
+    "RaterRow",
+    "RunRow",
+    "SqliteStore",
+    "Studies",
+    "StudyRow",
+]

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..ground.errors import StoreError
 from .database import FILE_NAME
 from .kept_images import IMAGES
+from .names import NAMED
 from .records import TALLIED
 from .sentences import sentences
 from .store import SqliteStore
@@ -61,7 +62,7 @@ def _copy_database(store: SqliteStore, path: Path) -> None:
 
 
 def _folders(store: SqliteStore, images: bool) -> Iterable[str]:
-    owners = [row["id"] for table in ("runs", "comparisons") for row in store.records.whole(table)]
+    owners = [row["id"] for table in NAMED for row in store.records.whole(table)]
     return [*owners, *([IMAGES] if images else [])]
 
 
@@ -72,8 +73,10 @@ def _look_through(folder: Path) -> None:
             pass  # a transaction checks the pages of the file
         runs = [row.id for row in copy.runs()]
         comparisons = [row["id"] for row in copy.records.whole("comparisons")]
+        studies = [row["id"] for row in copy.records.whole("studies")]
+        raters = [row["id"] for study in studies for row in copy.records.whole("raters", study)]
         for table, column in TALLIED.items():
-            owners = {"": [""], "run": runs, "comparison": comparisons}[column]
+            owners = {"": [""], "run": runs, "comparison": comparisons, "study": studies, "rater": raters}[column]
             for owner in owners:
                 copy.records.whole(table, owner)
         for run in runs:

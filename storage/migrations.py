@@ -11,6 +11,10 @@ outputs       the image files of an evaluation's kept outputs, named by content
 rescores      scores of an evaluation's kept outputs by rewards added after the run
 comparisons   one row per comparison of contenders: its configuration and its fingerprint
 members       the run of each contender and seed of a comparison; comparisons may share a run
+studies       one row per human study: what is shown, and the rules that were set before
+raters        the raters of a study: the token of each one's link, and the pairs in the order shown
+answers       one row per rater, pair and question
+pictures      pictures that were made for studies, by a digest of all that determines them
 tallies       the number of rows that belong together, and the sum of their checksums; see `records`
 plain_…       views for other programs; see `views`
 
@@ -35,6 +39,7 @@ from .sentences import decoding
 from .views import put
 
 migrations = Migrations("trimpot")
+_LATER = {"names", "studies", "raters", "answers", "pictures"}  # tables that steps after m004 add
 
 
 @migrations()
@@ -143,7 +148,7 @@ def m004_checksums_and_prompts(db: Database) -> None:
         pk=("counted", "owner"),
         not_null={"number", "sum"},
     )
-    tables = [table for table in KEYS if table != "names"]  # a later step adds `names`
+    tables = [table for table in KEYS if table not in _LATER]
     for table in tables:
         db.execute(f"ALTER TABLE {table} ADD COLUMN checksum TEXT")
     Records(db.conn, path).seal(tables)
@@ -192,6 +197,38 @@ def m006_descent_and_extensions(db: Database) -> None:
 def m007_views(db: Database) -> None:
     """Views that show every number in a column of its own."""
     put(db.conn)
+
+
+@migrations()
+def m009_studies(db: Database) -> None:
+    """Human studies: what is shown, who rates, what was answered, and the pictures made for them."""
+    db.table("studies").create(
+        {"id": str, "created": str, "identity": str, "config": str, "checksum": str},
+        pk="id",
+        not_null={"created", "identity", "config"},
+    )
+    db.table("raters").create(
+        {"id": str, "study": str, "number": int, "token": str, "plan": str, "created": str, "checksum": str},
+        pk="id",
+        not_null={"study", "number", "token", "plan", "created"},
+        foreign_keys=[("study", "studies", "id")],
+    )
+    db.table("answers").create(
+        {
+            "rater": str,
+            "position": int,
+            "question": str,
+            "answer": str,
+            "seconds": float,
+            "answered": str,
+            "checksum": str,
+        },
+        pk=("rater", "position", "question"),
+        not_null={"answer", "answered"},
+        foreign_keys=[("rater", "raters", "id")],
+    )
+    db.table("pictures").create({"key": str, "file": str, "recorded": str, "checksum": str}, pk="key")
+    Records(db.conn, _path(db)).seal(("studies", "pictures"))
 
 
 def _path(db: Database) -> Path:

@@ -28,12 +28,21 @@ TALLIED = {
     "prompts": "",
     "outputs": "",
     "rescores": "",
+    "studies": "",
+    "pictures": "",
     "candidates": "run",
     "generations": "run",
     "members": "comparison",
+    "raters": "study",
+    "answers": "rater",
 }
 #: Table to the tables that get a new tally for every row of it; the row's id is the tally's owner.
-OWNERS = {"runs": ("candidates", "generations"), "comparisons": ("members",)}
+OWNERS = {
+    "runs": ("candidates", "generations"),
+    "comparisons": ("members",),
+    "studies": ("raters",),
+    "raters": ("answers",),
+}
 KEYS = {
     "runs": ("id",),
     "comparisons": ("id",),
@@ -46,6 +55,10 @@ KEYS = {
     "candidates": ("run", "stage", "generation", "position"),
     "generations": ("run", "generation"),
     "members": ("comparison", "contender", "seed"),
+    "studies": ("id",),
+    "raters": ("id",),
+    "answers": ("rater", "position", "question"),
+    "pictures": ("key",),
     "tallies": ("counted", "owner"),
 }
 _RANGE = 2**64

@@ -19,7 +19,7 @@ from ..ground.errors import StoreError, near_misses
 from .database import StoreFile
 from .filesystems import warn_of_network
 from .kept_images import IMAGES
-from .names import NOTE, free_name, results_in
+from .names import NAMED, NOTE, free_name, results_in
 from .records import Row
 from .sentences import decoding, sentences
 
@@ -139,9 +139,9 @@ class Runs(StoreFile):
         return str(row["id"])
 
     def _free_name(self, prefix: str) -> str:
-        """Return a name that no run, comparison or folder has yet, and no deleted run that another one began at."""
+        """Return a name that nothing in the store has yet, and no deleted run that another one began at."""
         rows = self.records.whole("runs")
-        known = [row["id"] for row in (*rows, *self.records.whole("comparisons"))]
+        known = [row["id"] for table in NAMED for row in self.records.whole(table)]
         known += [json.loads(row["parent"])["run"] for row in rows if row["parent"]]
         return free_name(prefix, [*known, *(path.name for path in self.folder.iterdir())])
 
@@ -239,7 +239,7 @@ class Runs(StoreFile):
 
     def unknown_folders(self) -> str:
         """Return a sentence that names result folders without a run in this database, or "" if there are none."""
-        known = {row["id"] for table in ("runs", "comparisons") for row in self.records.whole(table)}
+        known = {row["id"] for table in NAMED for row in self.records.whole(table)}
         with sentences(f"cannot read {self.folder}"):
             found = [name for name in results_in(self.folder) if name not in {*known, IMAGES}]
         if not found:
