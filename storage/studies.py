@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..ground.errors import StoreError, near_misses
-from .kept_images import IMAGES, read_image
+from .kept_images import IMAGES, read_bytes, read_image
 from .records import Row
 from .runs import dump, now
 from .sentences import decoding
@@ -180,6 +180,14 @@ class Studies:
             StoreError: If its file is missing or damaged.
         """
         return read_image(self._store.folder / IMAGES, file)
+
+    def image_bytes(self, file: str) -> bytes:
+        """Return the PNG file of a picture.
+
+        Raises:
+            StoreError: If the file is missing or damaged.
+        """
+        return read_bytes(self._store.folder / IMAGES, file)
 
     def _row(self, row: Row) -> StudyRow:
         with decoding(self._store.path, f"studies {row['id']!r}"):
