@@ -160,7 +160,7 @@ def begin(
         scores=sets.scores,
         sources={**sets.sources, "neutral_steps": asked.neutral_steps},
     )
-    prefix = name or f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', _first(sets, asked)).strip('-.')[:80] or 'pictures'}-study"
+    prefix = name or f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', sets.labels[0]).strip('-.')[:80] or 'pictures'}-study"
     return Studies(store).add(prefix, asked.identity, design.to_json())
 
 
@@ -231,10 +231,6 @@ def _with_file(store: SqliteStore, check: Check, files: Sequence[Sequence[str]],
         return check
     noise = shuffled(Studies(store).image(files[check.entrant][check.item]), seed)
     return replace(check, file=store.keeper([noise])[0])
-
-
-def _first(sets: Sets, asked: Asked) -> str:
-    return sets.labels[0] if asked.folders else next(each for each in sets.labels if not each.startswith("neutral"))
 
 
 def _is_dir(path: Path) -> bool:

@@ -242,12 +242,12 @@ def _refuse_seen(models: Sequence[Model], items: Sequence[Item]) -> None:
 
 
 def _sides(models: Sequence[Model], neutral_steps: int | None) -> list[Side]:
-    """Return the neutral models, each once, and then the calibrations."""
+    """Return the calibrations, and then their neutral models, each once."""
     neutrals: dict[object, Side] = {}
     for model in models:
         side = Side(model, NEUTRAL, neutral_steps)
         neutrals.setdefault(side.same_as, side)
-    return [*neutrals.values(), *(Side(model, CALIBRATED) for model in models)]
+    return [*(Side(model, CALIBRATED) for model in models), *neutrals.values()]
 
 
 def _labels(sides: Sequence[Side]) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """What a study shows to whom: fixed before the first answer, and drawn from a recorded seed.
 
-entrant     a set of pictures that takes part: a calibration, the neutral model, or a folder of pictures
+entrant     a set of pictures that takes part: a calibration, the neutral model, or a folder of pictures; the last one
+            is what the others are compared with
 item        a prompt, of which every entrant has one picture (of the same seed, where the pictures were made here)
 match       two entrants; every two of them meet
 pair        a match on an item, with its sides; what a rater sees
@@ -28,7 +29,7 @@ from ..ground.errors import ConfigError
 
 OVERALL, ALIGNMENT = "overall", "alignment"
 #: The questions about each pair, in the order in which they are asked; those of the paper's Table 3.
-QUESTIONS = {OVERALL: "Which picture do you prefer, all in all?", ALIGNMENT: "Which picture follows the text better?"}
+QUESTIONS = {OVERALL: "Which picture do you prefer overall?", ALIGNMENT: "Which picture follows the text better?"}
 LEFT, SAME, RIGHT = ANSWERS = ("left", "same", "right")
 NOISE = -1  # stands for an entrant where a shuffled picture is shown
 PASSED = 2 / 3  # a rater who answers a smaller share of the checks rightly is left out of the result

@@ -14,7 +14,7 @@ import hmac
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ..ground.errors import ConfigError, TrimpotError
+from ..ground.errors import ConfigError, TrimpotError, printable
 from ..ground.plain import number as checked_number
 from ..storage import Answer, RaterRow, SqliteStore, Studies
 from .design import ANSWERS, LEFT, QUESTIONS, RIGHT, SAME, Design
@@ -58,7 +58,7 @@ class Rating:
         told |= {
             "position": position,
             "question": question,
-            "prompt": self.design.items[rater.plan[position]["item"]].prompt,
+            "prompt": printable(self.design.items[rater.plan[position]["item"]].prompt),
             "pictures": [picture_name(rater.token, position, side) for side in (LEFT, RIGHT)],
             "key": _key(rater.token, position),
         }
