@@ -27,6 +27,7 @@ from .commands import (
     sample,
     serve,
     watch,
+    study,
 )
 from .commands.app import app
 from .commands.output import Enduring
@@ -53,6 +54,7 @@ __all__ = [
     "sample",
     "serve",
     "watch",
+    "study",
 ]
 
 

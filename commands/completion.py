@@ -23,6 +23,11 @@ def stored_names(context: typer.Context, incomplete: str) -> list[str]:
     return _starting(stored, incomplete)
 
 
+def studied(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the studies and the runs of the store, latest first; the shell itself completes the names of folders."""
+    return _starting([*_stored(context, "studies"), *_stored(context, "runs")], incomplete)
+
+
 def configurations(incomplete: str) -> list[str]:
     """Return the presets; the shell itself completes the names of files."""
     from ..setup.config import presets

@@ -95,7 +95,8 @@ class Deletion:
 
     Args:
         store: An open store.
-        names: Runs, comparisons and studies. A comparison goes with its runs, except those that another comparison has too.
+        names: Runs, comparisons and studies. A comparison goes with its runs, except those that another comparison
+            has too.
 
     Raises:
         StoreError: If a name is unknown, a run belongs to a comparison that stays, or a process works on one of them.

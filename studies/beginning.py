@@ -88,7 +88,7 @@ def asked_for(
         ConfigError: If the sources cannot be studied together.
     """
     paths = [Path(each).expanduser() for each in sources]
-    pictures = [path for path in paths if _is_dir(path) and not (path / FILE_NAME).exists() and not _is_run(store, path)]
+    pictures = [path for path in paths if is_folder_of_pictures(path) and not _is_run(store, path)]
     if pictures and len(pictures) < len(sources):
         raise ConfigError(
             f"{pictures[0]} is a folder of pictures, and other sources are calibrations; study folders with folders, "
@@ -102,7 +102,9 @@ def asked_for(
     if len({file.resolve() for file in files}) < len(files):
         raise ConfigError("the same calibration is given twice; a study compares different ones")
     if len(pictures or files) > MOST_ENTRANTS:
-        raise ConfigError(f"{len(sources)} sets of pictures are too many to show in pairs; give {MOST_ENTRANTS} at most")
+        raise ConfigError(
+            f"{len(sources)} sets of pictures are too many to show in pairs; give {MOST_ENTRANTS} at most"
+        )
     if prompts is not None and not prompts.is_file():
         raise ConfigError(f"--prompts: there is no file {prompts}")
     told = [content_digest(folder) for folder in pictures] or [Calibration.load(file).identity for file in files]
@@ -233,9 +235,10 @@ def _with_file(store: SqliteStore, check: Check, files: Sequence[Sequence[str]],
     return replace(check, file=store.keeper([noise])[0])
 
 
-def _is_dir(path: Path) -> bool:
+def is_folder_of_pictures(path: Path) -> bool:
+    """Return whether a path is a folder that holds no calibration."""
     try:
-        return path.is_dir()
+        return path.is_dir() and not (path / FILE_NAME).exists()
     except (OSError, ValueError):
         return False
 

@@ -63,6 +63,7 @@ BELOW: dict[str, set[str]] = {
     "publishing": {"reports", "applying", "engine", "ground"},
     "watching": {"web", "reports", "setup", "storage", "engine", "ground"},
     "runs": {"defaults", "reports", "workshops", "setup", "storage", "engine", "ground"},
+    "studies": {"web", "runs", "applying", "reports", "setup", "storage", "engine", "ground"},
     "comparison": {"runs", "workshops", "reports", "surrogate", "setup", "storage", "engine", "ground"},
     "testing": {"adapters", "engine", "ground"},  # adapters for the contract of a transformer class
     "proofs": {"exchange", "testing", "adapters", "objectives", "setup", "engine", "ground"},
@@ -74,6 +75,7 @@ BELOW: dict[str, set[str]] = {
         "comparison",
         "runs",
         "watching",
+        "studies",
         "reports",
         "web",
         "servers",
