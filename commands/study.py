@@ -167,8 +167,8 @@ def _print_result(result: Result, files: Files, as_json: bool) -> None:
         print_json({**result.to_json(), "page": str(files.page), "table": str(files.table)})
         return
     console = Console(highlight=False)
-    console.print(escape(headline(result)))
-    console.print(escape(progress(result)))
+    typer.echo(headline(result))
+    typer.echo(progress(result))
     for name, found in result.verdicts.items():
         console.print()
         shown = Table(title=TITLES[name], title_justify="left", box=None, pad_edge=False)
@@ -181,8 +181,8 @@ def _print_result(result: Result, files: Files, as_json: bool) -> None:
         console.print(shown)
         told: list[Any] = [f"{each.name} {100 * each.agreement.value:.0f} %" for each in found.rewards]
         if told:
-            console.print(escape(f"Rewards that choose as people do: {', '.join(told)}"))
+            typer.echo(f"Rewards that choose as people do: {', '.join(told)}")
     console.print()
-    console.print(escape(left_out(result)))
+    typer.echo(left_out(result))
     typer.echo(files.page)
     typer.echo(files.table)

@@ -11,6 +11,7 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,7 @@ def begin(
     store.refuse_read_only()
     sets = _sets(store, asked, raters, progress)
     files = _copied(store, sets)
+    _refuse_equal(sets, files)
     matches = len(sets.labels) * (len(sets.labels) - 1) // 2
     there = len(sets.items) * matches
     if asked.pairs is not None and asked.pairs > there:
@@ -225,6 +227,15 @@ def _copied(store: SqliteStore, sets: Sets) -> tuple[tuple[str, ...], ...]:
             stacklevel=3,
         )
     return tuple(zip(*columns, strict=True))
+
+
+def _refuse_equal(sets: Sets, files: Sequence[Sequence[str]]) -> None:
+    for (first, one), (second, other) in combinations(zip(sets.labels, files, strict=True), 2):
+        if tuple(one) == tuple(other):
+            raise ConfigError(
+                f"every picture of {first} is that of {second}, so there is nothing to choose between; a calibration "
+                f"whose result is the neutral setting is such a case"
+            )
 
 
 def _with_file(store: SqliteStore, check: Check, files: Sequence[Sequence[str]], seed: int) -> Check:
