@@ -26,8 +26,8 @@ from .commands import (
     runs,
     sample,
     serve,
-    watch,
     study,
+    watch,
 )
 from .commands.app import app
 from .commands.output import Enduring
@@ -53,8 +53,8 @@ __all__ = [
     "runs",
     "sample",
     "serve",
-    "watch",
     "study",
+    "watch",
 ]
 
 
