@@ -34,7 +34,7 @@ LEFT, SAME, RIGHT = ANSWERS = ("left", "same", "right")
 NOISE = -1  # stands for an entrant where a shuffled picture is shown
 PASSED = 2 / 3  # a rater who answers a smaller share of the checks rightly is left out of the result
 PAIRS, RATERS = 60, 5
-MOST_PAIRS, MOST_RATERS, MOST_ENTRANTS = 1000, 10_000, 20
+MOST_PAIRS, MOST_RATERS, MOST_ENTRANTS = 1000, 1000, 20
 
 
 class Item(NamedTuple):

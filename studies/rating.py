@@ -138,7 +138,7 @@ def _read(sent: object, num_shown: int) -> tuple[int, str, str, str, float | Non
     if not isinstance(sent, Mapping):
         raise ConfigError("an answer is a JSON object; open your link again")
     question, answer, key = (sent.get(name) for name in ("question", "answer", "key"))
-    if question not in QUESTIONS:
+    if question not in tuple(QUESTIONS):
         raise ConfigError(f"there is no such question; there are {' and '.join(QUESTIONS)}")
     if answer not in ANSWERS:
         raise ConfigError(f"there is no such answer; there are {', '.join(ANSWERS)}")

@@ -18,7 +18,7 @@ from trimpot.studies.rating import Rating
 HOSTILE = (
     "<script>document.title = 'taken'</script>",
     "</p><img src=x onerror=\"document.title = 'taken'\">",
-    "{{constructor}} ${7*7} `x` \u202egnp.exe \x1b[31m",
+    "{{constructor}} ${7*7} `x` \u202egnp.exe",
     "=HYPERLINK(1)",
     "שלום עולם",
     "word" * 200,
