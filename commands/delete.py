@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 def delete(
     names: Annotated[
         list[str],
-        typer.Argument(
-            metavar="RUN...", help="Runs, comparisons with runs, studies.", autocompletion=stored_names
-        ),
+        typer.Argument(metavar="RUN...", help="Runs, comparisons with runs, studies.", autocompletion=stored_names),
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
     store: StoreOption = FOLDER,

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 from ..engine.calibration import write_text
 from ..reports.skeleton import table, whole_page, write_page
+from ..reports.words import signed
 from ..storage import SqliteStore, Studies
 from .design import OVERALL, QUESTIONS
 from .results import Match, Result, Verdicts, results
 from .tables import as_csv
-from .words import TITLES, headline, left_out, net, percent, progress, sentence, signed
+from .words import TITLES, headline, left_out, net, percent, progress, sentence
 
 SHOWN, SIDE, SMALL = 4, 384, 160  # pairs from each end, and pixels of a shown picture
 COLOURS = ("#149c8c", "#b9bfc9", "#e0823d")  # wins, ties, losses
@@ -91,19 +92,21 @@ def _question(result: Result, name: str, found: Verdicts) -> str:
     parts = [f"<section><h2>{escape(TITLES[name])}</h2>", f'<p class="note">“{escape(QUESTIONS[name])}”</p>']
     parts += [_bar(result, match) for match in found.matches]
     if len(found.matches) == 1 and name != OVERALL:
-        parts.append(f"<p>{escape(sentence(design, found.matches[0]).replace('was preferred', 'was chosen'))}</p>")
+        parts.append(f"<p>{escape(sentence(design, found.matches[0], name))}</p>")
     parts.append(_shares(result, found))
     if found.strengths:
         order = sorted(range(len(design.entrants)), key=lambda each: -found.strengths[each].value)
         rows = []
         for each in order:
             value = found.strengths[each]
-            interval = f"[{signed(value.low)}, {signed(value.high)}]" if each + 1 < len(design.entrants) else ""
-            rows.append((design.entrants[each], signed(value.value), interval, str(value.num_answers)))
+            interval = f"[{signed(value.low, 1)}, {signed(value.high, 1)}]" if each + 1 < len(design.entrants) else ""
+            rows.append((design.entrants[each], signed(value.value, 1), interval, str(value.num_answers)))
         parts.append("<h3>Strengths</h3>" + table(("set", "log-odds", "95 % interval", "answers"), rows, main=1))
     same, twos = found.same
     if twos:
-        alpha = "not defined, since all answers are equal" if found.alpha is None else f"{found.alpha:.2f}"
+        alpha = (
+            "not defined, since all answers are equal" if found.alpha is None else signed(found.alpha, 2).lstrip("+")
+        )
         parts.append(
             f"<p>Two raters of one pair gave the same answer in {100 * same:.0f} % of {twos} cases; "
             f"Krippendorff's alpha is {alpha}.</p>"

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 
+from ..reports.words import signed
 from .design import ALIGNMENT, OVERALL, Design
 from .estimates import Estimate
 from .results import Match, Result
 
 TITLES = {OVERALL: "Overall preference", ALIGNMENT: "Text alignment"}
+_VERBS = {
+    OVERALL: ("was preferred to {}", "people prefer {}"),
+    ALIGNMENT: ("was found to follow the text better than {}", "people find that {} follows the text better"),
+}
 
 
 def percent(estimate: Estimate) -> str:
@@ -19,14 +24,8 @@ def percent(estimate: Estimate) -> str:
 def net(estimate: Estimate) -> str:
     """Return wins minus losses in percentage points, with the interval if there is one."""
     if not math.isfinite(estimate.low):
-        return f"{signed(100 * estimate.value)} (no interval: one rater and one prompt)"
-    return f"{signed(100 * estimate.value)} [{signed(100 * estimate.low)}, {signed(100 * estimate.high)}]"
-
-
-def signed(value: float) -> str:
-    """Return a number with its sign and one decimal, with a real minus sign."""
-    text = f"{value:+.1f}".replace("-", "\N{MINUS SIGN}")
-    return text if float(f"{value:.1f}") else text[1:]
+        return f"{signed(100 * estimate.value, 1)} (no interval: one rater and one prompt)"
+    return f"{signed(100 * estimate.value, 1)} [{signed(100 * estimate.low, 1)}, {signed(100 * estimate.high, 1)}]"
 
 
 def headline(result: Result) -> str:
@@ -38,20 +37,21 @@ def headline(result: Result) -> str:
         order = sorted(range(len(found.strengths)), key=lambda each: -found.strengths[each].value)
         names = [result.design.entrants[each] for each in order]
         return f"By overall preference, the strongest first: {', '.join(names)}."
-    return sentence(result.design, found.matches[0])
+    return sentence(result.design, found.matches[0], OVERALL)
 
 
-def sentence(design: Design, match: Match) -> str:
-    """Return what a match allows to be said."""
+def sentence(design: Design, match: Match, question: str) -> str:
+    """Return what a match allows to be said of a question."""
     first, second = design.entrants[match.first], design.entrants[match.second]
+    found, prefer = _VERBS[question]
     told = (
-        f"{first} was preferred to {second} in {100 * match.wins.value:.1f} % of {match.wins.num_answers} answers, "
+        f"{first} {found.format(second)} in {100 * match.wins.value:.1f} % of {match.wins.num_answers} answers, "
         f"{second} in {100 * match.losses.value:.1f} %"
     )
     said = {
-        "better": f"people prefer {first}",
-        "worse": f"people prefer {second}",
-        "uncertain": "which one people prefer cannot be told from these answers",
+        "better": prefer.format(first),
+        "worse": prefer.format(second),
+        "uncertain": "which one is better cannot be told from these answers",
     }
     return f"{told}: {said[match.standing]}."
 

@@ -52,11 +52,11 @@ def begun(where: Path, number: int = 20, raters: int = 3, names: Sequence[str] =
 def design(items: int = 30, pairs: int = 20, entrants: int = 2, checks: int = 4, seed: int = 0) -> Design:
     """A study of pictures that do not exist."""
     labels = tuple("abcdef"[:entrants])
-    shown = [Check(each.kind, each.item, each.entrant, "noise.png") for each in drawn_checks(entrants, items, checks, 0)]
+    shown = [
+        Check(each.kind, each.item, each.entrant, "noise.png") for each in drawn_checks(entrants, items, checks, 0)
+    ]
     files = tuple(tuple(f"{label}/{n}.png" for n in range(items)) for label in labels)
-    return Design(
-        labels, tuple(Item(f"prompt {n}", n, "") for n in range(items)), files, tuple(shown), pairs, seed
-    )
+    return Design(labels, tuple(Item(f"prompt {n}", n, "") for n in range(items)), files, tuple(shown), pairs, seed)
 
 
 def taste(seed: int, wins: float = 0.55, ties: float = 0.1) -> Callable[[Mapping[str, Any], str], str]:

@@ -157,7 +157,8 @@ def test_rewards_that_rank_as_people_do_are_told(canvas: Installed, tmp_path: Pa
 
         for rater in with_raters(store, study, 3):
             rate(Rating(store, study), rater, like_the_reward)
-        found = {name: dict((r.name, r.agreement.value) for r in each.rewards) for name, each in results(store, study).verdicts.items()}  # noqa: E501
+        verdicts = results(store, study).verdicts
+        found = {name: {each.name: each.agreement.value for each in verdicts[name].rewards} for name in verdicts}
         assert found["overall"]["jpeg-size"] == 1 and found["alignment"]["jpeg-size"] == 0
 
 

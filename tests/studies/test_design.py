@@ -33,7 +33,9 @@ def test_each_side_is_as_frequent_as_the_other_up_to_one_for_every_rater(pairs: 
 
 def test_all_pairs_are_rated_equally_often_up_to_one() -> None:
     for pairs, raters in ((20, 7), (30, 4), (1, 11)):
-        seen = Counter(each["item"] for plan in plans(design(30, pairs), raters) for each in plan if "check" not in each)
+        seen = Counter(
+            each["item"] for plan in plans(design(30, pairs), raters) for each in plan if "check" not in each
+        )
         counts = [seen[item] for item in range(30)]
         assert max(counts) - min(counts) <= 1
 

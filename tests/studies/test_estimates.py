@@ -125,7 +125,12 @@ def test_intervals_of_strengths_hold_known_ones() -> None:
 
 def test_alpha_is_krippendorff_s_of_his_own_example() -> None:
     """Four observers, twelve units, some lacking: 0.815 with the ordinal metric, as he prints it."""
-    lines = ("123321412...", "123322412 5.3".replace(" ", ""), ".333234225 1.".replace(" ", ""), "1233244125 1.".replace(" ", ""))
+    lines = (
+        "123321412...",
+        "123322412 5.3".replace(" ", ""),
+        ".333234225 1.".replace(" ", ""),
+        "1233244125 1.".replace(" ", ""),
+    )
     units = [[int(line[at]) for line in lines if line[at] != "."] for at in range(12)]
     assert alpha(units) == pytest.approx(0.815, abs=5e-4)
 

@@ -124,7 +124,10 @@ def test_many_raters_at_once_lose_nothing(tmp_path: Path) -> None:
 def test_a_study_that_is_served_is_not_served_or_deleted_by_another(tmp_path: Path) -> None:
     study = begun(tmp_path, 6)
     with served(tmp_path, study):
-        with pytest.raises(StoreError, match="is being served by another process"), rater_pages(tmp_path / "store", study):
+        with (
+            pytest.raises(StoreError, match="is being served by another process"),
+            rater_pages(tmp_path / "store", study),
+        ):
             pass
         with SqliteStore(tmp_path / "store") as store, pytest.raises(StoreError, match="another process"):
             Deletion(store, [study])
@@ -133,7 +136,9 @@ def test_a_study_that_is_served_is_not_served_or_deleted_by_another(tmp_path: Pa
         pass
 
 
-def test_a_store_that_cannot_be_written_keeps_the_rater_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_cannot_be_written_keeps_the_rater_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study = begun(tmp_path, 6)
     with served(tmp_path, study) as (server, pages), visitor(server.link_with(next(iter(pages.raters)))) as rater:
 
@@ -149,7 +154,18 @@ def test_a_store_that_cannot_be_written_keeps_the_rater_waiting(tmp_path: Path, 
 
 def started(where: Path, *words: str) -> tuple[subprocess.Popen[str], list[str]]:
     """`trimpot study` in a process of its own, and the links that it prints."""
-    command = [sys.executable, "-m", "trimpot", "study", *words, "--port", "0", "--json", "--store", str(where / "store")]
+    command = [
+        sys.executable,
+        "-m",
+        "trimpot",
+        "study",
+        *words,
+        "--port",
+        "0",
+        "--json",
+        "--store",
+        str(where / "store"),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
     assert process.stdout is not None
     lines = []
@@ -197,4 +213,6 @@ def test_a_killed_server_loses_no_answer_and_the_links_go_on(tmp_path: Path) -> 
     assert "every answer is kept, `trimpot study calibrated-study-1 --store" in said
     with SqliteStore(tmp_path / "store") as store, closing(store._db.conn):
         rows = Studies(store).answers("calibrated-study-1/1")
-        assert {(each.position, each.question) for each in rows} >= {(each["position"], each["question"]) for each in kept}
+        assert {(each.position, each.question) for each in rows} >= {
+            (each["position"], each["question"]) for each in kept
+        }

@@ -31,7 +31,7 @@ def test_prompts_are_found_by_name_or_in_order(tmp_path: Path) -> None:
     one, other = map(Path, folders(tmp_path, 3))
     (one / "prompts.jsonl").unlink()
     (tmp_path / "lines.txt").write_text("first\nsecond\nthird\n")
-    assert [item.prompt for item in folder_sets([one, other], tmp_path / "lines.txt").items][0] == "first"
+    assert folder_sets([one, other], tmp_path / "lines.txt").items[0].prompt == "first"
     (other / "metadata.csv").write_text("file_name,text\nsub/2.png,two\n0.png,zero\n1,one\n")
     assert [item.prompt for item in folder_sets([one, other], None).items] == ["zero", "one", "two"]
 
@@ -39,7 +39,9 @@ def test_prompts_are_found_by_name_or_in_order(tmp_path: Path) -> None:
 def test_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
     for where in ("x", "y"):
         folders(tmp_path / where, 2)
-    found = folder_sets([tmp_path / "x" / "neutral", tmp_path / "y" / "neutral"], tmp_path / "x/calibrated/prompts.jsonl")
+    found = folder_sets(
+        [tmp_path / "x" / "neutral", tmp_path / "y" / "neutral"], tmp_path / "x/calibrated/prompts.jsonl"
+    )
     assert found.labels == ("x/neutral", "y/neutral")
 
 
@@ -52,7 +54,10 @@ def test_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
         (lambda a, b: [path.unlink() for path in b.glob("*.png")], "holds no pictures"),
         (lambda a, b: (a / "prompts.jsonl").unlink(), "no prompts for the pictures"),
         (lambda a, b: (a / "prompts.jsonl").write_text('{"prompt": "x"}\n'), "holds 1 prompts for the 3 pictures"),
-        (lambda a, b: (a / "prompts.jsonl").write_text('{"file": "1.png", "prompt": "x"}\n'), "no prompt for 2 pictures"),
+        (
+            lambda a, b: (a / "prompts.jsonl").write_text('{"file": "1.png", "prompt": "x"}\n'),
+            "no prompt for 2 pictures",
+        ),
         (lambda a, b: (b / "prompts.jsonl").write_text('{"prompt": "x"}\n'), "differ; say with --prompts"),
         (
             lambda a, b: (a / "prompts.jsonl").write_text(
@@ -143,5 +148,5 @@ def test_a_picture_too_large_for_memory_is_refused(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(ConfigError, match="x.png cannot be read as a picture"):
+        with pytest.raises(ConfigError, match=r"x\.png cannot be read as a picture"):
             opened(tmp_path / "x.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,9 +25,10 @@ pytestmark = pytest.mark.browser
 
 @contextmanager
 def served(where: Path, study: str, port: int = 0) -> Iterator[tuple[Server, list[str]]]:
-    with rater_pages(where / "store", study) as pages:
-        with Server(pages.routes, admits=pages.admits, port=port).serving() as server:
-            yield server, [server.link_with(token) for token in pages.raters]
+    with contextlib.ExitStack() as opened:
+        pages = opened.enter_context(rater_pages(where / "store", study))
+        server = opened.enter_context(Server(pages.routes, admits=pages.admits, port=port).serving())
+        yield server, [server.link_with(token) for token in pages.raters]
 
 
 def begin(tab: Tab, link: str) -> Any:
@@ -84,12 +86,14 @@ def test_the_keyboard_rates_twenty_pairs_and_the_preferences_come_back(tmp_path:
     assert each.complaints == []
 
 
-def test_hostile_prompts_stay_text_and_nothing_is_wider_than_the_window(tmp_path: Path, tab: Callable[..., Tab]) -> None:
+def test_hostile_prompts_stay_text_and_nothing_is_wider_than_the_window(
+    tmp_path: Path, tab: Callable[..., Tab]
+) -> None:
     study = begun(tmp_path, len(HOSTILE), raters=1, checks=0)
     with served(tmp_path, study) as (_, [link]):
         each, seen = tab(PHONE, 700, has_touch=True, is_mobile=True), set[str]()
         page = begin(each, link)
-        for number in range(len(HOSTILE)):
+        for _ in HOSTILE:
             ready(page)
             seen.add(page.locator("#prompt").text_content() or "")
             for width, height in ((PHONE, 700), (700, PHONE), (DESK, 900)):
@@ -97,7 +101,9 @@ def test_hostile_prompts_stay_text_and_nothing_is_wider_than_the_window(tmp_path
                 assert each.overflow() == [0, []]
                 boxes = [page.locator(f"#{side}").bounding_box() for side in ("left", "right")]
                 assert boxes[0] and boxes[1] and boxes[0]["width"] > 100 and boxes[0]["height"] > 60
-                assert abs(boxes[0]["width"] - boxes[1]["width"]) < 1 and abs(boxes[0]["height"] - boxes[1]["height"]) < 1
+                assert (
+                    abs(boxes[0]["width"] - boxes[1]["width"]) < 1 and abs(boxes[0]["height"] - boxes[1]["height"]) < 1
+                )
                 lowest = page.locator("#answers").bounding_box()
                 assert lowest and lowest["y"] + lowest["height"] <= height, "the buttons are in view"
             assert [page.locator(f"#{side}").get_attribute("alt") for side in ("left", "right")] == [

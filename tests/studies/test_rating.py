@@ -14,6 +14,8 @@ from trimpot.storage import SqliteStore, Studies
 from trimpot.studies.design import QUESTIONS
 from trimpot.studies.rating import Rating
 
+LEFT = {"position": 0, "question": "overall", "answer": "left", "key": ""}
+
 
 @pytest.fixture
 def rating(tmp_path: Path) -> Iterator[Rating]:
@@ -79,14 +81,10 @@ def test_an_answer_to_what_was_never_shown_is_refused(rating: Rating, change: di
 @pytest.mark.parametrize(
     "given",
     [
-        None, [], "left", 4, {}, {"answer": "left"},
-        {"position": 0, "question": "overall", "answer": "both", "key": ""},
-        {"position": 0, "question": "beauty", "answer": "left", "key": ""},
-        *({"position": at, "question": "overall", "answer": "left", "key": ""} for at in (-1, 14, 0.5, "0", None, True,
-          10**400, math.nan)),
-        *({"position": 0, "question": "overall", "answer": "left", "key": "", "seconds": s} for s in (-1, math.inf, "1")),
-        {"position": 0, "question": ["overall"], "answer": "left", "key": ""},
-        {"position": 0, "question": "overall", "answer": {"left": 1}, "key": ""},
+        None, [], "left", 4, {}, {"answer": "left"}, {**LEFT, "answer": "both"}, {**LEFT, "question": "beauty"},
+        *({**LEFT, "position": at} for at in (-1, 14, 0.5, "0", None, True, 10**400, math.nan)),
+        *({**LEFT, "seconds": each} for each in (-1, math.inf, "1")),
+        {**LEFT, "question": ["overall"]}, {**LEFT, "answer": {"left": 1}},
     ],
     ids=lambda each: str(each)[:60],
 )  # fmt: skip
