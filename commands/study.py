@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from ..ground.errors import ConfigError
+from ..ground.errors import ConfigError, near_misses
 from .app import FOLDER, JsonOption, StoreOption, app, print_json
 from .completion import studied
 from .signals import stopping_cleanly
@@ -127,6 +127,12 @@ def _found(
             if value is not None:
                 raise ConfigError(f"{sources[0]} has begun, and what it shows is fixed; leave {option} out")
         return sources[0], None
+    known = near_misses(sources[0], Studies(opened).names())
+    if len(sources) == 1 and known.startswith("did you mean") and not Path(sources[0]).exists():
+        rows = opened.readable_runs()[0]
+        if sources[0] not in {row.id for row in rows}:
+            meant = near_misses(sources[0], [*Studies(opened).names(), *(row.id for row in rows)])
+            raise ConfigError(f"no study, run or calibration {sources[0]!r}; {meant}")
     asked = asked_for(
         opened, sources, prompts=prompts, pairs=pairs, checks=checks, neutral_steps=neutral_steps, seed=seed
     )

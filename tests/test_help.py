@@ -57,6 +57,7 @@ COMPLETED = {
     "calibrations": "sphere-1",
     "first": "sphere-1",
     "second": "sphere-1",
+    "sources": "sphere-1",
     "road": "native",
 }  # parameter to something that completes it
 NOT_COMPLETED = {  # parameter to the reason

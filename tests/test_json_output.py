@@ -12,7 +12,9 @@ import pytest
 import yaml
 from PIL import Image
 from trimpot import reports
+from studied import folders
 from trimpot.storage import SqliteStore
+from trimpot.studies.beginning import asked_for, begin, with_raters
 from typed import commands, typed
 
 SPHERE = {
@@ -50,6 +52,7 @@ SHOWN = {
     "runs": {"run", "comparison", "status", "num_images", "gain"},
     "runs --all": {"run", "comparison", "status", "num_images", "gain"},
     "show sphere-1": {"run", "outcome", "config"},
+    "study calibrated-study-1 --results": {"study", "raters", "questions", "rule", "page", "table"},
     "sites FluxTransformer2DModel": {"kind", "knobs", "verdicts", "holds"},
 }
 #: Commands whose JSON is not read here, and why.
@@ -84,6 +87,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if row["stage"] in ("baseline", "validation"):
                 images = [Image.effect_noise((8, 8), 20 + n).convert("RGB") for n in range(2)]
                 store.record_outputs(row["evaluation"], store.keeper(images))
+        with_raters(store, begin(store, asked_for(store, folders(folder / "pictures", 4))))
     return folder
 
 

@@ -57,10 +57,11 @@ COMMANDS = {
     "pull": "pull nothing",  # refused: this is no repository
     "sample": "sample sphere-1 words",  # refused, like the next: a sphere has no pipeline
     "soup": "soup sphere-1 sphere-1",
+    "study": "study sphere-1",  # refused: a sphere makes no pictures
     "verify": "verify sphere-1 nothing",
     "watch": "watch --port 70000",  # refused: there is no such port
 }
-REFUSED = {"import", "init", "lift", "pull", "rescore", "sample", "serve", "sites", "soup", "verify", "watch"}
+REFUSED = {"import", "init", "lift", "pull", "rescore", "sample", "serve", "sites", "soup", "study", "verify", "watch"}
 
 
 @contextmanager

@@ -38,10 +38,11 @@ ENOUGH = {
     "show": ["shapes-1"],
     "sites": ["FluxTransformer2DModel"],
     "soup": ["shapes-1", "shapes-2"],
+    "study": ["shapes-1"],
     "verify": ["shapes-1", "exported"],
     "watch": [],
 }
-STORED = ("backup", "delete", "report", "rescore", "resume", "runs", "show")  # which look at a store first
+STORED = ("backup", "delete", "report", "rescore", "resume", "runs", "show", "study")  # which look at a store first
 
 
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[object, str]:
@@ -195,6 +196,9 @@ def test_a_run_that_there_is_not_is_said(
         (["compare", "shapes", "--images", "many"], 2, "--images"),
         (["rescore", "shapes-1"], 2, "--objective"),
         (["measure", "shapes-1"], 1, "no calibration 'shapes-1'"),
+        (["study", "shapes-1", "--pairs", "0"], 2, "--pairs"),
+        (["study", "shapes-1", "--raters", "0"], 2, "--raters"),
+        (["study", "shapes-1", "--checks", "-1"], 2, "--checks"),
     ],
     ids=lambda each: " ".join(each) if isinstance(each, list) else "",
 )

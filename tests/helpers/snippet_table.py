@@ -88,6 +88,7 @@ LEFT_OUT = (
     (r"trimpot push \S+ \S+/\S+$", "needs an account; tests/publishing"),
     (r"trimpot serve (?!jpeg-size)", "loads weights from the hub"),
     (r"trimpot watch\b", "answers until it is stopped; tests/watching"),
+    (r"trimpot study ", "answers until it is stopped, or needs answers; tests/studies"),
     (r"ssh ", "needs another machine"),
     (r"trimpot sites$", "a minute; its rows are tested one by one"),
     (r"trimpot knobs .*GRANULARITY", "tests/test_docs_examples.py"),
