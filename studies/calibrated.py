@@ -210,9 +210,9 @@ def calibrated_sets(
     sides = _sides(models, neutral_steps)
     labels = _labels(sides)
     made: list[tuple[Any, ...]] = []
-    for number, side in enumerate(sides):
-        done = number * len(items)
-        made.append(_pictures(side, items, store, lambda n, done=done: progress(done + n, len(items) * len(sides))))
+    total = len(items) * len(sides)
+    for side in sides:
+        made.append(_pictures(side, items, store, lambda there: progress(len(made) * len(items) + there, total)))
     scores = [side.scores(items) for side in sides]
     rewards = sorted({name for each in scores for name in each})
     unknown: list[float | None] = [None] * len(items)

@@ -100,10 +100,10 @@ class Design:
 
     def file(self, shown: Mapping[str, Any], side: str) -> str:
         """Return the image file that a pair of a plan shows on a side."""
-        entrant = shown[side]
+        entrant, item = int(shown[side]), int(shown["item"])
         if entrant == NOISE:
             return str(self.checks[shown["check"]].file)
-        return self.pictures[entrant][shown["item"]]
+        return self.pictures[entrant][item]
 
     def to_json(self) -> dict[str, Any]:
         """Return the design as it is stored."""

@@ -165,7 +165,10 @@ def strengths_with_intervals(
     low, high = np.quantile(np.concatenate(drawn), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     found = strengths(table.sum(axis=0))
     numbers = [int(((first == each) | (second == each)).sum()) for each in range(num_entrants)]
-    return [Estimate(*map(float, row[:3]), row[3]) for row in zip(found, low, high, numbers, strict=True)]
+    return [
+        Estimate(float(value), float(least), float(most), number)
+        for value, least, most, number in zip(found, low, high, numbers, strict=True)
+    ]
 
 
 def alpha(units: Sequence[Sequence[int]]) -> float | None:

@@ -113,8 +113,8 @@ def _question(result: Result, name: str, found: Verdicts) -> str:
         )
     if found.rewards:
         head = ("reward", "chooses as people do", "answers")
-        rows = [(each.name, percent(each.agreement), str(each.agreement.num_answers)) for each in found.rewards]
-        parts.append("<h3>Rewards</h3>" + table(head, rows, main=1))
+        told = [(each.name, percent(each.agreement), str(each.agreement.num_answers)) for each in found.rewards]
+        parts.append("<h3>Rewards</h3>" + table(head, told, main=1))
     return "".join(parts) + "</section>"
 
 

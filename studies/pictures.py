@@ -67,10 +67,10 @@ def folder_sets(folders: Sequence[Path], prompts: Path | None) -> Sets:
                     f"{place} holds {len(alone)} pictures that {lacks} lacks, such as {one[alone[0]].name!r}; a study "
                     f"shows pairs of the same name"
                 )
-    names = sorted(found[0], key=_natural)
-    texts = _prompts_for(names, prompts or _prompts_in(folders), folders[0])
-    items = tuple(Item(texts[name], None, name) for name in names)
-    return Sets(_labels(folders), items, tuple(tuple(each[name] for name in names) for each in found))
+    order = sorted(found[0], key=_natural)
+    texts = _prompts_for(order, prompts or _prompts_in(folders), folders[0])
+    items = tuple(Item(texts[name], None, name) for name in order)
+    return Sets(_labels(folders), items, tuple(tuple(each[name] for name in order) for each in found))
 
 
 def opened(picture: Any) -> Image:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 from PIL import Image
-from trimpot import reports
 from studied import folders
+from trimpot import reports
 from trimpot.storage import SqliteStore
 from trimpot.studies.beginning import asked_for, begin, with_raters
 from typed import commands, typed
