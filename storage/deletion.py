@@ -289,8 +289,9 @@ class Deletion:
         rows, gone_ones = self._store.records.whole("outputs"), set(gone)
         kept = {row["file"] for row in rows if row["evaluation"] not in gone_ones}
         own = {row["file"] for row in rows if row["evaluation"] in gone_ones}
-        own |= {file for name in studies for file in self._studies.files(name)}
-        return sorted(own - kept - self._shown(staying_without=studies))
+        shown = {file for name in studies for file in self._studies.files(name)}
+        drawn = {row["file"] for row in self._store.records.whole("pictures")} - shown  # for a study that is to begin
+        return sorted((own | shown) - kept - drawn - self._shown(staying_without=studies))
 
     def _note(self, name: str) -> Path:
         return self._store.folder / f".{name}{NOTE}"
@@ -330,7 +331,8 @@ class Deletion:
                     if (store.folder / owner).is_dir():
                         shutil.rmtree(store.folder / owner)
                     store._lock_path(owner).unlink(missing_ok=True)
-            used = {row["file"] for row in store.records.whole("outputs")} | self._shown()
+            rows = [row for table in ("outputs", "pictures") for row in store.records.whole(table)]
+            used = {row["file"] for row in rows} | self._shown()
             unused = [store.folder / IMAGES / file for file in files if file not in used and _is_image(file)]
             present = [path for path in unused if path.exists()]
             if present and self._busy():

@@ -11,7 +11,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from studied import HOSTILE, begun, rate, taste
+from studied import HOSTILE, begun, picture, rate, taste
+from trimpot.engine.bucket import Bucket
+from trimpot.engine.evaluation import Evaluation, Place
 from trimpot.ground.errors import StoreError
 from trimpot.storage import SqliteStore, Studies
 from trimpot.storage.backup import back_up
@@ -131,6 +133,21 @@ def test_a_backup_holds_studies_and_their_pictures(store: SqliteStore, tmp_path:
         assert (tmp_path / "copy" / "a-study-1" / "study.html").exists()
         for file in Studies(copy).files("a-study-1"):
             assert Studies(copy).image(file).mode == "RGB"
+
+
+def test_a_deleted_run_leaves_what_a_study_shows_or_is_about_to(tmp_path: Path) -> None:
+    study = begun(tmp_path, 3)
+    with SqliteStore(tmp_path / "store") as store:
+        studies = Studies(store)
+        run = store.add_run("run", "identity", {}, {})
+        bucket = Bucket(("x",) * 3, (1, 2, 3))
+        store.record(run, [(Place("test", 0, 0), "key", Evaluation({"k": 1.0}, bucket, None, {"s": (0.0, 1.0, 2.0)}))])
+        files = store.keeper([studies.image(studies.get(study).config["pictures"][0][0]), picture(77), picture(78)])
+        store.record_outputs("key", files)
+        studies.record_pictures({"drawn before its study began": files[1]})
+        Deletion(store, [run]).carry_out()
+        assert [(tmp_path / "store" / "images" / file).exists() for file in files] == [True, True, False]
+        assert studies.picture("drawn before its study began") == files[1]
 
 
 def test_a_deleted_study_is_gone_with_its_pictures_and_nothing_else(tmp_path: Path) -> None:
