@@ -78,7 +78,8 @@ def _everything(store: SqliteStore) -> Iterator[tuple[str, Any]]:
     for name in studies.names():
         raters = studies.raters(name)
         yield f"study {name}", (studies.get(name), raters, [studies.answers(rater.id) for rater in raters])
-    yield "pictures", sorted(store.records.whole("pictures"), key=lambda row: str(row["key"]))
+    if drawn := sorted(store.records.whole("pictures"), key=lambda row: str(row["key"])):
+        yield "pictures", drawn
 
 
 def _exact(evaluation: Any) -> list[Any]:
