@@ -25,7 +25,7 @@ from trimpot.studies.design import Design
 from trimpot.studies.rating import Rating
 from trimpot.studies.results import results
 
-SHORT = {"generations": 4, "validation": {"num_prompts": 4, "every": 2}, "test": {"num_prompts": 8}}
+SHORT = {"generations": 2, "validation": {"num_prompts": 2, "every": 2}, "test": {"num_prompts": 8}}
 
 
 class Counting(Canvas):
