@@ -18,8 +18,9 @@ def stored_runs(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def stored_names(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the runs and the comparisons of the store, latest first."""
-    return _starting([*_stored(context, "runs"), *_stored(context, "comparisons")], incomplete)
+    """Return the runs, the comparisons and the analyses of the store, latest first."""
+    tables = ("runs", "comparisons", "analyses")
+    return _starting([name for table in tables for name in _stored(context, table)], incomplete)
 
 
 def configurations(incomplete: str) -> list[str]:
@@ -32,6 +33,11 @@ def configurations(incomplete: str) -> list[str]:
 def sources(context: typer.Context, incomplete: str) -> list[str]:
     """Return the presets and the comparisons of the store."""
     return [*configurations(incomplete), *_starting(_stored(context, "comparisons"), incomplete)]
+
+
+def sources_of_analyses(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the presets and the runs of the store."""
+    return [*configurations(incomplete), *_starting(_stored(context, "runs"), incomplete)]
 
 
 def keys(incomplete: str) -> list[str]:

@@ -4,9 +4,19 @@ from ..ground.extras import require
 
 require("the store of runs", "sqlite_utils")
 
+from .analyses import Analyses, AnalysisPlaces, AnalysisRow  # noqa: E402
 from .comparisons import ComparisonRow, Comparisons  # noqa: E402
 from .looking import Look  # noqa: E402
 from .runs import RunRow  # noqa: E402
 from .store import SqliteStore  # noqa: E402
 
-__all__ = ["ComparisonRow", "Comparisons", "Look", "RunRow", "SqliteStore"]
+__all__ = [
+    "Analyses",
+    "AnalysisPlaces",
+    "AnalysisRow",
+    "ComparisonRow",
+    "Comparisons",
+    "Look",
+    "RunRow",
+    "SqliteStore",
+]

@@ -9,9 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..ground.errors import StoreError
+from .analyses import Analyses
 from .database import FILE_NAME
 from .kept_images import IMAGES
 from .records import TALLIED
+from .runs import NAMED
 from .sentences import sentences
 from .store import SqliteStore
 
@@ -61,7 +63,7 @@ def _copy_database(store: SqliteStore, path: Path) -> None:
 
 
 def _folders(store: SqliteStore, images: bool) -> Iterable[str]:
-    owners = [row["id"] for table in ("runs", "comparisons") for row in store.records.whole(table)]
+    owners = [row["id"] for table in NAMED for row in store.records.whole(table)]
     return [*owners, *([IMAGES] if images else [])]
 
 
@@ -71,11 +73,14 @@ def _look_through(folder: Path) -> None:
         with copy._transaction():
             pass  # a transaction checks the pages of the file
         runs = [row.id for row in copy.runs()]
-        comparisons = [row["id"] for row in copy.records.whole("comparisons")]
+        names = {table: [row["id"] for row in copy.records.whole(table)] for table in NAMED}
         for table, column in TALLIED.items():
-            owners = {"": [""], "run": runs, "comparison": comparisons}[column]
+            owners = {"": [""], **dict(zip(("run", "comparison", "analysis"), names.values(), strict=True))}[column]
             for owner in owners:
                 copy.records.whole(table, owner)
         for run in runs:
             copy.prompts(run)
             copy.history(run)
+        for analysis in names["analyses"]:
+            Analyses(copy).get(analysis)
+            Analyses(copy).history(analysis)

@@ -1,10 +1,10 @@
-"""Deleting runs and comparisons: their records in one transaction, then their files.
+"""Deleting runs, comparisons and analyses: their records in one transaction, then their files.
 
 Before the transaction is committed, a note in the store's folder names the files that go. A process that dies before
 the commit has deleted nothing. One that dies after it leaves the note, and the next deletion finishes the work.
 
-Evaluations, prompts and kept images that another run uses stay. Lists of names stay as well: a process that works on
-another run may have read them.
+Evaluations, prompts and kept images that another run or analysis uses stay. Lists of names stay as well: a process that
+works on another run may have read them.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from .database import FILE_NAME
 from .kept_images import IMAGES
 from .names import NOTE
 from .records import Row
+from .runs import NAMED
 from .sentences import decoding, sentences
 from .store import SqliteStore
 
@@ -36,10 +37,11 @@ class Loss:
     """What a deletion takes away.
 
     Attributes:
-        names: The runs and comparisons as asked for, each once.
+        names: The runs, comparisons and analyses as asked for, each once.
         runs: All runs that go: those asked for, and the runs of comparisons asked for.
-        num_evaluations: Evaluations that no other run uses.
-        num_shared: Evaluations that other runs use; they stay.
+        analyses: The analyses that go. The runs that an analysis began are runs like others, and stay.
+        num_evaluations: Evaluations that no other run or analysis uses.
+        num_shared: Evaluations that others use; they stay.
         num_images: Images whose scores go.
         num_kept_images: Kept image files that go.
         num_bytes: Bytes of the runs' files, of the kept images and, about, of the records.
@@ -54,6 +56,7 @@ class Loss:
     num_kept_images: int
     num_bytes: int
     descendants: tuple[str, ...]
+    analyses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,24 +76,30 @@ class Left:
 
 @dataclass(frozen=True)
 class _Part:
-    """A run, or a comparison with its runs, that is deleted in one transaction."""
+    """A run, a comparison with its runs, or an analysis, that is deleted in one transaction."""
 
     name: str
     runs: tuple[str, ...]
-    comparison: bool
+    table: str
 
     @property
     def owners(self) -> tuple[str, ...]:
         """The names that have a folder and a lock file."""
-        return (*((self.name,) if self.comparison else ()), *self.runs)
+        return (*(() if self.table == "runs" else (self.name,)), *self.runs)
+
+    @property
+    def analyses(self) -> tuple[str, ...]:
+        """The analysis, if it is one."""
+        return (self.name,) if self.table == "analyses" else ()
 
 
 class Deletion:
-    """The deletion of runs and comparisons of a store.
+    """The deletion of runs, comparisons and analyses of a store.
 
     Args:
         store: An open store.
-        names: Runs and comparisons. A comparison goes with its runs, except those that another comparison has too.
+        names: Runs, comparisons and analyses. A comparison goes with its runs, except those that another comparison has
+            too.
 
     Raises:
         StoreError: If a name is unknown, a run belongs to a comparison that stays, or a process works on one of them.
@@ -102,6 +111,7 @@ class Deletion:
         self._comparisons = Comparisons(store)
         self._names = tuple(dict.fromkeys(names))
         self._known = {row["id"] for row in store.records.whole("runs")}
+        self._analyses = {row["id"] for row in store.records.whole("analyses")}
         self._members = {name: set(self._comparisons.members(name).values()) for name in self._comparisons.names()}
         self._parts = self._found()
         self._refuse()
@@ -113,7 +123,8 @@ class Deletion:
             StoreError: If a record is damaged.
         """
         store, runs = self._store, self._runs
-        gone, shared = self._evaluations(runs)
+        analyses = tuple(each for part in self._parts for each in part.analyses)
+        gone, shared = self._evaluations(runs, analyses)
         found = list(store.records.by_key("evaluations", gone).values())
         files = self._kept(gone)
         sizes = [_size(store.folder / IMAGES / file) for file in files]
@@ -130,6 +141,7 @@ class Deletion:
             num_kept_images=len(files),
             num_bytes=sum(sizes),
             descendants=tuple(children),
+            analyses=analyses,
         )
 
     def carry_out(self) -> Left:
@@ -166,12 +178,16 @@ class Deletion:
             if name in self._members:
                 runs = self._members[name] - staying - covered
                 covered |= runs
-                parts.append(_Part(name, tuple(sorted(runs)), comparison=True))
+                parts.append(_Part(name, tuple(sorted(runs)), "comparisons"))
             elif name in self._known - covered:
-                parts.append(_Part(name, (name,), comparison=False))
+                parts.append(_Part(name, (name,), "runs"))
+            elif name in self._analyses:
+                parts.append(_Part(name, (), "analyses"))
             elif name not in covered and not self._note(name).exists():
-                known = [*self._known, *self._members]
-                raise StoreError(f"no run or comparison {name!r} in {self._store.folder}; {near_misses(name, known)}")
+                known = [*self._known, *self._members, *self._analyses]
+                raise StoreError(
+                    f"no run, comparison or analysis {name!r} in {self._store.folder}; {near_misses(name, known)}"
+                )
         return parts
 
     def _refuse(self) -> None:
@@ -192,9 +208,15 @@ class Deletion:
         store, records = self._store, self._store.records
         with store._transaction():
             runs = [row for row in records.whole("runs") if row["id"] in part.runs]
-            gone, _ = self._evaluations(part.runs)
+            gone, _ = self._evaluations(part.runs, part.analyses)
             self._write_note(part, self._kept(gone))
-            if part.comparison:
+            prompts = {run["prompts"] for run in runs if run["prompts"]}
+            if part.table == "analyses":
+                prompts |= {records.named("that is asked for", "analyses", id=part.name)["prompts"]} - {None}
+                for row in records.whole("analysed", part.name):
+                    records.delete("analysed", row)
+                self._delete_owner("analyses", part.name, ("analysed",))
+            if part.table == "comparisons":
                 for row in records.whole("members", part.name):
                     records.delete("members", row)
                 self._delete_owner("comparisons", part.name, ("members",))
@@ -211,8 +233,8 @@ class Deletion:
                 records.delete("evaluations", row)
             for run in runs:
                 self._delete_owner("runs", run["id"], ("candidates", "generations"))
-            self._delete_unused("buckets", {row["bucket"] for row in found.values()}, "evaluations", "bucket")
-            self._delete_unused("prompts", {run["prompts"] for run in runs if run["prompts"]}, "runs", "prompts")
+            self._delete_unused("buckets", {row["bucket"] for row in found.values()}, ("evaluations",), "bucket")
+            self._delete_unused("prompts", prompts, ("runs", "analyses"), "prompts")
 
     def _delete_owner(self, table: str, name: str, owned: Iterable[str]) -> None:
         records = self._store.records
@@ -220,14 +242,14 @@ class Deletion:
             records.delete("tallies", records.named(f"{table} {name!r}", "tallies", counted=counted, owner=name))
         records.delete(table, records.named("that is asked for", table, id=name))
 
-    def _delete_unused(self, table: str, keys: Collection[str], users: str, column: str) -> None:
-        """Delete the rows with these keys that no row of another table uses."""
+    def _delete_unused(self, table: str, keys: Collection[str], users: Collection[str], column: str) -> None:
+        """Delete the rows with these keys that no row of other tables uses."""
         for key in sorted(keys):
-            if not self._store._read(f"SELECT 1 FROM {users} WHERE {column} = ? LIMIT 1", (key,)):
+            if not any(self._store._read(f"SELECT 1 FROM {user} WHERE {column} = ? LIMIT 1", (key,)) for user in users):
                 self._store.records.delete(table, self._store.records.named("that is asked for", table, id=key))
 
-    def _evaluations(self, runs: Collection[str]) -> tuple[list[str], int]:
-        """Return the evaluations that only these runs use, and how many of theirs are used by others too.
+    def _evaluations(self, runs: Collection[str], analyses: Collection[str]) -> tuple[list[str], int]:
+        """Return the evaluations that only these runs and analyses use, and how many of theirs others use too.
 
         A run that was extended also uses the evaluations that it set aside; see `extensions`.
         """
@@ -242,6 +264,9 @@ class Deletion:
         for row in self._store._read("SELECT DISTINCT run, evaluation FROM candidates"):
             if row["run"] not in runs:
                 others.add(row["evaluation"])
+        for name in (row["id"] for row in self._store.records.whole("analyses")):
+            users = own if name in analyses else others
+            users.update(row["evaluation"] for row in self._store.records.whole("analysed", name))
         return sorted(own - others), len(own & others)
 
     def _kept(self, gone: Sequence[str]) -> list[str]:
@@ -280,7 +305,7 @@ class Deletion:
                 raise StoreError(
                     f"{note} is damaged; remove that file, and by hand the folder it is named for"
                 ) from None
-        known = {row["id"] for table in ("runs", "comparisons") for row in store.records.whole(table)}
+        known = {row["id"] for table in NAMED for row in store.records.whole(table)}
         with sentences(f"cannot remove the files of {note.name.removesuffix(NOTE)[1:]}"):
             for owner in owners:
                 if owner not in known and _is_name(owner):
@@ -302,8 +327,9 @@ class Deletion:
         return 0, freed
 
     def _busy(self) -> bool:
-        """Return whether a process works on any run of the store."""
-        return any(self._store.locked(row["id"]) for row in self._store.records.whole("runs"))
+        """Return whether a process works on any run or analysis of the store."""
+        records = self._store.records
+        return any(self._store.locked(row["id"]) for table in ("runs", "analyses") for row in records.whole(table))
 
 
 def _compact(store: SqliteStore) -> bool:

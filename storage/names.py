@@ -1,4 +1,4 @@
-"""Names of runs and comparisons; they also name folders, so any file system must accept them."""
+"""Names of runs, comparisons and analyses; they also name folders, so any file system must accept them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LONGEST = 200  # a number, a dot and an ending still fit into the 255 bytes of a
 
 
 NOTE = ".deleting"  # ending of the file that names what a deletion still has to remove
-RESULTS = ("calibration.json", "report.html", "comparison.html")
+RESULTS = ("calibration.json", "report.html", "comparison.html", "analysis.html")
 
 
 def results_in(folder: Path) -> list[str]:

@@ -31,9 +31,11 @@ TALLIED = {
     "candidates": "run",
     "generations": "run",
     "members": "comparison",
+    "analyses": "",
+    "analysed": "analysis",
 }
 #: Table to the tables that get a new tally for every row of it; the row's id is the tally's owner.
-OWNERS = {"runs": ("candidates", "generations"), "comparisons": ("members",)}
+OWNERS = {"runs": ("candidates", "generations"), "comparisons": ("members",), "analyses": ("analysed",)}
 KEYS = {
     "runs": ("id",),
     "comparisons": ("id",),
@@ -46,6 +48,8 @@ KEYS = {
     "candidates": ("run", "stage", "generation", "position"),
     "generations": ("run", "generation"),
     "members": ("comparison", "contender", "seed"),
+    "analyses": ("id",),
+    "analysed": ("analysis", "stage", "generation", "position"),
     "tallies": ("counted", "owner"),
 }
 _RANGE = 2**64
