@@ -25,6 +25,7 @@ from .buckets import test_buckets
 from .groups import Group, groups_of
 
 NUM_SEEDS = 5  # as in Calibri
+FEWEST_PROMPTS = 4  # two halves with an interval each
 SCALES = (0.0, 0.5, 0.75, 1.25, 1.5)
 
 
@@ -74,6 +75,11 @@ class Ablation(Analysis):
             run = evaluator.run
             groups = groups_of(run.adapter, options.granularity)
             buckets = test_buckets(run, options.seeds)
+            if (num_prompts := buckets[0].num_prompts) < FEWEST_PROMPTS:
+                raise ConfigError(
+                    f"one half of the test prompts chooses a scale and the other judges it, and {num_prompts} are too "
+                    f"few for an interval; give test.num_prompts={FEWEST_PROMPTS} or more, such as 64"
+                )
             images = len(buckets) * len(buckets[0]) * (1 + len(groups) * len(options.scales))
             if images > MOST * 1000:
                 raise ConfigError(f"an ablation of {images:,} images would never end; give fewer scales or seeds")

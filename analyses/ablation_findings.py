@@ -14,16 +14,14 @@ from numpy.typing import NDArray
 
 from ..engine.evaluation import COMBINED, Evaluation
 from ..engine.heldout import Baseline
-from ..engine.statistics import few
-from ..reports.drawing import GREY, LINES, TEAL, add_level, new_figure
-from ..reports.words import signed
+from ..engine.statistics import FEW_PROMPTS, few
+from ..reports.drawing import LINES, TEAL, add_level, new_figure
 from .analysis import Findings, Part, Table, drawn
-from .differences import Difference, corrected, difference
+from .differences import COLUMNS, Difference, corrected, difference, error_bars, p_text
 from .groups import Group
 
 Array = NDArray[np.float64]
 VALUE = "value"  # the combined value, as a reward's name in tables
-FEWEST_PROMPTS = 4  # two halves with an interval each
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,7 @@ def found(ablated: Ablated) -> Findings:
         parts.append(_rewards_part(ablated, differences))
     parts[-1] = Part(**{**vars(parts[-1]), "tables": [*parts[-1].tables, _table(ablated, differences)]})
     num_prompts, num_images = len(set(ablated.prompts)), len(ablated.prompts)
-    few_prompts = few(num_prompts // 2)
+    judging = num_prompts - num_prompts // 2
     return Findings(
         headline=_headline(ablated, removed, best),
         parts=parts,
@@ -142,7 +140,12 @@ def found(ablated: Ablated) -> Findings:
             f"{num_prompts} test prompts with {num_images // num_prompts} seeds each. The unit of every interval and "
             f"test is the prompt."
         ],
-        cautions=[few_prompts[0].upper() + few_prompts[1:] + "."] if few_prompts else [],
+        cautions=[
+            f"The best scales are judged on {judging} prompts, and the removals on {num_prompts}; take at least "
+            f"{2 * FEW_PROMPTS} test prompts before believing them."
+        ]
+        if few(judging)
+        else [],
         stats={
             f"{ablated.granularity}s": str(len(ablated.groups)),
             "scales": ", ".join(f"{scale:g}" for scale in ablated.scales),
@@ -203,17 +206,16 @@ def _headline(ablated: Ablated, removed: Sequence[Difference] | None, best: Sequ
     text = f"Of {of}, {len(hurts)} score lower without their output, beyond noise, and {len(helps)} higher"
     if helps:
         most = max(helps, key=lambda number: removed[number].gain.mean)
-        text += f" (most {ablated.groups[most].name}, {_text(removed[most])})"
+        text += f" (most {ablated.groups[most].name}, {removed[most].text})"
     return f"{text}; {tuned}."
 
 
 def _removed_part(ablated: Ablated, removed: Sequence[Difference]) -> Part:
     rows = [
-        [group.name, _text(each), _p(each.p), _p(each.adjusted) + (" *" if each.beyond_noise else "")]
-        for group, each in zip(ablated.groups, removed, strict=True)
+        [group.name, each.text, p_text(each.p), each.told] for group, each in zip(ablated.groups, removed, strict=True)
     ]
-    columns = ["group", "difference", "low", "high", "p", "p_holm", "beyond_noise"]
-    numbers = [[group.name, *_cells(each)] for group, each in zip(ablated.groups, removed, strict=True)]
+    columns = ["group", *COLUMNS]
+    numbers = [[group.name, *each.cells] for group, each in zip(ablated.groups, removed, strict=True)]
     return Part(
         title=f"Without one {ablated.granularity}",
         note="The change of the score when the output of one after the other is multiplied by 0, which bypasses it; "
@@ -235,7 +237,7 @@ def _scales_part(ablated: Ablated, differences: Sequence[Sequence[Difference]]) 
     told = [
         [
             f"{escape(group.name)} at {scale:g}: "
-            + ("as it is" if scale == 1 else _text(row[ablated.scales.index(scale)]))
+            + ("as it is" if scale == 1 else row[ablated.scales.index(scale)].text)
             for group, row in zip(ablated.groups, differences, strict=True)
         ]
         for scale in scales
@@ -275,11 +277,9 @@ def _best_part(ablated: Ablated, best: Sequence[Best]) -> Part:
     rows, numbers = [], []
     for each in best:
         judged = each.judged
-        shown = ["as it is", "", ""] if judged is None else [_text(judged), _p(judged.p), _p(judged.adjusted)]
-        if judged is not None and judged.beyond_noise:
-            shown[2] += " *"
+        shown = ["as it is", "", ""] if judged is None else [judged.text, p_text(judged.p), judged.told]
         rows.append([each.group.name, f"{each.scale:g}", *shown])
-        cells = [None] * 6 if judged is None else _cells(judged)
+        cells = [None] * 6 if judged is None else judged.cells
         numbers.append([each.group.name, each.scale, *cells])
     changed = [each for each in best if each.judged is not None]
     figures = (
@@ -297,7 +297,7 @@ def _best_part(ablated: Ablated, best: Sequence[Best]) -> Part:
         tables=[
             Table(
                 "best-scales",
-                ["group", "scale", "difference", "low", "high", "p", "p_holm", "beyond_noise"],
+                ["group", "scale", *COLUMNS],
                 numbers,
                 (["", "best scale", "change on the other half", "p", "p, Holm"], rows),
                 1,
@@ -330,12 +330,12 @@ def _rewards_part(ablated: Ablated, differences: Mapping[str, Sequence[Sequence[
 def _table(ablated: Ablated, differences: Mapping[str, Sequence[Sequence[Difference]]]) -> Table:
     """Return every number: a row for each reward, group and scale."""
     rows = [
-        [reward, group.name, group.depth, scale, *_cells(each)]
+        [reward, group.name, group.depth, scale, *each.cells]
         for reward, all_ in differences.items()
         for group, row in zip(ablated.groups, all_, strict=True)
         for scale, each in zip(ablated.scales, row, strict=True)
     ]
-    columns = ["reward", "group", "depth", "scale", "difference", "low", "high", "p", "p_holm", "beyond_noise"]
+    columns = ["reward", "group", "depth", "scale", *COLUMNS]
     return Table("ablation", columns, rows)
 
 
@@ -347,32 +347,21 @@ def _by_depth(
     lines = list(dict.fromkeys(group.line for group in groups))
     for number, line in enumerate(lines):
         members = [index for index, group in enumerate(groups) if group.line == line]
-        gains = [differences[index].gain for index in members]
         colour = LINES[number % len(LINES)]
-        full = [differences[index].beyond_noise for index in members]
         figure.add_scatter(
             x=[escape(groups[index].name) for index in members],
-            y=[gain.mean for gain in gains],
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": [gain.high - gain.mean for gain in gains],
-                "arrayminus": [gain.mean - gain.low for gain in gains],
-                "color": GREY,
-                "thickness": 1.2,
-                "width": 0,
-            },
-            mode="markers",
+            y=[differences[index].gain.mean for index in members],
+            error_y=error_bars([differences[index] for index in members]),
+            mode="markers+text" if scales else "markers",
             name=escape(line),
-            marker={
-                "size": 9,
-                "color": colour,
-                "symbol": ["circle" if each else "circle-open" for each in full],
-            },
+            marker={"size": 9, "color": colour, "symbol": [differences[index].symbol for index in members]},
+            texttemplate="%{customdata}",
+            textposition="top center",
+            customdata=[f"{scales[index]:g}" if scales else "" for index in members],
             text=[
                 f"{escape(groups[index].name)}"
                 + (f" at {scales[index]:g}" if scales else "")
-                + f": {_text(differences[index])}, p {_p(differences[index].adjusted)}"
+                + f": {differences[index].text}, p {p_text(differences[index].adjusted)}"
                 for index in members
             ],
             hovertemplate="%{text}<extra></extra>",
@@ -382,16 +371,3 @@ def _by_depth(
     figure.update_xaxes(type="category", categoryorder="array", categoryarray=order, tickangle=-60)
     figure.update_layout(showlegend=len(lines) > 1)
     return drawn(figure)
-
-
-def _cells(each: Difference) -> list[Any]:
-    return [each.gain.mean, each.gain.low, each.gain.high, each.p, each.adjusted, each.beyond_noise]
-
-
-def _text(each: Difference) -> str:
-    gain = each.gain
-    return f"{signed(gain.mean, 4)} [{signed(gain.low, 4)}, {signed(gain.high, 4)}]"
-
-
-def _p(value: float) -> str:
-    return "<\N{NO-BREAK SPACE}0.0001" if value < 0.0001 else f"{value:.2g}"

@@ -10,6 +10,7 @@ from .analysis import Analysis
 #: Kind to the module that holds it, and its class there.
 KINDS = {
     "ablation": ("ablation", "Ablation"),
+    "diversity": ("diversity", "Diversity"),
 }
 
 
