@@ -18,6 +18,7 @@ from ..engine.schema import MOST, Real, Section, Whole
 from ..engine.seams import Adapter, Population
 from ..ground.errors import ConfigError
 from ..setup.plan import plan
+from ..setup.yaml_text import read_yaml
 from .ablation_findings import Ablated, found
 from .analysis import Analysis, Findings
 from .bench import Bench
@@ -31,7 +32,7 @@ SCALES = (0.0, 0.5, 0.75, 1.25, 1.5)
 
 def _several(value: object) -> object:
     if isinstance(value, str):
-        return [word.strip() for word in value.split(",")]
+        return [read_yaml(word, "scales") for word in value.split(",")]
     return (value,) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
@@ -80,6 +81,8 @@ class Ablation(Analysis):
                     f"one half of the test prompts chooses a scale and the other judges it, and {num_prompts} are too "
                     f"few for an interval; give test.num_prompts={FEWEST_PROMPTS} or more, such as 64"
                 )
+            for setting in run.adapter.neutrals().values():  # refused before anything is evaluated
+                scaled(run.adapter, run.adapter.space.to_vector(setting), groups, options.scales)
             images = len(buckets) * len(buckets[0]) * (1 + len(groups) * len(options.scales))
             if images > MOST * 1000:
                 raise ConfigError(f"an ablation of {images:,} images would never end; give fewer scales or seeds")

@@ -21,7 +21,7 @@ from .differences import COLUMNS, Difference, corrected, difference, error_bars,
 from .groups import Group
 
 Array = NDArray[np.float64]
-VALUE = "value"  # the combined value, as a reward's name in tables
+VALUE = COMBINED  # what is optimised, beside the rewards; no reward can have this name
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Ablated:
         """Return the scores of a setting's images, bucket by bucket, shape (num_images,).
 
         Args:
-            reward: `value` or the name of an objective.
+            reward: `combined` or the name of an objective.
             position: The setting: 0 is neutral.
         """
         made = [each[position] for each in self.evaluations]

@@ -139,6 +139,7 @@ class Analysis(ABC):
             or `store` (there are no targets: it reads what the store holds).
         several: Whether more than one target can be given.
         searches: Whether it calibrates, so that the keys of a search count; otherwise they are refused.
+        instead: Keys of a configuration that an option of the analysis sets, to the option.
         lasting: Whether what it found stays true; if not, it is made anew whenever it is asked for.
 
     Args:
@@ -152,6 +153,7 @@ class Analysis(ABC):
     wants: ClassVar[Literal["backbone", "calibration", "store"]] = "backbone"
     several: ClassVar[bool] = False
     searches: ClassVar[bool] = False
+    instead: ClassVar[Mapping[str, str]] = {}
     lasting: ClassVar[bool] = True
 
     def __init__(self, targets: Sequence[Target], options: Section) -> None:

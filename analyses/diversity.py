@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from ..setup.starting import start_of
 from .analysis import Analysis, Findings, Part, Table, drawn
 from .bench import Bench
 from .differences import COLUMNS, Difference, corrected, difference, error_bars
+from .target import Target
 
 Array = NDArray[np.float64]
 NUM_SEEDS = 4
@@ -65,24 +66,30 @@ class Diversity(Analysis):
     Options = DiversityOptions
     wants = "calibration"
     several = True
+    instead: ClassVar[Mapping[str, str]] = {"seeds_per_prompt": "seeds"}
 
     def examine(self, bench: Bench) -> Findings:
         """See `Analysis.examine`."""
         options = self.options
         assert isinstance(options, DiversityOptions)
         first = self.targets[0]
+        _refuse_twice(self.targets)
+        config = measuring(first.config, options)
         with bench.opened(first) as evaluator:
             baseline, _ = best_neutral(evaluator)
-        config = measuring(first.config, options)
         with bench.opened(first, config) as evaluator:
             run = evaluator.run
             measures = [name for name, objective in run.objectives.items() if objective.scores_sets]
+            for name in options.measures or ():
+                if name not in measures:
+                    raise ConfigError(
+                        f"{name!r} does not compare the pictures of a prompt, so it measures no diversity; give "
+                        f"measures such as {DINO} or shapes-diversity"
+                    )
             settings = {"neutral": baseline.setting}
             for target in self.targets:
                 label = target.name if target.name not in settings else f"{target.name} ({target.text})"
                 settings[label] = start_of(str(target.calibration), run.adapter, exactly=True)
-            if len(settings) <= len(self.targets):
-                raise ConfigError("a calibration is named twice; leave one of them out")
             buckets = buckets_of(run)
             images = len(settings) * len(run.test_bucket)
             bench.expect(images * (run.adapter.num_steps or 1))
@@ -90,6 +97,13 @@ class Diversity(Analysis):
             made = [evaluator.evaluate("test", number, population, bucket) for number, bucket in enumerate(buckets)]
             rewards = [name for name in config.objectives if name not in measures]
         return found(Measured(list(settings), baseline, made, measures, rewards, options.seeds))
+
+
+def _refuse_twice(targets: Sequence[Target]) -> None:
+    files = [target.calibration.resolve() for target in targets if target.calibration]
+    for number, target in enumerate(targets):
+        if files[number] in files[:number]:
+            raise ConfigError(f"calibration {target.text} is named twice; leave it out once")
 
 
 def measuring(config: Config, options: DiversityOptions) -> Config:

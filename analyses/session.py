@@ -138,6 +138,10 @@ def _options(cls: type[Analysis], typed: Sequence[Override]) -> tuple[Section, l
             if len(each.path) > 1:
                 raise ConfigError(f"{each.key}: {each.path[0]} is an option of {cls.kind} and has no parts")
             values[each.path[0]] = each.value
+        elif each.path[0] in cls.instead:
+            raise ConfigError(
+                f"{each.path[0]}: {cls.kind} has the option {cls.instead[each.path[0]]} for it; give that"
+            )
         elif each.path[0] in keys and cls.wants != "store":
             rest.append(each)
         else:

@@ -70,7 +70,7 @@ def _measured(space: KnobSpace, rung: Rung, measured: Mapping[str, float]) -> tu
 
 
 def _spread(rung: Rung, change: Vector, given: NDArray[np.bool_], most: float) -> Rung:
-    """Divide the spreads of a rung by the knobs' effects relative to their geometric mean; a knob not given keeps its."""
+    """Divide spreads by the knobs' effects relative to their geometric mean; a knob not given keeps its own."""
     moved = change > 0
     if not moved.any():
         return rung

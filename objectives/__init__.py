@@ -21,7 +21,7 @@ def make_shapes() -> Objective:
 
 
 def make_shapes_diversity() -> Objective:
-    """The mean distance of a picture to the other pictures of its prompt, in what prompts of the shapes world leave open."""
+    """The mean distance of a picture to the others of its prompt, in what prompts of the shapes world leave open."""
     from .shapes.diversity import ShapesDiversity
 
     return ShapesDiversity()
