@@ -54,7 +54,11 @@ def analyse(
     cls = kind_named(kind)
     options, typed = _options(cls, read_overrides(pairs))
     _refuse_number_of(cls, targets)
-    made = cls([target_of(text, typed, folder, wants=cls.wants, searches=cls.searches) for text in targets], options)
+    named: list[Target] = []
+    for text in targets:
+        base = next(iter(named), None)
+        named.append(target_of(text, typed, folder, wants=cls.wants, searches=cls.searches, base=base))
+    made = cls(named, options)
     identity, versions = _identity(made), _versions(made)
     with SqliteStore(folder, create=cls.wants != "store") as store:
         store.refuse_read_only()

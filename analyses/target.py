@@ -99,6 +99,7 @@ def target_of(
     *,
     wants: Literal["backbone", "calibration", "store"] = "backbone",
     searches: bool = False,
+    base: Target | None = None,
 ) -> Target:
     """Find out what a name on the command line stands for.
 
@@ -109,6 +110,7 @@ def target_of(
         folder: The store's folder.
         wants: What the analysis wants of its targets.
         searches: Whether it calibrates; otherwise keys of a search are refused.
+        base: The first target, as which a further calibration is evaluated, with the same backbone and rewards.
 
     Raises:
         TrimpotError: If it stands for nothing that can be analysed so.
@@ -118,9 +120,11 @@ def target_of(
     row, prompts = _run_named(text, folder)
     if wants == "calibration" or (row is None and _is_calibration_here(text)):
         file = located_calibration(text, store=folder)
+        name = row.id if row else _slug(file.parent.name if file.name == "calibration.json" else file.stem)
+        if base is not None:
+            return Target(text, name, base.config, base.prompts, file.absolute())
         config = configured(file, None, typed, folder=folder)
         values = config.model_dump(mode="json")
-        name = row.id if row else _slug(file.parent.name if file.name == "calibration.json" else file.stem)
         own = row is not None and prompts is not None and row.config["prompts"] == values["prompts"]
         return Target(text, name, _config(values, (), searches), prompts if own else None, file.absolute())
     if row is not None:
