@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import tower
+import yaml
 from trimpot.analyses.kinds import KINDS, kind_named
 from trimpot.commands.analyse import KINDS as OFFERED
 from trimpot.ground.errors import StoreError
@@ -266,11 +267,17 @@ def test_plain_knobs_can_be_scaled_one_by_one() -> None:
     assert len(numbers()["removed"]) == 3
 
 
-def test_a_store_that_cannot_be_written_is_said() -> None:
-    ablation()
-    with unwritable(FOLDER):
-        said = ablation("seeds=1", "scales=0.5")
-    assert said.status == 1 and said.err.count("\n") == 1 and "trimpot: " in said.err
+def test_a_store_on_a_disk_that_may_only_be_read_is_said_and_shown() -> None:
+    sphere = {**tower.CONFIG, "adapter": {"name": "sphere", "num_knobs": 3}, "objectives": "value", "plugins": []}
+    Path("sphere.yaml").write_text(yaml.safe_dump(sphere))
+    assert typed("calibrate", "sphere.yaml").status == 0
+    words = ("granularity=knob", "scales=0", "seeds=1")
+    assert ablation(*words, target="sphere-1").status == 0
+    with unwritable(FOLDER) as folder:
+        said = typed("analyse", "ablation", "sphere-1", "granularity=knob", "scales=0.5", "--store", str(folder))
+        shown = typed("show", "ablation-sphere-1-1", "--store", str(folder))
+    assert said.status == 1 and said.err.count("\n") == 1 and "may only be read" in said.err, said.err
+    assert shown.status == 0 and "Of 3 knobs" in shown.out
 
 
 def test_a_run_of_another_version_is_said() -> None:

@@ -175,9 +175,9 @@ def test_what_cannot_be_deleted_is_said_before_anything_goes(folder: Path) -> No
     before = told(folder)
     for names, said in (
         (["sphere-1", "spher-2"], r"no run, comparison or analysis 'spher-2' in .*did you mean 'sphere-2'"),
-        ([""], "no run or comparison ''"),
-        (["../runs"], "no run or comparison '../runs'"),
-        (["images"], "no run or comparison 'images'"),
+        ([""], "no run, comparison or analysis ''"),
+        (["../runs"], "no run, comparison or analysis '../runs'"),
+        (["images"], "no run, comparison or analysis 'images'"),
     ):
         with pytest.raises(StoreError, match=said):
             delete(folder, *names)
