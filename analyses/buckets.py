@@ -6,6 +6,7 @@ import numpy as np
 
 from ..engine.bucket import Bucket
 from ..engine.run import Run
+from ..ground.errors import ConfigError
 
 
 def test_buckets(run: Run, num_seeds: int, num_prompts: int | None = None) -> list[Bucket]:
@@ -19,7 +20,13 @@ def test_buckets(run: Run, num_seeds: int, num_prompts: int | None = None) -> li
         run: The run whose configuration says which prompts, how many, and how seeds are drawn.
         num_seeds: The number of buckets.
         num_prompts: Takes the first outputs of the test bucket only.
+
+    Raises:
+        ConfigError: If the backbone uses no seed, and more than one is asked for.
     """
+    if num_seeds > 1 and not run.adapter.uses_seed:
+        name = run.config.adapter.name
+        raise ConfigError(f"adapter {name!r} uses no seed, so a prompt has one output only; give seeds=1")
     own = run.test_bucket
     if num_prompts is not None:
         own = own.head(num_prompts * run.config.seeds_per_prompt)

@@ -261,6 +261,12 @@ def test_a_knob_that_is_zero_when_neutral_has_no_scale() -> None:
     assert said.status == 1 and "member1.weight is 0 where it is neutral, so that no scale changes it" in said.err
 
 
+def test_a_backbone_that_uses_no_seed_has_one_output_a_prompt() -> None:
+    Path("tower.py").write_text(tower.PLUGIN.replace("outputs_per_call = 16", "outputs_per_call, uses_seed = 16, False"))
+    said = ablation("seeds=2", "scales=0", "test.num_prompts=8", "validation.num_prompts=4")
+    assert said.status == 1 and "uses no seed, so a prompt has one output only; give seeds=1" in said.err
+
+
 def test_plain_knobs_can_be_scaled_one_by_one() -> None:
     sphere = ("adapter=sphere", "adapter.num_knobs=3", "objectives=value", "validation.num_prompts=2")
     assert ablation(*sphere, "granularity=knob", "scales=0", "seeds=1").status == 0
