@@ -173,9 +173,16 @@ def _run_named(text: str, folder: Path) -> tuple[RunRow | None, PromptSet | None
         row = next((row for row in store.runs() if row.id == text), None)
         if row is None:
             return None, None
-        if text in presets() or Path(text).exists():
+        if text in presets() or _exists(Path(text)):
             raise ConfigError(f"{text!r} is a run of {folder} and lies here as well; write ./{text} for what lies here")
         return row, store.prompts(row.id)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # the working folder may not be read
+        return False
 
 
 def _run_names(folder: Path) -> list[str]:

@@ -262,7 +262,9 @@ def test_a_knob_that_is_zero_when_neutral_has_no_scale() -> None:
 
 
 def test_a_backbone_that_uses_no_seed_has_one_output_a_prompt() -> None:
-    Path("tower.py").write_text(tower.PLUGIN.replace("outputs_per_call = 16", "outputs_per_call, uses_seed = 16, False"))
+    Path("tower.py").write_text(
+        tower.PLUGIN.replace("outputs_per_call = 16", "outputs_per_call, uses_seed = 16, False")
+    )
     said = ablation("seeds=2", "scales=0", "test.num_prompts=8", "validation.num_prompts=4")
     assert said.status == 1 and "uses no seed, so a prompt has one output only; give seeds=1" in said.err
 
@@ -282,7 +284,7 @@ def test_a_store_on_a_disk_that_may_only_be_read_is_said_and_shown() -> None:
     with unwritable(FOLDER) as folder:
         said = typed("analyse", "ablation", "sphere-1", "granularity=knob", "scales=0.5", "--store", str(folder))
         shown = typed("show", "ablation-sphere-1-1", "--store", str(folder))
-    assert said.status == 1 and said.err.count("\n") == 1 and "may only be read" in said.err, said.err
+    assert said.status == 1 and said.err.count("\n") == 1 and "it is read-only" in said.err, said.err
     assert shown.status == 0 and "Of 3 knobs" in shown.out
 
 
