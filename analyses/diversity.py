@@ -76,7 +76,7 @@ class Diversity(Analysis):
         _refuse_twice(self.targets)
         config = measuring(first.config, options)
         with bench.opened(first) as evaluator:
-            baseline, _ = best_neutral(evaluator)
+            baseline, tried = best_neutral(evaluator)
         with bench.opened(first, config) as evaluator:
             run = evaluator.run
             measures = [name for name, objective in run.objectives.items() if objective.scores_sets]
@@ -92,7 +92,7 @@ class Diversity(Analysis):
                 settings[label] = start_of(str(target.calibration), run.adapter, exactly=True)
             buckets = buckets_of(run)
             images = len(settings) * len(run.test_bucket)
-            bench.expect(images * (run.adapter.num_steps or 1))
+            bench.expect(images * (run.adapter.num_steps or 1) + sum(each.work for each in tried.values()))
             population = np.stack([run.adapter.space.to_vector(setting) for setting in settings.values()])
             made = [evaluator.evaluate("test", number, population, bucket) for number, bucket in enumerate(buckets)]
             rewards = [name for name in config.objectives if name not in measures]
