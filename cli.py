@@ -11,6 +11,7 @@ from typing import Any, TextIO, cast
 import typer
 
 from .commands import (
+    analyse,
     backup,
     calibrate,
     combine,
@@ -36,6 +37,7 @@ from .ground.errors import PluginError, TrimpotError, near_misses, printable
 from .ground.extras import missing
 
 __all__ = [
+    "analyse",
     "app",
     "backup",
     "calibrate",

@@ -1,4 +1,4 @@
-"""The command `delete`: delete runs, comparisons and studies of a store."""
+"""The command `delete`: delete runs, comparisons, analyses and studies of a store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 def delete(
     names: Annotated[
         list[str],
-        typer.Argument(metavar="RUN...", help="Runs, comparisons with runs, studies.", autocompletion=stored_names),
+        typer.Argument(
+            metavar="RUN...",
+            help="Runs, comparisons with their runs, analyses, or studies.",
+            autocompletion=stored_names,
+        ),
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
     store: StoreOption = FOLDER,
@@ -57,7 +61,7 @@ def delete(
 
 def _told(loss: Loss) -> str:
     """Return what will go, as a sentence."""
-    if not loss.runs and not loss.num_studies:
+    if not loss.runs and not loss.analyses and not loss.num_studies:
         return f"{', '.join(loss.names)}: what is left of an earlier deletion"
     evaluations = f"{loss.num_evaluations:,} evaluations with the scores of {loss.num_images:,} images"
     others = [name for name in loss.names if name not in loss.runs]
@@ -70,7 +74,7 @@ def _told(loss: Loss) -> str:
 def _told_besides(loss: Loss) -> list[str]:
     told = []
     if loss.num_shared:
-        told.append(f"{loss.num_shared:,} more evaluations belong to other runs too and stay")
+        told.append(f"{loss.num_shared:,} more evaluations belong to others too and stay")
     if loss.descendants:
         began = ", ".join(loss.descendants)
         told.append(f"{began} began at a result that goes, and can go on: the numbers it began at are kept with it")

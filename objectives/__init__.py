@@ -20,6 +20,13 @@ def make_shapes() -> Objective:
     return ShapesReward()
 
 
+def make_shapes_diversity() -> Objective:
+    """The mean distance of a picture to the others of its prompt, in what prompts of the shapes world leave open."""
+    from .shapes.diversity import ShapesDiversity
+
+    return ShapesDiversity()
+
+
 def make_shapes_prompts() -> PromptSet:
     """The prompts of the shapes world: disjoint sets for training, validation and test."""
     from .shapes.scenes import prompts
@@ -213,6 +220,7 @@ REWARDS: dict[str, Factory] = {
     "mps": make_mps,
     "pickscore": make_pickscore,
     "shapes": make_shapes,
+    "shapes-diversity": make_shapes_diversity,
     "value": make_value,
 }
 

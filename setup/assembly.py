@@ -17,6 +17,7 @@ from ..engine.ladder import rungs_of
 from ..engine.run import Run
 from ..engine.seams import Adapter, Objective, Optimizer
 from ..engine.search import group_size
+from ..engine.sensitivity import refuse_strange
 from ..engine.vetting import HeldOptimizer, blamed, who_made
 from ..ground.devices import resolve
 from ..ground.errors import ConfigError, ScoreError, TrimpotError, near_misses
@@ -241,6 +242,8 @@ def _names_of(config: Config) -> tuple[Any, ...]:
 def _try(run: Run) -> None:
     """Refuse a run that would fail in its first generation or at its end, before it begins."""
     _check_seeds(run)
+    if run.config.sensitivity and run.config.sensitivity.measured is not None:
+        refuse_strange(run.config.sensitivity.measured, run.adapter.space)
     for name, pool in (("validation", run.prompts.validation), ("test", run.prompts.test)):
         if len(set(pool)) < 2:
             raise ConfigError(f"there is only one {name} prompt, which gives no interval; give at least two")

@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..ground.errors import StoreError
+from .analyses import Analyses
 from .database import FILE_NAME
 from .kept_images import IMAGES
-from .names import NAMED
+from .names import NAMED, OWNED_AS
 from .records import TALLIED
 from .sentences import sentences
 from .store import SqliteStore
@@ -72,13 +73,16 @@ def _look_through(folder: Path) -> None:
         with copy._transaction():
             pass  # a transaction checks the pages of the file
         runs = [row.id for row in copy.runs()]
-        comparisons = [row["id"] for row in copy.records.whole("comparisons")]
-        studies = [row["id"] for row in copy.records.whole("studies")]
-        raters = [row["id"] for study in studies for row in copy.records.whole("raters", study)]
+        named = {table: [row["id"] for row in copy.records.whole(table)] for table in NAMED}
+        raters = [row["id"] for study in named["studies"] for row in copy.records.whole("raters", study)]
+        owned = {"": [""], "rater": raters, **{OWNED_AS[table]: names for table, names in named.items()}}
         for table, column in TALLIED.items():
-            owners = {"": [""], "run": runs, "comparison": comparisons, "study": studies, "rater": raters}[column]
+            owners = owned[column]
             for owner in owners:
                 copy.records.whole(table, owner)
         for run in runs:
             copy.prompts(run)
             copy.history(run)
+        for analysis in named["analyses"]:
+            Analyses(copy).get(analysis)
+            Analyses(copy).history(analysis)

@@ -1,10 +1,10 @@
-"""Deleting runs, comparisons and studies: their records in one transaction, then their files.
+"""Deleting runs, comparisons, analyses and studies: their records in one transaction, then their files.
 
 Before the transaction is committed, a note in the store's folder names the files that go. A process that dies before
 the commit has deleted nothing. One that dies after it leaves the note, and the next deletion finishes the work.
 
-Evaluations, prompts and kept images that another run or a study uses stay. Lists of names stay as well: a process
-that works on another run may have read them.
+Evaluations, prompts and kept images that another run, an analysis or a study uses stay. Lists of names stay as well: a
+process that works on another run may have read them.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ class Loss:
     """What a deletion takes away.
 
     Attributes:
-        names: The runs, comparisons and studies as asked for, each once.
+        names: The runs, comparisons, analyses and studies as asked for, each once.
         runs: All runs that go: those asked for, and the runs of comparisons asked for.
-        num_evaluations: Evaluations that no other run uses.
-        num_shared: Evaluations that other runs use; they stay.
+        analyses: The analyses that go. The runs that an analysis began are runs like others, and stay.
+        num_evaluations: Evaluations that no other run or analysis uses.
+        num_shared: Evaluations that others use; they stay.
         num_images: Images whose scores go.
         num_studies: Studies that go.
         num_answers: Answers of raters that go.
@@ -59,6 +60,7 @@ class Loss:
     num_kept_images: int
     num_bytes: int
     descendants: tuple[str, ...]
+    analyses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Left:
 
 @dataclass(frozen=True)
 class _Part:
-    """A run, a comparison with its runs, or a study, that is deleted in one transaction."""
+    """A run, a comparison with its runs, an analysis, or a study, that is deleted in one transaction."""
 
     name: str
     runs: tuple[str, ...]
@@ -89,14 +91,19 @@ class _Part:
         """The names that have a folder and a lock file."""
         return (*(() if self.table == "runs" else (self.name,)), *self.runs)
 
+    @property
+    def analyses(self) -> tuple[str, ...]:
+        """The analysis, if it is one."""
+        return (self.name,) if self.table == "analyses" else ()
+
 
 class Deletion:
-    """The deletion of runs, comparisons and studies of a store.
+    """The deletion of runs, comparisons, analyses and studies of a store.
 
     Args:
         store: An open store.
-        names: Runs, comparisons and studies. A comparison goes with its runs, except those that another comparison
-            has too.
+        names: Runs, comparisons, analyses and studies. A comparison goes with its runs, except those that another
+            comparison has too.
 
     Raises:
         StoreError: If a name is unknown, a run belongs to a comparison that stays, or a process works on one of them.
@@ -109,6 +116,7 @@ class Deletion:
         self._studies = Studies(store)
         self._names = tuple(dict.fromkeys(names))
         self._known = {row["id"] for row in store.records.whole("runs")}
+        self._analyses = {row["id"] for row in store.records.whole("analyses")}
         self._members = {name: set(self._comparisons.members(name).values()) for name in self._comparisons.names()}
         self._parts = self._found()
         self._refuse()
@@ -120,7 +128,8 @@ class Deletion:
             StoreError: If a record is damaged.
         """
         store, runs = self._store, self._runs
-        gone, shared = self._evaluations(runs)
+        analyses = tuple(each for part in self._parts for each in part.analyses)
+        gone, shared = self._evaluations(runs, analyses)
         found = list(store.records.by_key("evaluations", gone).values())
         files = self._kept(gone, self._gone_studies)
         raters = [rater.id for name in self._gone_studies for rater in self._studies.raters(name)]
@@ -140,6 +149,7 @@ class Deletion:
             num_kept_images=len(files),
             num_bytes=sum(sizes),
             descendants=tuple(children),
+            analyses=analyses,
         )
 
     def carry_out(self) -> Left:
@@ -183,11 +193,13 @@ class Deletion:
                 parts.append(_Part(name, tuple(sorted(runs)), "comparisons"))
             elif name in self._known - covered:
                 parts.append(_Part(name, (name,), "runs"))
+            elif name in self._analyses:
+                parts.append(_Part(name, (), "analyses"))
             elif name in studies:
                 parts.append(_Part(name, (), "studies"))
             elif name not in covered and not self._note(name).exists():
-                known = [*self._known, *self._members, *studies]
-                said = f"no run, comparison or study {name!r} in {self._store.folder}"
+                known = [*self._known, *self._members, *self._analyses, *studies]
+                said = f"no run, comparison, analysis or study {name!r} in {self._store.folder}"
                 raise StoreError(f"{said}; {near_misses(name, known)}")
         return parts
 
@@ -209,10 +221,16 @@ class Deletion:
         store, records = self._store, self._store.records
         with store._transaction():
             runs = [row for row in records.whole("runs") if row["id"] in part.runs]
-            gone, _ = self._evaluations(part.runs)
+            gone, _ = self._evaluations(part.runs, part.analyses)
             self._write_note(part, self._kept(gone, {part.name} if part.table == "studies" else set()))
+            prompts = {run["prompts"] for run in runs if run["prompts"]}
             if part.table == "studies":
                 self._forget_study(part.name)
+            if part.table == "analyses":
+                prompts |= {records.named("that is asked for", "analyses", id=part.name)["prompts"]} - {None}
+                for row in records.whole("analysed", part.name):
+                    records.delete("analysed", row)
+                self._delete_owner("analyses", part.name, ("analysed",))
             if part.table == "comparisons":
                 for row in records.whole("members", part.name):
                     records.delete("members", row)
@@ -230,8 +248,8 @@ class Deletion:
                 records.delete("evaluations", row)
             for run in runs:
                 self._delete_owner("runs", run["id"], ("candidates", "generations"))
-            self._delete_unused("buckets", {row["bucket"] for row in found.values()}, "evaluations", "bucket")
-            self._delete_unused("prompts", {run["prompts"] for run in runs if run["prompts"]}, "runs", "prompts")
+            self._delete_unused("buckets", {row["bucket"] for row in found.values()}, ("evaluations",), "bucket")
+            self._delete_unused("prompts", prompts, ("runs", "analyses"), "prompts")
 
     def _forget_study(self, name: str) -> None:
         """Delete the records of a study, and of the pictures made for it that no other study shows."""
@@ -260,14 +278,14 @@ class Deletion:
             records.delete("tallies", records.named(f"{table} {name!r}", "tallies", counted=counted, owner=name))
         records.delete(table, records.named("that is asked for", table, id=name))
 
-    def _delete_unused(self, table: str, keys: Collection[str], users: str, column: str) -> None:
-        """Delete the rows with these keys that no row of another table uses."""
+    def _delete_unused(self, table: str, keys: Collection[str], users: Collection[str], column: str) -> None:
+        """Delete the rows with these keys that no row of other tables uses."""
         for key in sorted(keys):
-            if not self._store._read(f"SELECT 1 FROM {users} WHERE {column} = ? LIMIT 1", (key,)):
+            if not any(self._store._read(f"SELECT 1 FROM {user} WHERE {column} = ? LIMIT 1", (key,)) for user in users):
                 self._store.records.delete(table, self._store.records.named("that is asked for", table, id=key))
 
-    def _evaluations(self, runs: Collection[str]) -> tuple[list[str], int]:
-        """Return the evaluations that only these runs use, and how many of theirs are used by others too.
+    def _evaluations(self, runs: Collection[str], analyses: Collection[str]) -> tuple[list[str], int]:
+        """Return the evaluations that only these runs and analyses use, and how many of theirs others use too.
 
         A run that was extended also uses the evaluations that it set aside; see `extensions`.
         """
@@ -282,6 +300,9 @@ class Deletion:
         for row in self._store._read("SELECT DISTINCT run, evaluation FROM candidates"):
             if row["run"] not in runs:
                 others.add(row["evaluation"])
+        for name in (row["id"] for row in self._store.records.whole("analyses")):
+            users = own if name in analyses else others
+            users.update(row["evaluation"] for row in self._store.records.whole("analysed", name))
         return sorted(own - others), len(own & others)
 
     def _kept(self, gone: Sequence[str], studies: Collection[str]) -> list[str]:
@@ -346,8 +367,9 @@ class Deletion:
         return 0, freed
 
     def _busy(self) -> bool:
-        """Return whether a process works on any run of the store."""
-        return any(self._store.locked(row["id"]) for row in self._store.records.whole("runs"))
+        """Return whether a process works on any run or analysis of the store."""
+        records = self._store.records
+        return any(self._store.locked(row["id"]) for table in ("runs", "analyses") for row in records.whole(table))
 
 
 def _compact(store: SqliteStore) -> bool:

@@ -11,6 +11,8 @@ outputs       the image files of an evaluation's kept outputs, named by content
 rescores      scores of an evaluation's kept outputs by rewards added after the run
 comparisons   one row per comparison of contenders: its configuration and its fingerprint
 members       the run of each contender and seed of a comparison; comparisons may share a run
+analyses      one row per analysis: its kind, its configuration, its fingerprint, its findings
+analysed      the place of an evaluation in an analysis; runs and analyses may share an evaluation
 studies       one row per human study: what is shown, and the rules that were set before
 raters        the raters of a study: the token of each one's link, and the pairs in the order shown
 answers       one row per rater, pair and question
@@ -39,7 +41,7 @@ from .sentences import decoding
 from .views import put
 
 migrations = Migrations("trimpot")
-_LATER = {"names", "studies", "raters", "answers", "pictures"}  # tables that steps after m004 add
+_LATER = {"names", "analyses", "analysed", "studies", "raters", "answers", "pictures"}  # added by steps after m004
 
 
 @migrations()
@@ -197,6 +199,45 @@ def m006_descent_and_extensions(db: Database) -> None:
 def m007_views(db: Database) -> None:
     """Views that show every number in a column of its own."""
     put(db.conn)
+
+
+@migrations()
+def m008_analyses(db: Database) -> None:
+    """Analyses, and the places of their evaluations."""
+    db.table("analyses").create(
+        {
+            "id": str,
+            "created": str,
+            "identity": str,
+            "kind": str,
+            "config": str,
+            "prompts": str,
+            "versions": str,
+            "seconds": float,
+            "outcome": str,
+            "error": str,
+            "checksum": str,
+        },
+        pk="id",
+        not_null={"created", "identity", "kind", "config", "versions", "seconds"},
+        foreign_keys=[("prompts", "prompts", "id")],
+    )
+    db.table("analysed").create(
+        {
+            "analysis": str,
+            "stage": str,
+            "generation": int,
+            "position": int,
+            "number": int,
+            "evaluation": str,
+            "fresh": int,
+            "checksum": str,
+        },
+        pk=("analysis", "stage", "generation", "position"),
+        not_null={"number", "evaluation", "fresh"},
+        foreign_keys=[("analysis", "analyses", "id"), ("evaluation", "evaluations", "key")],
+    )
+    Records(db.conn, _path(db)).seal(["analyses", "analysed"])
 
 
 @migrations()

@@ -33,6 +33,8 @@ TALLIED = {
     "candidates": "run",
     "generations": "run",
     "members": "comparison",
+    "analyses": "",
+    "analysed": "analysis",
     "raters": "study",
     "answers": "rater",
 }
@@ -40,6 +42,7 @@ TALLIED = {
 OWNERS = {
     "runs": ("candidates", "generations"),
     "comparisons": ("members",),
+    "analyses": ("analysed",),
     "studies": ("raters",),
     "raters": ("answers",),
 }
@@ -55,6 +58,8 @@ KEYS = {
     "candidates": ("run", "stage", "generation", "position"),
     "generations": ("run", "generation"),
     "members": ("comparison", "contender", "seed"),
+    "analyses": ("id",),
+    "analysed": ("analysis", "stage", "generation", "position"),
     "studies": ("id",),
     "raters": ("id",),
     "answers": ("rater", "position", "question"),

@@ -131,15 +131,19 @@ class Runs(StoreFile):
         row |= {"config": dump(config), "versions": dump(versions)}
         row |= {"start": None if start is None else dump(start), "prompts": prompts and prompts.fingerprint}
         row |= {"parts": dump(parts) if parts else None, "parent": dump(parent) if parent else None}
+        self._insert_prompts(prompts)
+        self.records.insert("runs", row)
+        return str(row["id"])
+
+    def _insert_prompts(self, prompts: PromptSet | None) -> None:
+        """Write the prompts of a run or an analysis unless they are there already; call this in a transaction."""
         if prompts:
             kept = {pool: dump(getattr(prompts, pool)) for pool in POOLS}
             kept |= {"id": prompts.fingerprint, "metadata": dump(prompts.metadata)}
             self.records.insert("prompts", kept, ignore=True)
-        self.records.insert("runs", row)
-        return str(row["id"])
 
     def _free_name(self, prefix: str) -> str:
-        """Return a name that nothing in the store has yet, and no deleted run that another one began at."""
+        """Return a name that nothing in the store's folder has yet, nor a deleted run that another one began at."""
         rows = self.records.whole("runs")
         known = [row["id"] for table in NAMED for row in self.records.whole(table)]
         known += [json.loads(row["parent"])["run"] for row in rows if row["parent"]]
@@ -153,7 +157,7 @@ class Runs(StoreFile):
         """
         row = self.records.one("runs", id=run_id)
         if row is None:
-            known = [row["id"] for row in self.records.whole("runs")]
+            known = [row["id"] for table in ("runs", "analyses") for row in self.records.whole(table)]
             missing = f"the name of a run is missing before the key {run_id}" if "=" in run_id else ""
             hint = missing or (self.unknown_folders() if not known else "")
             raise StoreError(f"no run {run_id!r} in {self.folder}; {hint or near_misses(run_id, known)}")
@@ -197,10 +201,13 @@ class Runs(StoreFile):
 
     def prompts(self, run_id: str) -> PromptSet | None:
         """Return the prompts that a run was begun with; None for a run of an old version, which did not store them."""
-        run = self.records.named("that is asked for", "runs", id=run_id)
-        if run["prompts"] is None:
+        return self._prompts_of("runs", run_id)
+
+    def _prompts_of(self, table: str, name: str) -> PromptSet | None:
+        owner = self.records.named("that is asked for", table, id=name)
+        if owner["prompts"] is None:
             return None
-        row = self.records.named(f"runs {run_id!r}", "prompts", id=run["prompts"])
+        row = self.records.named(f"{table} {name!r}", "prompts", id=owner["prompts"])
         with decoding(self.path, f"prompts {row['id']!r}"):
             train, validation, test = (tuple(json.loads(row[pool])) for pool in POOLS)
             return PromptSet(train, validation, test, metadata=json.loads(row["metadata"]))

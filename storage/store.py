@@ -18,7 +18,7 @@ from ..engine.knobs import digest_of_many
 from .kept_images import IMAGES, Keeper, read_image
 from .packed import Names, pack_scores, pack_setting, unpack_scores, unpack_setting
 from .places import Places
-from .records import Row, name_of
+from .records import TALLIED, Row, name_of
 from .runs import Runs, dump, now
 from .sentences import damaged, decoding
 
@@ -79,7 +79,10 @@ class SqliteStore(Runs):
 
     def recorded(self, run: str, stage: str, generation: int) -> dict[int, Evaluation]:
         """Return the evaluations recorded at a stage and generation of a run, by position."""
-        rows = sorted(self._places.at(run, stage, generation), key=_order)
+        return self._recorded_at(self._places, run, stage, generation)
+
+    def _recorded_at(self, places: Places, owner: str, stage: str, generation: int) -> dict[int, Evaluation]:
+        rows = sorted(places.at(owner, stage, generation), key=_order)
         return {each.place.position: each.evaluation for each in self._evaluated(rows)}
 
     def find(self, key: str) -> Evaluation | None:
@@ -90,19 +93,23 @@ class SqliteStore(Runs):
     def record(self, run: str, made: Sequence[tuple[Place, str, Evaluation]]) -> None:
         """Commit evaluations with their places and keys in one transaction; they are durable when this returns."""
         with self._transaction():
-            number, _ = self.records.tally("candidates", run)
-            rows: list[Row] = []
-            for bucket in {evaluation.bucket.fingerprint: evaluation.bucket for _, _, evaluation in made}.values():
-                kept = {"id": bucket.fingerprint, "prompts": dump(bucket.prompts), "seeds": dump(bucket.seeds)}
-                self.records.insert("buckets", kept, ignore=True)
-            lists = {tuple(names) for _, _, each in made for names in (each.setting, each.scores)}
-            named = {names: self._names.keep(names) for names in sorted(lists)}
-            for place, key, evaluation in made:
-                row = {"run": run, **place._asdict(), "number": number + len(rows), "evaluation": key}
-                rows.append({**row, "fresh": int(self._insert(key, evaluation, named))})
-            self._places.insert(run, rows)
+            self._record_at(self._places, run, made)
             if run in self._clocks:
                 self._update_run(run)
+
+    def _record_at(self, places: Places, owner: str, made: Sequence[tuple[Place, str, Evaluation]]) -> None:
+        """Write evaluations and their places in a run or an analysis; call this in a transaction."""
+        number, _ = self.records.tally(places.table, owner)
+        rows: list[Row] = []
+        for bucket in {evaluation.bucket.fingerprint: evaluation.bucket for _, _, evaluation in made}.values():
+            kept = {"id": bucket.fingerprint, "prompts": dump(bucket.prompts), "seeds": dump(bucket.seeds)}
+            self.records.insert("buckets", kept, ignore=True)
+        lists = {tuple(names) for _, _, each in made for names in (each.setting, each.scores)}
+        named = {names: self._names.keep(names) for names in sorted(lists)}
+        for place, key, evaluation in made:
+            row = {TALLIED[places.table]: owner, **place._asdict(), "number": number + len(rows), "evaluation": key}
+            rows.append({**row, "fresh": int(self._insert(key, evaluation, named))})
+        places.insert(owner, rows)
 
     def _insert(self, key: str, evaluation: Evaluation, named: Mapping[tuple[str, ...], str]) -> bool:
         """Write an evaluation unless its key is there already; return whether it was written."""
@@ -300,7 +307,7 @@ class SqliteStore(Runs):
                 evaluation = found.get(row["evaluation"])
                 if evaluation is None:
                     gone = f"{name_of('evaluations', {'key': row['evaluation']})}, which it names, is gone"
-                    raise damaged(self.path, name_of("candidates", row), gone)
+                    raise damaged(self.path, name_of("analysed" if "analysis" in row else "candidates", row), gone)
                 if evaluation["num_images"] is None:
                     raise damaged(self.path, name_of("evaluations", evaluation), "it could not be brought up to date")
                 yield row, evaluation

@@ -65,9 +65,22 @@ BELOW: dict[str, set[str]] = {
     "runs": {"defaults", "reports", "workshops", "setup", "storage", "engine", "ground"},
     "studies": {"web", "runs", "applying", "reports", "setup", "storage", "engine", "ground"},
     "comparison": {"runs", "workshops", "reports", "surrogate", "setup", "storage", "engine", "ground"},
+    "analyses": {
+        "comparison",
+        "runs",
+        "defaults",
+        "workshops",
+        "reports",
+        "applying",
+        "setup",
+        "storage",
+        "engine",
+        "ground",
+    },
     "testing": {"adapters", "engine", "ground"},  # adapters for the contract of a transformer class
     "proofs": {"exchange", "testing", "adapters", "objectives", "setup", "engine", "ground"},
     "commands": {
+        "analyses",
         "calibrations",
         "publishing",
         "exchange",

@@ -58,7 +58,7 @@ SPACE = KnobSpace([Knob(f"knob.{index}") for index in range(4)])
 #: What can be made for real without weights, a network or another program.
 CHEAP = {
     "adapters": ("sphere", "ellipsoid", "low-effective-dimension", "simulated", "simulated-bounded", "surrogate"),
-    "objectives": ("value", "jpeg-size", "shapes", "entropy"),
+    "objectives": ("value", "jpeg-size", "shapes", "shapes-diversity", "entropy"),
     "combinations": ("weighted", "winrate", "pareto", "constrained"),
     "optimizers": ("cma-es", "grouped", "random", "nevergrad:DE"),
     "prompts": ("numbers", "files", "geneval", "compositional"),

@@ -40,6 +40,7 @@ NEEDING: dict[str, list[str]] = {
         "backup elsewhere",
         "plan shapes",
         "compare shapes -c cma-es -c random",
+        "analyse ablation shapes",
         "optimizers DE",
         "serve shapes",
         "serve remote -o url=http://127.0.0.1:1",

@@ -41,6 +41,8 @@ def test_the_version_is_said() -> None:
 # Completion
 
 COMPLETED = {
+    "kind": "ablation",
+    "targets": "shapes",
     "run": "sphere-1",
     "names": "sphere-1",
     "begin_at": "sphere-1",
@@ -125,6 +127,8 @@ def _completions(command: str, each: Any) -> bool:
         (("delete", "sphere-1", ""), ["flux-2", "flux-1", "sphere-1", "night-1"]),
         (("show", "--store", "elsewhere", ""), []),
         (("compare", "n"), ["night-1"]),
+        (("analyse", "abl"), ["ablation"]),
+        (("analyse", "ablation", "sph"), ["sphere-1"]),
         (("knobs", "sphe"), ["sphere"]),
         (("runs", "--status", "fi"), ["finished"]),
         (("rescore", "sphere-1", "--objective", "entr"), ["entropy"]),

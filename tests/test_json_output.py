@@ -29,6 +29,11 @@ SPHERE = {
 }
 #: Every command that shows something, and keys of what it prints; of a list, keys of its first entry.
 SHOWN = {
+    "analyse ablation sphere.yaml granularity=knob scales=0 seeds=1 test.num_prompts=6": {
+        "analysis",
+        "numbers",
+        "page",
+    },
     "backup copy": {"backup", "runs", "images"},
     "calibrate sphere.yaml": {"run", "status", "gain", "digest"},
     "compare sphere.yaml -c cma-es -c random --seeds 1 --images 40": {"comparison", "runs", "page"},

@@ -34,6 +34,15 @@ COMPARED = "-c cma-es -c random --seeds 1 --images 40"
 #: For every argument and option that takes a name: what is typed, and what must be said. The first words are the
 #: command; `{prompts}` is a table of prompts with the columns `caption` and `kind`.
 NAMES: dict[tuple[str, str], list[tuple[str, str]]] = {
+    ("analyse", "kind"): [("analyse ablatoin sphere.yaml", "'ablation'"), ("analyse diversty sphere-1", "'diversity'")],
+    ("analyse", "targets"): [
+        ("analyse ablation spere.yaml", "'sphere.yaml'"),
+        ("analyse ablation spere-1", "'sphere-1'"),
+        ("analyse ablation shape", "'shapes'"),
+        ("analyse ablation sphere.yaml scale=0", "'scales'"),
+        ("analyse diversity spere-1", "'sphere-1'"),
+        ("analyse diversity sphere-1 measure=x", "'measures'"),
+    ],
     ("calibrate", "config"): [("calibrate spere.yaml", "'sphere.yaml'"), ("calibrate shape", "'shapes'")],
     ("calibrate", "overrides"): [("calibrate sphere.yaml {key}", "{meant}")],
     ("calibrate", "begin_at"): [("calibrate sphere.yaml --from spere-1", "'sphere-1'")],

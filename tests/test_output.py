@@ -31,6 +31,7 @@ SPHERE = {
     "bucket_size": 2,
 }
 COMMANDS = {
+    "analyse": "analyse ablation sphere.yaml granularity=knob scales=0 seeds=1",
     "calibrate": "calibrate sphere.yaml",
     "resume": "resume sphere-1",
     "compare": "compare sphere.yaml -c cma-es -c random --seeds 1 --images 40",

@@ -12,6 +12,7 @@ from trimpot.cli import app
 
 #: Arguments that a command accepts, as far as reading them goes.
 ENOUGH = {
+    "analyse": ["ablation", "shapes"],
     "backup": ["copy"],
     "calibrate": ["shapes"],
     "compare": ["shapes", "-c", "random", "-c", "cma-es", "--images", "9000"],

@@ -191,6 +191,7 @@ ONE_FILE = Path(__file__).parents[2] / "examples" / "one-file" / "camera.py"
 CHANGES: dict[str, Any] = {
     "name": "another", "start": "elsewhere/calibration.json", "ladder": "{block: 2, gate: 3}", "keep": "all",
     "group_size": 2, "by_steps.steps": "[3]", "trackers": "tensorboard", "plugins": f"[{ONE_FILE}]",
+    "sensitivity.measured": "{knob.0: 2}",
 }  # fmt: skip
 BY_NAME = ("adapter", "objectives", "combine", "prompts", "optimizer")  # parts, each with options of its own
 
@@ -205,7 +206,7 @@ def test_every_key_of_a_configuration_is_part_of_a_run_s_identity_or_declared_to
     if key.startswith("adaptive_bucket."):
         base["adaptive_bucket"] = {"largest": 60}
     if key.startswith("sensitivity."):
-        base["sensitivity"] = {"num_prompts": 7}
+        base["sensitivity"] = {"most": 7}
     if key == "workers.address":
         base["workers"] = {"ray": 2}
     if key == "protocol":

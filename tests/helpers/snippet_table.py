@@ -23,6 +23,8 @@ SMALL = (
     "generations=1 optimizer.population_size=8 workers=1 adapter.num_inference_steps=2 adapter.guidance_grid=[3] "
     "validation.num_prompts=2 validation.every=1 test.num_prompts=2 by_steps.steps=[]"
 )
+#: Overrides that make an analysis of the shipped model take a few seconds.
+FEW = "workers=1 adapter.num_inference_steps=2 adapter.guidance_grid=[3] validation.num_prompts=2 scales=0"
 #: A tiny checkpoint of FLUX stands for the published one.
 FLUX = (
     "name=FLUX.1-dev adapter.dtype=float32 adapter.height=32 adapter.width=32 adapter.num_inference_steps=2 "
@@ -62,6 +64,8 @@ SMALLER = (
     (r"^trimpot measure somebody/shapes-calibrated\b", "trimpot measure shapes-1"),
     (r"^(trimpot measure \S+)(.*)--steps [\d,]+", r"\1\2--steps 3"),
     (r"test\.num_prompts=\d+", "test.num_prompts=3"),
+    (r"^trimpot analyse ablation shapes\b.*", f"trimpot analyse ablation shapes {FEW} seeds=1 test.num_prompts=4"),
+    (r"^trimpot analyse diversity shapes-1\b.*", "trimpot analyse diversity shapes-1 seeds=2 test.num_prompts=2"),
 )  # fmt: skip
 
 #: In Python: a pattern, and what stands for it; `small` are the options of SMALL.

@@ -166,7 +166,7 @@ def test_a_deleted_study_is_gone_with_its_pictures_and_nothing_else(tmp_path: Pa
         assert {f"{path.parent.name}/{path.name}" for path in (tmp_path / "store" / "images").rglob("*.png")} == shared
         assert not store.records.read("answers") and len(store.records.read("raters")) == 3
         back_up(store, tmp_path / "copy")
-        with pytest.raises(StoreError, match="no run, comparison or study"):
+        with pytest.raises(StoreError, match="no run, comparison, analysis or study"):
             Deletion(store, [first])
         with store.lock(second), pytest.raises(StoreError, match="another process is working on"):
             Deletion(store, [second])
