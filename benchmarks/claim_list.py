@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from evidence import NOT_WORSE, Calibrated, Evidence, Part, analysed, calibrated, compared, read
+from evidence import NOT_WORSE, Calibrated, Evidence, Part, analysed, calibrated, compared, examined, read
 from numpy.typing import NDArray
 
 Seeds = tuple[int, ...]
 IMAGES = 3840  # of every search: 60 generations of 64, as in the preset
 FACTORS = ("faithful", "vivid", "crisp", "clean")  # of the checker's score, watched where another is optimised
+LOST = 0.05  # the share of the diversity that may be lost where it is said to be kept
 BEST = "chosen on 128 validation images"
 
 
@@ -178,6 +179,27 @@ def _steps(folder: Path, seeds: Seeds) -> tuple[dict[str, Any], str]:
     return analysed("steps", "shapes", pairs, folder), f"`trimpot analyse steps shapes {' '.join(pairs)}`"
 
 
+def diverse(folder: Path, seeds: Seeds) -> Evidence:
+    """Calibration keeps the diversity of a prompt's pictures."""
+    runs = [calibrated("shapes", folder, seed=seed) for seed in seeds]
+    names, pairs = [run.name for run in runs], ["seeds=4", "test.num_prompts=148"]
+    found = analysed("diversity", " ".join(names), pairs, folder)
+    measures = tuple(found["numbers"]["diversity"])
+    scores, prompts = examined(folder, found["analysis"], [*measures, "shapes"])
+    parts = []
+    for name in measures:
+        neutral, *after = scores[name]
+        least = -LOST * float(np.mean(neutral))
+        parts.append(compared(f"{name}, calibrated less uncalibrated", after, [neutral] * len(after), prompts, least))
+    neutral, *after = scores["shapes"]
+    besides = (compared("the score of the same pictures", after, [neutral] * len(after), prompts),)
+    command = f"`trimpot analyse diversity {' '.join(f'RUN{seed}' for seed in seeds)} {' '.join(pairs)}`"
+    told = f"{command}, of the runs of `trimpot calibrate shapes seed=N`, {_seeds(seeds)}"
+    images = found["num_images"] + sum(run.images for run in runs)
+    label = f"{found['numbers']['baseline']}, {BEST}"
+    return Evidence(told, label, tuple(parts), True, seeds, images, (*names, found["analysis"]), besides)
+
+
 def aligned(folder: Path, seeds: Seeds) -> Evidence:
     """Calibration helps a checkpoint that is aligned already."""
     runs = [calibrated("shapes-aligned", folder, seed=seed) for seed in seeds]
@@ -312,6 +334,7 @@ CLAIMS: dict[str, Claim] = {
     "5": Claim("Gates gain the most in the optimised reward", finest),
     "6": Claim("Few steps, calibrated, at least equal many uncalibrated ones", fewer_steps, NOT_WORSE),
     "7": Claim("Calibrated ensembles gain at every number of steps", ensembles),
+    "8": Claim(f"The pictures of a prompt stay as diverse, by {100 - 100 * LOST:g} % at least", diverse),
     "9": Claim("A checkpoint that is aligned with the reward already gains too", aligned),
     "10": Claim(
         "CMA-ES finds better knobs than a search by gradients",

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from claim_list import CLAIMS
-from evidence import LEFT, OPEN, Evidence, Part
+from evidence import LEFT, Evidence, Part
 
 DOCS = Path(__file__).parents[1] / "docs"
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
@@ -61,7 +61,7 @@ def table(found: Mapping[str, Any]) -> str:
         if claim.measure is None:
             rows.append([key, told, claim.why, "", LEFT])
         elif key not in found:
-            rows.append([key, told, YET, "", OPEN])
+            rows.append([key, told, YET, "", ""])
             ran.append(f"- **{key}.** {command}")
         else:
             evidence = Evidence.from_json(found[key])

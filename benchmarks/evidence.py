@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import trimpot
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from seeds import same
 from trimpot.engine.evaluation import Evaluation
 from trimpot.engine.record import DECISIVE
@@ -196,15 +196,42 @@ def read(folder: Path, name: str) -> Calibrated:
     return Calibrated(name, *record.pair, label, sum(count for _, count in images), searched, str(row.stop_reason))
 
 
-def analysed(kind: str, target: str, pairs: Sequence[str], folder: Path) -> dict[str, Any]:
-    """Return what `trimpot analyse KIND TARGET KEY=VALUE... --json` prints; a stopped one goes on.
+def analysed(kind: str, targets: str, pairs: Sequence[str], folder: Path) -> dict[str, Any]:
+    """Return what `trimpot analyse KIND TARGET... KEY=VALUE... --json` prints; a stopped one goes on.
 
     Raises:
         SystemExit: If the analysis fails; its message is printed.
     """
-    command = [sys.executable, "-m", "trimpot", "analyse", kind, target, *pairs, "--store", str(folder), "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "trimpot",
+        "analyse",
+        kind,
+        *targets.split(),
+        *pairs,
+        "--store",
+        str(folder),
+        "--json",
+    ]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise SystemExit(done.returncode)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+def examined(folder: Path, name: str, objectives: Sequence[str]) -> tuple[dict[str, list[NDArray[Any]]], list[str]]:
+    """Return the scores of every setting that an analysis examined on test images, and the prompt of each image."""
+    from trimpot.storage import Analyses
+
+    with SqliteStore(folder) as store:
+        history = [each for each in Analyses(store).history(name) if each.place.stage == "test"]
+    made = {(each.place.position, each.place.generation): each.evaluation for each in history}
+    settings, buckets = ({key[index] for key in made} for index in (0, 1))
+    ordered = [[made[position, number] for number in sorted(buckets)] for position in sorted(settings)]
+    scores = {
+        objective: [np.concatenate([each.scores[objective] for each in several]) for several in ordered]
+        for objective in objectives
+    }
+    return scores, [prompt for each in ordered[0] for prompt in each.bucket.prompts]

@@ -34,6 +34,11 @@ def aligned() -> tuple[Any, list[Any]]:
     return drawn(lora="aligned", guidance_scale=2.0)
 
 
+@pytest.fixture(scope="module")
+def base() -> tuple[Any, list[Any]]:
+    return drawn(guidance_scale=3.0)
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_it_is_small_and_in_the_layout_of_diffusers(name: str) -> None:
     """One file of at most a megabyte, which diffusers named and which holds PEFT's configuration."""
@@ -49,7 +54,7 @@ def test_it_is_small_and_in_the_layout_of_diffusers(name: str) -> None:
 def test_it_is_what_diffusers_and_peft_make_of_the_file(aligned: tuple[Any, list[Any]]) -> None:
     """Loaded by its name and merged, the model draws what a stock pipeline draws that loaded the file by itself."""
     pytest.importorskip("peft")
-    adapter, images = aligned
+    _, images = aligned
     pipe, _ = load_pipeline(None, SHAPES, Loading(dtype="float32", device="cpu"))
     pipe.load_lora_weights(str(shipped("aligned")))
     pipe.set_progress_bar_config(disable=True)
@@ -67,20 +72,22 @@ def test_it_is_what_diffusers_and_peft_make_of_the_file(aligned: tuple[Any, list
     assert np.abs(np.asarray(images[0]).astype(int) - np.asarray(expected)).max() <= 1
 
 
-def test_an_aligned_model_says_so_and_its_base_is_the_same_as_ever(aligned: tuple[Any, list[Any]]) -> None:
-    adapter, _ = aligned
+def test_an_aligned_model_says_so_and_its_base_is_the_same_as_ever(
+    aligned: tuple[Any, list[Any]], base: tuple[Any, list[Any]]
+) -> None:
+    adapter, plain = aligned[0], base[0]
     source = adapter.describe()["source"]
     lora = source.pop("lora")
-    base, _ = drawn()
-    assert source == base.describe()["source"]
+    assert source == plain.describe()["source"]
     assert lora["id"] == "aligned" and len(lora["weights"]) == 16 and lora["rank"] == lora["alpha"] == 8
-    assert adapter.space.fingerprint == base.space.fingerprint
+    assert adapter.space.names == plain.space.names
 
 
-def test_alignment_raises_the_score_of_prompts_that_it_never_saw(aligned: tuple[Any, list[Any]]) -> None:
+def test_alignment_raises_the_score_of_prompts_that_it_never_saw(
+    aligned: tuple[Any, list[Any]], base: tuple[Any, list[Any]]
+) -> None:
     """Over the base at its own best guidance, on the same prompts and seeds."""
-    _, after = aligned
-    _, before = drawn(guidance_scale=3.0)
+    after, before = aligned[1], base[1]
     scores = [
         np.mean([check(image, prompt).score for image, prompt in zip(images, HELD_OUT.prompts, strict=True)])
         for images in (after, before)
@@ -100,5 +107,5 @@ def test_a_name_nearly_right_is_suggested_and_another_model_refuses_it() -> None
     with pytest.raises(ModelError, match="no LoRA is named 'alignd'; did you mean 'aligned'"):
         plugins().make("adapters", "shapes", {"lora": "alignd"})
     transformer = tiny_models.tiny_sd3_transformer()
-    with pytest.raises(ModelError, match="does not fit|has no module"):
+    with pytest.raises(ModelError, match=r"does not fit|has no module"):
         merge_lora(transformer, "aligned")
