@@ -23,7 +23,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import StableDiffusion3Pipeline
-from diffusers.training_utils import _collate_lora_metadata
 from evaluate import load
 from numpy.typing import NDArray
 from peft import LoraConfig, get_peft_model_state_dict
@@ -151,9 +150,9 @@ def align(options: argparse.Namespace) -> int:
     print(f"tuned {options.updates} steps, mean loss {loss:.4f}; {time.monotonic() - began:.0f} s", flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
     weights = {name: value.half() for name, value in get_peft_model_state_dict(pipe.transformer).items()}
-    pipe.save_lora_weights(
-        options.out, transformer_lora_layers=weights, **_collate_lora_metadata({"transformer": pipe.transformer})
-    )
+    described = pipe.transformer.peft_config["default"].to_dict()
+    described["target_modules"] = sorted(described["target_modules"])  # a set, whose order differs between processes
+    pipe.save_lora_weights(options.out, transformer_lora_layers=weights, transformer_lora_adapter_metadata=described)
     return sum(path.stat().st_size for path in options.out.iterdir())
 
 
