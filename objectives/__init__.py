@@ -13,11 +13,13 @@ from .image_statistics import STATISTICS
 CLIP_H = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
 
 
-def make_shapes() -> Objective:
-    """The share of a prompt's demands that a picture of the shapes world meets, from 0 to 1."""
+def make_shapes(
+    *, factor: Literal["faithful", "strict", "vivid", "crisp", "clean"] | None = None
+) -> Objective:
+    """The share of a prompt's demands that a picture of the shapes world meets, or one factor of it, from 0 to 1."""
     from .shapes.reward import ShapesReward
 
-    return ShapesReward()
+    return ShapesReward(factor)
 
 
 def make_shapes_diversity() -> Objective:

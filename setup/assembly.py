@@ -236,7 +236,8 @@ def _check_devices(config: Config, plugins: Plugins) -> None:
 
 def _names_of(config: Config) -> tuple[Any, ...]:
     """Return the keys of a configuration that determine the backbone, the rewards and the prompts."""
-    return config.adapter, config.objectives, config.combine, config.prompts
+    rewards = {name: (reward.name, reward.options) for name, reward in config.objectives.items()}
+    return config.adapter, rewards, config.combine, config.prompts
 
 
 def _try(run: Run) -> None:

@@ -22,6 +22,7 @@ from .records import TALLIED, Row, name_of
 from .runs import Runs, dump, now
 from .sentences import damaged, decoding
 
+BY_STEPS = ("baseline", "baseline pool", "test", "test pool")  # their generations above 0 are at other steps
 _AT_ONCE = 500  # evaluations read at a time
 _ORDER = {name: number for number, name in enumerate(name for stage in STAGES for name in (stage + POOL, stage))}
 
@@ -53,6 +54,28 @@ class Step(NamedTuple):
     generation: int
     bucket: str
     num_images: int
+
+
+class Spent(NamedTuple):
+    """What the evaluations of one stage of a run cost.
+
+    Attributes:
+        stage: The stage.
+        other_steps: Whether they are at another number of steps than the run's own.
+        num_evaluations: Evaluations made by this run.
+        num_images: Outputs made by this run.
+        found_images: Outputs of evaluations that another run had made before.
+        generate_seconds: Time of generating those that this run made, summed over workers.
+        score_seconds: Time of scoring them.
+    """
+
+    stage: str
+    other_steps: bool
+    num_evaluations: int
+    num_images: int
+    found_images: int
+    generate_seconds: float
+    score_seconds: float
 
 
 class SqliteStore(Runs):
@@ -267,6 +290,28 @@ class SqliteStore(Runs):
             "generate_seconds": generate_seconds,
             "score_seconds": score_seconds,
         }
+
+    def spent(self, run: str) -> list[Spent]:
+        """Return what each stage of a run cost, in the order of the stages; other numbers of steps by themselves.
+
+        An image counts for the run that made it, and not for those that found it in the store.
+
+        Raises:
+            StoreError: If a record of the run is damaged or lost.
+        """
+        found: dict[tuple[str, bool], Spent] = {}
+        for row, made in self._rows(self._candidates(run)):
+            key = row["stage"], row["stage"] in BY_STEPS and row["generation"] > 0
+            one, fresh = found.get(key, Spent(*key, 0, 0, 0, 0.0, 0.0)), bool(row["fresh"])
+            found[key] = Spent(
+                *key,
+                one.num_evaluations + fresh,
+                one.num_images + fresh * made["num_images"],
+                one.found_images + (not fresh) * made["num_images"],
+                one.generate_seconds + fresh * made["generate_seconds"],
+                one.score_seconds + fresh * made["score_seconds"],
+            )
+        return list(found.values())
 
     def num_images(self, run: str) -> int:
         """Return the number of outputs of a run: as stored when the run finished, else counted in its records.
