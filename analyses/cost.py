@@ -1,179 +1,275 @@
-"""What runs cost: images, seconds, hours and money, by run, by stage and by model, from the store alone.
-
-An image counts where it was made. One that a run found in the store was paid for by the run that made it, so that a
-sum over all runs of a store counts every image once.
-"""
+"""What the runs of a store cost, from the store alone (Calibri, table 5)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from html import escape
+from typing import TYPE_CHECKING, Annotated
 
-from ..engine.evaluation import POOL
-from ..ground.errors import StoreError
-from ..storage import RunRow, SqliteStore
-from ..storage.store import Spent
+from pydantic import BeforeValidator, Field
 
-#: Where images are made, in the order of a run.
-STAGES = ("baseline", "reference", "sensitivity", "search", "validation", "test", "other steps", "comparison pools")
+from ..engine.schema import Real, Section, listed
+from ..reports.console import duration
+from ..reports.drawing import GREY, LINES, new_figure
+from ..reports.words import gain_text
+from .analysis import Analysis, Findings, Part, Table, drawn
+from .bench import Bench
+from .bills import STAGES, Bill, Costs, gather
 
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
-@dataclass(frozen=True)
-class Bill:
-    """What was spent on something.
-
-    Attributes:
-        images: Images made.
-        found: Images found in the store, which cost nothing.
-        generate_seconds: Time of generating, summed over workers.
-        score_seconds: Time of scoring, summed over workers.
-    """
-
-    images: int = 0
-    found: int = 0
-    generate_seconds: float = 0.0
-    score_seconds: float = 0.0
-
-    @property
-    def seconds(self) -> float:
-        """Time of generating and scoring, summed over workers: a worker counts as a device."""
-        return self.generate_seconds + self.score_seconds
-
-    @property
-    def hours(self) -> float:
-        """The same in hours: device-hours."""
-        return self.seconds / 3600
-
-    def __add__(self, other: Bill) -> Bill:
-        return Bill(
-            self.images + other.images,
-            self.found + other.found,
-            self.generate_seconds + other.generate_seconds,
-            self.score_seconds + other.score_seconds,
-        )
+MOST_BARS = 40  # runs in the picture: the dearest
 
 
-@dataclass(frozen=True)
-class RunCost:
-    """What one run cost.
+class CostOptions(Section):
+    """What is told.
 
     Attributes:
-        row: The run in the store.
-        stages: What each stage cost, by its name in `STAGES`.
-        num_knobs: Number of knobs, or None if nothing is recorded.
-        generations: Number of generations told to the optimizer.
-    """
-
-    row: RunRow
-    stages: dict[str, Bill]
-    num_knobs: int | None
-    generations: int
-
-    @property
-    def total(self) -> Bill:
-        """What all stages cost."""
-        return sum(self.stages.values(), Bill())
-
-    @property
-    def model(self) -> str:
-        """The backbone: its checkpoint if the configuration names one, else its adapter."""
-        adapter = self.row.config["adapter"]
-        return f"{adapter['name']} ({adapter['model']})" if adapter.get("model") else str(adapter["name"])
-
-    @property
-    def granularity(self) -> str:
-        """The granularity that the configuration sets, or an empty text for the adapter's own."""
-        return str(self.row.config["adapter"].get("granularity") or "")
-
-    @property
-    def rewards(self) -> str:
-        """The rewards that score, and share the seconds of scoring."""
-        return ", ".join(self.row.config["objectives"])
-
-    @property
-    def gain(self) -> dict[str, Any] | None:
-        """The gain on test prompts over neutral at its best; None unless finished."""
-        return self.row.outcome["comparisons"][0]["gain"] if self.row.outcome else None
-
-
-@dataclass(frozen=True)
-class Costs:
-    """What runs of a store cost.
-
-    Attributes:
-        runs: Every run.
-        price: The price of a device-hour, or None.
-    """
-
-    runs: tuple[RunCost, ...]
-    price: float | None = None
-
-    @property
-    def total(self) -> Bill:
-        """What all runs cost."""
-        return sum((run.total for run in self.runs), Bill())
-
-    @property
-    def wall_seconds(self) -> float:
-        """Wall time of the runs one after the other, over all resumes: loading, searching and reports included."""
-        return sum(run.row.seconds for run in self.runs)
-
-    def money(self, hours: float) -> float | None:
-        """Return the price of so many device-hours, or None without a price."""
-        return None if self.price is None else hours * self.price
-
-    def by_stage(self) -> dict[str, Bill]:
-        """Return what each stage cost, over all runs."""
-        found = {stage: sum((run.stages.get(stage, Bill()) for run in self.runs), Bill()) for stage in STAGES}
-        return {stage: bill for stage, bill in found.items() if bill.images or bill.found}
-
-    def by_model(self) -> dict[tuple[str, str], Bill]:
-        """Return what each backbone and each set of rewards cost, over all runs, by kind and name.
-
-        The time of scoring is recorded for all rewards of a run together, so it is told for the set.
-        """
-        found: dict[tuple[str, str], Bill] = {}
-        for run in self.runs:
-            total = run.total
-            for key, bill in (
-                (("backbone", run.model), replace(total, score_seconds=0.0)),
-                (("rewards", run.rewards), replace(total, generate_seconds=0.0)),
-            ):
-                found[key] = found.get(key, Bill()) + bill
-        return dict(sorted(found.items(), key=lambda item: item[0][0]))
-
-
-def gather(store: SqliteStore, names: Sequence[str] = (), price: float | None = None) -> Costs:
-    """Read what runs cost.
-
-    Args:
-        store: An open store; nothing is written.
-        names: The runs; empty for all.
+        runs: Runs and analyses; default: all of the store.
         price: The price of a device-hour.
-
-    Raises:
-        StoreError: If there is no such run, or there are none, or a record is damaged.
     """
-    rows = [store.run(name) for name in dict.fromkeys(names)] if names else store.runs()
-    if not rows:
-        raise StoreError(f"no run in {store.folder} has cost anything; {store.unknown_folders() or 'begin one'}")
-    return Costs(tuple(_cost(store, row) for row in rows), price)
+
+    runs: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(listed)] = ()
+    price: Annotated[Real, Field(ge=0, le=1e9)] | None = None
 
 
-def _cost(store: SqliteStore, row: RunRow) -> RunCost:
-    stages: dict[str, Bill] = {}
-    for spent in store.spent(row.id):
-        stage = _stage(spent)
-        stages[stage] = stages.get(stage, Bill()) + Bill(
-            spent.num_images, spent.found_images, spent.generate_seconds, spent.score_seconds
+class Cost(Analysis):
+    """See the module."""
+
+    kind = "cost"
+    question = "What did the runs of this store cost?"
+    Options = CostOptions
+    wants = "store"
+    lasting = False
+
+    options: CostOptions
+
+    def examine(self, bench: Bench) -> Findings:
+        """Read the records; no image is made. See `Analysis.examine`."""
+        return findings(gather(bench.store, self.options.runs, self.options.price))
+
+
+def findings(costs: Costs) -> Findings:
+    """Return what runs cost as findings."""
+    total, count = costs.total, len(costs.spenders)
+    analyses = sum(run.kind != "run" for run in costs.spenders)
+    runs = _counted(count - analyses, "run") + (f" and {_counted(analyses, 'analysis', 'analyses')}" if analyses else "")
+    money = costs.money(total.hours)
+    paid = "" if money is None else f", {_money(money)} at {_money(costs.price or 0)} a device-hour"
+    headline = (
+        f"{runs} made {total.images:,} images in {_hours(total.hours)} of generating and scoring"
+        f"{paid}."
+    )
+    return Findings(
+        headline,
+        (
+            Part(
+                "By run",
+                "Images that a run made, and those that it found in the store, which cost nothing: another run had made "
+                "them. Device-hours are the seconds of generating and scoring, summed over workers; wall time counts "
+                "loading, searching, waiting and reports too, over all resumes.",
+                (drawn(figure(costs)),),
+                (runs_table(costs),),
+            ),
+            Part(
+                "By stage",
+                "Baseline: neutral settings on validation prompts. Search: candidates. Validation: recommendations. "
+                "Test: neutral and calibrated, once. Other steps: both at other numbers of steps. Comparison pools: "
+                "neutral outputs that a combination compares with.",
+                (),
+                (stages_table(costs),),
+            ),
+            Part(
+                "By model",
+                "Backbones generate, rewards score. Scoring is timed for all rewards of a run together.",
+                (),
+                (models_table(costs),),
+            ),
+        ),
+        sentences=(_share(costs),),
+        cautions=(() if not _unfinished(costs) else (_unfinished(costs),)),
+        stats={
+            "runs": f"{count - analyses:,}",
+            "images made": f"{total.images:,}",
+            "images found": f"{total.found:,}",
+            "device-hours": f"{total.hours:.3g}",
+            "wall time": duration(costs.wall_seconds),
+            "money": "" if money is None else _money(money),
+        },
+        numbers={
+            "price": costs.price,
+            "total": _numbers(costs, total),
+            "wall_seconds": costs.wall_seconds,
+            "stages": {stage: _numbers(costs, bill) for stage, bill in costs.by_stage().items()},
+            "models": [
+                {"kind": kind, "name": name, **_numbers(costs, bill)} for (kind, name), bill in costs.by_model().items()
+            ],
+            "runs": {run.name: _numbers(costs, run.total) for run in costs.spenders},
+        },
+    )
+
+
+def runs_table(costs: Costs) -> Table:
+    """Return a row for every run."""
+    columns = (
+        *("run", "kind", "status", "model", "granularity", "knobs", "generations", "images", "found"),
+        *("generate_seconds", "score_seconds", "device_hours", "wall_seconds", "money", "gain", "gain_low", "gain_high"),
+    )
+    rows = [
+        (
+            *(run.name, run.kind, run.status, run.model, run.granularity or None, run.num_knobs, run.generations),
+            *(run.total.images, run.total.found, run.total.generate_seconds, run.total.score_seconds),
+            *(run.total.hours, run.wall_seconds, costs.money(run.total.hours)),
+            *((run.gain or {}).get(key) for key in ("mean", "low", "high")),
         )
-    first = next(iter(store.recorded(row.id, "baseline", 0).values()), None)
-    generations = row.outcome["num_generations"] if row.outcome else len(store.sigmas(row.id))
-    return RunCost(row, stages, len(first.setting) if first else None, generations)
+        for run in costs.spenders
+    ]
+    head = ["", "knobs", "generations", "images made", "found", "device-hours", "wall time", *_priced(costs), "gain"]
+    shown = [
+        [
+            run.name,
+            f"{run.num_knobs or ''}",
+            f"{run.generations:,}",
+            f"{run.total.images:,}",
+            f"{run.total.found:,}",
+            f"{run.total.hours:.3g}",
+            duration(run.wall_seconds),
+            *_paid(costs, run.total.hours),
+            gain_text(run.gain, 3) if run.gain else run.status,
+        ]
+        for run in costs.spenders
+    ]
+    return Table("runs", columns, rows, (head, shown), main=3)
 
 
-def _stage(spent: Spent) -> str:
-    if spent.stage.endswith(POOL):
-        return "comparison pools"
-    return "other steps" if spent.other_steps else spent.stage
+def stages_table(costs: Costs) -> Table:
+    """Return a row for every stage."""
+    columns = ("stage", "images", "found", "generate_seconds", "score_seconds", "device_hours", "money", "share")
+    total = costs.total.seconds
+    bills = {**costs.by_stage(), "all": costs.total}
+    rows = [
+        (
+            *(stage, bill.images, bill.found, bill.generate_seconds, bill.score_seconds, bill.hours),
+            *(costs.money(bill.hours), bill.seconds / total if total else None),
+        )
+        for stage, bill in bills.items()
+    ]
+    head = ["", "images made", "found", "generating", "scoring", "device-hours", *_priced(costs), "share of the time"]
+    shown = [
+        [
+            stage,
+            f"{bill.images:,}",
+            f"{bill.found:,}",
+            duration(bill.generate_seconds),
+            duration(bill.score_seconds),
+            f"{bill.hours:.3g}",
+            *_paid(costs, bill.hours),
+            f"{bill.seconds / total:.0%}" if total else "",
+        ]
+        for stage, bill in bills.items()
+    ]
+    return Table("stages", columns, rows, (head, shown), main=1)
+
+
+def models_table(costs: Costs) -> Table:
+    """Return a row for every backbone and every set of rewards."""
+    columns = ("kind", "name", "images", "seconds", "milliseconds_an_image", "device_hours", "money")
+    bills = costs.by_model()
+    rows = [
+        (kind, name, bill.images, bill.seconds, _each(bill), bill.hours, costs.money(bill.hours))
+        for (kind, name), bill in bills.items()
+    ]
+    head = ["", "", "images", "time", "an image", "device-hours", *_priced(costs)]
+    shown = [
+        [
+            kind,
+            name,
+            f"{bill.images:,}",
+            duration(bill.seconds),
+            "" if _each(bill) is None else f"{_each(bill):.3g} ms",
+            f"{bill.hours:.3g}",
+            *_paid(costs, bill.hours),
+        ]
+        for (kind, name), bill in bills.items()
+    ]
+    return Table("models", columns, rows, (head, shown))
+
+
+def figure(costs: Costs) -> go.Figure:
+    """Draw a bar for every run, the dearest if there are many, divided into stages."""
+    dearest = sorted(costs.spenders, key=lambda run: -run.total.seconds)[:MOST_BARS]
+    shown = [run for run in costs.spenders if run in dearest][::-1]
+    made = new_figure(120 + 28 * len(shown), "device-seconds", None)
+    names = [escape(run.name) for run in shown]
+    for number, stage in enumerate(STAGES):
+        bills = [run.stages.get(stage, Bill()) for run in shown]
+        if any(bill.seconds for bill in bills):
+            made.add_bar(
+                x=[bill.seconds for bill in bills],
+                y=names,
+                name=stage,
+                orientation="h",
+                marker={"color": LINES[number % len(LINES)], "line": {"color": GREY, "width": 0}},
+                customdata=[f"{bill.images:,}" for bill in bills],
+                hovertemplate="%{x:.4g} s, %{customdata} images<extra>" + stage + "</extra>",
+            )
+    made.update_layout(barmode="stack", bargap=0.35)
+    made.update_yaxes(type="category")
+    return made
+
+
+def _share(costs: Costs) -> str:
+    bills, total = costs.by_stage(), costs.total
+    if not total.seconds:
+        return "No time was recorded."
+    stage, bill = max(bills.items(), key=lambda item: item[1].seconds)
+    return (
+        f"{bill.seconds / total.seconds:.0%} of the time went to the stage {stage!r}; "
+        f"{total.score_seconds / total.seconds:.0%} of it was scoring."
+    )
+
+
+def _unfinished(costs: Costs) -> str:
+    names = [run.name for run in costs.spenders if run.kind == "run" and run.gain is None]
+    if not names:
+        return ""
+    first = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return f"Not finished: {first}. What it costs grows when it goes on."
+
+
+def _numbers(costs: Costs, bill: Bill) -> dict[str, float | int | None]:
+    return {
+        "images": bill.images,
+        "found": bill.found,
+        "generate_seconds": bill.generate_seconds,
+        "score_seconds": bill.score_seconds,
+        "device_hours": bill.hours,
+        "money": costs.money(bill.hours),
+    }
+
+
+def _counted(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def _each(bill: Bill) -> float | None:
+    return 1000 * bill.seconds / bill.images if bill.images else None
+
+
+def _priced(costs: Costs) -> list[str]:
+    return [] if costs.price is None else ["money"]
+
+
+def _paid(costs: Costs, hours: float) -> list[str]:
+    money = costs.money(hours)
+    return [] if money is None else [_money(money)]
+
+
+def _money(value: float) -> str:
+    return f"{value:,.2f}"
+
+
+def _hours(hours: float) -> str:
+    return duration(3600 * hours)
+
+

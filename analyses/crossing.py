@@ -6,6 +6,7 @@ to optimise, the second usually one granularity.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,12 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..engine.search import SEARCH_STAGES
 from ..ground.errors import ConfigError, near_misses
 from ..setup.config import Config, plugins_of
 from ..storage import SqliteStore
+from .bench import Bench
+from .equal_images import on_equal_images, planned, searched
 from .gains import VALUE, Array, Cell, Tested, cell, corrected, rewards_of, tested
-from .searches import on_equal_images
+from .target import Target
 
 GRANULARITIES = ("block", "layer", "gate")
 
@@ -97,16 +99,11 @@ class Crossing:
         Raises:
             ConfigError: If it cannot be run, for example because the adapter knows no such granularity.
         """
-        values = self.config.model_dump(mode="json")
         changes: dict[str, Any] = {"adapter.granularity": member.granularity} if member.granularity else {}
         if member.reward:
-            own = values["objectives"]
-            own[member.reward]["weight"] = own[member.reward]["weight"] or 1.0
-            values["objectives"] = {
-                name: {**reward, "weight": reward["weight"] if name == member.reward else 0.0}
-                for name, reward in own.items()
-            }
-        return on_equal_images(values, self.images, member.seed, changes)
+            for name, reward in self.config.objectives.items():
+                changes[f"objectives.{name}.weight"] = (reward.weight or 1.0) if name == member.reward else 0.0
+        return on_equal_images(self.config, self.images, member.seed, changes)
 
 
 def _check_granularities(config: Config) -> None:
@@ -125,6 +122,11 @@ def _check_rewards(config: Config, rewards: Sequence[str]) -> None:
         raise ConfigError(
             f"the configuration has one reward, {next(iter(config.objectives))!r}; name others under 'objectives', with "
             "weight 0 if they are only to be measured, such as objectives.saturation.weight=0"
+        )
+    if falling := next((name for name, reward in config.objectives.items() if reward.weight < 0), None):
+        raise ConfigError(
+            f"objectives.{falling}.weight is negative, and a gain is told in the reward's own direction; "
+            "give the reward its own direction, or leave it out"
         )
     if config.combine.name != "weighted":
         raise ConfigError(
@@ -232,9 +234,22 @@ def gather(store: SqliteStore, crossing: Crossing, runs: Mapping[Member, str]) -
         runs: The run of each finished search.
     """
     found = {member: tested(store, run) for member, run in runs.items()}
-    images = {
-        member: sum(each.num_images + each.found_images for each in store.spent(run) if each.stage in SEARCH_STAGES)
-        for member, run in runs.items()
-    }
+    images = {member: searched(store, run) for member, run in runs.items()}
     generations = {member: int((store.run(run).outcome or {})["num_generations"]) for member, run in runs.items()}
     return Crossed(crossing, found, images, generations)
+
+
+def search(bench: Bench, target: Target, crossing: Crossing) -> dict[Member, str]:
+    """Have every search of a crossing done that is not in the store yet, and return the run of each.
+
+    Raises:
+        TrimpotError: If a search cannot begin, or stops early; those before it are finished.
+    """
+    configs = {member: crossing.configured(member) for member in crossing.members}
+    firsts = {member.row: config for member, config in configs.items()}
+    bench.expect(sum(planned(target, config) for config in firsts.values()) * len(crossing.seeds))
+    return {member: bench.calibrated(_label(member), target, config).id for member, config in configs.items()}
+
+
+def _label(member: Member) -> str:
+    return "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", each) for each in member.row if each) or "search"

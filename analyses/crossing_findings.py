@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..engine.statistics import few
 from ..reports.drawing import GREY, LINES, add_line, new_figure
@@ -267,3 +267,54 @@ def _finite(value: float) -> float | None:
 def _span(values: Sequence[int]) -> str:
     low, high = min(values), max(values)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def stats(crossed: Crossed) -> dict[str, str]:
+    """Return the numbers for the head of the page."""
+    return {
+        "searches": str(len(crossed.tested)),
+        "seeds": str(len(crossed.crossing.seeds)),
+        "images of search each": f"{crossed.crossing.images:,}",
+        "test prompts": str(next((cell.gain.num_prompts for cell in crossed.cells.values()), 0)),
+    }
+
+
+def numbers(crossed: Crossed) -> dict[str, Any]:
+    """Return the findings for programs."""
+    keys = ("granularity", "optimised", "measured")
+    others = ("granularity", "less", "optimised", "measured")
+    return {
+        "images": crossed.crossing.images,
+        "seeds": list(crossed.crossing.seeds),
+        "gains": [
+            {
+                **{name: part or None for name, part in zip(keys, key, strict=True)},
+                "uncalibrated": crossed.neutral((key[0], key[1]), key[2])[0],
+                "standing": cell.standing,
+                **cell.to_json(),
+            }
+            for key, cell in crossed.cells.items()
+        ],
+        "granularities": [
+            {
+                **{name: part or None for name, part in zip(others, key, strict=True)},
+                "standing": cell.standing,
+                **cell.to_json(),
+            }
+            for key, cell in crossed.pairs.items()
+        ],
+        "consistency": {
+            each or "calibrated": found
+            for each in crossed.crossing.granularities
+            if (found := crossed.consistency(each))
+        },
+        "runs": {
+            "-".join(filter(None, (*member.row, str(member.seed)))): found.run
+            for member, found in crossed.tested.items()
+        },
+    }
+
+
+def joined(names: Sequence[str]) -> str:
+    """Return names as a list in a sentence."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

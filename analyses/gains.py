@@ -19,8 +19,8 @@ from ..engine.statistics import Gain
 from ..ground.errors import StoreError
 from ..setup.recorded import record_of
 from ..storage import SqliteStore
-from .tests import Difference, difference
-from .tests import corrected as corrected_differences
+from .differences import Difference, difference
+from .differences import corrected as corrected_differences
 
 Array = NDArray[np.float64]
 VALUE = "value"  # the name of the combined value that the search optimised

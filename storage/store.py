@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ..engine.bucket import Bucket
 from ..engine.evaluation import POOL, STAGES, Evaluation, Place
@@ -62,10 +62,10 @@ class Spent(NamedTuple):
     Attributes:
         stage: The stage.
         other_steps: Whether they are at another number of steps than the run's own.
-        num_evaluations: Evaluations made by this run.
-        num_images: Outputs made by this run.
-        found_images: Outputs of evaluations that another run had made before.
-        generate_seconds: Time of generating those that this run made, summed over workers.
+        num_evaluations: Evaluations that were made.
+        num_images: Outputs that were made.
+        found_images: Outputs of evaluations that others had made before.
+        generate_seconds: Time of generating those that were made, summed over workers.
         score_seconds: Time of scoring them.
     """
 
@@ -291,16 +291,20 @@ class SqliteStore(Runs):
             "score_seconds": score_seconds,
         }
 
-    def spent(self, run: str) -> list[Spent]:
+    def spent(self, owner: str, table: Literal["candidates", "analysed"] = "candidates") -> list[Spent]:
         """Return what each stage of a run cost, in the order of the stages; other numbers of steps by themselves.
 
-        An image counts for the run that made it, and not for those that found it in the store.
+        An image counts for the run or analysis that made it, and not for those that found it in the store.
+
+        Args:
+            owner: The run, or the analysis.
+            table: Where its evaluations have their places: `analysed` for an analysis.
 
         Raises:
-            StoreError: If a record of the run is damaged or lost.
+            StoreError: If a record is damaged or lost.
         """
         found: dict[tuple[str, bool], Spent] = {}
-        for row, made in self._rows(self._candidates(run)):
+        for row, made in self._rows(sorted(self.records.whole(table, owner), key=_order)):
             key = row["stage"], row["stage"] in BY_STEPS and row["generation"] > 0
             one, fresh = found.get(key, Spent(*key, 0, 0, 0, 0.0, 0.0)), bool(row["fresh"])
             found[key] = Spent(
