@@ -185,7 +185,7 @@ class Crossed:
             several = self.of(row)
             _, neutral = self.neutral(row, measure)
             calibrated = [each.scores(measure, calibrated=True) for each in several]
-            found[*row, measure] = cell(calibrated, [neutral] * len(several), several[0].prompts)
+            found[(*row, measure)] = cell(calibrated, [neutral] * len(several), several[0].prompts)
         return corrected(found)
 
     @cached_property

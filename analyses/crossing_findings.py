@@ -52,7 +52,7 @@ def matrix(crossed: Crossed) -> Table:
     shown = [["best uncalibrated", *(_best(crossed, measure) for measure in crossed.measures)]]
     for row in crossed.crossing.rows:
         if crossed.of(row):
-            shown.append([row_name(row), *(told(crossed.cells[*row, measure]) for measure in crossed.measures)])
+            shown.append([row_name(row), *(told(crossed.cells[(*row, measure)]) for measure in crossed.measures)])
     return Table("gains", columns, rows, (head, shown))
 
 
@@ -63,7 +63,7 @@ def searches_table(crossed: Crossed) -> Table:
         (
             *(member.granularity or None, member.reward or None, member.seed, found.run),
             *(len(found.calibrated.setting), crossed.generations[member], crossed.images[member], measure),
-            crossed.cells[*member.row, measure].by_seed[number],
+            crossed.cells[(*member.row, measure)].by_seed[number],
         )
         for row in crossed.crossing.rows
         for number, (member, found) in enumerate(
@@ -142,7 +142,7 @@ def gains_figure(crossed: Crossed) -> go.Figure:
     for number, measure in enumerate(crossed.measures):
         colour, title = LINES[number % len(LINES)], escape(_titled(measure))
         offset = (number - (len(crossed.measures) - 1) / 2) * 0.8 / max(1, len(crossed.measures))
-        cells = [crossed.cells[*row, measure] for row in rows]
+        cells = [crossed.cells[(*row, measure)] for row in rows]
         units = [_unit(each) if several else 1.0 for each in cells]
         heights = [len(rows) - 1 - place - offset for place in range(len(rows))]
         for cell, unit, height, name in zip(cells, units, heights, names, strict=True):

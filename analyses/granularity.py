@@ -66,7 +66,7 @@ class Granularity(Analysis):
 
 def _headline(crossed: Crossed) -> str:
     target = VALUE if VALUE in crossed.measures else next(iter(crossed.crossing.config.weights))
-    cells = {row: crossed.cells[*row, target] for row in crossed.crossing.rows}
+    cells = {row: crossed.cells[(*row, target)] for row in crossed.crossing.rows}
     best, cell = max(cells.items(), key=lambda item: item[1].gain.mean)
     gaining = [told.row_name(row) for row, each in cells.items() if each.standing == "better"]
     others = {
