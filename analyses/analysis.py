@@ -16,6 +16,7 @@ from ..ground.plain import plain
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from ..storage import SqliteStore
     from .bench import Bench
     from .target import Target
 
@@ -159,6 +160,16 @@ class Analysis(ABC):
     def __init__(self, targets: Sequence[Target], options: Section) -> None:
         self.targets = tuple(targets)
         self.options = options
+
+    def check(self, store: SqliteStore) -> None:  # noqa: B027  # most find out as they begin
+        """Refuse what cannot be done as asked, before the analysis is in the store; nothing is loaded here.
+
+        Args:
+            store: The open store.
+
+        Raises:
+            TrimpotError: If it cannot be done.
+        """
 
     @abstractmethod
     def examine(self, bench: Bench) -> Findings:

@@ -11,6 +11,7 @@ from ..engine.schema import Real, Section, listed
 from ..reports.console import duration
 from ..reports.drawing import GREY, LINES, new_figure
 from ..reports.words import gain_text
+from ..storage import SqliteStore
 from .analysis import Analysis, Findings, Part, Table, drawn
 from .bench import Bench
 from .bills import STAGES, Bill, Costs, gather
@@ -44,6 +45,10 @@ class Cost(Analysis):
 
     options: CostOptions
 
+    def check(self, store: SqliteStore) -> None:
+        """Refuse runs that the store does not hold. See `Analysis.check`."""
+        gather(store, self.options.runs)
+
     def examine(self, bench: Bench) -> Findings:
         """Read the records; no image is made. See `Analysis.examine`."""
         return findings(gather(bench.store, self.options.runs, self.options.price))
@@ -53,20 +58,19 @@ def findings(costs: Costs) -> Findings:
     """Return what runs cost as findings."""
     total, count = costs.total, len(costs.spenders)
     analyses = sum(run.kind != "run" for run in costs.spenders)
-    runs = _counted(count - analyses, "run") + (f" and {_counted(analyses, 'analysis', 'analyses')}" if analyses else "")
+    runs = _counted(count - analyses, "run") + (
+        f" and {_counted(analyses, 'analysis', 'analyses')}" if analyses else ""
+    )
     money = costs.money(total.hours)
     paid = "" if money is None else f", {_money(money)} at {_money(costs.price or 0)} a device-hour"
-    headline = (
-        f"{runs} made {total.images:,} images in {_hours(total.hours)} of generating and scoring"
-        f"{paid}."
-    )
+    headline = f"{runs} made {total.images:,} images in {_hours(total.hours)} of generating and scoring{paid}."
     return Findings(
         headline,
         (
             Part(
                 "By run",
-                "Images that a run made, and those that it found in the store, which cost nothing: another run had made "
-                "them. Device-hours are the seconds of generating and scoring, summed over workers; wall time counts "
+                "Images that a run made, and those that it found in the store, which cost nothing: another run had "
+                "made them. Device-hours are the seconds of generating and scoring, summed over workers; wall time counts "
                 "loading, searching, waiting and reports too, over all resumes.",
                 (drawn(figure(costs)),),
                 (runs_table(costs),),
@@ -113,7 +117,16 @@ def runs_table(costs: Costs) -> Table:
     """Return a row for every run."""
     columns = (
         *("run", "kind", "status", "model", "granularity", "knobs", "generations", "images", "found"),
-        *("generate_seconds", "score_seconds", "device_hours", "wall_seconds", "money", "gain", "gain_low", "gain_high"),
+        *(
+            "generate_seconds",
+            "score_seconds",
+            "device_hours",
+            "wall_seconds",
+            "money",
+            "gain",
+            "gain_low",
+            "gain_high",
+        ),
     )
     rows = [
         (
@@ -271,5 +284,3 @@ def _money(value: float) -> str:
 
 def _hours(hours: float) -> str:
     return duration(3600 * hours)
-
-

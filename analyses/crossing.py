@@ -1,4 +1,4 @@
-"""Searches of several granularities and several rewards, each with every seed, and what all of them gain by all rewards.
+"""Searches of several granularities and rewards, each with every seed, and what all of them gain by all rewards.
 
 Both `granularity` (Calibri, table 1 and figure 5) and `rewards` (table 7) are such a crossing: the first has one reward
 to optimise, the second usually one granularity.
@@ -74,6 +74,19 @@ class Crossing:
         if rewards:
             _check_rewards(config, self.rewards)
 
+    def check(self, target: Target) -> None:
+        """Refuse searches that cannot be run, without loading a backbone.
+
+        Raises:
+            TrimpotError: If one of them cannot begin.
+        """
+        self.work(target)
+
+    def work(self, target: Target) -> int:
+        """Return the most work of all searches, in denoising steps of their images."""
+        firsts = {member.row: self.configured(member) for member in self.members}
+        return sum(planned(target, config) for config in firsts.values()) * len(self.seeds)
+
     @property
     def members(self) -> list[Member]:
         """The searches in working order: those of one backbone follow each other, and a seed at a time."""
@@ -120,8 +133,8 @@ def _check_rewards(config: Config, rewards: Sequence[str]) -> None:
             raise ConfigError(f"the configuration has no reward {name!r}; {near_misses(name, config.objectives)}")
     if len(config.objectives) < 2:
         raise ConfigError(
-            f"the configuration has one reward, {next(iter(config.objectives))!r}; name others under 'objectives', with "
-            "weight 0 if they are only to be measured, such as objectives.saturation.weight=0"
+            f"the configuration has one reward, {next(iter(config.objectives))!r}; name others under 'objectives', "
+            "such as objectives.saturation.weight=0"
         )
     if falling := next((name for name, reward in config.objectives.items() if reward.weight < 0), None):
         raise ConfigError(
@@ -142,13 +155,15 @@ class Crossed:
     Attributes:
         crossing: The searches.
         tested: The test evaluations of each.
-        images: Images of each search.
+        images: Images of each run, made or found.
+        searched: Images of each search, made or found.
         generations: Generations of each search.
     """
 
     crossing: Crossing
     tested: Mapping[Member, Tested]
     images: Mapping[Member, int]
+    searched: Mapping[Member, int]
     generations: Mapping[Member, int]
 
     @property
@@ -234,9 +249,10 @@ def gather(store: SqliteStore, crossing: Crossing, runs: Mapping[Member, str]) -
         runs: The run of each finished search.
     """
     found = {member: tested(store, run) for member, run in runs.items()}
-    images = {member: searched(store, run) for member, run in runs.items()}
+    images = {member: store.num_images(run) for member, run in runs.items()}
+    spent = {member: searched(store, run) for member, run in runs.items()}
     generations = {member: int((store.run(run).outcome or {})["num_generations"]) for member, run in runs.items()}
-    return Crossed(crossing, found, images, generations)
+    return Crossed(crossing, found, images, spent, generations)
 
 
 def search(bench: Bench, target: Target, crossing: Crossing) -> dict[Member, str]:
@@ -246,8 +262,7 @@ def search(bench: Bench, target: Target, crossing: Crossing) -> dict[Member, str
         TrimpotError: If a search cannot begin, or stops early; those before it are finished.
     """
     configs = {member: crossing.configured(member) for member in crossing.members}
-    firsts = {member.row: config for member, config in configs.items()}
-    bench.expect(sum(planned(target, config) for config in firsts.values()) * len(crossing.seeds))
+    bench.expect(crossing.work(target))
     return {member: bench.calibrated(_label(member), target, config).id for member, config in configs.items()}
 
 

@@ -17,9 +17,13 @@ from .gains import VALUE, Cell
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-MARKS = {"better": " \N{BLACK UP-POINTING SMALL TRIANGLE}", "worse": " \N{BLACK DOWN-POINTING SMALL TRIANGLE}", "uncertain": ""}
+MARKS = {
+    "better": " \N{BLACK UP-POINTING SMALL TRIANGLE}",
+    "worse": " \N{BLACK DOWN-POINTING SMALL TRIANGLE}",
+    "uncertain": "",
+}
 LEGEND = (
-    "A mean over seeds with its 95 % interval by prompt; in brackets below, the gain of the lowest and of the highest "
+    "A mean over seeds with its 95 % interval by prompt; in brackets, the gain of the lowest and of the highest "
     "seed. \N{BLACK UP-POINTING SMALL TRIANGLE} is better and \N{BLACK DOWN-POINTING SMALL TRIANGLE} worse than the "
     "best uncalibrated setting at the 5 % level, by a paired t-test by prompt with Holm's correction for all cells."
 )
@@ -50,9 +54,11 @@ def matrix(crossed: Crossed) -> Table:
         )
     head = ["calibrated for" if crossed.crossing.rewards[0] else "", *map(_titled, crossed.measures)]
     shown = [["best uncalibrated", *(_best(crossed, measure) for measure in crossed.measures)]]
-    for row in crossed.crossing.rows:
-        if crossed.of(row):
-            shown.append([row_name(row), *(told(crossed.cells[(*row, measure)]) for measure in crossed.measures)])
+    shown += [
+        [row_name(row), *(told(crossed.cells[(*row, measure)]) for measure in crossed.measures)]
+        for row in crossed.crossing.rows
+        if crossed.of(row)
+    ]
     return Table("gains", columns, rows, (head, shown))
 
 
@@ -62,7 +68,7 @@ def searches_table(crossed: Crossed) -> Table:
     rows = [
         (
             *(member.granularity or None, member.reward or None, member.seed, found.run),
-            *(len(found.calibrated.setting), crossed.generations[member], crossed.images[member], measure),
+            *(len(found.calibrated.setting), crossed.generations[member], crossed.searched[member], measure),
             crossed.cells[(*member.row, measure)].by_seed[number],
         )
         for row in crossed.crossing.rows
@@ -81,7 +87,7 @@ def searches_table(crossed: Crossed) -> Table:
                     row_name(row),
                     str(crossed.num_knobs(row)),
                     _span([crossed.generations[each] for each in members]),
-                    _span([crossed.images[each] for each in members]),
+                    _span([crossed.searched[each] for each in members]),
                     ", ".join(crossed.tested[each].run for each in members),
                 ]
             )
@@ -206,8 +212,10 @@ def uncalibrated(crossed: Crossed) -> str:
             f"validation prompts: {told}."
         )
     labels = {row_name(row): crossed.of(row)[0].label for row in crossed.crossing.rows if crossed.of(row)}
-    told = next(iter(labels.values())) if len(set(labels.values())) == 1 else ", ".join(
-        f"{label} for {name}" for name, label in labels.items()
+    told = (
+        next(iter(labels.values()))
+        if len(set(labels.values())) == 1
+        else ", ".join(f"{label} for {name}" for name, label in labels.items())
     )
     return (
         "The best uncalibrated setting is the neutral setting that was best by the optimised value on validation "
@@ -275,6 +283,7 @@ def stats(crossed: Crossed) -> dict[str, str]:
         "searches": str(len(crossed.tested)),
         "seeds": str(len(crossed.crossing.seeds)),
         "images of search each": f"{crossed.crossing.images:,}",
+        "images of all these runs": f"{sum(crossed.images.values()):,}",
         "test prompts": str(next((cell.gain.num_prompts for cell in crossed.cells.values()), 0)),
     }
 

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from ..engine.schema import Count, Images, Section, Seed, listed
 from ..reports.words import gain_text
+from ..storage import SqliteStore
 from . import crossing_findings as told
 from .analysis import Analysis, Findings
 from .bench import Bench
@@ -44,11 +45,14 @@ class Granularity(Analysis):
 
     options: GranularityOptions
 
+    def check(self, store: SqliteStore) -> None:
+        """Refuse searches that cannot be run. See `Analysis.check`."""
+        self._crossing(store).check(self.targets[0])
+
     def examine(self, bench: Bench) -> Findings:
         """Search every granularity with every seed. See `Analysis.examine`."""
         [target] = self.targets
-        images = images_of(target, self.options.images, bench.store)
-        crossing = Crossing(target.config, images, seeds_from(self.options.seeds), self.options.granularities)
+        crossing = self._crossing(bench.store)
         crossed = gather(bench.store, crossing, search(bench, target, crossing))
         return Findings(
             _headline(crossed),
@@ -63,23 +67,27 @@ class Granularity(Analysis):
             numbers=told.numbers(crossed),
         )
 
+    def _crossing(self, store: SqliteStore) -> Crossing:
+        [target], options = self.targets, self.options
+        images = images_of(target, options.images, store)
+        return Crossing(target.config, images, seeds_from(options.seeds), options.granularities)
+
 
 def _headline(crossed: Crossed) -> str:
     target = VALUE if VALUE in crossed.measures else next(iter(crossed.crossing.config.weights))
     cells = {row: crossed.cells[(*row, target)] for row in crossed.crossing.rows}
     best, cell = max(cells.items(), key=lambda item: item[1].gain.mean)
     gaining = [told.row_name(row) for row, each in cells.items() if each.standing == "better"]
-    others = {
-        key: each for key, each in crossed.pairs.items() if key[3] == target and best[0] in key[:2]
-    }
+    others = {key: each for key, each in crossed.pairs.items() if key[3] == target and best[0] in key[:2]}
     apart = [each for each in others.values() if each.standing != "uncertain"]
-    rest = (
-        "no other can be told from it"
-        if not apart
-        else f"{len(apart)} of {len(others)} others can be told from it"
-    )
+    rest = "no other can be told from it" if not apart else f"{len(apart)} of {len(others)} others can be told from it"
+    if not gaining:
+        return (
+            f"With {crossed.crossing.images:,} images of search, none gains beyond noise over the best uncalibrated "
+            "setting."
+        )
     gain = gain_text(vars(cell.gain), told.decimals(cell))
-    which = "none gains beyond noise" if not gaining else f"{told.joined(gaining)} gain{'s' * (len(gaining) == 1)} beyond noise"
+    which = f"{told.joined(gaining)} {'gains' if len(gaining) == 1 else 'gain'} beyond noise"
     return (
         f"With {crossed.crossing.images:,} images of search, {which} over the best uncalibrated setting; "
         f"{told.row_name(best)} gains the most, {gain}, and {rest}."

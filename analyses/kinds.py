@@ -10,7 +10,11 @@ from .analysis import Analysis
 #: Kind to the module that holds it, and its class there.
 KINDS = {
     "ablation": ("ablation", "Ablation"),
+    "cost": ("cost", "Cost"),
     "diversity": ("diversity", "Diversity"),
+    "granularity": ("granularity", "Granularity"),
+    "rewards": ("rewards", "Rewards"),
+    "steps": ("steps", "Steps"),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..engine.schema import Images, Section
+from ..storage import SqliteStore
 from . import crossing_findings as told
 from .analysis import Analysis, Findings
 from .bench import Bench
@@ -38,14 +39,14 @@ class Rewards(Analysis):
 
     options: RewardsOptions
 
+    def check(self, store: SqliteStore) -> None:
+        """Refuse searches that cannot be run. See `Analysis.check`."""
+        self._crossing(store).check(self.targets[0])
+
     def examine(self, bench: Bench) -> Findings:
         """Search for every reward with every seed. See `Analysis.examine`."""
         [target] = self.targets
-        images = images_of(target, self.options.images, bench.store)
-        rewards = self.options.rewards or tuple(target.config.objectives)
-        crossing = Crossing(
-            target.config, images, seeds_from(self.options.seeds), self.options.granularities, rewards
-        )
+        crossing = self._crossing(bench.store)
         crossed = gather(bench.store, crossing, search(bench, target, crossing))
         return Findings(
             _headline(crossed),
@@ -59,6 +60,11 @@ class Rewards(Analysis):
             stats=told.stats(crossed),
             numbers=told.numbers(crossed),
         )
+
+    def _crossing(self, store: SqliteStore) -> Crossing:
+        [target], options = self.targets, self.options
+        images, rewards = images_of(target, options.images, store), options.rewards or tuple(target.config.objectives)
+        return Crossing(target.config, images, seeds_from(options.seeds), options.granularities, rewards)
 
 
 def _headline(crossed: Crossed) -> str:

@@ -52,7 +52,8 @@ def analyse(
         TrimpotError: If it cannot begin as asked (nothing is left behind then), or stops early; it can go on.
     """
     cls = kind_named(kind)
-    options, typed = _options(cls, read_overrides(pairs))
+    options, typed = _options(cls, read_overrides(pairs), targets)
+    targets = () if cls.wants == "store" else targets
     _refuse_number_of(cls, targets)
     named: list[Target] = []
     for text in targets:
@@ -65,6 +66,7 @@ def analyse(
         analyses = Analyses(store)
         name = analyses.of(identity)
         if name is None:
+            made.check(store)
             prefix = "-".join([kind, *(target.name for target in made.targets[:1])])
             asked = {
                 "targets": [target.to_json() for target in made.targets],
@@ -128,8 +130,8 @@ def _work(store: SqliteStore, row: AnalysisRow, made: Analysis, progress: Progre
     store.settle()
 
 
-def _options(cls: type[Analysis], typed: Sequence[Override]) -> tuple[Section, list[Override]]:
-    """Tell the options of an analysis from the keys of a configuration.
+def _options(cls: type[Analysis], typed: Sequence[Override], names: Sequence[str]) -> tuple[Section, list[Override]]:
+    """Tell the options of an analysis from the keys of a configuration; names of what a store holds are an option.
 
     Raises:
         ConfigError: If a key is neither, or an option's value is wrong.
@@ -151,6 +153,12 @@ def _options(cls: type[Analysis], typed: Sequence[Override]) -> tuple[Section, l
         else:
             known = own if cls.wants == "store" else [*own, *keys]
             raise ConfigError(f"{cls.kind} takes no {each.path[0]!r}; {near_misses(each.path[0], known)}")
+    if cls.wants == "store" and names:
+        if "runs" not in own:
+            raise ConfigError(f"{cls.kind} reads the whole store and takes no target; leave {names[0]!r} out")
+        if "runs" in values:
+            raise ConfigError(f"{cls.kind} is given runs twice: {names[0]!r} and as runs=...; keep one of them")
+        values["runs"] = list(names)
     try:
         return cls.Options.model_validate(values), rest
     except ValidationError as error:
@@ -159,8 +167,6 @@ def _options(cls: type[Analysis], typed: Sequence[Override]) -> tuple[Section, l
 
 def _refuse_number_of(cls: type[Analysis], targets: Sequence[str]) -> None:
     if cls.wants == "store":
-        if targets:
-            raise ConfigError(f"{cls.kind} reads the whole store and takes no target; leave {targets[0]!r} out")
         return
     if not targets:
         what = "a calibration" if cls.wants == "calibration" else "a run, a preset, a configuration or a model"

@@ -1,4 +1,4 @@
-"""How few steps a calibrated model needs: score against steps, for ensembles of calibrated members (Calibri, figure 6)."""
+"""How few steps a calibrated model needs: score against steps, for ensembles of members (Calibri, figure 6)."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ..engine.schema import MOST_STEPS, Config, Count, Images, Real, Section, li
 from ..ground.errors import ConfigError
 from ..setup.config import plugins_of
 from ..setup.starting import start_of
+from ..storage import RunRow, SqliteStore
 from .analysis import Analysis, Findings
 from .bench import Bench
 from .curves import Curves, Point
@@ -27,12 +28,8 @@ from .steps_findings import findings
 from .target import Target
 
 MOST_ENSEMBLE = 16
-Numbers = Annotated[
-    tuple[Annotated[Count, Field(le=MOST_STEPS)], ...], BeforeValidator(listed), Field(min_length=1)
-]
-Sizes = Annotated[
-    tuple[Annotated[Count, Field(le=MOST_ENSEMBLE)], ...], BeforeValidator(listed), Field(min_length=1)
-]
+Numbers = Annotated[tuple[Annotated[Count, Field(le=MOST_STEPS)], ...], BeforeValidator(listed), Field(min_length=1)]
+Sizes = Annotated[tuple[Annotated[Count, Field(le=MOST_ENSEMBLE)], ...], BeforeValidator(listed), Field(min_length=1)]
 
 
 class StepsOptions(Section):
@@ -93,6 +90,13 @@ class Steps(Analysis):
 
     options: StepsOptions
 
+    def check(self, store: SqliteStore) -> None:
+        """Refuse ensembles and searches that cannot be. See `Analysis.check`."""
+        [target] = self.targets
+        only_own = self._sizes(target.config) == (1,) and len(seeds_from(self.options.seeds)) == 1
+        if not (only_own and (target.calibration or _finished(target, store))):
+            images_of(target, self.options.images, store)
+
     def examine(self, bench: Bench) -> Findings:
         """Calibrate what is not calibrated yet, and measure all at every number of steps. See `Analysis.examine`."""
         [target], steps = self.targets, sorted({*self.options.steps})
@@ -101,8 +105,8 @@ class Steps(Analysis):
             own, members = run.adapter.num_steps, [str(each) for each in run.adapter.describe().get("members", ())]
             if own is None:
                 raise ConfigError(f"adapter {target.config.adapter.name!r} has no denoising steps to vary")
-            given = _given(bench, target, run)
-            kinds = [self._kind(bench, target, members, size, given) for size in self._sizes(target.config, members)]
+            given = _given(target, run, bench.store)
+            kinds = [self._kind(bench, target, members, size, given) for size in self._sizes(target.config)]
             bench.expect(_work(target, run, steps, kinds))
             neutral = {
                 num_steps: _neutral(evaluator, number, num_steps, _passes(members, num_steps))
@@ -130,7 +134,7 @@ class Steps(Analysis):
             runs[kind.name] = [name for name, _ in found]
         return findings(Curves(prompts, neutral, calibrated, self.options.margin), own, runs)
 
-    def _sizes(self, config: Config, members: Sequence[str]) -> tuple[int, ...]:
+    def _sizes(self, config: Config) -> tuple[int, ...]:
         """Return the sizes of the ensembles, ascending.
 
         Raises:
@@ -157,16 +161,19 @@ class Steps(Analysis):
         return _Kind(size, sees, searches[0], None, searches)
 
 
-def _given(bench: Bench, target: Target, run: Run) -> tuple[str, Setting] | None:
+def _given(target: Target, run: Run, store: SqliteStore) -> tuple[str, Setting] | None:
     """Return name and setting of a target that is calibrated already, or None."""
     if target.calibration is not None:
         return target.name, start_of(str(target.calibration), run.adapter, exactly=True)
-    row = next((row for row in bench.store.runs() if row.id == target.text and row.outcome is not None), None)
-    if row is None or row.outcome is None:
-        return None
+    row = _finished(target, store)
+    return None if row is None or row.outcome is None else (row.id, row.outcome["calibrated"])
+
+
+def _finished(target: Target, store: SqliteStore) -> RunRow | None:
+    """Return the finished run that a target names, with the parts that it had; None if there is no such run."""
+    row = next((row for row in store.runs() if row.id == target.text and row.outcome is not None), None)
     now = target.config.model_dump(mode="json")
-    same = all(row.config.get(key) == now[key] for key in ("adapter", "objectives", "prompts"))
-    return (row.id, row.outcome["calibrated"]) if same else None
+    return row if row and all(row.config.get(key) == now[key] for key in ("adapter", "objectives", "combine")) else None
 
 
 def _work(target: Target, run: Run, steps: Sequence[int], kinds: Sequence[_Kind]) -> int:

@@ -38,7 +38,8 @@ def findings(curves: Curves, own: int, runs: Mapping[str, Sequence[str]]) -> Fin
             "Mean score on test prompts. Neutral is at its best setting at every number of steps, chosen on validation "
             "prompts at that number. Bars are the 95 % interval by prompt of the paired difference to neutral at its "
             f"best steps, drawn around the score; calibrated for {own} steps. The same against passes of the "
-            "transformer (NFE) and against measured seconds of generating a picture.",
+            "transformer (NFE) and against measured seconds of generating a picture. A star marks the 5 % level after "
+            "Holm's correction for all gains of the table.",
             tuple(drawn(figure(curves, by)) for by in ("steps", "passes", "seconds") if _has(curves, by)),
             (points_table(curves),),
         ),
@@ -165,7 +166,11 @@ def figure(curves: Curves, by: str) -> go.Figure:
         curves: What was measured.
         by: `steps`, `passes` or `seconds`.
     """
-    titles = {"steps": "steps", "passes": "passes of the transformer (NFE)", "seconds": "seconds of generating a picture"}
+    titles = {
+        "steps": "steps",
+        "passes": "passes of the transformer (NFE)",
+        "seconds": "seconds of generating a picture",
+    }
     made = new_figure(400, f"{titles[by]}, logarithmic", "score on test prompts")
     for number, (kind, points) in enumerate({NEUTRAL: curves.neutral, **curves.calibrated}.items()):
         colour = GREY if kind == NEUTRAL else LINES[(number - 1) % len(LINES)]
@@ -199,8 +204,8 @@ def _has(curves: Curves, by: str) -> bool:
 def _rule(curves: Curves) -> str:
     if curves.margin:
         return (
-            "Calibrated equals neutral at its best from the fewest steps at which the whole 95 % interval of the paired "
-            f"difference lies above {signed(-curves.margin, 3)}, the margin that was asked for."
+            "Calibrated equals neutral at its best from the fewest steps at which the whole 95 % interval of the "
+            f"paired difference lies above {signed(-curves.margin, 3)}, the margin that was asked for."
         )
     return (
         "Calibrated equals neutral at its best from the fewest steps at which the 95 % interval of the paired "

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 #: As in `analyses.kinds`, which is imported when it is used.
-KINDS = ("ablation", "diversity")
+KINDS = ("ablation", "cost", "diversity", "granularity", "rewards", "steps")
 
 
 @app.command()

@@ -13,9 +13,7 @@ from .image_statistics import STATISTICS
 CLIP_H = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
 
 
-def make_shapes(
-    *, factor: Literal["faithful", "strict", "vivid", "crisp", "clean"] | None = None
-) -> Objective:
+def make_shapes(*, factor: Literal["faithful", "strict", "vivid", "crisp", "clean"] | None = None) -> Objective:
     """The share of a prompt's demands that a picture of the shapes world meets, or one factor of it, from 0 to 1."""
     from .shapes.reward import ShapesReward
 
