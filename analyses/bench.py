@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
+from ..engine.bucket import PromptSet
 from ..engine.evaluator import Evaluator
 from ..engine.run import Run
 from ..engine.schema import Config
@@ -17,12 +19,15 @@ from ..setup.config import plugins_of
 from ..setup.plan import planned_work
 from ..storage import Analyses, AnalysisPlaces, RunRow, SqliteStore
 from ..workshops import hired
+from ..workshops.hiring import Hired
 from .progress import Progress
 from .target import Target
 
 
 class Bench:
-    """Where an analysis works.
+    """Where an analysis works; used as a context manager, which ends the workers.
+
+    The backbone, the rewards and their workers are kept as long as what follows uses the same ones.
 
     Attributes:
         name: The name of the analysis in the store.
@@ -39,6 +44,14 @@ class Bench:
         self.name = name
         self.store = store
         self.progress = progress
+        self._stack = contextlib.ExitStack()
+        self._kept: tuple[Any, Hired, Run] | None = None
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
     def expect(self, work: int) -> None:
         """Say how much work the analysis is in all: denoising steps, or images of a backbone that has no steps.
@@ -50,7 +63,7 @@ class Bench:
 
     @contextlib.contextmanager
     def opened(self, target: Target, config: Config | None = None) -> Iterator[Evaluator]:
-        """Load a target's backbone and rewards until the end of the block.
+        """Load a target's backbone and rewards; calibrate nothing until the end of the block.
 
         The evaluator records under the analysis's name, and finds what any run or analysis of the store has evaluated
         with the same parts, on the same bucket. Its `run` has the parts, the prompts and the buckets.
@@ -63,13 +76,12 @@ class Bench:
             TrimpotError: If a part cannot be made.
         """
         config, folder = config or target.config, self.store.folder / ENCODED
-        with hired(config, self.store.keeper, prompts=target.prompts, folder=folder) as crew:
-            run = assemble(self.name, config, plugins_of(config), sharing=crew.parts, prompts=target.prompts)
-            run.adapter.keep_in(folder)
-            run.adapter.prepare((*run.prompts.validation, *run.prompts.test))
-            here = Here(Worker(run.adapter, run.objectives, self.store.keeper, proof=run.test_bucket.head(2)))
-            places = AnalysisPlaces(self.store)
-            yield Evaluator(run, places, self.progress, crew.workshop or here, apart=True)
+        crew, run = self._assembled(self.name, config, target.prompts)
+        run.adapter.keep_in(folder)
+        run.adapter.prepare((*run.prompts.validation, *run.prompts.test))
+        here = Here(Worker(run.adapter, run.objectives, self.store.keeper, proof=run.test_bucket.head(2)))
+        places = AnalysisPlaces(self.store)
+        yield Evaluator(run, places, self.progress, crew.workshop or here, apart=True)
 
     def calibrated(self, label: str, target: Target, config: Config) -> RunRow:
         """Return the finished run of a configuration: found in the store, gone on with, or begun.
@@ -84,17 +96,32 @@ class Bench:
         Raises:
             TrimpotError: If the run stops early.
         """
-        known, store = plugins_of(config), self.store
+        store = self.store
         prompts = target.prompts if config.prompts == target.config.prompts else None
-        with hired(config, store.keeper, prompts=prompts, folder=store.folder / ENCODED) as crew:
-            run = assemble("", config, known, sharing=crew.parts, prompts=prompts)
-            found = self._same(run)
-            if found is not None and found.outcome is not None:
-                self.progress.passed(planned_work(run))
-                return found
-            name = found.id if found else self._begin(label, config, run)
-            work(replace(run, id=name), store, known, (self.progress,), illustrated=False, workshop=crew.workshop)
+        crew, run = self._assembled("", config, prompts)
+        found = self._same(run)
+        if found is not None and found.outcome is not None:
+            self.progress.passed(planned_work(run))
+            return found
+        name = found.id if found else self._begin(label, config, run)
+        run = replace(run, id=name)
+        work(run, store, plugins_of(config), (self.progress,), illustrated=False, workshop=crew.workshop)
         return store.run(name)
+
+    def _assembled(self, name: str, config: Config, prompts: PromptSet | None) -> tuple[Hired, Run]:
+        """Return the workers of a configuration and its run; both have the parts of the last one if these are equal."""
+        rewards = {each: (reward.name, reward.options) for each, reward in config.objectives.items()}
+        parts = (config.adapter, rewards, config.combine, config.prompts, config.plugins, config.workers, prompts)
+        if self._kept is None or self._kept[0] != parts:
+            self._kept = None
+            self._stack.close()  # before others are hired: a device may have room for one backbone
+            folder = self.store.folder / ENCODED
+            crew = self._stack.enter_context(hired(config, self.store.keeper, prompts=prompts, folder=folder))
+            run = assemble(name, config, plugins_of(config), sharing=crew.parts, prompts=prompts)
+            self._kept = parts, crew, run
+            return crew, run
+        _, crew, first = self._kept
+        return crew, assemble(name, config, plugins_of(config), sharing=first)
 
     def _begin(self, label: str, config: Config, run: Run) -> str:
         dumped = config.model_dump(mode="json")

@@ -70,8 +70,8 @@ def findings(costs: Costs) -> Findings:
             Part(
                 "By run",
                 "Images that a run made, and those that it found in the store, which cost nothing: another run had "
-                "made them. Device-hours are the seconds of generating and scoring, summed over workers; wall time counts "
-                "loading, searching, waiting and reports too, over all resumes.",
+                "made them. Device-hours are the seconds of generating and scoring, summed over workers. Wall time "
+                "counts loading, searching, waiting and reports too, over all resumes.",
                 (drawn(figure(costs)),),
                 (runs_table(costs),),
             ),

@@ -117,7 +117,8 @@ def _work(store: SqliteStore, row: AnalysisRow, made: Analysis, progress: Progre
             progress.begun(row.id, made.question)
             analyses.update(row.id, error=None)
             try:
-                findings = made.examine(Bench(row.id, store, progress))
+                with Bench(row.id, store, progress) as bench:
+                    findings = made.examine(bench)
                 analyses.update(row.id, outcome=findings.to_json(), seconds=row.seconds + clock.elapsed())
             except Exception as problem:
                 said = str(problem) if isinstance(problem, TrimpotError) else f"{type(problem).__name__}: {problem}"
