@@ -83,6 +83,7 @@ class Findings:
         stats: Numbers for the head of the page, by name.
         numbers: The findings for programs, JSON-like.
         files: Further files for the analysis's folder: name to text.
+        runs: The runs that it rests on.
     """
 
     headline: str
@@ -92,6 +93,7 @@ class Findings:
     stats: Mapping[str, str] = field(default_factory=dict)
     numbers: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    runs: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the findings as JSON-like values, with numbers that are not finite as None."""

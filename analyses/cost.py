@@ -70,7 +70,7 @@ def findings(costs: Costs) -> Findings:
             Part(
                 "By run",
                 "Images that a run made, and those that it found in the store, which cost nothing: another run had "
-                "made them. Device-hours are the seconds of generating and scoring, summed over workers. Wall time "
+                "made them. Device time is that of generating and scoring, summed over workers. Wall time "
                 "counts loading, searching, waiting and reports too, over all resumes.",
                 (drawn(figure(costs)),),
                 (runs_table(costs),),
@@ -96,7 +96,7 @@ def findings(costs: Costs) -> Findings:
             "runs": f"{count - analyses:,}",
             "images made": f"{total.images:,}",
             "images found": f"{total.found:,}",
-            "device-hours": f"{total.hours:.3g}",
+            "device time": duration(total.seconds),
             "wall time": duration(costs.wall_seconds),
             "money": "" if money is None else _money(money),
         },
@@ -137,15 +137,15 @@ def runs_table(costs: Costs) -> Table:
         )
         for run in costs.spenders
     ]
-    head = ["", "knobs", "generations", "images made", "found", "device-hours", "wall time", *_priced(costs), "gain"]
+    head = ["", "knobs", "generations", "images made", "found", "device time", "wall time", *_priced(costs), "gain"]
     shown = [
         [
             run.name,
             f"{run.num_knobs or ''}",
-            f"{run.generations:,}",
+            f"{run.generations:,}" if run.kind == "run" else "",
             f"{run.total.images:,}",
             f"{run.total.found:,}",
-            f"{run.total.hours:.3g}",
+            duration(run.total.seconds),
             duration(run.wall_seconds),
             *_paid(costs, run.total.hours),
             gain_text(run.gain, 3) if run.gain else run.status,
@@ -167,7 +167,7 @@ def stages_table(costs: Costs) -> Table:
         )
         for stage, bill in bills.items()
     ]
-    head = ["", "images made", "found", "generating", "scoring", "device-hours", *_priced(costs), "share of the time"]
+    head = ["", "images made", "found", "generating", "scoring", "together", *_priced(costs), "share of the time"]
     shown = [
         [
             stage,
@@ -175,7 +175,7 @@ def stages_table(costs: Costs) -> Table:
             f"{bill.found:,}",
             duration(bill.generate_seconds),
             duration(bill.score_seconds),
-            f"{bill.hours:.3g}",
+            duration(bill.seconds),
             *_paid(costs, bill.hours),
             f"{bill.seconds / total:.0%}" if total else "",
         ]
@@ -192,7 +192,7 @@ def models_table(costs: Costs) -> Table:
         (kind, name, bill.images, bill.seconds, _each(bill), bill.hours, costs.money(bill.hours))
         for (kind, name), bill in bills.items()
     ]
-    head = ["", "", "images", "time", "an image", "device-hours", *_priced(costs)]
+    head = ["", "", "images", "time", "an image", *_priced(costs)]
     shown = [
         [
             kind,
@@ -200,7 +200,6 @@ def models_table(costs: Costs) -> Table:
             f"{bill.images:,}",
             duration(bill.seconds),
             "" if _each(bill) is None else f"{_each(bill):.3g} ms",
-            f"{bill.hours:.3g}",
             *_paid(costs, bill.hours),
         ]
         for (kind, name), bill in bills.items()

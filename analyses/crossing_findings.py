@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from ..engine.statistics import few
+from ..engine.statistics import Gain, few
 from ..reports.drawing import GREY, LINES, add_line, new_figure
 from ..reports.words import gain_text, signed
 from .analysis import Part, Table, drawn
@@ -22,10 +22,12 @@ MARKS = {
     "worse": " \N{BLACK DOWN-POINTING SMALL TRIANGLE}",
     "uncertain": "",
 }
+TINY = 1e-9  # an interval as narrow as this comes of rounding
 LEGEND = (
     "A mean over seeds with its 95 % interval by prompt; in brackets, the gain of the lowest and of the highest "
     "seed. \N{BLACK UP-POINTING SMALL TRIANGLE} is better and \N{BLACK DOWN-POINTING SMALL TRIANGLE} worse than the "
-    "best uncalibrated setting at the 5 % level, by a paired t-test by prompt with Holm's correction for all cells."
+    "best uncalibrated setting: in all seeds, and at the 5 % level by a paired t-test by prompt with Holm's correction "
+    "for all cells."
 )
 
 
@@ -179,7 +181,8 @@ def parts(crossed: Crossed, note: str) -> list[Part]:
         found.append(
             Part(
                 "One granularity against another",
-                "The same test outputs, calibrated against calibrated; Holm's correction is for all rows here.",
+                "The same test outputs, calibrated against calibrated; marks and Holm's correction as above, for all "
+                "rows here.",
                 (),
                 (pairs_table(crossed),),
             )
@@ -236,17 +239,22 @@ def cautions(crossed: Crossed) -> list[str]:
 
 def told(cell: Cell) -> str:
     """Return a cell as text: the gain with its interval and its mark, and the spread of its seeds."""
-    places = decimals(cell)
+    places = decimals(cell.gain)
     text = gain_text(vars(cell.gain), places) + MARKS[cell.standing]
     if len(cell.by_seed) < 2:
         return text
     return f"{text} ({signed(min(cell.by_seed), places)} to {signed(max(cell.by_seed), places)})"
 
 
-def decimals(cell: Cell) -> int:
-    """Return the number of decimals at which a cell's interval has two significant digits."""
-    width = cell.gain.high - cell.gain.low
-    return 3 if not math.isfinite(width) or width <= 0 else int(min(6, max(0, 1 - math.floor(math.log10(width)))))
+def decimals(gain: Gain) -> int:
+    """Return the number of decimals at which an interval has two significant digits."""
+    width = gain.high - gain.low
+    return 3 if not math.isfinite(width) or width < TINY else int(min(6, max(0, 1 - math.floor(math.log10(width)))))
+
+
+def plain_score(value: float) -> str:
+    """Return a score as text, with four significant digits and a real minus sign."""
+    return f"{value:.4g}".replace("-", "\N{MINUS SIGN}")
 
 
 def p_text(value: float) -> str:
@@ -256,7 +264,7 @@ def p_text(value: float) -> str:
 
 def _best(crossed: Crossed, measure: str) -> str:
     label, scores = crossed.neutral(next(row for row in crossed.crossing.rows if crossed.of(row)), measure)
-    return f"{float(scores.mean()):.4g} ({label})"
+    return f"{plain_score(float(scores.mean()))} ({label})"
 
 
 def _titled(measure: str) -> str:

@@ -47,10 +47,13 @@ class Cell:
 
     @property
     def standing(self) -> str:
-        """`better`, `worse` or `uncertain`, at the 5 % level after the correction."""
-        if not self.difference.beyond_noise:
-            return "uncertain"
-        return "better" if self.gain.mean > 0 else "worse"
+        """`better` or `worse` at the 5 % level after the correction, if all seeds agree on it; else `uncertain`.
+
+        The test is by prompt, of these very searches; that the seeds agree guards against the luck of one of them.
+        """
+        if self.difference.beyond_noise and min(self.by_seed) > 0:
+            return "better"
+        return "worse" if self.difference.beyond_noise and max(self.by_seed) < 0 else "uncertain"
 
     def to_json(self) -> dict[str, Any]:
         """Return the numbers by name."""

@@ -65,6 +65,7 @@ class Granularity(Analysis):
             cautions=told.cautions(crossed),
             stats=told.stats(crossed),
             numbers=told.numbers(crossed),
+            runs=[found.run for found in crossed.tested.values()],
         )
 
     def _crossing(self, store: SqliteStore) -> Crossing:
@@ -86,7 +87,7 @@ def _headline(crossed: Crossed) -> str:
             f"With {crossed.crossing.images:,} images of search, none gains beyond noise over the best uncalibrated "
             "setting."
         )
-    gain = gain_text(vars(cell.gain), told.decimals(cell))
+    gain = gain_text(vars(cell.gain), told.decimals(cell.gain))
     which = f"{told.joined(gaining)} {'gains' if len(gaining) == 1 else 'gain'} beyond noise"
     return (
         f"With {crossed.crossing.images:,} images of search, {which} over the best uncalibrated setting; "

@@ -81,6 +81,7 @@ def summary(store: SqliteStore, name: str) -> dict[str, Any]:
         "num_evaluations": len(history),
         "num_images": sum(each.evaluation.num_images for each in history),
         "num_images_made": sum(each.evaluation.num_images for each in history if each.fresh),
+        "runs": list(findings.runs) if findings else [],
         "seconds": row.seconds,
         "headline": findings.headline if findings else None,
         "numbers": dict(findings.numbers) if findings else None,
@@ -108,6 +109,8 @@ def _header(store: SqliteStore, row: AnalysisRow, findings: Findings) -> str:
     stats = dict(findings.stats)
     if images:
         stats |= {"images": f"{images:,}", "of these found in the store": f"{images - made:,}"}
+    if findings.runs:
+        stats["runs it rests on"] = f"{len(findings.runs):,}"
     stats["time"] = duration(row.seconds)
     listed = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in stats.items())
     said = "".join(f"<p>{escape(text)}</p>" for text in findings.sentences)

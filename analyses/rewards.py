@@ -59,6 +59,7 @@ class Rewards(Analysis):
             cautions=told.cautions(crossed),
             stats=told.stats(crossed),
             numbers=told.numbers(crossed),
+            runs=[found.run for found in crossed.tested.values()],
         )
 
     def _crossing(self, store: SqliteStore) -> Crossing:

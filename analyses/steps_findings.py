@@ -11,7 +11,7 @@ from ..engine.statistics import Gain, few
 from ..reports.drawing import GREY, LINES, add_line, new_figure
 from ..reports.words import gain_text, signed
 from .analysis import Findings, Part, Table, drawn
-from .crossing_findings import p_text
+from .crossing_findings import decimals, p_text, plain_score
 from .curves import Curves, Point
 from .differences import Difference
 
@@ -66,8 +66,8 @@ def findings(curves: Curves, own: int, runs: Mapping[str, Sequence[str]]) -> Fin
         parts,
         sentences=(
             f"The best uncalibrated model is neutral at {best.steps} steps with {best.label}, the number of steps at "
-            f"which the best neutral setting scored most on validation prompts; it scores {best.score:.4g} on test "
-            "prompts.",
+            f"which the best neutral setting scored most on validation prompts; it scores {plain_score(best.score)} on "
+            "test prompts.",
         ),
         cautions=_cautions(curves),
         stats={
@@ -77,6 +77,7 @@ def findings(curves: Curves, own: int, runs: Mapping[str, Sequence[str]]) -> Fin
             "test prompts": str(len({*curves.prompts})),
         },
         numbers=_numbers(curves, own, equal, beats, runs),
+        runs=[name for names in runs.values() for name in names],
     )
 
 
@@ -103,8 +104,8 @@ def points_table(curves: Curves) -> Table:
                 kind if kind != NEUTRAL else f"{kind} ({point.label})",
                 str(point.steps),
                 "" if point.passes is None else str(point.passes),
-                f"{point.seconds:.3g} s",
-                f"{point.score:.4g}",
+                _time(point.seconds),
+                plain_score(point.score),
                 _told(gain) if gain else "",
                 _gain(away),
             ]
@@ -186,9 +187,9 @@ def figure(curves: Curves, by: str) -> go.Figure:
                  hovertemplate="%{text}: %{y:.4g}<extra>" + escape(kind) + "</extra>")  # fmt: skip
     made.add_hline(curves.best.score, line={"color": GREY, "width": 1.2, "dash": "dash"})
     made.update_xaxes(type="log")
-    if by == "steps":
-        ticks = sorted(curves.neutral)
-        made.update_xaxes(tickvals=ticks, ticktext=[str(each) for each in ticks])
+    if by != "seconds":
+        ticks = sorted(curves.neutral) if by == "steps" else [f * 10**e for e in range(5) for f in (1, 2, 5)]
+        made.update_xaxes(tickvals=ticks, ticktext=[f"{each:,}" for each in ticks])
     return made
 
 
@@ -271,9 +272,11 @@ def _told(found: Difference) -> str:
 
 
 def _gain(gain: Gain) -> str:
-    width = gain.high - gain.low
-    places = 3 if not math.isfinite(width) or width <= 0 else int(min(6, max(0, 1 - math.floor(math.log10(width)))))
-    return gain_text(vars(gain), places)
+    return gain_text(vars(gain), decimals(gain))
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
 
 
 def _finite(value: float) -> float | None:

@@ -122,8 +122,11 @@ def show_analysis(name: str, store: Path, as_json: bool) -> None:
             console.print(f"stopped: {escape(found['error'])}")
     else:
         console.print(f"\n[bold]{escape(found['headline'])}[/]", soft_wrap=True)
-    images, made = found["num_images"], found["num_images_made"]
-    console.print(f"{images:,} images, {made:,} of them made for it, in {duration(found['seconds'])}")
+    images, made, runs = found["num_images"], found["num_images_made"], len(found["runs"])
+    told = [f"{images:,} images, {made:,} of them made for it"] if images else []
+    told += [f"{runs:,} run{'s' * (runs > 1)} of the store"] if runs else []
+    if told:
+        console.print(f"{', '.join(told)}, in {duration(found['seconds'])}")
     if found["page"]:
         console.print(f"\npage   {escape(found['page'])}", soft_wrap=True)
     for path in found["tables"]:
