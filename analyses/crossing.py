@@ -200,8 +200,12 @@ class Crossed:
             several = self.of(row)
             _, neutral = self.neutral(row, measure)
             calibrated = [each.scores(measure, calibrated=True) for each in several]
-            found[(*row, measure)] = cell(calibrated, [neutral] * len(several), several[0].prompts)
+            found[row[0], row[1], measure] = cell(calibrated, [neutral] * len(several), several[0].prompts)
         return corrected(found)
+
+    def cell(self, row: tuple[str, str], measure: str) -> Cell:
+        """Return what a row gains by a reward."""
+        return self.cells[row[0], row[1], measure]
 
     @cached_property
     def pairs(self) -> dict[tuple[str, ...], Cell]:

@@ -57,7 +57,7 @@ def matrix(crossed: Crossed) -> Table:
     head = ["calibrated for" if crossed.crossing.rewards[0] else "", *map(_titled, crossed.measures)]
     shown = [["best uncalibrated", *(_best(crossed, measure) for measure in crossed.measures)]]
     shown += [
-        [row_name(row), *(told(crossed.cells[(*row, measure)]) for measure in crossed.measures)]
+        [row_name(row), *(told(crossed.cell(row, measure)) for measure in crossed.measures)]
         for row in crossed.crossing.rows
         if crossed.of(row)
     ]
@@ -71,7 +71,7 @@ def searches_table(crossed: Crossed) -> Table:
         (
             *(member.granularity or None, member.reward or None, member.seed, found.run),
             *(len(found.calibrated.setting), crossed.generations[member], crossed.searched[member], measure),
-            crossed.cells[(*member.row, measure)].by_seed[number],
+            crossed.cell(member.row, measure).by_seed[number],
         )
         for row in crossed.crossing.rows
         for number, (member, found) in enumerate(
@@ -150,7 +150,7 @@ def gains_figure(crossed: Crossed) -> go.Figure:
     for number, measure in enumerate(crossed.measures):
         colour, title = LINES[number % len(LINES)], escape(_titled(measure))
         offset = (number - (len(crossed.measures) - 1) / 2) * 0.8 / max(1, len(crossed.measures))
-        cells = [crossed.cells[(*row, measure)] for row in rows]
+        cells = [crossed.cell(row, measure) for row in rows]
         units = [_unit(each) if several else 1.0 for each in cells]
         heights = [len(rows) - 1 - place - offset for place in range(len(rows))]
         for cell, unit, height, name in zip(cells, units, heights, names, strict=True):

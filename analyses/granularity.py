@@ -76,7 +76,7 @@ class Granularity(Analysis):
 
 def _headline(crossed: Crossed) -> str:
     target = VALUE if VALUE in crossed.measures else next(iter(crossed.crossing.config.weights))
-    cells = {row: crossed.cells[(*row, target)] for row in crossed.crossing.rows}
+    cells = {row: crossed.cell(row, target) for row in crossed.crossing.rows}
     best, cell = max(cells.items(), key=lambda item: item[1].gain.mean)
     gaining = [told.row_name(row) for row, each in cells.items() if each.standing == "better"]
     others = {key: each for key, each in crossed.pairs.items() if key[3] == target and best[0] in key[:2]}
