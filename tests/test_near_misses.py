@@ -42,6 +42,8 @@ NAMES: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("analyse ablation sphere.yaml scale=0", "'scales'"),
         ("analyse diversity spere-1", "'sphere-1'"),
         ("analyse diversity sphere-1 measure=x", "'measures'"),
+        ("analyse cost spere-1", "'sphere-1'"),
+        ("analyse granularity sphere.yaml image=9", "'images'"),
     ],
     ("calibrate", "config"): [("calibrate spere.yaml", "'sphere.yaml'"), ("calibrate shape", "'shapes'")],
     ("calibrate", "overrides"): [("calibrate sphere.yaml {key}", "{meant}")],

@@ -25,6 +25,11 @@ SMALL = (
 )
 #: Overrides that make an analysis of the shipped model take a few seconds.
 FEW = "workers=1 adapter.num_inference_steps=2 adapter.guidance_grid=[3] validation.num_prompts=2 scales=0"
+#: Overrides that make an analysis that calibrates the shipped model take a second a search.
+SEARCHED = (
+    "images=17 seeds=1 optimizer.population_size=8 adapter.num_inference_steps=2 adapter.guidance_grid=[3] "
+    "validation.num_prompts=2 by_steps.num_validation=2 test.num_prompts=2 workers=1"
+)
 #: A tiny checkpoint of FLUX stands for the published one.
 FLUX = (
     "name=FLUX.1-dev adapter.dtype=float32 adapter.height=32 adapter.width=32 adapter.num_inference_steps=2 "
@@ -66,6 +71,9 @@ SMALLER = (
     (r"test\.num_prompts=\d+", "test.num_prompts=3"),
     (r"^trimpot analyse ablation shapes\b.*", f"trimpot analyse ablation shapes {FEW} seeds=1 test.num_prompts=4"),
     (r"^trimpot analyse diversity shapes-1\b.*", "trimpot analyse diversity shapes-1 seeds=2 test.num_prompts=2"),
+    (r"^trimpot analyse granularity shapes\b.*", f"trimpot analyse granularity shapes {SEARCHED} granularities=block"),
+    (r"^(trimpot analyse rewards shapes) images=3840 ('.*?').*", rf"\1 \2 {SEARCHED} rewards=clean"),
+    (r"^trimpot analyse steps shapes\b.*", f"trimpot analyse steps shapes {SEARCHED} ensembles=1 steps=3"),
 )  # fmt: skip
 
 #: In Python: a pattern, and what stands for it; `small` are the options of SMALL.
