@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, replace
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from pydantic import BeforeValidator, Field
@@ -16,6 +16,7 @@ from ..engine.knobs import Setting
 from ..engine.run import Run
 from ..engine.schema import MOST_STEPS, Config, Count, Images, Real, Section, listed
 from ..ground.errors import ConfigError
+from ..setup.assembly import assemble
 from ..setup.config import plugins_of
 from ..setup.starting import start_of
 from ..storage import RunRow, SqliteStore
@@ -52,6 +53,14 @@ class StepsOptions(Section):
     margin: Annotated[Real, Field(ge=0)] = 0.0
 
 
+class _Given(NamedTuple):
+    """A calibration that is there already: its name, its setting and the seed of its search."""
+
+    name: str
+    setting: Setting
+    seed: int | None
+
+
 @dataclass(frozen=True)
 class _Kind:
     """Calibrated models of one size.
@@ -60,14 +69,14 @@ class _Kind:
         size: Members that see the prompt.
         members: What each member sees.
         config: The configuration that they are measured with.
-        given: Name and setting of a calibration that is there already, or None.
+        given: A calibration that is there already, or None.
         searches: The configurations of those that have to be searched.
     """
 
     size: int
     members: Sequence[str]
     config: Config
-    given: tuple[str, Setting] | None
+    given: _Given | None
     searches: Sequence[Config]
 
     @property
@@ -93,20 +102,16 @@ class Steps(Analysis):
     def check(self, store: SqliteStore) -> None:
         """Refuse ensembles and searches that cannot be. See `Analysis.check`."""
         [target] = self.targets
-        only_own = self._sizes(target.config) == (1,) and len(seeds_from(self.options.seeds)) == 1
-        if not (only_own and (target.calibration or _finished(target, store))):
-            images_of(target, self.options.images, store)
+        run = assemble("", target.config, target.plugins, outline=True, prompts=target.prompts)
+        _work(target, run, self.options.steps, self._kinds(store, target, run, _given(target, store)))
 
     def examine(self, bench: Bench) -> Findings:
         """Calibrate what is not calibrated yet, and measure all at every number of steps. See `Analysis.examine`."""
         [target], steps = self.targets, sorted({*self.options.steps})
         with bench.opened(target) as evaluator:
             run = evaluator.run
-            own, members = run.adapter.num_steps, [str(each) for each in run.adapter.describe().get("members", ())]
-            if own is None:
-                raise ConfigError(f"adapter {target.config.adapter.name!r} has no denoising steps to vary")
-            given = _given(target, run, bench.store)
-            kinds = [self._kind(bench, target, members, size, given) for size in self._sizes(target.config)]
+            members, given = _seen(run), _given(target, bench.store, run)
+            kinds = self._kinds(bench.store, target, run, given)
             bench.expect(_work(target, run, steps, kinds))
             neutral = {
                 num_steps: _neutral(evaluator, number, num_steps, _passes(members, num_steps))
@@ -115,7 +120,7 @@ class Steps(Analysis):
             prompts = run.test_bucket.prompts
         calibrated, runs = dict[str, dict[int, Point]](), dict[str, list[str]]()
         for place, kind in enumerate(kinds, start=1):
-            found = [kind.given] if kind.given else []
+            found = [(kind.given.name, kind.given.setting)] if kind.given else []
             for config in kind.searches:
                 row = bench.calibrated(f"ensemble{kind.size}", target, config)
                 assert row.outcome is not None, "a calibrated run has finished"
@@ -132,7 +137,10 @@ class Steps(Analysis):
                     for number, num_steps in enumerate(steps)
                 }
             runs[kind.name] = [name for name, _ in found]
-        return findings(Curves(prompts, neutral, calibrated, self.options.margin), own, runs)
+        curves = Curves(prompts, neutral, calibrated, self.options.margin)
+        found_runs = {row.id for row in bench.store.runs()}
+        rests = [name for names in runs.values() for name in names if name in found_runs]
+        return replace(findings(curves, run.adapter.num_steps or 0, runs), runs=rests)
 
     def _sizes(self, config: Config) -> tuple[int, ...]:
         """Return the sizes of the ensembles, ascending.
@@ -146,27 +154,52 @@ class Steps(Analysis):
             raise ConfigError(f"adapter {config.adapter.name!r} makes no ensembles; ask for ensembles=1")
         return tuple(sorted({*asked}))
 
+    def _kinds(self, store: SqliteStore, target: Target, run: Run, given: _Given | None) -> list[_Kind]:
+        """Return what has to be calibrated and measured, by size.
+
+        Raises:
+            ConfigError: If the backbone has no steps to vary, or something cannot be searched.
+        """
+        if run.adapter.num_steps is None:
+            raise ConfigError(f"adapter {target.config.adapter.name!r} has no denoising steps to vary")
+        members = _seen(run)
+        return [self._kind(store, target, members, size, given) for size in self._sizes(target.config)]
+
     def _kind(
-        self, bench: Bench, target: Target, members: Sequence[str], size: int, given: tuple[str, Setting] | None
+        self, store: SqliteStore, target: Target, members: Sequence[str], size: int, given: _Given | None
     ) -> _Kind:
-        own = max(1, members.count("conditional"))
         seeds = seeds_from(self.options.seeds)
-        if size == own:
-            seeds = seeds[1:] if given else seeds
-            images = images_of(target, self.options.images, bench.store) if seeds else 0
+        if size == max(1, members.count("conditional")):
+            if given:  # it is one of them, and must not count twice
+                others = tuple(seed for seed in seeds if seed != given.seed)
+                seeds = others if len(others) < len(seeds) else seeds[1:]
+            images = images_of(target, self.options.images, store) if seeds else 0
             searches = [on_equal_images(target.config, images, seed) for seed in seeds]
             return _Kind(size, members, target.config, given, searches)
-        images, sees = images_of(target, self.options.images, bench.store), _members_of(members, size)
+        images, sees = images_of(target, self.options.images, store), _members_of(members, size)
         searches = [on_equal_images(target.config, images, seed, {"adapter.members": sees}) for seed in seeds]
         return _Kind(size, sees, searches[0], None, searches)
 
 
-def _given(target: Target, run: Run, store: SqliteStore) -> tuple[str, Setting] | None:
-    """Return name and setting of a target that is calibrated already, or None."""
+def _seen(run: Run) -> list[str]:
+    """Return what each member of a backbone sees; empty for one that has no members."""
+    return [str(each) for each in run.adapter.describe().get("members", ())]
+
+
+def _given(target: Target, store: SqliteStore, run: Run | None = None) -> _Given | None:
+    """Return a target that is calibrated already, or None.
+
+    Args:
+        target: The target.
+        store: The open store.
+        run: Has the backbone, which a calibration's file must fit; None to read nothing but its seed.
+    """
     if target.calibration is not None:
-        return target.name, start_of(str(target.calibration), run.adapter, exactly=True)
+        setting = start_of(str(target.calibration), run.adapter, exactly=True) if run else {}
+        seed = target.made.provenance.config.get("seed")
+        return _Given(target.name, setting, seed if isinstance(seed, int) else None)
     row = _finished(target, store)
-    return None if row is None or row.outcome is None else (row.id, row.outcome["calibrated"])
+    return None if row is None or row.outcome is None else _Given(row.id, row.outcome["calibrated"], row.config["seed"])
 
 
 def _finished(target: Target, store: SqliteStore) -> RunRow | None:

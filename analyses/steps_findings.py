@@ -77,7 +77,6 @@ def findings(curves: Curves, own: int, runs: Mapping[str, Sequence[str]]) -> Fin
             "test prompts": str(len({*curves.prompts})),
         },
         numbers=_numbers(curves, own, equal, beats, runs),
-        runs=[name for names in runs.values() for name in names],
     )
 
 

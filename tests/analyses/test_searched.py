@@ -151,6 +151,9 @@ def test_a_finished_run_is_taken_by_every_analysis(counted: Counted) -> None:
     found = counted.analyse("steps", "images=96", "seeds=2", "steps=[4,8]", "ensembles=1")
     with SqliteStore(counted.store, create=False) as store:
         assert [row.id for row in store.runs()] == before == found["runs"]["calibrated, M = 1"]
+    second = found["runs"]["calibrated, M = 1"][1]
+    both = counted.analyse("steps", "images=96", "seeds=2", "steps=4", "ensembles=1", target=second)
+    assert sorted(both["runs"]["calibrated, M = 1"]) == before, "each seed once, whichever of them is the target"
     again = counted.analyse(
         "steps", "seeds=1", "steps=[4,8]", "ensembles=1", target=found["runs"]["calibrated, M = 1"][0]
     )
@@ -205,7 +208,20 @@ REFUSED = {
     "too small a budget": ("rewards", {}, ["images=3"], "smaller than one generation"),
     "an unknown granularity": ("granularity", {}, ["images=96", "granularities=[block,lair]"], "lair"),
     "combined": ("rewards", {"combine": "winrate"}, ["images=96"], "combine"),
-    "no steps": ("steps", {}, ["images=96", "steps=[]"], "steps"),
+    "no number of steps": ("steps", {}, ["images=96", "steps=[]"], "steps"),
+    "too small a budget for ensembles": ("steps", {}, ["images=3"], "smaller than one generation"),
+    "no steps": (
+        "steps",
+        {"adapter": "sphere", "objectives": "value", "prompts": "numbers"},
+        ["images=96"],
+        "no denoising",
+    ),
+    "no granularity": (
+        "granularity",
+        {"adapter": "sphere", "objectives": "value", "prompts": "numbers"},
+        ["images=96"],
+        "granularity",
+    ),
 }
 
 
