@@ -31,8 +31,8 @@ VALUES: dict[str, Any] = {
     "test": {"num_prompts": 24},
     "by_steps": {"num_validation": 6},
 }
-SEARCHED = {"granularity": ["images=96", "seeds=2"], "rewards": ["images=96", "seeds=2"]}
-SEARCHED["steps"] = ["images=96", "seeds=2", "steps=[2,4,8]", "ensembles=[1,2]"]
+SEARCHED = {"granularity": ["images=48", "seeds=2"], "rewards": ["images=48", "seeds=2"]}
+SEARCHED["steps"] = ["images=48", "seeds=2", "steps=[2,4,8]", "ensembles=[1,2]"]
 
 
 class Counted:
