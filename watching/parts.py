@@ -17,7 +17,7 @@ from ..reports.facts import decimals_for
 from ..reports.sections import apply_section
 from ..reports.watched_sections import watched_section
 from ..reports.words import alarm_verdict, caution, gain_text, headline, verdict
-from ..storage import RunRow
+from ..storage import AnalysisRow, RunRow
 from .charts import curves, knobs
 from .course import QUIET
 from .reading import Scene, View
@@ -74,7 +74,7 @@ def overview(scene: Scene, folder: Path) -> dict[str, str]:
     title = f"Runs of {folder}"
     if scene.problem is not None:
         return {"title": title, "head": _trouble(title, scene.problem), "list": ""}
-    if not scene.rows and not scene.told:
+    if not scene.rows and not scene.analyses and not scene.told:
         return {"title": title, "head": _empty(folder), "list": ""}
     inside = {run for members in scene.comparisons.values() for run in members.values()}
     listed = [row for row in reversed(scene.rows.values()) if row.id not in inside or row.status == "running"]
@@ -90,7 +90,9 @@ def overview(scene: Scene, folder: Path) -> dict[str, str]:
         for name, members in reversed(scene.comparisons.items())
     )
     compared = f'<h2>Comparisons</h2><ul class="runs">{compared}</ul>' if compared else ""
-    return {"title": title, "head": head, "list": f'<ul class="runs">{cards}</ul>{more}{compared}'}
+    asked = "".join(_analysis(row, count, folder) for row, count in reversed(scene.analyses))
+    asked = f'<h2>Analyses</h2><ul class="runs">{asked}</ul>' if asked else ""
+    return {"title": title, "head": head, "list": f'<ul class="runs">{cards}</ul>{more}{compared}{asked}'}
 
 
 def _empty(folder: Path) -> str:
@@ -110,6 +112,23 @@ def _finished(members: Mapping[tuple[str, int], str], scene: Scene) -> str:
     done = sum(1 for run in members.values() if run in scene.rows and scene.rows[run].outcome is not None)
     contenders = len({contender for contender, _ in members})
     return f"{contenders} contenders; {done} of {len(members)} runs that have begun are finished"
+
+
+def _analysis(row: AnalysisRow, num_evaluations: int, folder: Path) -> str:
+    """Return an analysis of the list, with its answer, or what it has evaluated and the command to go on."""
+    name = escape(row.id)
+    if (folder / row.id / "analysis.html").exists():
+        name = f'<a href="{escape(address("report", row.id), quote=True)}">{name}</a>'
+    lines = [f"{escape(row.kind)}, begun {moment(row.created)}"]
+    if row.outcome is not None:
+        lines.append(escape(str(row.outcome.get("headline", ""))))
+    else:
+        lines.append(f"{num_evaluations:,} evaluations so far")
+    go_on = ""
+    if row.status in ("interrupted", "failed"):
+        lines += [escape(row.error)] if row.error else []
+        go_on = f"<pre>{escape(f'trimpot resume {shlex.quote(row.id)}{store_option(folder)}')}</pre>"
+    return f"<li><h3>{name} {pill(row.status)}</h3>{''.join(f'<p>{line}</p>' for line in lines if line)}{go_on}</li>"
 
 
 def _card(row: RunRow, scene: Scene) -> str:

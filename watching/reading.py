@@ -14,7 +14,7 @@ from ..engine.record import TEST, Record
 from ..ground.errors import Notice, StoreError, TrimpotError
 from ..reports.facts import Facts
 from ..reports.gallery import read_pictures
-from ..storage import Comparisons, Look, RunRow
+from ..storage import Analyses, AnalysisRow, Comparisons, Look, RunRow
 from ..storage.database import FILE_NAME
 from ..storage.looking import NothingYetError, stamp
 from .course import Course
@@ -68,6 +68,7 @@ class Scene:
         wrong: Run to the sentence on why it cannot be looked into.
         told: Sentences on what cannot be read at all.
         comparisons: Comparison to contender and seed to run.
+        analyses: The analyses, oldest first, each with the number of its evaluations so far.
         problem: Why nothing can be read, or None.
         absent: Whether there is no database yet.
     """
@@ -77,6 +78,7 @@ class Scene:
     wrong: dict[str, str] = field(default_factory=dict)
     told: list[str] = field(default_factory=list)
     comparisons: dict[str, dict[tuple[str, int], str]] = field(default_factory=dict)
+    analyses: list[tuple[AnalysisRow, int]] = field(default_factory=list)
     problem: str | None = None
     absent: bool = False
 
@@ -162,6 +164,7 @@ class Folder:
         try:
             comparisons = Comparisons(look)
             scene.comparisons = {name: comparisons.members(name) for name in comparisons.names()}
+            scene.analyses = [(row, look.records.tally("analysed", row.id)[0]) for row in Analyses(look).all()]
         except StoreError as error:
             scene.told.append(str(error))
         self._courses = {name: course for name, course in self._courses.items() if name in scene.rows}
@@ -195,9 +198,14 @@ class Folder:
         return View(row, course, facts, progress_of(row, course), pictures, pictured, notes)
 
     def _look_at_locks(self) -> None:
-        """Notice that a run has begun or ended to be worked on, which changes nothing in the database."""
+        """Notice that a run or analysis has begun or ended to be worked on, which changes nothing in the database."""
         from ..storage.runs import held
 
+        for index, (asked, count) in enumerate(self._scene.analyses):
+            locked = asked.outcome is None and held(self.path / f".{asked.id}.lock")
+            if locked != asked.locked:
+                self._scene.analyses[index] = (replace(asked, locked=locked), count)
+                self._version += 1
         for name, row in self._scene.rows.items():
             locked = held(self.path / f".{name}.lock") if row.status != "finished" else row.locked
             if locked != row.locked:

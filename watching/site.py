@@ -130,10 +130,10 @@ class Site:
         return Response(content, media_type=f"image/{kind}")
 
     async def _report(self, request: Request) -> Response:
-        """Answer with a run's report or a comparison's page, which is shut off from this server's own pages."""
+        """Answer with the page of a run, comparison or analysis, which is shut off from this server's own pages."""
         name = request.path_params["name"]
         _refuse_paths(name)
-        for file in ("report.html", "comparison.html"):
+        for file in ("report.html", "comparison.html", "analysis.html"):
             path = self._folder.path / name / file
             if path.is_file():
                 headers = {"content-security-policy": f"{POLICY}; sandbox allow-scripts"}

@@ -17,7 +17,7 @@ from closed_form import SMALL
 from sessions import Installed, interrupt
 from trimpot.runs import session
 from trimpot.setup.config import load_config
-from trimpot.storage import Comparisons, SqliteStore
+from trimpot.storage import Analyses, Comparisons, SqliteStore
 from trimpot.storage.database import FILE_NAME
 from trimpot.watching import watch_server
 from trimpot.watching.parts import RUN_PARTS
@@ -377,6 +377,23 @@ def test_a_comparison_shows_its_runs_and_how_many_are_done(installed: Installed,
         assert "2 contenders; 1 of 2 runs" in shown and "gain <b" in shown and "trimpot compare vs-1" in shown
         assert "/run/hill-2" in shown and 'href="/comparison/vs-1"' in page(server)
         assert 'href="/run/hill-1"' not in page(server), "its runs stand on its own page"
+
+
+def test_an_analysis_shows_its_answer_or_how_far_it_is(tmp_path: Path) -> None:
+    """A finished one leads to its page, another to the command that goes on; what they hold stays text."""
+    with SqliteStore(tmp_path) as store:
+        analyses = Analyses(store)
+        for _ in range(2):
+            analyses.add("ablation-hill", "x", "ablation", {"command": "trimpot analyse"}, {})
+        analyses.update("ablation-hill-1", outcome={"headline": HOSTILE})
+    (tmp_path / "ablation-hill-1").mkdir()
+    (tmp_path / "ablation-hill-1" / "analysis.html").write_text("the page of it")
+    with watching(tmp_path) as server:
+        shown = page(server)
+        assert HOSTILE not in shown and HOSTILE in "".join(Held(shown).texts)
+        assert "0 evaluations so far" in shown and "trimpot resume ablation-hill-2" in shown
+        assert "trimpot resume ablation-hill-1" not in shown and 'href="/report/ablation-hill-1"' in shown
+        assert page(server, "report/ablation-hill-1") == "the page of it"
 
 
 def test_the_page_takes_no_request_that_could_change_anything(tmp_path: Path) -> None:
