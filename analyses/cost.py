@@ -5,9 +5,9 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from ..engine.schema import Real, Section, listed
+from ..engine.schema import Real, Section
 from ..reports.console import duration
 from ..reports.drawing import GREY, LINES, new_figure
 from ..reports.words import gain_text
@@ -15,6 +15,7 @@ from ..storage import SqliteStore
 from .analysis import Analysis, Findings, Part, Table, drawn
 from .bench import Bench
 from .bills import STAGES, Bill, Costs, gather
+from .options import Words
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -30,7 +31,7 @@ class CostOptions(Section):
         price: The price of a device-hour.
     """
 
-    runs: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(listed)] = ()
+    runs: Words = ()
     price: Annotated[Real, Field(ge=0, le=1e9)] | None = None
 
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import BeforeValidator, Field
-
-from ..engine.schema import Count, Images, Section, Seed, listed
+from ..engine.schema import Images, Section
 from ..reports.words import gain_text
 from ..storage import SqliteStore
 from . import crossing_findings as told
@@ -15,9 +11,7 @@ from .bench import Bench
 from .crossing import GRANULARITIES, Crossed, Crossing, gather, search
 from .equal_images import images_of, seeds_from
 from .gains import VALUE
-
-Seeds = Count | Annotated[tuple[Seed, ...], Field(min_length=1)]
-Words = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(listed)]
+from .options import Seeds, Words
 
 
 class GranularityOptions(Section):

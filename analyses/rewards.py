@@ -9,7 +9,7 @@ from .analysis import Analysis, Findings
 from .bench import Bench
 from .crossing import Crossed, Crossing, gather, search
 from .equal_images import images_of, seeds_from
-from .granularity import Seeds, Words
+from .options import Seeds, Words
 
 
 class RewardsOptions(Section):

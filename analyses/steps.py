@@ -14,7 +14,7 @@ from ..engine.evaluator import Evaluator
 from ..engine.heldout import best_neutral
 from ..engine.knobs import Setting
 from ..engine.run import Run
-from ..engine.schema import MOST_STEPS, Config, Count, Images, Real, Section, listed
+from ..engine.schema import MOST_STEPS, Config, Count, Images, Real, Section
 from ..ground.errors import ConfigError
 from ..setup.assembly import assemble
 from ..setup.config import plugins_of
@@ -24,13 +24,13 @@ from .analysis import Analysis, Findings
 from .bench import Bench
 from .curves import Curves, Point
 from .equal_images import images_of, on_equal_images, planned, seeds_from
-from .granularity import Seeds
+from .options import Seeds, several
 from .steps_findings import findings
 from .target import Target
 
 MOST_ENSEMBLE = 16
-Numbers = Annotated[tuple[Annotated[Count, Field(le=MOST_STEPS)], ...], BeforeValidator(listed), Field(min_length=1)]
-Sizes = Annotated[tuple[Annotated[Count, Field(le=MOST_ENSEMBLE)], ...], BeforeValidator(listed), Field(min_length=1)]
+Numbers = Annotated[tuple[Annotated[Count, Field(le=MOST_STEPS)], ...], BeforeValidator(several), Field(min_length=1)]
+Sizes = Annotated[tuple[Annotated[Count, Field(le=MOST_ENSEMBLE)], ...], BeforeValidator(several), Field(min_length=1)]
 
 
 class StepsOptions(Section):

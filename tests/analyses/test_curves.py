@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from trimpot.analyses.cost import CostOptions
 from trimpot.analyses.curves import Curves, Point
 from trimpot.analyses.gains import cell, corrected
+from trimpot.analyses.granularity import GranularityOptions
+from trimpot.analyses.rewards import RewardsOptions
+from trimpot.analyses.steps import StepsOptions
+from trimpot.engine.schema import Section
+from trimpot.setup.yaml_text import read_yaml
 
 PROMPTS = tuple(f"prompt {number}" for number in range(40))
 WOBBLE = np.tile([-0.1, 0.1], 20)  # of the difference, so that its interval is about 0.03 to either side
@@ -61,3 +67,29 @@ def test_cells_are_corrected_for_their_number() -> None:
     cells = {(str(shift),): cell([neutral + shift + WOBBLE], [neutral], PROMPTS) for shift in (0.03, 0.0301, 0.0302)}
     found = corrected(cells)
     assert found["0.0302",].difference.adjusted == pytest.approx(3 * cells["0.0302",].difference.p)
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "values"),
+    [
+        (StepsOptions, "steps", (4, 8, 12)),
+        (StepsOptions, "ensembles", (1, 2)),
+        (StepsOptions, "seeds", (5, 7)),
+        (GranularityOptions, "seeds", (5, 7)),
+        (GranularityOptions, "granularities", ("block", "gate")),
+        (RewardsOptions, "rewards", ("clean", "crisp")),
+        (RewardsOptions, "granularities", ("block", "gate")),
+        (CostOptions, "runs", ("shapes-1", "shapes-2")),
+    ],
+)
+def test_several_values_are_given_with_commas_or_as_a_list(
+    options: type[Section], name: str, values: tuple[object, ...]
+) -> None:
+    """As they are typed: `steps=4,8,12` and `steps=[4,8,12]`; and a single one by itself."""
+    words = ",".join(map(str, values))
+    for typed in (words, words.replace(",", ", "), f"[{words}]"):
+        assert getattr(options.model_validate({name: read_yaml(typed, name)}), name) == values
+    if name == "seeds":
+        assert options.model_validate({name: read_yaml("3", name)}).model_dump()[name] == 3
+    else:
+        assert getattr(options.model_validate({name: read_yaml(str(values[0]), name)}), name) == values[:1]
