@@ -65,7 +65,7 @@ def _ablated(found: Mapping[str, Any], told: str, parts: tuple[Part, ...], *, ev
     label = f"{found['numbers']['baseline']}, {BEST}"
     told += "; the seeds are those of images, as nothing is searched"
     seeds = tuple(range(ABLATED))
-    return Evidence(told, label, parts, every, seeds, found["num_images"], (found["analysis"],))
+    return Evidence(told, label, parts, every, seeds, found["images"], found["runs"])
 
 
 def granularities(folder: Path, seeds: Seeds) -> Evidence:
@@ -74,7 +74,7 @@ def granularities(folder: Path, seeds: Seeds) -> Evidence:
     own = [each for each in found["numbers"]["gains"] if each["measured"] == "shapes"]
     parts = tuple(_part(each["granularity"], each) for each in own)
     label = f"{own[0]['uncalibrated']}, {BEST}"
-    return Evidence(told, label, parts, True, seeds, found["num_images"], (found["analysis"],))
+    return Evidence(told, label, parts, True, seeds, found["images"], found["runs"])
 
 
 def consistent(folder: Path, seeds: Seeds) -> Evidence:
@@ -97,7 +97,7 @@ def consistent(folder: Path, seeds: Seeds) -> Evidence:
         "standard deviations between uncalibrated images, averaged over the four"
     )
     label = f"{every['layer'][0].label}, {BEST}"
-    return Evidence(told, label, parts, True, seeds, found["num_images"], (found["analysis"],), besides)
+    return Evidence(told, label, parts, True, seeds, found["images"], found["runs"], besides)
 
 
 def _effect(run: Calibrated) -> NDArray[np.float64]:
@@ -120,7 +120,7 @@ def finest(folder: Path, seeds: Seeds) -> Evidence:
     ]
     parts = tuple(_part(f"gate less {each['less']}", each) for each in pairs)
     label = f"{found['numbers']['gains'][0]['uncalibrated']}, {BEST} (gains of claim 3)"
-    return Evidence(told, label, parts, True, seeds, found["num_images"], (found["analysis"],))
+    return Evidence(told, label, parts, True, seeds, found["images"], found["runs"])
 
 
 def _granularity(folder: Path, seeds: Seeds) -> tuple[dict[str, Any], str]:
@@ -151,7 +151,7 @@ def fewer_steps(folder: Path, seeds: Seeds) -> Evidence:
     few = [each["steps"] for each in points].index(numbers["calibrated_for"])
     besides = (*parts[:few], *parts[few + 1 :])
     label = f"{best['setting']} at {best['steps']} steps: the guidance and the number of steps, {BEST}"
-    return Evidence(told, label, (parts[few],), True, seeds, found["num_images"], (found["analysis"],), besides)
+    return Evidence(told, label, (parts[few],), True, seeds, found["images"], found["runs"], besides)
 
 
 def ensembles(folder: Path, seeds: Seeds) -> Evidence:
@@ -173,11 +173,11 @@ def ensembles(folder: Path, seeds: Seeds) -> Evidence:
     single, *several = gains.values()
     parts = tuple(part for each in several for part in each)
     label = f"the best guidance at each number of steps, {BEST} at it"
-    return Evidence(told, label, parts, True, seeds, found["num_images"], (found["analysis"],), single)
+    return Evidence(told, label, parts, True, seeds, found["images"], found["runs"], single)
 
 
 def _steps(folder: Path, seeds: Seeds) -> tuple[dict[str, Any], str]:
-    pairs = [f"images={IMAGES}", f"seeds={len(seeds)}", "steps=4,6,8,12,20,28", "ensembles=1,2,3"]
+    pairs = [f"images={IMAGES}", f"seeds={len(seeds)}", "steps=[4,6,8,12,20,28]", "ensembles=[1,2,3]"]
     return analysed("steps", "shapes", pairs, folder), f"`trimpot analyse steps shapes {' '.join(pairs)}`"
 
 
@@ -197,7 +197,7 @@ def diverse(folder: Path, seeds: Seeds) -> Evidence:
     besides = (compared("the score of the same pictures", after, [neutral] * len(after), prompts),)
     command = f"`trimpot analyse diversity {' '.join(f'RUN{seed}' for seed in seeds)} {' '.join(pairs)}`"
     told = f"{command}, of the runs of `trimpot calibrate shapes seed=N`, {_seeds(seeds)}"
-    images = found["num_images"] + sum(run.images for run in runs)
+    images = found["images"] + sum(run.images for run in runs)
     label = f"{found['numbers']['baseline']}, {BEST}"
     return Evidence(told, label, tuple(parts), True, seeds, images, (*names, found["analysis"]), besides)
 

@@ -199,6 +199,8 @@ def read(folder: Path, name: str) -> Calibrated:
 def analysed(kind: str, targets: str, pairs: Sequence[str], folder: Path) -> dict[str, Any]:
     """Return what `trimpot analyse KIND TARGET... KEY=VALUE... --json` prints; a stopped one goes on.
 
+    Beside it stand `images`, those of its searches included, and `runs`, the names of all that it rests on.
+
     Raises:
         SystemExit: If the analysis fails; its message is printed.
     """
@@ -218,7 +220,16 @@ def analysed(kind: str, targets: str, pairs: Sequence[str], folder: Path) -> dic
     if done.returncode:
         raise SystemExit(done.returncode)
     found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    searches = _names((found["numbers"] or {}).get("runs", {}))
+    with SqliteStore(folder) as store:
+        images = found["num_images"] + sum(store.num_images(name) for name in searches)
+    return {**found, "images": images, "runs": (*searches, found["analysis"])}
+
+
+def _names(runs: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the runs that an analysis rests on, each once."""
+    listed = [[each] if isinstance(each, str) else each for each in runs.values()]
+    return tuple(dict.fromkeys(name for several in listed for name in several))
 
 
 def examined(folder: Path, name: str, objectives: Sequence[str]) -> tuple[dict[str, list[NDArray[Any]]], list[str]]:
