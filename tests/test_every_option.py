@@ -167,6 +167,7 @@ def test_keys_that_have_sensible_values_here_are_used() -> None:
     named |= {path for path in keys() if path[-1] == "name" and len(path) > 1}
     named |= {("group_size",), ("budget", "images")}  # too small for a generation
     named |= {("workers", "address")}  # of a cluster that nobody asks for
+    named |= {("sensitivity", "measured")}  # effects by knob, which an ablation's file holds
     assert set(keys()) - taken == named - {("objectives", "value", "name")}
 
 

@@ -101,7 +101,6 @@ LEFT_OUT = (
     (r"trimpot serve (?!jpeg-size)", "loads weights from the hub"),
     (r"trimpot watch\b", "answers until it is stopped; tests/watching"),
     (r"trimpot study ", "answers until it is stopped, or needs answers; tests/studies"),
-    (r"ssh ", "needs another machine"),
     (r"trimpot sites$", "a minute; its rows are tested one by one"),
     (r"trimpot knobs .*GRANULARITY", "tests/test_docs_examples.py"),
     (r"trimpot calibrate \S+ workers\.ray=", "needs a Ray cluster"),
@@ -129,6 +128,7 @@ TEXTS = (
     ("docs/shapes.md", "a red circle", "prompts"),
     ("docs/shapes.md", "score = ", "a formula"),
     ("docs/tutorial.md", "114 knobs", "printed"),
+    ("docs/watching.md", "ssh ", "needs another machine"),
     ("docs/tutorial.md", "trimpot.load_calibration(", "needs the hub; tests/applying"),
 )
 
