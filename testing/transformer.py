@@ -87,8 +87,12 @@ def check_zero(model: nn.Module, call: Call, blocks: Lines = None, beside: Colle
             assert _same(after[path][1], before[path][1]), f"with scales at 0, block {path} depends on its branches"
 
 
-def check_rows(model: nn.Module, call: Call, rows: int, blocks: Lines = None) -> None:
-    """Check that in a batch of different candidates, every row is bit-identical to a batch of its candidate alone."""
+def check_rows(model: nn.Module, call: Call, rows: int, blocks: Lines = None, *, exactly: bool = True) -> None:
+    """Check that in a batch of different candidates, every row is bit-identical to a batch of its candidate alone.
+
+    Experts take their tokens from all rows together, so that the sizes of their products depend on the other rows; with
+    `exactly` false, rows must be equal but for rounding.
+    """
     with _scaled(model, blocks) as (scaling, sites), torch.no_grad():
         scales = _random_scales(rows, len(sites))
         scaling.set(scales)
@@ -96,7 +100,10 @@ def check_rows(model: nn.Module, call: Call, rows: int, blocks: Lines = None) ->
         for row in range(rows):
             scaling.set(scales[row : row + 1])
             alone = _rows_of(_forward(model, call), rows)
-            assert _same(mixed[row], alone[row]), f"row {row} of a mixed batch differs from its candidate alone"
+            same = _same(mixed[row], alone[row])
+            if not exactly:
+                same = _distance(mixed[row], alone[row]) <= ROUNDING
+            assert same, f"row {row} of a mixed batch differs from its candidate alone"
 
 
 def check_every_site(model: nn.Module, call: Call, blocks: Lines = None) -> list[str]:

@@ -52,7 +52,7 @@ class Row:
 def rows(kinds: Iterable[str] = ()) -> Iterator[Row]:
     """Check the named transformer classes of the installed diffusers one after another, or all if none are named."""
     for kind in kinds or sorted(transformer_classes()):
-        with _quiet():
+        with quiet():
             yield row(kind)
 
 
@@ -64,8 +64,8 @@ def row(kind: str) -> Row:
     try:
         model = example.build()
     except Exception as error:  # with another version of diffusers, a class may fail in any way
-        return Row(kind, _knobs(kind), reason=f"not run: {_first_line(error)}")
-    verdicts, unread = _verdicts(example, model)
+        return Row(kind, _knobs(kind), reason=f"not run: {first_line(error)}")
+    verdicts, unread = verdicts_of(example, model)
     lines = [line for block in find_blocks(model) for line in block.lines]
     return Row(kind, _knobs(kind), tuple(sorted({mechanism(line) for line in lines})), verdicts, tuple(unread))
 
@@ -78,7 +78,7 @@ def mechanism(line: SiteLine) -> str:
     return "post-norm" if is_norm else "output"
 
 
-def _verdicts(example: Example, model: nn.Module) -> tuple[dict[str, str], list[str]]:
+def verdicts_of(example: Example, model: nn.Module) -> tuple[dict[str, str], list[str]]:
     call = example.arguments()
     num_rows = min(2, example.max_rows)
     unread: list[str] = []
@@ -90,7 +90,7 @@ def _verdicts(example: Example, model: nn.Module) -> tuple[dict[str, str], list[
     checks: dict[str, Callable[[], object] | None] = {
         "neutral": lambda: contract.check_neutral(model, call),
         "zero": lambda: contract.check_zero(model, call, beside=example.beside),
-        "rows": (lambda: contract.check_rows(model, call, num_rows)) if num_rows > 1 else None,
+        "rows": (lambda: contract.check_rows(model, call, num_rows, exactly=example.exact_rows)) if num_rows > 1 else None,
         "every site": lambda: unread.extend(contract.check_every_site(model, call)),
         "removal": lambda: contract.check_removal(model, call),
         "gradient": gradient if example.differentiable else None,
@@ -102,7 +102,7 @@ def _verdicts(example: Example, model: nn.Module) -> tuple[dict[str, str], list[
                 check()
             verdicts[name] = SKIPPED if check is None else HOLDS
         except Exception as error:
-            verdicts[name] = _first_line(error)
+            verdicts[name] = first_line(error)
     return verdicts, unread
 
 
@@ -116,13 +116,13 @@ def _knobs(kind: str) -> tuple[int, int, int] | None:
     return len(tie(sites, "block")), len(tie(sites, "layer")), len(tie(sites, "gate"))
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     lines = str(error).splitlines() or [""]
     return lines[0] if isinstance(error, AssertionError) else f"{type(error).__name__}: {lines[0]}"
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence warnings about tiny configurations."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)

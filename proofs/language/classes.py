@@ -1,0 +1,58 @@
+"""What is particular to single classes: configuration fields, blocks that do more than add, and what cannot be run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_MLA = "num_key_value_heads=4 head_dim=4"
+_HYBRID = "layer_types=['linear_attention','full_attention']"
+
+#: Fields of a class's configuration, beside those that are small in every class.
+CONFIGS: Mapping[str, str] = {
+    **dict.fromkeys(
+        (
+            "AXK1ForCausalLM", "AXK2ForCausalLM", "DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM",
+            "DeepseekV32ForCausalLM", "Glm4MoeLiteForCausalLM", "GlmMoeDsaForCausalLM", "MiniCPM3ForCausalLM",
+            "Mistral4ForCausalLM", "YoutuForCausalLM",
+        ),
+        _MLA,
+    ),
+    **dict.fromkeys(
+        ("Qwen3NextForCausalLM", "Qwen3_5ForCausalLM", "Qwen3_5MoeForCausalLM", "OlmoHybridForCausalLM"), _HYBRID
+    ),
+    "BambaForCausalLM": "mamba_n_heads=4 mamba_d_head=16 mamba_d_state=8 mamba_n_groups=1 attn_layer_indices=[1]",
+    "Dots3NoteForCausalLM": "num_key_value_heads=4",
+    "GPTNeoForCausalLM": "attention_types=[[['global','local'],1]]",
+    "Gemma3nForCausalLM": (
+        "num_hidden_layers=4 num_kv_shared_layers=2 activation_sparsity_pattern=[0.0,0.0,0.0,0.0] "
+        "layer_types=['sliding_attention','full_attention','sliding_attention','full_attention']"
+    ),
+    "Gemma4AssistantForCausalLM": "hidden_size_per_layer_input=0",
+    "GraniteMoeHybridForCausalLM": (
+        "mamba_n_heads=4 mamba_d_head=16 mamba_d_state=8 mamba_n_groups=1 layer_types=['mamba','attention']"
+    ),
+    "Lfm2MoeForCausalLM": "layer_types=['conv','full_attention']",
+    "Lfm2ForCausalLM": "layer_types=['conv','full_attention']",
+    "LongcatFlashForCausalLM": "zero_expert_num=2 num_key_value_heads=4 head_dim=4",
+    "Mamba2ForCausalLM": "num_heads=8 head_dim=8 state_size=8 n_groups=1",
+    "XmodForCausalLM": "default_language=en_XX",
+    "ZayaForCausalLM": "num_experts_per_tok=1",
+    "DbrxForCausalLM": (
+        "ffn_config={'ffn_hidden_size':48,'moe_num_experts':4,'moe_top_k':2} "
+        "attn_config={'rope_theta':10000.0,'clip_qkv':8.0,'kv_n_heads':2}"
+    ),
+    "JambaForCausalLM": "attn_layer_period=2 attn_layer_offset=1 expert_layer_period=2 expert_layer_offset=1",
+    "RecurrentGemmaForCausalLM": "num_hidden_layers=3",
+}
+
+_NORMED = "it normalises the sum of stream and branch"
+_WEIGHED = "it weighs the stream"
+
+#: Block classes that do more than add branches to their stream, by model class.
+BESIDE: Mapping[str, Mapping[str, str]] = {}
+
+#: Classes that cannot compute in float64.
+FLOAT32: tuple[str, ...] = ()
+
+#: Classes of which no tiny instance is run, each with the reason.
+NOT_RUN: Mapping[str, str] = {}
