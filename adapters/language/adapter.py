@@ -169,9 +169,7 @@ class LanguageAdapter(Adapter):
         item = self._item(prompt)
         texts, passages = self._asked(prompt)
         known = {
-            text: Likelihood(
-                text, float(one.logprobs.sum()), len(passage.text), one.best == passage.text
-            )
+            text: Likelihood(text, float(one.logprobs.sum()), len(passage.text), one.best == passage.text)
             for text, passage, (one, _) in zip(texts, passages, made, strict=True)
         }
         options = tuple(known[each] for each in item.options)

@@ -32,6 +32,7 @@ class Choice:
     logprobs: list[Tensor]
 
     def __call__(self, _ids: Tensor, scores: Tensor) -> Tensor:
+        """Return scores of which only the chosen token's is finite."""
         scores = scores.float()
         plain = scores.log_softmax(-1)
         wanted = self._drawn(scores) if self.options.temperature else scores

@@ -69,7 +69,10 @@ def predicted(model: Any, passages: Sequence[Passage], pad: int, tables: Sequenc
     first = min(len(passage.given) for passage in passages) - 1  # no text begins before this place
     keep = {"logits_to_keep": longest - first} if takes(model, "logits_to_keep") else {}
     logits = model(
-        input_ids=ids.to(device), attention_mask=mask.to(device), **({"use_cache": False} if caches(model) else {}), **keep
+        input_ids=ids.to(device),
+        attention_mask=mask.to(device),
+        **({"use_cache": False} if caches(model) else {}),
+        **keep,
     ).logits
     logits = logits[:, first - longest :]
     made = []

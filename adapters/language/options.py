@@ -91,7 +91,9 @@ def mistake(options: LanguageOptions) -> str | None:
     if options.temperature == 0:
         for name in ("top_k", "top_p"):
             if getattr(options, name) is not None:
-                return f"{name} is for drawing tokens, and temperature: 0 draws none; set a temperature, or leave it out"
+                return (
+                    f"{name} is for drawing tokens, and temperature: 0 draws none; set a temperature, or leave it out"
+                )
     if options.low >= options.high:
         return f"low is {options.low:g} and high is {options.high:g}; let low be less"
     if not options.low <= 1 <= options.high:

@@ -1,7 +1,7 @@
 """The site table of language models: the modules through which residual branches join the stream, by block class.
 
-`adapters.sites` explains the syntax of a line; every site is of the one stream of tokens, `text`. A branch is `attn`, or
-`linear`, `mamba` and `conv` where something else mixes tokens, and `mlp`; a block of one branch is one site.
+`adapters.sites` explains the syntax of a line; every site is of the one stream of tokens, `text`. A branch is `attn`,
+or `linear`, `mamba` and `conv` where something else mixes tokens, and `mlp`; a block of one branch is one site.
 
 `trimpot sites --library transformers` checks every line on a tiny model of each class and prints the results.
 """
@@ -10,6 +10,8 @@ from __future__ import annotations
 
 _LINES: dict[tuple[str, ...], str] = {
     (
+        "AXK1DecoderLayer",
+        "AXK2DecoderLayer",
         "Apertus1p5TextDecoderLayer",
         "ApertusDecoderLayer",
         "ArceeDecoderLayer",
@@ -18,9 +20,13 @@ _LINES: dict[tuple[str, ...], str] = {
         "BitNetDecoderLayer",
         "Cohere2DecoderLayer",
         "Cohere2MoeDecoderLayer",
+        "CohereCompassDecoderLayer",
         "CohereDecoderLayer",
         "CsmDecoderLayer",
         "CwmDecoderLayer",
+        "DeepseekV2DecoderLayer",
+        "DeepseekV32DecoderLayer",
+        "DeepseekV3DecoderLayer",
         "DeepseekV4DecoderLayer",
         "DiffLlamaDecoderLayer",
         "DogeDecoderLayer",
@@ -33,7 +39,9 @@ _LINES: dict[tuple[str, ...], str] = {
         "FlintDecoderLayer",
         "GemmaDecoderLayer",
         "Glm4MoeDecoderLayer",
+        "Glm4MoeLiteDecoderLayer",
         "GlmDecoderLayer",
+        "GlmMoeDsaDecoderLayer",
         "GptOssDecoderLayer",
         "GraniteDecoderLayer",
         "GraniteSWADecoderLayer",
@@ -49,11 +57,13 @@ _LINES: dict[tuple[str, ...], str] = {
         "LlamaDecoderLayer",
         "MellumDecoderLayer",
         "MiMoV2FlashDecoderLayer",
+        "MiniCPM3DecoderLayer",
         "MiniMaxDecoderLayer",
         "MiniMaxM2DecoderLayer",
         "MiniMaxM3VLDecoderLayer",
         "Ministral3DecoderLayer",
         "MinistralDecoderLayer",
+        "Mistral4DecoderLayer",
         "MistralDecoderLayer",
         "MixtralDecoderLayer",
         "MllamaSelfAttentionDecoderLayer",
@@ -76,6 +86,7 @@ _LINES: dict[tuple[str, ...], str] = {
         "StableLmDecoderLayer",
         "Starcoder2DecoderLayer",
         "VaultGemmaDecoderLayer",
+        "YoutuDecoderLayer",
         "ZayaDecoderLayer",
     ): "layer: attn.text=self_attn mlp.text=mlp",
     (
@@ -114,11 +125,7 @@ _LINES: dict[tuple[str, ...], str] = {
         "ModernBertDecoderLayer",
     ): "layer: attn.text=attn mlp.text=mlp",
     ("GPTNeoXJapaneseLayer", "GPTNeoXLayer"): "layer: attn.text=attention mlp.text=mlp",
-    (
-        "BloomBlock",
-        "FalconDecoderLayer",
-        "JetMoeDecoderLayer",
-    ): "layer: attn.text=self_attention mlp.text=mlp",
+    ("FalconDecoderLayer", "JetMoeDecoderLayer"): "layer: attn.text=self_attention mlp.text=mlp",
     (
         "JambaAttentionDecoderLayer",
         "Llama4TextDecoderLayer",
@@ -128,14 +135,13 @@ _LINES: dict[tuple[str, ...], str] = {
         "Lfm2DecoderLayer",
         "Lfm2MoeDecoderLayer",
     ): "layer: attn.text=self_attn?self_attn conv.text=conv?conv mlp.text=feed_forward",
-    (
-        "BambaDecoderLayer",
-    ): "layer: attn.text=self_attn?self_attn mamba.text=mamba?mamba mlp.text=feed_forward",
+    ("BambaDecoderLayer",): "layer: attn.text=self_attn?self_attn mamba.text=mamba?mamba mlp.text=feed_forward",
     ("FalconH1DecoderLayer",): "layer: attn.text=self_attn mamba.text=mamba mlp.text=feed_forward",
     ("JambaMambaDecoderLayer",): "layer: mamba.text=mamba mlp.text=feed_forward",
-    (
-        "GraniteMoeHybridDecoderLayer",
-    ): "layer: attn.text=self_attn?self_attn mamba.text=mamba?mamba mlp.text=block_sparse_moe?block_sparse_moe mlp2.text=shared_mlp",
+    ("GraniteMoeHybridDecoderLayer",): (
+        "layer: attn.text=self_attn?self_attn mamba.text=mamba?mamba "
+        "mlp.text=block_sparse_moe?block_sparse_moe mlp2.text=shared_mlp"
+    ),
     (
         "GraniteMoeDecoderLayer",
         "GraniteMoeSWADecoderLayer",
@@ -143,7 +149,8 @@ _LINES: dict[tuple[str, ...], str] = {
     ): "layer: attn.text=self_attn mlp.text=block_sparse_moe",
     ("OlmoHybridLinearAttentionDecoderLayer",): "layer: linear.text=linear_attn mlp.text=mlp",
     ("Kosmos2TextBlock", "Kosmos2_5TextBlock"): "layer: attn.text=self_attn mlp.text=ffn",
-    ("MptBlock",): "layer: attn.text=attn mlp.text=ffn",
+    ("MptBlock",): "layer: attn.text=attn mlp.text=ffn.down_proj",
+    ("BloomBlock",): "layer: attn.text=self_attention.dense mlp.text=mlp.dense_4h_to_h",
     ("EncoderLayer",): "layer: attn.text=multi_head_attention mlp.text=ffn",
     ("CpmAntTransformerBlock",): "layer: attn.text=self_att.self_attention mlp.text=ffn.ffn",
     ("RecurrentGemmaDecoderLayer",): "layer: attn.text=temporal_block mlp.text=mlp_block",
@@ -185,9 +192,10 @@ _LINES: dict[tuple[str, ...], str] = {
         "Olmo3DecoderLayer",
         "OlmoHybridAttentionDecoderLayer",
     ): "layer: attn.text=post_attention_layernorm mlp.text=post_feedforward_layernorm",
-    (
-        "Gemma4TextDecoderLayer",
-    ): "layer: attn.text=post_attention_layernorm mlp.text=post_feedforward_layernorm input.text=post_per_layer_input_norm?hidden_size_per_layer_input",
+    ("Gemma4TextDecoderLayer",): (
+        "layer: attn.text=post_attention_layernorm mlp.text=post_feedforward_layernorm "
+        "input.text=post_per_layer_input_norm?hidden_size_per_layer_input"
+    ),
     ("AfmoeDecoderLayer",): "layer: attn.text=post_attention_layernorm mlp.text=post_mlp_layernorm",
     (
         "Glm4DecoderLayer",

@@ -11,9 +11,16 @@ _HYBRID = "layer_types=['linear_attention','full_attention']"
 CONFIGS: Mapping[str, str] = {
     **dict.fromkeys(
         (
-            "AXK1ForCausalLM", "AXK2ForCausalLM", "DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM",
-            "DeepseekV32ForCausalLM", "Glm4MoeLiteForCausalLM", "GlmMoeDsaForCausalLM", "MiniCPM3ForCausalLM",
-            "Mistral4ForCausalLM", "YoutuForCausalLM",
+            "AXK1ForCausalLM",
+            "AXK2ForCausalLM",
+            "DeepseekV2ForCausalLM",
+            "DeepseekV3ForCausalLM",
+            "DeepseekV32ForCausalLM",
+            "Glm4MoeLiteForCausalLM",
+            "GlmMoeDsaForCausalLM",
+            "MiniCPM3ForCausalLM",
+            "Mistral4ForCausalLM",
+            "YoutuForCausalLM",
         ),
         _MLA,
     ),
@@ -45,14 +52,63 @@ CONFIGS: Mapping[str, str] = {
     "RecurrentGemmaForCausalLM": "num_hidden_layers=3",
 }
 
-_NORMED = "it normalises the sum of stream and branch"
-_WEIGHED = "it weighs the stream"
+#: Block classes that do more than add branches to their stream, each with what else they do.
+BESIDE: Mapping[str, str] = {
+    **dict.fromkeys(
+        (
+            "BartDecoderLayer",
+            "BertGenerationLayer",
+            "BertLayer",
+            "BigBirdLayer",
+            "BlenderbotSmallDecoderLayer",
+            "Block",
+            "CamembertLayer",
+            "Data2VecTextLayer",
+            "ElectraLayer",
+            "ErnieLayer",
+            "MarianDecoderLayer",
+            "MvpDecoderLayer",
+            "PLBartDecoderLayer",
+            "ProphetNetDecoderLayer",
+            "RemBertLayer",
+            "RoCBertLayer",
+            "RoFormerLayer",
+            "RobertaLayer",
+            "TrOCRDecoderLayer",
+            "XLMRobertaLayer",
+            "XLNetLayer",
+            "XmodLayer",
+        ),
+        "it normalises the sum of stream and branch",
+    ),
+    **dict.fromkeys(
+        ("BeamDecoderLayer", "DogeDecoderLayer", "DoryDecoderLayer", "MiniMaxDecoderLayer", "ZayaDecoderLayer"),
+        "it weighs the stream",
+    ),
+    **dict.fromkeys(
+        ("DeepseekV4DecoderLayer", "Gemma3nTextDecoderLayer", "HYV4DecoderLayer", "Qwen4ExpTextDecoderLayer"),
+        "it mixes several streams",
+    ),
+    **dict.fromkeys(
+        ("Inkling2LoopSlidingDecoderLayer", "Inkling2SlidingDecoderLayer"), "it reads the streams of earlier blocks"
+    ),
+    "GPTNeoXJapaneseLayer": "it adds a bias to the stream",
+    "RwkvBlock": "the first block normalises its input",
+}
 
-#: Block classes that do more than add branches to their stream, by model class.
-BESIDE: Mapping[str, Mapping[str, str]] = {}
-
-#: Classes that cannot compute in float64.
-FLOAT32: tuple[str, ...] = ()
+_PICTURES = "its text model is another class, which is listed; the rest reads pictures, sound or both"
+_PARTS = "it joins several transformers of its own"
 
 #: Classes of which no tiny instance is run, each with the reason.
-NOT_RUN: Mapping[str, str] = {}
+NOT_RUN: Mapping[str, str] = {
+    "BltForCausalLM": f"{_PARTS}, for bytes and for patches of bytes",
+    "FuyuForCausalLM": _PICTURES,
+    "Gemma4UnifiedAssistantForCausalLM": "it drafts tokens from the states of another model",
+    "Gemma4AssistantForCausalLM": "it drafts tokens from the states of another model",
+    "GitForCausalLM": _PICTURES,
+    "Phi4MultimodalForCausalLM": _PICTURES,
+    "MusicgenForCausalLM": "it predicts the codes of sound, several at a time",
+    "MusicgenMelodyForCausalLM": "it predicts the codes of sound, several at a time",
+    "XLMWithLMHeadModel": "its attentions and networks are in two lists, so that it has no blocks",
+    "ReformerModelWithLMHead": "its blocks are reversible: they compute with two streams in turn",
+}

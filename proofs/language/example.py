@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from ..transformers.example import shake
-from .classes import BESIDE, CONFIGS, FLOAT32, NOT_RUN
+from .classes import BESIDE, CONFIGS, NOT_RUN
 
 VOCABULARY = 96
 LENGTH = 6  # tokens of an input
@@ -25,7 +25,9 @@ LENGTH = 6  # tokens of an input
 #: The size of each field that a configuration class may have.
 SIZES: Mapping[str, Any] = {
     **dict.fromkeys(("vocab_size", "unpadded_vocab_size", "vocab_size_per_layer_input"), VOCABULARY),
-    **dict.fromkeys(("hidden_size", "n_embd", "d_model", "dim", "word_embed_proj_dim", "embedding_size", "emb_dim"), 32),
+    **dict.fromkeys(
+        ("hidden_size", "n_embd", "d_model", "dim", "word_embed_proj_dim", "embedding_size", "emb_dim"), 32
+    ),
     **dict.fromkeys(("embed_dim", "backbone_hidden_size"), 32),
     **dict.fromkeys(("n_ctx", "n_positions", "max_position_embeddings", "max_seq_len"), 64),
     **dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers", "layers", "decoder_layers"), 2),
@@ -40,7 +42,9 @@ SIZES: Mapping[str, Any] = {
     **dict.fromkeys(("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk", "num_key_value_heads"), 2),
     **dict.fromkeys(("n_group", "topk_group", "n_shared_experts", "first_k_dense_replace"), 1),
     **dict.fromkeys(("head_dim", "qk_nope_head_dim", "v_head_dim", "swa_head_dim", "linear_head_dim", "rel_extent"), 8),
-    **dict.fromkeys(("hidden_size_per_layer_input", "global_head_dim", "shape_embed_dim", "pronunciation_embed_dim"), 8),
+    **dict.fromkeys(
+        ("hidden_size_per_layer_input", "global_head_dim", "shape_embed_dim", "pronunciation_embed_dim"), 8
+    ),
     **dict.fromkeys(("rotary_dim", "qk_rope_head_dim", "loop_gate_rank", "laurel_rank"), 4),
     **dict.fromkeys(("q_lora_rank", "kv_lora_rank"), 16),
     **dict.fromkeys(("shape_vocab_size", "pronunciation_vocab_size"), VOCABULARY),
@@ -137,9 +141,7 @@ def _several(names: Any) -> tuple[str, ...]:
 def examples() -> dict[str, LanguageExample]:
     """Return the example of each class that can be run."""
     return {
-        kind: LanguageExample(
-            kind, CONFIGS.get(kind, ""), "float32" if kind in FLOAT32 else "float64", BESIDE.get(kind, {})
-        )
+        kind: LanguageExample(kind, CONFIGS.get(kind, ""), beside=BESIDE)
         for kind in causal_classes()
         if kind not in NOT_RUN
     }

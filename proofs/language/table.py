@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from ...adapters.sites import find_blocks, find_sites, tie
 from ..transformers.table import Row, first_line, mechanism, quiet, verdicts_of
@@ -27,6 +28,8 @@ def row(kind: str) -> Row:
         sites = find_sites(model)
     except Exception as error:  # with another version of transformers, a class may fail in any way
         return Row(kind, reason=f"not run: {first_line(error)}")
+    experts = any("expert" in path for path, _ in model.named_modules())
+    example = replace(example, exact_rows=not experts, precision="float32" if experts else "float64")
     knobs = len(tie(sites, "block")), len(tie(sites, "layer")), len(tie(sites, "gate"))
     verdicts, unread = verdicts_of(example, model)
     lines = [line for block in find_blocks(model) for line in block.lines]

@@ -90,7 +90,9 @@ def verdicts_of(example: Example, model: nn.Module) -> tuple[dict[str, str], lis
     checks: dict[str, Callable[[], object] | None] = {
         "neutral": lambda: contract.check_neutral(model, call),
         "zero": lambda: contract.check_zero(model, call, beside=example.beside),
-        "rows": (lambda: contract.check_rows(model, call, num_rows, exactly=example.exact_rows)) if num_rows > 1 else None,
+        "rows": (lambda: contract.check_rows(model, call, num_rows, exactly=example.exact_rows))
+        if num_rows > 1
+        else None,
         "every site": lambda: unread.extend(contract.check_every_site(model, call)),
         "removal": lambda: contract.check_removal(model, call),
         "gradient": gradient if example.differentiable else None,

@@ -46,46 +46,42 @@ def numbers(answer: Answer) -> NDArray[np.float64]:
     return np.array([*found, answer.divergence or 0.0, *tokens, *logprobs])
 
 
-class Contract(AdapterContract):
+GENERATE = {"mode": "generate", "max_new_tokens": LONG}
+DRAWN = {**GENERATE, "temperature": 1.5, "top_k": 40, "top_p": 0.98}
+#: Name to the model, its options, and changes that make other answers.
+CASES: dict[str, tuple[str, dict[str, Any], Sequence[dict[str, Any]]]] = {
+    "llama": ("llama", {"divergence": True, "batch_size": 4}, [{"divergence": False}, {"prose": True}, {"chat": True}]),
+    "gemma2": ("gemma2", {}, [{"chat": True}, {"chat": True, "system": "a"}, {"granularity": "block"}]),
+    "gpt2": ("gpt2", GENERATE, [{"max_new_tokens": 3}, {"stop": ["a"]}, {"chat": True}, {"temperature": 0.5}]),
+    "mixtral": ("mixtral", DRAWN, [{"temperature": 1.0}, {"top_k": 5}, {"top_p": 0.5}, {"top_k": None}]),
+    "mamba": ("mamba", GENERATE, []),
+}
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[str, LanguageAdapter]:
+    return {name: adapter_of(kind, **options) for name, (kind, options, _) in CASES.items()}
+
+
+class TestLanguageAdapter(AdapterContract):
     prompts = PROMPTS
     tolerance = 1e-4
-    options: dict[str, Any] = {}  # noqa: RUF012
 
-    @pytest.fixture(scope="class", params=KINDS)
-    def adapter(self, request: Any) -> Adapter:  # type: ignore[override]
-        return adapter_of(request.param, **self.options)
+    @pytest.fixture(params=CASES)
+    def case(self, request: Any) -> str:
+        return str(request.param)
 
     @pytest.fixture
-    def others(self, adapter: Any) -> Sequence[Adapter]:
-        kind = adapter.options.model
-        return [self.other(kind, **change) for change in self.changes]
+    def adapter(self, made: dict[str, LanguageAdapter], case: str) -> Adapter:
+        return made[case]
 
-    changes: Sequence[dict[str, Any]] = ()
-
-    def other(self, kind: str, **change: Any) -> Adapter:
-        return adapter_of(kind, **{**self.options, **change})
+    @pytest.fixture
+    def others(self, case: str) -> Sequence[Adapter]:
+        kind, options, changes = CASES[case]
+        return [adapter_of(kind, **{**options, **change}) for change in changes]
 
     def as_array(self, output: Any) -> NDArray[Any]:
         return numbers(output)
-
-
-class TestLikelihoods(Contract):
-    changes = ({"chat": True}, {"chat": True, "system": "a"}, {"divergence": True}, {"granularity": "block"})
-
-
-class TestDivergences(Contract):
-    options = {"divergence": True, "batch_size": 4}  # noqa: RUF012
-    changes = ({"divergence": False}, {"divergence": True, "prose": True})
-
-
-class TestTexts(Contract):
-    options = {"mode": "generate", "max_new_tokens": LONG}  # noqa: RUF012
-    changes = ({"max_new_tokens": 3}, {"stop": ["a"]}, {"chat": True}, {"temperature": 0.5})
-
-
-class TestDrawnTexts(Contract):
-    options = {"mode": "generate", "max_new_tokens": LONG, "temperature": 1.5, "top_k": 40, "top_p": 0.98}  # noqa: RUF012
-    changes = ({"temperature": 1.0}, {"top_k": 5}, {"top_p": 0.5}, {"temperature": 0.0, "top_k": None, "top_p": None})
 
 
 def by_hand(model: Any, ids: list[int], size: int) -> float:
@@ -170,7 +166,10 @@ def test_the_divergence_is_that_of_the_whole_distributions_and_zero_at_neutral()
     adapter = adapter_of(divergence=True)
     vector = adapter.space.defaults * 1.4
     bucket = Bucket(PROMPTS[:1], (0,))
-    [[neutral]], [[moved]] = adapter.generate(adapter.space.defaults[None], bucket), adapter.generate(vector[None], bucket)
+    [[neutral]], [[moved]] = (
+        adapter.generate(adapter.space.defaults[None], bucket),
+        adapter.generate(vector[None], bucket),
+    )
     ids = tiny.tokenizer()("12+13=25")["input_ids"]
     tables = []
     for scales in (None, torch.full((1, 4), 1.4)):
