@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -93,9 +93,13 @@ def optimizers(
 @app.command()
 def sites(
     classes: Annotated[list[str] | None, typer.Argument(help="Transformer classes; default: all.")] = None,
+    library: Annotated[
+        Literal["diffusers", "transformers"],
+        typer.Option("--library", help="Whose classes: diffusers' transformers, or transformers' language models."),
+    ] = "diffusers",
     as_json: JsonOption = False,
 ) -> None:
-    """Check the sites of every transformer class of the installed diffusers on a tiny instance, and print the table.
+    """Check the sites of every transformer class on a tiny instance, and print the table.
 
     This takes one or two minutes. The exit status is 1 if a check fails.
 
@@ -106,8 +110,8 @@ def sites(
     from ..proofs.transformers.__main__ import checked, main, status_of
 
     if not as_json:
-        raise typer.Exit(main(classes or []))
-    found = checked(classes or [])
+        raise typer.Exit(main(classes or [], library))
+    found = checked(classes or [], library)
     print_json([{**asdict(row), "holds": row.holds} for row in found])
     raise typer.Exit(status_of(found))
 

@@ -156,7 +156,10 @@ def _model(folder: Path, options: LanguageOptions, device: str) -> Any:
         raise cannot_load(name, "language model", folder, error) from error
     kind = causal_class(config, name)
     already = getattr(config, "quantization_config", None)
-    given: dict[str, Any] = {"dtype": getattr(torch, options.dtype)}
+    given: dict[str, Any] = {
+        "dtype": getattr(torch, options.dtype),
+        "ignore_mismatched_sizes": True,  # they are refused below, by name
+    }
     if options.quantization:
         if already:
             raise ModelError(f"{name} is quantized already; leave out quantization")

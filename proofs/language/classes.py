@@ -29,6 +29,7 @@ CONFIGS: Mapping[str, str] = {
     ),
     "BambaForCausalLM": "mamba_n_heads=4 mamba_d_head=16 mamba_d_state=8 mamba_n_groups=1 attn_layer_indices=[1]",
     "Dots3NoteForCausalLM": "num_key_value_heads=4",
+    "FalconH1ForCausalLM": "mamba_d_ssm=64 mamba_n_heads=4 mamba_d_head=16 mamba_n_groups=1",
     "GPTNeoForCausalLM": "attention_types=[[['global','local'],1]]",
     "Gemma3nForCausalLM": (
         "num_hidden_layers=4 num_kv_shared_layers=2 activation_sparsity_pattern=[0.0,0.0,0.0,0.0] "

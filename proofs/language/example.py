@@ -48,6 +48,7 @@ SIZES: Mapping[str, Any] = {
     **dict.fromkeys(("rotary_dim", "qk_rope_head_dim", "loop_gate_rank", "laurel_rank"), 4),
     **dict.fromkeys(("q_lora_rank", "kv_lora_rank"), 16),
     **dict.fromkeys(("shape_vocab_size", "pronunciation_vocab_size"), VOCABULARY),
+    **dict.fromkeys(("mamba_d_state", "ssm_state_size", "state_size", "mamba_chunk_size", "chunk_size"), 8),
     **{"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1},
 }
 
@@ -63,6 +64,7 @@ class LanguageExample:
         beside: Block classes that do more than add branches to their stream, each with a description of the rest.
         max_rows: The most rows of a batch.
         differentiable: Whether autograd supports the class.
+        streams: How many tensors at the beginning of a block's output are its streams.
         exact_rows: Whether the other rows of a batch change no bit of a row, as those change it whose experts work on
             the tokens of all rows together.
     """
@@ -74,6 +76,7 @@ class LanguageExample:
     max_rows: int = 8
     differentiable: bool = True
     exact_rows: bool = True
+    streams: int | None = 1
 
     def settings(self) -> Any:
         """Return the configuration."""

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from rich.table import Table
@@ -16,10 +17,13 @@ from ...adapters.site_table import NOT_COVERED
 from ...adapters.sites import SiteLine, find_blocks, find_sites, tie
 from ...testing import transformer as contract
 from . import EXAMPLES
-from .example import Example, transformer_classes
+from .example import transformer_classes
 
 CHECKS = ("neutral", "zero", "rows", "every site", "removal", "gradient")
 HOLDS, SKIPPED = "yes", "-"
+Library = Literal["diffusers", "transformers"]
+#: What a library calls the classes of the table.
+CLASSES: Mapping[Library, str] = {"diffusers": "transformer classes", "transformers": "causal language models"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,16 @@ def mechanism(line: SiteLine) -> str:
     return "post-norm" if is_norm else "output"
 
 
-def verdicts_of(example: Example, model: nn.Module) -> tuple[dict[str, str], list[str]]:
+def verdicts_of(example: Any, model: nn.Module) -> tuple[dict[str, str], list[str]]:
+    """Run every check on a tiny instance.
+
+    Args:
+        example: An `Example`, or another object with its methods and attributes.
+        model: The instance that it builds.
+
+    Returns:
+        Check name to `yes`, to `-` if the check does not apply, or to the failure; and the sites that nothing reads.
+    """
     call = example.arguments()
     num_rows = min(2, example.max_rows)
     unread: list[str] = []
@@ -89,7 +102,7 @@ def verdicts_of(example: Example, model: nn.Module) -> tuple[dict[str, str], lis
 
     checks: dict[str, Callable[[], object] | None] = {
         "neutral": lambda: contract.check_neutral(model, call),
-        "zero": lambda: contract.check_zero(model, call, beside=example.beside),
+        "zero": lambda: contract.check_zero(model, call, beside=example.beside, streams=example.streams),
         "rows": (lambda: contract.check_rows(model, call, num_rows, exactly=example.exact_rows))
         if num_rows > 1
         else None,
@@ -119,6 +132,7 @@ def _knobs(kind: str) -> tuple[int, int, int] | None:
 
 
 def first_line(error: Exception) -> str:
+    """Return an error's class and the first line of its message; only the message if a check failed."""
     lines = str(error).splitlines() or [""]
     return lines[0] if isinstance(error, AssertionError) else f"{type(error).__name__}: {lines[0]}"
 
@@ -155,12 +169,12 @@ def as_table(found: Iterable[Row]) -> Table:
     return table
 
 
-def summary(found: Iterable[Row]) -> str:
+def summary(found: Iterable[Row], library: Library = "diffusers") -> str:
     """Say how many classes pass every check, and why other classes were not run."""
-    import diffusers
+    from importlib.metadata import version
 
     found = list(found)
     good = sum(one.holds for one in found)
-    lines = [f"{good} of {len(found)} transformer classes of diffusers {diffusers.__version__}: every check holds."]
+    lines = [f"{good} of {len(found)} {CLASSES[library]} of {library} {version(library)}: every check holds."]
     lines += [f"{one.kind}: {one.reason}" for one in found if one.reason]
     return "\n".join(lines)
