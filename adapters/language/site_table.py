@@ -115,7 +115,6 @@ _LINES: dict[tuple[str, ...], str] = {
         "XGLMDecoderLayer",
     ): "layer: attn.text=self_attn mlp.text=fc2",
     (
-        "Block",
         "ClvpDecoderLayer",
         "CodeGenBlock",
         "GPT2Block",
@@ -124,7 +123,12 @@ _LINES: dict[tuple[str, ...], str] = {
         "GPTNeoBlock",
         "ModernBertDecoderLayer",
     ): "layer: attn.text=attn mlp.text=mlp",
-    ("GPTNeoXJapaneseLayer", "GPTNeoXLayer"): "layer: attn.text=attention mlp.text=mlp",
+    ("GPTNeoXLayer",): "layer: attn.text=attention mlp.text=mlp",
+    ("GPTNeoXJapaneseLayer",): "layer: attn.text=attention.dense mlp.text=mlp",
+    ("Block",): "layer: attn.text=attn.c_proj mlp.text=mlp",
+    (
+        "LongcatFlashDecoderLayer",
+    ): "layer: attn.text=self_attn.0 attn2.text=self_attn.1 mlp.text=mlps.0 mlp2.text=mlps.1 mlp3.text=mlp",
     ("FalconDecoderLayer", "JetMoeDecoderLayer"): "layer: attn.text=self_attention mlp.text=mlp",
     (
         "JambaAttentionDecoderLayer",
@@ -155,7 +159,7 @@ _LINES: dict[tuple[str, ...], str] = {
     ("CpmAntTransformerBlock",): "layer: attn.text=self_att.self_attention mlp.text=ffn.ffn",
     ("RecurrentGemmaDecoderLayer",): "layer: attn.text=temporal_block mlp.text=mlp_block",
     ("DbrxBlock",): "layer: attn.text=norm_attn_norm.attn mlp.text=ffn",
-    ("XLNetLayer",): "layer: attn.text=rel_attn mlp.text=ff.layer_2",
+    ("Zamba2MambaDecoderLayer", "ZambaMambaDecoderLayer"): "layer: single.text=mamba",
     ("FalconMambaBlock", "Mamba2Block", "MambaBlock", "NemotronHBlock"): "layer: single.text=mixer",
     ("RwkvBlock",): "layer: attn.text=attention mlp.text=feed_forward",
     ("xLSTMBlock",): "layer: attn.text=mlstm_layer mlp.text=ffn",

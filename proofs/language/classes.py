@@ -28,14 +28,23 @@ CONFIGS: Mapping[str, str] = {
         ("Qwen3NextForCausalLM", "Qwen3_5ForCausalLM", "Qwen3_5MoeForCausalLM", "OlmoHybridForCausalLM"), _HYBRID
     ),
     "BambaForCausalLM": "mamba_n_heads=4 mamba_d_head=16 mamba_d_state=8 mamba_n_groups=1 attn_layer_indices=[1]",
+    "Mistral4ForCausalLM": "num_key_value_heads=4",
     "Dots3NoteForCausalLM": "num_key_value_heads=4",
+    "CohereCompassForCausalLM": (
+        "rope_parameters={'full_attention':{'rope_type':'default','rope_theta':10000.0},"
+        "'sliding_attention':{'rope_type':'default','rope_theta':10000.0}}"
+    ),
+    "Zamba2ForCausalLM": (
+        "layer_types=['mamba','hybrid','mamba','hybrid'] num_hidden_layers=4 mamba_headdim=8 n_mamba_heads=8 "
+        "mamba_ngroups=1 hybrid_layer_ids=[1,3]"
+    ),
+    "ZambaForCausalLM": "layer_types=['mamba','hybrid','mamba','hybrid'] num_hidden_layers=4 n_mamba_heads=2",
     "FalconH1ForCausalLM": "mamba_d_ssm=64 mamba_n_heads=4 mamba_d_head=16 mamba_n_groups=1",
     "GPTNeoForCausalLM": "attention_types=[[['global','local'],1]]",
     "Gemma3nForCausalLM": (
         "num_hidden_layers=4 num_kv_shared_layers=2 activation_sparsity_pattern=[0.0,0.0,0.0,0.0] "
         "layer_types=['sliding_attention','full_attention','sliding_attention','full_attention']"
     ),
-    "Gemma4AssistantForCausalLM": "hidden_size_per_layer_input=0",
     "GraniteMoeHybridForCausalLM": (
         "mamba_n_heads=4 mamba_d_head=16 mamba_d_state=8 mamba_n_groups=1 layer_types=['mamba','attention']"
     ),
@@ -77,7 +86,6 @@ BESIDE: Mapping[str, str] = {
             "RobertaLayer",
             "TrOCRDecoderLayer",
             "XLMRobertaLayer",
-            "XLNetLayer",
             "XmodLayer",
         ),
         "it normalises the sum of stream and branch",
@@ -100,6 +108,15 @@ BESIDE: Mapping[str, str] = {
 _PICTURES = "its text model is another class, which is listed; the rest reads pictures, sound or both"
 _PARTS = "it joins several transformers of its own"
 
+#: Classes that cannot compute in float64.
+FLOAT32 = ("Kosmos2TextForCausalLM", "Kosmos2_5TextForCausalLM", "XGLMForCausalLM")
+
+#: Classes whose derivatives cannot be compared with differences, each with the reason.
+NOT_DIFFERENTIATED: Mapping[str, str] = {
+    "DoryForCausalLM": "it is so steep that differences of any length miss its derivative",
+    "HrmTextForCausalLM": "it is differentiated through the last of its cycles only",
+}
+
 #: Classes of which no tiny instance is run, each with the reason.
 NOT_RUN: Mapping[str, str] = {
     "BltForCausalLM": f"{_PARTS}, for bytes and for patches of bytes",
@@ -111,5 +128,6 @@ NOT_RUN: Mapping[str, str] = {
     "MusicgenForCausalLM": "it predicts the codes of sound, several at a time",
     "MusicgenMelodyForCausalLM": "it predicts the codes of sound, several at a time",
     "XLMWithLMHeadModel": "its attentions and networks are in two lists, so that it has no blocks",
+    "XLNetLMHeadModel": "its attention joins the stream within one module, which returns their sum",
     "ReformerModelWithLMHead": "its blocks are reversible: they compute with two streams in turn",
 }

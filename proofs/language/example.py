@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from ..transformers.example import shake
-from .classes import BESIDE, CONFIGS, NOT_RUN
+from .classes import BESIDE, CONFIGS, FLOAT32, NOT_RUN, NOT_DIFFERENTIATED
 
 VOCABULARY = 96
 LENGTH = 6  # tokens of an input
@@ -144,7 +144,13 @@ def _several(names: Any) -> tuple[str, ...]:
 def examples() -> dict[str, LanguageExample]:
     """Return the example of each class that can be run."""
     return {
-        kind: LanguageExample(kind, CONFIGS.get(kind, ""), beside=BESIDE)
+        kind: LanguageExample(
+            kind,
+            CONFIGS.get(kind, ""),
+            "float32" if kind in FLOAT32 else "float64",
+            BESIDE,
+            differentiable=kind not in NOT_DIFFERENTIATED,
+        )
         for kind in causal_classes()
         if kind not in NOT_RUN
     }

@@ -29,7 +29,7 @@ def row(kind: str) -> Row:
     except Exception as error:  # with another version of transformers, a class may fail in any way
         return Row(kind, reason=f"not run: {first_line(error)}")
     experts = any("expert" in path for path, _ in model.named_modules())
-    example = replace(example, exact_rows=not experts, precision="float32" if experts else "float64")
+    example = replace(example, exact_rows=not experts, precision="float32" if experts else example.precision)
     knobs = len(tie(sites, "block")), len(tie(sites, "layer")), len(tie(sites, "gate"))
     verdicts, unread = verdicts_of(example, model)
     lines = [line for block in find_blocks(model) for line in block.lines]
