@@ -31,37 +31,26 @@ from .options import LanguageOptions, mistake
 Row = tuple[int, str, int]  # candidate, prompt, seed
 
 
-class LanguageAdapter(Adapter):
-    """A causal language model with knobs on its residual branches.
-
-    Hooks are attached once and are active only while outputs are made; at other times the model is untouched.
+class LanguageOutline(Adapter):
+    """The knobs of a causal language model, which may be on the meta device; it makes no answers.
 
     Args:
-        model: The model, on its device and in its dtype.
-        tokenizer: Its tokenizer.
+        model: The model.
         source: The model's source, for `describe`: `id`, and `revision` or a digest of its weights.
         options: The adapter's options.
 
     Raises:
-        ModelError: If no block of the model is covered, or options exclude each other or do not fit.
+        ModelError: If no block of the model is covered, or options exclude each other.
     """
 
     makes = "text"
     mixes_buckets = True
 
-    def __init__(self, model: Any, tokenizer: Any, source: Mapping[str, Any], options: LanguageOptions) -> None:
+    def __init__(self, model: Any, source: Mapping[str, Any], options: LanguageOptions) -> None:
         if problem := mistake(options):
             raise ModelError(problem)
         self.model, self.options, self._source = model, options, dict(source)
         sites = find_sites(model, options.blocks)
-        most = _most_tokens(model) if options.max_prompt_tokens is None else options.max_prompt_tokens
-        self._wording = Wording(
-            tokenizer,
-            chat=options.chat,
-            system=options.system,
-            most_prompt=most,
-            most_answer=options.max_answer_tokens,
-        )
         example = {"input_ids": torch.tensor([[1, 2, 3]], device=model.device)}
         example |= {"use_cache": False} if caches(model) else {}
         dead = dead_sites(model, sites, example)
@@ -71,12 +60,57 @@ class LanguageAdapter(Adapter):
         self.space, self.frozen = self.layout.space, self.layout.frozen
         self.uses_seed = options.mode == "generate" and options.temperature > 0
         self.outputs_per_call = options.batch_size  # not the size that fits memory: a resumed run repeats calls
+
+    def generate(self, population: Population, bucket: Bucket) -> list[list[Answer]]:
+        """Raise an error, because there are no weights. See `Adapter.generate`."""
+        raise ModelError("an outline has no weights to answer with; leave out the option outline")
+
+    def tied(self, granularity: str) -> dict[str, list[str]]:
+        """Map coarser knobs to the knobs of this space that they tie. See `Adapter.tied`."""
+        return self.layout.tied(granularity)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the model's source and the layout of its knobs. See `Adapter.describe`."""
+        return {
+            "id": self._source.get("id"),
+            "source": self._source,
+            "transformer": type(self.model).__name__,
+            "granularity": self.layout.granularity,
+            "frozen": list(self.frozen),
+        }
+
+
+class LanguageAdapter(LanguageOutline):
+    """A causal language model with knobs on its residual branches.
+
+    Hooks are attached once and are active only while outputs are made; at other times the model is untouched.
+
+    Args:
+        model: The model, on its device and in its dtype.
+        tokenizer: Its tokenizer.
+        source: See `LanguageOutline`.
+        options: The adapter's options.
+
+    Raises:
+        ModelError: If no block of the model is covered, or options exclude each other or do not fit.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, source: Mapping[str, Any], options: LanguageOptions) -> None:
+        super().__init__(model, source, options)
+        most = _most_tokens(model) if options.max_prompt_tokens is None else options.max_prompt_tokens
+        self._wording = Wording(
+            tokenizer,
+            chat=options.chat,
+            system=options.system,
+            most_prompt=most,
+            most_answer=options.max_answer_tokens,
+        )
         self._pad = _padding(model, tokenizer)
         self._items: dict[str, Item] = {}
         self._passages: dict[str, tuple[list[str], list[Passage]]] = {}
         self._neutral: dict[str, Coarse] = {}
         self._batches = Batches(options.batch_size, partial(_no_room, options))
-        self._scaling = Scaling(model, sites)
+        self._scaling = Scaling(model, self.layout.sites)
         if model.device.type == "cpu":
             keep_freed_memory()
 
@@ -237,10 +271,6 @@ class LanguageAdapter(Adapter):
     def largest_batch(self, size: int | None) -> None:
         self._batches.size = size or self.options.batch_size
 
-    def tied(self, granularity: str) -> dict[str, list[str]]:
-        """Map coarser knobs to the knobs of this space that they tie. See `Adapter.tied`."""
-        return self.layout.tied(granularity)
-
     def export(self, setting: Setting, neutral: Setting) -> dict[str, Any]:
         """Return the scales by module. See `Adapter.export`."""
         blocks = {"blocks": dict(self.options.blocks)} if self.options.blocks else {}
@@ -252,12 +282,8 @@ class LanguageAdapter(Adapter):
         """Return everything that can change an answer. See `Adapter.describe`."""
         options = self.options
         said: dict[str, Any] = {
-            "id": self._source.get("id"),
-            "source": self._source,
-            "transformer": type(self.model).__name__,
+            **super().describe(),
             "dtype": str(self.model.dtype).removeprefix("torch."),
-            "granularity": self.layout.granularity,
-            "frozen": list(self.frozen),
             "mode": options.mode,
             **self._wording.describe(),
         }

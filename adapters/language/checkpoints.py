@@ -53,6 +53,27 @@ def load_language_model(options: LanguageOptions) -> tuple[Any, Any, dict[str, A
     raise ModelError(f"there is not enough memory to load {options.model} on {device}; choose {choices} ({why})")
 
 
+def outlined(options: LanguageOptions) -> tuple[Any, dict[str, Any]]:
+    """Return a model on the meta device, without weights, and its `id`.
+
+    Raises:
+        ModelError: If there is no such model.
+    """
+    import torch
+
+    with quiet_import():
+        import transformers
+    with _silent(transformers):
+        place = located(options.model, "model", _INSTEAD, options.revision)
+        if isinstance(place, OnHub) and not place.inside:
+            folder = hub_file(place.repository, CONFIG, place.revision, error=ModelError).parent
+        else:
+            folder, _ = _find(options)
+        config, kind = _class_of(folder, options.model)
+        with torch.device("meta"):
+            return kind._from_config(config).eval(), {"id": options.model}
+
+
 def _loaded(options: LanguageOptions, device: str) -> tuple[Any, Any, dict[str, Any]]:
     folder, source = _find(options)
     tokenizer = _tokenizer(folder, options.model)
@@ -126,35 +147,34 @@ def _tokenizer(folder: Path, name: str) -> Any:
         raise ModelError(f"cannot load the tokenizer of {name}: {first_line(error)}") from error
 
 
-def causal_class(config: Any, name: str) -> Any:
-    """Return the class of a causal language model for a configuration.
+def _class_of(folder: Path, name: str) -> tuple[Any, Any]:
+    """Return a folder's configuration, and the class of a causal language model for it.
 
     Raises:
-        ModelError: If transformers has none.
+        ModelError: If the configuration cannot be read, or transformers has no such class.
     """
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
+    try:
+        config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # configurations fail in many classes
+        raise cannot_load(name, "language model", folder, error) from error
     try:
         found = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     except KeyError:
         kind = type(config).__name__.removesuffix("Config")
         raise ModelError(f"{name} is a {kind}, of which transformers has no causal language model") from None
-    return found[0] if isinstance(found, tuple) else found
+    return config, found[0] if isinstance(found, tuple) else found
 
 
 def _model(folder: Path, options: LanguageOptions, device: str) -> Any:
     """Load a model, and check that no weight is missing or unused, and that all are as they were asked for."""
     import torch
-    from transformers import AutoConfig
 
     from ..components import check_keys
 
     name = options.model
-    try:
-        config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # configurations fail in many classes
-        raise cannot_load(name, "language model", folder, error) from error
-    kind = causal_class(config, name)
+    config, kind = _class_of(folder, name)
     already = getattr(config, "quantization_config", None)
     given: dict[str, Any] = {
         "dtype": getattr(torch, options.dtype),

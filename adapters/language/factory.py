@@ -12,11 +12,13 @@ from .options import LanguageOptions, mistake
 @takes(LanguageOptions)
 def make_transformers(options: LanguageOptions) -> Adapter:
     """Any causal language model of transformers whose decoder trimpot covers: likelihoods of answers, or texts."""
-    from .adapter import LanguageAdapter
-    from .checkpoints import load_language_model
+    from .adapter import LanguageAdapter, LanguageOutline
+    from .checkpoints import load_language_model, outlined
 
     if problem := mistake(options):
         raise ModelError(problem)
+    if options.outline:
+        return LanguageOutline(*outlined(options), options)
     model, tokenizer, source = load_language_model(options)
     return LanguageAdapter(model, tokenizer, source, options)
 

@@ -46,6 +46,8 @@ class LanguageOptions(BaseModel):
         quantization: The method that quantizes the model's linear layers during loading.
         lora: A LoRA to merge into the model: a .safetensors file, a folder or a hub id.
         lora_revision: The LoRA's branch, tag or commit on the hub.
+        outline: Whether to build the model from its configuration alone, without weights: such an adapter counts and
+            lists knobs but makes no answers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,6 +76,7 @@ class LanguageOptions(BaseModel):
     quantization: Quantization | None = None
     lora: Source | None = None
     lora_revision: str | None = None
+    outline: bool = False
 
 
 def mistake(options: LanguageOptions) -> str | None:

@@ -50,6 +50,13 @@ def test_a_folder_is_the_model_that_was_saved(llama: Path) -> None:
     assert len(adapter.space) == 4 and len(made(llama, granularity="block").space) == 2
 
 
+def test_an_outline_has_the_same_knobs_and_no_weights(llama: Path) -> None:
+    outline = make_transformers(model=str(llama), outline=True)
+    assert outline.space.fingerprint == made(llama).space.fingerprint and outline.frozen == ()
+    with pytest.raises(ModelError, match="an outline has no weights to answer with; leave out the option outline"):
+        outline.generate(outline.space.defaults[None], BUCKET)
+
+
 def test_dtype_and_quantization_are_used_and_told(llama: Path) -> None:
     plain = made(llama)
     halved, eighth = made(llama, dtype="bfloat16"), made(llama, quantization="torchao-int8")
