@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..ground.errors import ModelError, near_misses
 from .app import JsonOption, PartOptions, PluginOption, app, plugins_with, print_json
 from .completion import one_of, parts
+
+LIBRARIES = ("diffusers", "transformers")  # whose classes `sites` checks
 
 
 @app.command()
@@ -94,8 +97,12 @@ def optimizers(
 def sites(
     classes: Annotated[list[str] | None, typer.Argument(help="Transformer classes; default: all.")] = None,
     library: Annotated[
-        Literal["diffusers", "transformers"],
-        typer.Option("--library", help="Whose classes: diffusers' transformers, or transformers' language models."),
+        str,
+        typer.Option(
+            "--library",
+            help="diffusers, or transformers for its causal language models.",
+            autocompletion=one_of(LIBRARIES),
+        ),
     ] = "diffusers",
     as_json: JsonOption = False,
 ) -> None:
@@ -109,6 +116,8 @@ def sites(
 
     from ..proofs.transformers.__main__ import checked, main, status_of
 
+    if library not in LIBRARIES:
+        raise ModelError(f"the classes of {library!r} are not known; {near_misses(library, LIBRARIES)}")
     if not as_json:
         raise typer.Exit(main(classes or [], library))
     found = checked(classes or [], library)

@@ -51,7 +51,7 @@ class LanguageOutline(Adapter):
             raise ModelError(problem)
         self.model, self.options, self._source = model, options, dict(source)
         sites = find_sites(model, options.blocks)
-        example = {"input_ids": torch.tensor([[1, 2, 3]], device=model.device)}
+        example: dict[str, Any] = {"input_ids": torch.tensor([[1, 2, 3]], device=model.device)}
         example |= {"use_cache": False} if caches(model) else {}
         dead = dead_sites(model, sites, example)
         self.layout = Layout(

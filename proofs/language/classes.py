@@ -5,6 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 _MLA = "num_key_value_heads=4 head_dim=4"
+_VISION = (
+    "{'hidden_size':16,'intermediate_size':16,'num_hidden_layers':1,'num_attention_heads':2,'image_size':28,"
+    "'patch_size':14,'crop_size':28}"
+)
+_AUDIO = (
+    "{'hidden_size':16,'intermediate_size':16,'num_blocks':1,'num_attention_heads':2,'ext_pw_out_channel':16,"
+    "'nemo_conv_channels':16,'input_size':16}"
+)
 _HYBRID = "layer_types=['linear_attention','full_attention']"
 
 #: Fields of a class's configuration, beside those that are small in every class.
@@ -39,6 +47,8 @@ CONFIGS: Mapping[str, str] = {
         "mamba_ngroups=1 hybrid_layer_ids=[1,3]"
     ),
     "ZambaForCausalLM": "layer_types=['mamba','hybrid','mamba','hybrid'] num_hidden_layers=4 n_mamba_heads=2",
+    "GitForCausalLM": f"vision_config={_VISION}",
+    "Phi4MultimodalForCausalLM": f"vision_config={_VISION} audio_config={_AUDIO}",
     "FalconH1ForCausalLM": "mamba_d_ssm=64 mamba_n_heads=4 mamba_d_head=16 mamba_n_groups=1",
     "GPTNeoForCausalLM": "attention_types=[[['global','local'],1]]",
     "Gemma3nForCausalLM": (
@@ -76,6 +86,7 @@ BESIDE: Mapping[str, str] = {
             "Data2VecTextLayer",
             "ElectraLayer",
             "ErnieLayer",
+            "GitLayer",
             "MarianDecoderLayer",
             "MvpDecoderLayer",
             "PLBartDecoderLayer",
@@ -105,8 +116,6 @@ BESIDE: Mapping[str, str] = {
     "RwkvBlock": "the first block normalises its input",
 }
 
-_PICTURES = "its text model is another class, which is listed; the rest reads pictures, sound or both"
-_PARTS = "it joins several transformers of its own"
 
 #: Classes that cannot compute in float64.
 FLOAT32 = ("Kosmos2TextForCausalLM", "Kosmos2_5TextForCausalLM", "XGLMForCausalLM")
@@ -119,12 +128,10 @@ NOT_DIFFERENTIATED: Mapping[str, str] = {
 
 #: Classes of which no tiny instance is run, each with the reason.
 NOT_RUN: Mapping[str, str] = {
-    "BltForCausalLM": f"{_PARTS}, for bytes and for patches of bytes",
-    "FuyuForCausalLM": _PICTURES,
+    "BltForCausalLM": "it joins several transformers of its own, for bytes and for patches of bytes",
+    "FuyuForCausalLM": "its text model is a PersimmonForCausalLM, which is listed; the rest reads pictures",
     "Gemma4UnifiedAssistantForCausalLM": "it drafts tokens from the states of another model",
     "Gemma4AssistantForCausalLM": "it drafts tokens from the states of another model",
-    "GitForCausalLM": _PICTURES,
-    "Phi4MultimodalForCausalLM": _PICTURES,
     "MusicgenForCausalLM": "it predicts the codes of sound, several at a time",
     "MusicgenMelodyForCausalLM": "it predicts the codes of sound, several at a time",
     "XLMWithLMHeadModel": "its attentions and networks are in two lists, so that it has no blocks",

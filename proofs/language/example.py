@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from ..transformers.example import shake
-from .classes import BESIDE, CONFIGS, FLOAT32, NOT_RUN, NOT_DIFFERENTIATED
+from .classes import BESIDE, CONFIGS, FLOAT32, NOT_DIFFERENTIATED, NOT_RUN
 
 VOCABULARY = 96
 LENGTH = 6  # tokens of an input

@@ -10,12 +10,12 @@ import sys
 from rich.console import Console
 
 from ...ground.errors import ModelError, TrimpotError, near_misses
-from .table import CLASSES, Library, Row, as_table, summary
+from .table import CLASSES, Row, as_table, summary
 
 WIDTH = 160
 
 
-def main(kinds: list[str], library: Library = "diffusers") -> int:
+def main(kinds: list[str], library: str = "diffusers") -> int:
     """Check the named classes of a library, or all; print the table and return the exit status.
 
     Raises:
@@ -34,7 +34,7 @@ def status_of(found: list[Row]) -> int:
     return 0 if all(one.holds or one.reason for one in found) else 1
 
 
-def checked(kinds: list[str], library: Library = "diffusers") -> list[Row]:
+def checked(kinds: list[str], library: str = "diffusers") -> list[Row]:
     """Check the named classes of a library, or all; a progress line is shown on stderr.
 
     Raises:

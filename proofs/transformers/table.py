@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from rich.table import Table
@@ -21,9 +21,8 @@ from .example import transformer_classes
 
 CHECKS = ("neutral", "zero", "rows", "every site", "removal", "gradient")
 HOLDS, SKIPPED = "yes", "-"
-Library = Literal["diffusers", "transformers"]
 #: What a library calls the classes of the table.
-CLASSES: Mapping[Library, str] = {"diffusers": "transformer classes", "transformers": "causal language models"}
+CLASSES: Mapping[str, str] = {"diffusers": "transformer classes", "transformers": "causal language models"}
 
 
 @dataclass(frozen=True)
@@ -169,7 +168,7 @@ def as_table(found: Iterable[Row]) -> Table:
     return table
 
 
-def summary(found: Iterable[Row], library: Library = "diffusers") -> str:
+def summary(found: Iterable[Row], library: str = "diffusers") -> str:
     """Say how many classes pass every check, and why other classes were not run."""
     from importlib.metadata import version
 

@@ -11,8 +11,8 @@ from trimpot.proofs.language.classes import BESIDE, CONFIGS, FLOAT32, NOT_DIFFER
 from trimpot.proofs.language.table import row
 from trimpot.proofs.transformers.table import CHECKS, quiet, summary
 
-#: A class of each kind: pre-norm, sandwich norms, parallel, GPT-2, experts, sandwich and parallel, state spaces, hybrids
-#: and norms over the sum.
+#: A class of each kind: pre-norm, sandwich norms, norms behind, parallel, GPT-2, experts, state spaces, a hybrid,
+#: parallel in turn, and norms over the sum.
 KINDS = (
     "LlamaForCausalLM",
     "Gemma3ForCausalLM",
