@@ -82,6 +82,16 @@ class Adapter(ABC):
         """Whether the class overrides `take_metadata`."""
         return type(self).take_metadata is not Adapter.take_metadata
 
+    def check_prompts(self, prompts: Sequence[str]) -> None:  # noqa: B027  # most take any prompt
+        """Refuse prompts that cannot be used, before a run begins; called once, after `take_metadata`.
+
+        Args:
+            prompts: All prompts of the run.
+
+        Raises:
+            ModelError: If a prompt cannot be used, for example because it has no answer or is too long.
+        """
+
     def prepare(self, prompts: Sequence[str]) -> None:  # noqa: B027  # most have nothing to prepare
         """Prepare for these prompts, before the first `generate`.
 

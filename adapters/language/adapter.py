@@ -125,8 +125,8 @@ class LanguageAdapter(LanguageOutline):
         """Whether answers are read; see `Adapter.takes_metadata`."""
         return self.options.mode == "likelihood"
 
-    def prepare(self, prompts: Sequence[str]) -> None:
-        """Check all prompts, and turn them into tokens. See `Adapter.prepare`.
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        """Turn all prompts into tokens, and refuse those that cannot be used. See `Adapter.check_prompts`.
 
         Raises:
             ModelError: If a prompt has no answer, or too many tokens.

@@ -280,7 +280,7 @@ def test_an_answer_of_the_most_likely_tokens_is_said() -> None:
 def test_what_cannot_be_computed_is_one_sentence(about: Any, options: Any, said: str) -> None:
     with pytest.raises(ModelError) as refused:
         made = adapter_of(about=about, **options)
-        made.prepare(list(about) or ["a"])
+        made.check_prompts(list(about) or ["a"])
     assert said in str(refused.value) and "\n" not in str(refused.value)
 
 
