@@ -84,7 +84,7 @@ def predicted(model: Any, passages: Sequence[Passage], pad: int, tables: Sequenc
         logprobs = chosen - scores.logsumexp(-1)
         made.append(
             Predicted(
-                logprobs.double().cpu(),
+                logprobs.cpu().double(),
                 tuple(scores.argmax(-1).tolist()),
                 scores.log_softmax(-1) if table else None,
             )
@@ -120,7 +120,7 @@ class Coarse:
     def of(cls, table: Tensor) -> Coarse:
         """Make one of all log-probabilities, shape (num_places, vocabulary)."""
         tokens = table.topk(min(TOP, table.shape[-1]), -1).indices
-        return cls(tokens.cpu(), *(part.cpu() for part in _coarse(table, tokens)))
+        return cls(tokens.cpu(), *_coarse(table, tokens))
 
     def divergence(self, table: Tensor) -> float:
         """Return the mean over the places of the divergence of other predictions from these, in nats.
@@ -128,7 +128,7 @@ class Coarse:
         Args:
             table: The other model's log-probabilities, shape (num_places, vocabulary).
         """
-        logprobs, rest = (part.cpu() for part in _coarse(table, self.tokens.to(table.device)))
+        logprobs, rest = _coarse(table, self.tokens.to(table.device))
         each = (self.logprobs.exp() * (self.logprobs - logprobs)).sum(-1)
         each = each + torch.where(self.rest > REST, self.rest.exp() * (self.rest - rest.clamp_min(REST)), 0.0)
         return float(each.mean())
@@ -138,7 +138,6 @@ REST = -16.0  # less than what rounding leaves of a probability of 1 in float32
 
 
 def _coarse(table: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    table = table.double()
-    logprobs = table.gather(-1, tokens)
+    logprobs = table.gather(-1, tokens).cpu().double()  # not on the device: some have no float64
     left = 1 - logprobs.exp().sum(-1)
     return logprobs, left.clamp_min(0).log()

@@ -239,6 +239,6 @@ def test_a_real_model_answers() -> None:
     options = {"mode": "generate", "chat": True, "max_new_tokens": 12}
     adapter = make_transformers(model=str(home), device="cpu", **options)
     assert len(adapter.space) == 60 and adapter.space.names[:2] == ("layer.00.attn", "layer.00.mlp")
-    bucket = Bucket(("What is the capital of France?", "What is the capital of Italy?"), (0, 1))
+    bucket = Bucket(("What is the capital of France?", "What is the opposite of hot?"), (0, 1))
     [answers] = adapter.generate(adapter.space.defaults[None], bucket)
-    assert "Paris" in str(answers[0]) and "Rome" in str(answers[1])
+    assert "Paris" in str(answers[0]) and "cold" in str(answers[1])

