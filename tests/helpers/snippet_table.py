@@ -124,6 +124,8 @@ TEXTS = (
     ("README.md", "config ─►", "a drawing"),
     ("docs/applying.md", "COMFYUI_PATH=", "needs a copy of ComfyUI"),
     ("docs/backbones.md", "76 of 77", "the end of `trimpot sites`; tests/adapters"),
+    ("docs/language-models.md", '{"prompt"', "records; tests/adapters/test_language.py"),
+    ("docs/language-models.md", "model = AutoModelForCausalLM", "needs the hub; tests/applying"),
     ("docs/language-models.md", "175 of 184", "the end of `trimpot sites --library transformers`; tests/adapters"),
     ("docs/cost.md", "hours = ", "a formula"),
     ("docs/models.md", "Weights are loaded", "tests/defaults/test_fit.py"),
