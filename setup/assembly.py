@@ -198,18 +198,21 @@ def told_of(made: dict[str, Any], part: Adapter | Objective, prompts: PromptSet)
 def tell_metadata(adapter: Adapter | None, objectives: Mapping[str, Objective], prompts: PromptSet) -> None:
     """Give the adapter and every objective the metadata of the prompts, before they work or describe themselves.
 
+    The adapter then checks the prompts.
+
     Args:
         adapter: The backbone, or None if only objectives are told.
         objectives: The rewards by name.
         prompts: The prompts of the run.
 
     Raises:
-        ModelError: If the adapter cannot use the metadata.
+        ModelError: If the adapter cannot use the metadata or a prompt.
         ScoreError: If an objective cannot use the metadata.
     """
     if adapter is not None:
         with blamed(who_made(adapter, "the adapter")):
             adapter.take_metadata(prompts.metadata)
+            adapter.check_prompts(prompts.all)
     for name, objective in objectives.items():
         try:
             objective.prepare(prompts.metadata)

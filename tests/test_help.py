@@ -61,6 +61,7 @@ COMPLETED = {
     "second": "sphere-1",
     "sources": "sphere-1",
     "road": "native",
+    "library": "diffusers",
 }  # parameter to something that completes it
 NOT_COMPLETED = {  # parameter to the reason
     "memory": "a size, such as 24GB",

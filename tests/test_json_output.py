@@ -59,6 +59,7 @@ SHOWN = {
     "show sphere-1": {"run", "outcome", "config"},
     "study calibrated-study-1 --results": {"study", "raters", "questions", "rule", "page", "table"},
     "sites FluxTransformer2DModel": {"kind", "knobs", "verdicts", "holds"},
+    "sites --library transformers LlamaForCausalLM": {"kind", "knobs", "verdicts", "holds"},
 }
 #: Commands whose JSON is not read here, and why.
 ELSEWHERE = {

@@ -104,7 +104,11 @@ NAMES: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("soup", "calibrations"): [("soup sphere-1 spere-1", "'sphere-1'")],
     ("study", "sources"): [("study spere-1", "'sphere-1'"), ("study calibrated-studie-1", "'calibrated-study-1'")],
     ("show", "run"): [("show spere-1", "'sphere-1'")],
-    ("sites", "classes"): [("sites FluxTransformer2DModle", "'FluxTransformer2DModel'")],
+    ("sites", "classes"): [
+        ("sites FluxTransformer2DModle", "'FluxTransformer2DModel'"),
+        ("sites --library transformers LamaForCausalLM", "'LlamaForCausalLM'"),
+    ],
+    ("sites", "library"): [("sites --library transformer", "'transformers'")],
     ("verify", "calibration"): [("verify spere-1 exported", "'sphere-1'")],
     ("verify", "option"): [("verify published-1 exported -o devise=cpu", "'device'")],
 }

@@ -221,7 +221,7 @@ def test_a_class_that_diffusers_has_not_is_said(
     """In the last line: importing all of diffusers may say things of its own."""
     code, told = run(capsys, monkeypatch, "sites", "NoSuchClass")
     assert code == 1
-    assert told.splitlines()[-1].startswith("trimpot: diffusers has no transformer class 'NoSuchClass'")
+    assert told.splitlines()[-1].startswith("trimpot: diffusers has no 'NoSuchClass' among its transformer classes")
 
 
 def test_what_was_meant_by_the_sentences_can_be_typed(
