@@ -49,6 +49,8 @@ ELSEWHERE = {
     "sample": "it needs a pipeline; its page is written as those of diff and gallery are",
     **dict.fromkeys(("knobs", "optimizers", "plan", "plugins", "runs", "show", "sites", "verify"), "it writes nothing"),
     "serve": "it writes nothing",
+    "watch": "it writes nothing",
+    "study": "a store that cannot be written; tests/studies",
 }
 STORE = "trimpot-runs"
 

@@ -51,7 +51,7 @@ def test_every_named_adapter_says_how_its_pipeline_is_loaded() -> None:
 
     built_in = {each.name for each in plugins().registrations("adapters") if each.origin == "trimpot"}
     with_transformers = {name for name in built_in if "granularity" in plugins().options("adapters", name)}
-    assert set(NAMED) == with_transformers
+    assert set(NAMED) == with_transformers - {"transformers"}  # which loads no pipeline
 
 
 @pytest.fixture

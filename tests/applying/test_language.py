@@ -1,4 +1,4 @@
-"""A calibration of a language model, applied to the model as transformers loads it."""
+"""A calibration of a language model, applied to the model as transformers loads it. See docs/language-models.md."""
 
 from __future__ import annotations
 

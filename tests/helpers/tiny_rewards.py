@@ -62,6 +62,7 @@ CASES = {
     ),
 }
 NEEDS_NO_MODEL = {
+    "shapes-diversity",
     "bright-share",
     "dark-share",
     "edge-density",

@@ -10,7 +10,7 @@ from trimpot.proofs.rewards.__main__ import main
 from trimpot.setup.plugins import plugins
 
 # What is tested elsewhere: the checker of the embedded world, and rewards that are somebody else's number.
-ELSEWHERE = {"shapes", "remote", "value"}
+ELSEWHERE = {"shapes", "shapes-diversity", "remote", "value"}
 
 
 @pytest.mark.parametrize("proof", proofs(), ids=lambda proof: proof.objective)
