@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -112,7 +113,10 @@ class ProcessSeat(Seat):
         """See `Seat.kill`."""
         process = self._process
         if process is not None:
-            with contextlib.suppress(ValueError, AttributeError):
+            with contextlib.suppress(ValueError, AttributeError, AssertionError):
+                deadline = time.monotonic() + 5
+                while process.ident is None and time.monotonic() < deadline:
+                    time.sleep(0.01)  # another thread is starting it at this moment, and it cannot be joined yet
                 process.join(grace)
                 process.kill()
                 process.join(5)
