@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from ..engine.calibration import write_text
 from ..ground.errors import StoreError
+from ..ground.folders import store_option
 from ..reports.console import duration
-from ..reports.sections import DEFAULT_FOLDER
-from ..reports.skeleton import chart, table, whole_page, write_page
+from ..reports.skeleton import chart, made_with, table, whole_page, write_page
 from ..storage import Analyses, AnalysisRow, SqliteStore
 from .analysis import Findings, Part
 
@@ -138,16 +138,10 @@ def _section(part: Part, number: int) -> str:
 def _origin(row: AnalysisRow, folder: Path) -> str:
     import yaml
 
-    store = "" if str(folder) == DEFAULT_FOLDER else f" --store {shlex.quote(str(folder))}"
-    command = str(row.config.get("command") or "")
-    again = f"trimpot report {shlex.quote(row.id)}{store}"
     asked = {"options": row.config["options"], "targets": [each["config"] for each in row.config["targets"]]}
-    text = yaml.safe_dump(asked, sort_keys=False, allow_unicode=True)
-    versions = sorted(row.versions.items())
-    return (
-        "<section><h2>Made with</h2>"
-        + (f"<pre>{escape(command)}</pre>" if command else "")
-        + f"<p>To write this page again:</p><pre>{escape(again)}</pre>"
-        + (table(["package", "version"], [list(each) for each in versions]) if versions else "")
-        + f"<details><summary>What was asked, in full</summary><pre>{escape(text)}</pre></details></section>"
+    return made_with(
+        str(row.config.get("command") or ""),
+        ("To write this page again:", f"trimpot report {shlex.quote(row.id)}{store_option(folder)}"),
+        sorted(row.versions.items()),
+        ("What was asked, in full", yaml.safe_dump(asked, sort_keys=False, allow_unicode=True)),
     )

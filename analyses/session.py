@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from ..engine.knobs import digest
 from ..engine.schema import Config, Section
 from ..ground.errors import ConfigError, StoreError, TrimpotError, near_misses
+from ..ground.folders import DEFAULT_STORE
 from ..setup.mistakes import listed, sentences_of
 from ..setup.overrides import Override, read_overrides
 from ..storage import Analyses, AnalysisPlaces, AnalysisRow, SqliteStore
@@ -31,7 +32,7 @@ def analyse(
     kind: str,
     targets: Sequence[str],
     pairs: Sequence[str] = (),
-    folder: Path = Path("trimpot-runs"),
+    folder: Path = DEFAULT_STORE,
     progress: Progress | None = None,
     command: str = "",
 ) -> str:
@@ -64,7 +65,7 @@ def analyse(
     with SqliteStore(folder, create=cls.wants != "store") as store:
         store.refuse_read_only()
         analyses = Analyses(store)
-        name = analyses.of(identity)
+        name = next((row.id for row in analyses.of(identity)), None)
         if name is None:
             made.check(store)
             prefix = "-".join([kind, *(target.name for target in made.targets[:1])])
@@ -78,7 +79,7 @@ def analyse(
     return name
 
 
-def resume(name: str, folder: Path = Path("trimpot-runs"), progress: Progress | None = None) -> str:
+def resume(name: str, folder: Path = DEFAULT_STORE, progress: Progress | None = None) -> str:
     """Go on with an analysis; if it has finished, write its page again.
 
     Args:

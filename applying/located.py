@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from ..ground.errors import CalibrationError, near_misses
+from ..ground.folders import DEFAULT_STORE
 from ..ground.hub import hub_file
 from ..ground.plain import short
 
@@ -33,7 +34,7 @@ def located_calibration(
         raise CalibrationError(f"cannot read a calibration of {short(source)}; give the path of its file")
     if isinstance(source, str) and not source.strip():
         raise CalibrationError("the name of the calibration is empty; give its file, a run, or a hub id")
-    name, folder = os.fspath(source), Path(store or os.environ.get("TRIMPOT_STORE") or "trimpot-runs")
+    name, folder = os.fspath(source), Path(store or os.environ.get("TRIMPOT_STORE") or DEFAULT_STORE)
     path, run = Path(name).expanduser() if name.startswith("~") else Path(name), folder / name
     here, is_run = _exists(path), bool(re.fullmatch(r"[\w.-]+", name)) and _exists(run / FILE_NAME)
     if here and is_run and not os.path.samefile(path, run):

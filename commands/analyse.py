@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ..ground.errors import TrimpotError
+from ..ground.folders import store_option
 from .app import FOLDER, JsonOption, StoreOption, app, print_json
 from .completion import one_of, sources_of_analyses
 from .signals import status_of, stopping_cleanly
@@ -150,5 +151,4 @@ def report_analysis(name: str, to: Path | None, store: Path, as_json: bool) -> N
 
 def _hint(name: str | None, store: Path) -> str:
     """Return the end of a sentence that says how to go on, if the analysis has begun."""
-    where = "" if store == FOLDER else f" --store {shlex.quote(str(store))}"
-    return f"; go on with `trimpot resume {name}{where}`" if name else ""
+    return f"; go on with `trimpot resume {name}{store_option(store)}`" if name else ""

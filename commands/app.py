@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..ground.folders import DEFAULT_STORE
+
 if TYPE_CHECKING:
     from ..setup.plugins import Plugins
 
@@ -27,7 +29,7 @@ PartOptions = Annotated[list[str] | None, typer.Option("-o", "--option", help="A
 PluginOption = Annotated[
     list[Path] | None, typer.Option("--plugin", help="A Python file that registers parts; may be given several times.")
 ]
-FOLDER = Path("trimpot-runs")
+FOLDER = DEFAULT_STORE
 
 
 def _print_version(asked: bool) -> None:

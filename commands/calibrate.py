@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from ..ground.errors import ConfigError, TrimpotError
+from ..ground.folders import store_option
 from .analyse import is_analysis, resume_analysis
 from .app import FOLDER, JsonOption, StoreOption, app, print_json
 from .completion import keys, stored_runs
@@ -165,7 +166,7 @@ def _resume_hint(run_id: str | None, store: Path) -> str:
     """Return the end of a sentence that says how to resume the run, if it has begun."""
     if run_id is None or _has_ended(run_id, store):
         return ""
-    where = "" if store == FOLDER else f" --store {store}"
+    where = store_option(store)
     return f"; go on with `trimpot resume {run_id}{where}`"
 
 

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..ground.errors import ConfigError, TrimpotError, near_misses
+from ..ground.folders import store_option
 from .app import FOLDER, JsonOption, StoreOption, app, print_json
 from .completion import contenders, keys, sources
 from .signals import status_of, stopping_cleanly
@@ -187,16 +188,12 @@ def _command(source: str, seeds: int, given: dict[str, Any], store: Path) -> str
         words += ["--seeds", str(seeds), "--images", str(given["images"])]
     if given["name"]:
         words += ["--name", given["name"]]
-    return shlex.join(words) + _where(store)
-
-
-def _where(store: Path) -> str:
-    return "" if store == FOLDER else f" --store {shlex.quote(str(store))}"
+    return shlex.join(words) + store_option(store)
 
 
 def _hint(comparison: str | None, store: Path) -> str:
     """Return the end of a sentence that says how to continue the comparison, if it exists already."""
-    return f"; go on with `trimpot compare {comparison}{_where(store)}`" if comparison else ""
+    return f"; go on with `trimpot compare {comparison}{store_option(store)}`" if comparison else ""
 
 
 def _print(console: Console, summary: Summary, files: Files) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import typer
 
+from ..ground.folders import DEFAULT_STORE
+
 
 def stored_runs(context: typer.Context, incomplete: str) -> list[str]:
     """Return the runs of the store, latest first."""
@@ -108,7 +110,7 @@ def _registered(kind: str) -> list[str]:
 
 
 def _stored(context: typer.Context, table: str) -> Iterable[str]:
-    folder: Any = context.params.get("store") or os.environ.get("TRIMPOT_STORE") or "trimpot-runs"
+    folder: Any = context.params.get("store") or os.environ.get("TRIMPOT_STORE") or DEFAULT_STORE
     path = Path(folder).absolute() / "trimpot.sqlite"
     log = path.with_name("trimpot.sqlite-wal")
     with contextlib.suppress(sqlite3.Error, OSError):

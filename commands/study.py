@@ -12,6 +12,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from ..ground.errors import ConfigError, near_misses
+from ..ground.folders import store_option
 from .app import FOLDER, JsonOption, StoreOption, app, print_json
 from .completion import studied
 from .signals import stopping_cleanly
@@ -89,7 +90,7 @@ def _serve(study_name: str, store: Path, host: str, port: int, as_json: bool) ->
     with rater_pages(store, study_name) as pages:
         server = Server(pages.routes, host=host, port=port, admits=pages.admits)
         links = {f"rater {each.number}": server.link_with(token) for token, each in pages.raters.items()}
-        where = "" if store == FOLDER else f" --store {store}"
+        where = store_option(store)
         if as_json:
             print_json({"study": study_name, "links": list(links.values())})
         else:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..engine.calibration import write_text
+from ..ground.folders import store_option
 from ..reports.console import duration
-from ..reports.sections import DEFAULT_FOLDER
-from ..reports.skeleton import chart, table, whole_page, write_page
+from ..reports.skeleton import chart, made_with, table, whole_page, write_page
 from ..reports.words import signed
 from ..storage import SqliteStore
 from .figures import colours, figures
@@ -214,17 +214,12 @@ def _origin_section(summary: Summary, folder: Path) -> str:
     import yaml
 
     results = summary.results
-    store = "" if str(folder) == DEFAULT_FOLDER else f" --store {shlex.quote(str(folder))}"
-    command = str(results.row.config.get("command") or "")
-    again = f"trimpot compare {shlex.quote(results.row.id)}{store}"
-    asked = yaml.safe_dump(dict(results.design.asked), sort_keys=False, allow_unicode=True)
-    versions = sorted({item for each in results.courses.values() for item in (each.versions or {}).items()})
-    return (
-        "<section><h2>Made with</h2>"
-        + (f"<pre>{escape(command)}</pre>" if command else "")
-        + f"<p>To go on with it, or to make this page again:</p><pre>{escape(again)}</pre>"
-        + (table(["package", "version"], [list(each) for each in versions]) if versions else "")
-        + f"<details><summary>The comparison as a file</summary><pre>{escape(asked)}</pre></details></section>"
+    again = f"trimpot compare {shlex.quote(results.row.id)}{store_option(folder)}"
+    return made_with(
+        str(results.row.config.get("command") or ""),
+        ("To go on with it, or to make this page again:", again),
+        sorted({item for each in results.courses.values() for item in (each.versions or {}).items()}),
+        ("The comparison as a file", yaml.safe_dump(dict(results.design.asked), sort_keys=False, allow_unicode=True)),
     )
 
 

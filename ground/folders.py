@@ -1,15 +1,23 @@
-"""Files and folders that are written whole or not at all."""
+"""Files and folders that are written whole or not at all, and the folder of the store."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import TrimpotError
+
+DEFAULT_STORE = Path("trimpot-runs")  # the folder of the store where none is named
+
+
+def store_option(folder: Path) -> str:
+    """Return the option of a command that names the store, with a space before it; empty for the default folder."""
+    return "" if folder == DEFAULT_STORE else f" --store {shlex.quote(str(folder))}"
 
 
 @contextmanager

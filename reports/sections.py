@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from ..ground.folders import store_option
 from .console import duration
 from .facts import Facts, decimals_for
 from .gallery import Picture
@@ -29,7 +30,6 @@ from .words import (
 
 LARGE_PIXELS = 640  # the page shows a reduced copy of a larger image
 SMALL_PIXELS = 192  # a smaller image is enlarged with sharp pixels
-DEFAULT_FOLDER = "trimpot-runs"
 Charts = Mapping[str, str]
 
 
@@ -309,7 +309,7 @@ def scores_section(facts: Facts) -> str:
 
 def apply_section(facts: Facts, calibration: Path, folder: Path) -> str:
     """Return the section with the commands to use next."""
-    store = "" if str(folder) == DEFAULT_FOLDER else f" --store {shlex.quote(str(folder))}"
+    store = store_option(folder)
     name = shlex.quote(facts.row.id)
     if not facts.finished:
         return (

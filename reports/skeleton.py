@@ -78,6 +78,25 @@ def plotly_source() -> str:
     return str(get_plotlyjs())
 
 
+def made_with(command: str, again: tuple[str, str], versions: Sequence[tuple[str, str]], asked: tuple[str, str]) -> str:
+    """Return the section on how a page came about, and how it is made again.
+
+    Args:
+        command: The command that was typed; may be empty.
+        again: What another command does, and that command.
+        versions: Packages with their versions.
+        asked: The name of what was asked for, and its text.
+    """
+    (doing, again_command), (name, text) = again, asked
+    return (
+        "<section><h2>Made with</h2>"
+        + (f"<pre>{escape(command)}</pre>" if command else "")
+        + f"<p>{escape(doing)}</p><pre>{escape(again_command)}</pre>"
+        + (table(["package", "version"], [list(each) for each in versions]) if versions else "")
+        + f"<details><summary>{escape(name)}</summary><pre>{escape(text)}</pre></details></section>"
+    )
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], main: int | None = None) -> str:
     """Return an HTML table; column number `main` is emphasised."""
     headings = "".join(f"<th>{escape(text)}</th>" for text in head)

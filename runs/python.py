@@ -18,6 +18,7 @@ from ..engine.run import Run
 from ..engine.statistics import Gain
 from ..engine.watcher import Watcher
 from ..ground.errors import ConfigError, TrimpotError
+from ..ground.folders import DEFAULT_STORE
 from ..ground.plain import short
 from ..reports.facts import Facts, gather
 from ..setup.config import Config, ConfigSource, load_config, source_of
@@ -25,8 +26,8 @@ from ..setup.live import Live, by_leaves, taken
 from ..storage import SqliteStore
 from ..workshops import refuse_while_imported
 from .results import Files, summary
-from .session import DEFAULT_FOLDER, start
 from .session import resume as go_on
+from .session import start
 
 StorePath = str | os.PathLike[str] | None
 Shown = bool | Literal["auto"]
@@ -259,7 +260,7 @@ def _resume_call(run: str, folder: Path) -> str:
 
 def _store(store: StorePath) -> Path:
     if store is None:
-        return Path(os.environ.get("TRIMPOT_STORE") or DEFAULT_FOLDER)
+        return Path(os.environ.get("TRIMPOT_STORE") or DEFAULT_STORE)
     text = os.fspath(store) if isinstance(store, (str, os.PathLike)) else None
     if not isinstance(text, str) or not text or "\0" in text:
         raise ConfigError(f"store: should be the path of a folder, not {short(store)}")

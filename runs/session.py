@@ -16,6 +16,7 @@ from ..engine.knobs import Setting
 from ..engine.run import Run
 from ..engine.watcher import Watcher
 from ..ground.errors import Notice, StoreError, TrimpotError
+from ..ground.folders import DEFAULT_STORE
 from ..setup.assembly import MACHINE, NUMERIC_PACKAGES, assemble
 from ..setup.config import Config, as_recorded, load_config
 from ..setup.live import PREFIX, Live, lacking_sentence
@@ -30,11 +31,9 @@ from .extending import added, extended, extension_of
 from .results import Files, report
 from .work import ENCODED, work
 
-DEFAULT_FOLDER = Path("trimpot-runs")
-
 
 def start(
-    config: Config, folder: Path = DEFAULT_FOLDER, watchers: tuple[Watcher, ...] = (), live: Live | None = None
+    config: Config, folder: Path = DEFAULT_STORE, watchers: tuple[Watcher, ...] = (), live: Live | None = None
 ) -> str:
     """Begin a run and work on it to the end.
 
@@ -66,7 +65,7 @@ def start(
 
 def resume(
     run_id: str | None,
-    folder: Path = DEFAULT_FOLDER,
+    folder: Path = DEFAULT_STORE,
     watchers: tuple[Watcher, ...] = (),
     overrides: Overrides = (),
     allow_drift: bool = False,

@@ -11,10 +11,10 @@ from typing import Any
 from ..engine.bucket import PromptSet
 from ..engine.evaluation import Evaluation, Place
 from ..engine.seams import Output
-from ..ground.errors import StoreError, near_misses
+from .named import NamedRows
 from .places import Places
 from .records import Row
-from .runs import dump, now
+from .runs import dump
 from .sentences import decoding
 from .store import Recorded, SqliteStore
 
@@ -57,15 +57,10 @@ class AnalysisRow:
         return "failed" if self.error else "interrupted"
 
 
-class Analyses:
-    """The analyses of a store.
+class Analyses(NamedRows[AnalysisRow]):
+    """The analyses of a store."""
 
-    Args:
-        store: An open store.
-    """
-
-    def __init__(self, store: SqliteStore) -> None:
-        self._store = store
+    table = "analyses"
 
     def add(
         self,
@@ -88,35 +83,11 @@ class Analyses:
         """
         store = self._store
         with store._transaction():
-            name = store._free_name(prefix)
             store._insert_prompts(prompts)
-            row = {"id": name, "created": now(), "identity": identity, "kind": kind, "seconds": 0.0}
-            row |= {"config": dump(config), "versions": dump(versions), "prompts": prompts and prompts.fingerprint}
-            store.records.insert("analyses", row)
-        return name
-
-    def get(self, name: str) -> AnalysisRow:
-        """Return an analysis by name.
-
-        Raises:
-            StoreError: If no analysis has this name.
-        """
-        row = self._store.records.one("analyses", id=name)
-        if row is None:
-            raise StoreError(f"no analysis {name!r} in {self._store.folder}; {near_misses(name, self.names())}")
-        return self._row(row)
-
-    def names(self) -> list[str]:
-        """Return the names of all analyses, oldest first."""
-        return [row["id"] for row in self._rows()]
-
-    def all(self) -> list[AnalysisRow]:
-        """Return all analyses, oldest first."""
-        return [self._row(row) for row in self._rows()]
-
-    def of(self, identity: str) -> str | None:
-        """Return the latest analysis with this identity, or None."""
-        return next((row["id"] for row in reversed(self._rows()) if row["identity"] == identity), None)
+            fingerprint = prompts and prompts.fingerprint
+            return self._add(
+                prefix, identity, config, kind=kind, seconds=0.0, versions=dump(versions), prompts=fingerprint
+            )
 
     def prompts(self, name: str) -> PromptSet | None:
         """Return the prompts that an analysis was begun with, or None if it has none."""
@@ -154,9 +125,6 @@ class Analyses:
             store.records.delete("tallies", tally)
             store.records.delete("analyses", row)
         return True
-
-    def _rows(self) -> list[Row]:
-        return sorted(self._store.records.whole("analyses"), key=lambda row: str(row["created"]))
 
     def _row(self, row: Row) -> AnalysisRow:
         with decoding(self._store.path, f"analyses {row['id']!r}"):

@@ -9,11 +9,10 @@ from typing import Any
 
 from ..engine.bucket import PromptSet
 from ..engine.knobs import Setting
-from ..ground.errors import StoreError, near_misses
+from .named import NamedRows
 from .records import Row
-from .runs import dump, now
 from .sentences import decoding
-from .store import SqliteStore, Step
+from .store import Step
 
 
 @dataclass(frozen=True)
@@ -33,43 +32,15 @@ class ComparisonRow:
     config: dict[str, Any]
 
 
-class Comparisons:
-    """The comparisons of a store.
+class Comparisons(NamedRows[ComparisonRow]):
+    """The comparisons of a store."""
 
-    Args:
-        store: An open store.
-    """
-
-    def __init__(self, store: SqliteStore) -> None:
-        self._store = store
+    table = "comparisons"
 
     def add(self, prefix: str, identity: str, config: Mapping[str, Any]) -> str:
         """Begin a comparison named `prefix-N` with the next free N, and return its name."""
-        store = self._store
-        with store._transaction():
-            name = store._free_name(prefix)
-            row = {"id": name, "created": now(), "identity": identity, "config": dump(config)}
-            store.records.insert("comparisons", row)
-        return name
-
-    def get(self, name: str) -> ComparisonRow:
-        """Return a comparison by name.
-
-        Raises:
-            StoreError: If no comparison has this name.
-        """
-        row = self._store.records.one("comparisons", id=name)
-        if row is None:
-            raise StoreError(f"no comparison {name!r} in {self._store.folder}; {near_misses(name, self.names())}")
-        return self._row(row)
-
-    def names(self) -> list[str]:
-        """Return the names of all comparisons, oldest first."""
-        return [row["id"] for row in self._rows()]
-
-    def of(self, identity: str) -> list[ComparisonRow]:
-        """Return the comparisons with this identity, latest first."""
-        return [self._row(row) for row in reversed(self._rows()) if row["identity"] == identity]
+        with self._store._transaction():
+            return self._add(prefix, identity, config)
 
     def members(self, name: str) -> dict[tuple[str, int], str]:
         """Return a map from (contender, seed) to the name of its run, for every run that has begun."""
@@ -133,9 +104,6 @@ class Comparisons:
     def _insert_member(self, name: str, contender: str, seed: int, run: str) -> None:
         row = {"comparison": name, "contender": contender, "seed": seed, "run": run}
         self._store.records.insert("members", row)
-
-    def _rows(self) -> list[Row]:
-        return sorted(self._store.records.whole("comparisons"), key=lambda row: str(row["created"]))
 
     def _row(self, row: Row) -> ComparisonRow:
         with decoding(self._store.path, f"comparisons {row['id']!r}"):

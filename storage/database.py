@@ -15,6 +15,7 @@ from filelock import FileLock
 from sqlite_utils import Database
 
 from ..ground.errors import StoreError
+from ..ground.folders import store_option
 from .migrations import migrations
 from .names import results_in
 from .records import Records
@@ -79,7 +80,7 @@ class StoreFile:
         if self.read_only:
             raise StoreError(
                 f"{self.folder} may only be read here; "
-                f"`trimpot backup DESTINATION --store {self.folder}` copies it to where you may write"
+                f"`trimpot backup DESTINATION{store_option(self.folder)}` copies it to where you may write"
             )
 
     def _may_write(self) -> bool:

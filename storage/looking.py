@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 
 from ..ground.errors import StoreError
+from ..ground.folders import store_option
 from .database import _STEPS, FILE_NAME, _closed_on_error, _connected, _steps_to_come
 from .records import _RANGE
 from .runs import held
@@ -100,7 +101,7 @@ class Look(SqliteStore):
             if to_come:
                 raise StoreError(
                     f"{self.path} was written by an earlier trimpot; "
-                    f"`trimpot runs --store {self.folder}` brings it up to date"
+                    f"`trimpot runs{store_option(self.folder)}` brings it up to date"
                 )
             connection.execute("BEGIN")
         return connection

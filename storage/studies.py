@@ -8,12 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ..ground.errors import StoreError, near_misses
 from .kept_images import IMAGES, read_bytes, read_image
+from .named import NamedRows
 from .records import Row
 from .runs import dump, now
 from .sentences import decoding
-from .store import SqliteStore
 
 Plan = list[dict[str, Any]]
 
@@ -64,45 +63,15 @@ class Answer(NamedTuple):
     answered: str
 
 
-class Studies:
-    """The studies of a store.
+class Studies(NamedRows[StudyRow]):
+    """The studies of a store."""
 
-    Args:
-        store: An open store.
-    """
-
-    def __init__(self, store: SqliteStore) -> None:
-        self._store = store
+    table = "studies"
 
     def add(self, prefix: str, identity: str, config: Mapping[str, Any]) -> str:
         """Begin a study named `prefix-N` with the next free N, and return its name."""
-        store = self._store
-        with store._transaction():
-            name = store._free_name(prefix)
-            row = {"id": name, "created": now(), "identity": identity, "config": dump(config)}
-            store.records.insert("studies", row)
-        return name
-
-    def get(self, name: str) -> StudyRow:
-        """Return a study by name.
-
-        Raises:
-            StoreError: If no study has this name.
-        """
-        row = self._store.records.one("studies", id=name)
-        if row is None:
-            raise StoreError(f"no study {name!r} in {self._store.folder}; {near_misses(name, self.names())}")
-        return self._row(row)
-
-    def names(self) -> list[str]:
-        """Return the names of all studies, oldest first."""
-        rows = self._store.records.whole("studies")
-        return [row["id"] for row in sorted(rows, key=lambda row: str(row["created"]))]
-
-    def of(self, identity: str) -> list[StudyRow]:
-        """Return the studies with this identity, latest first."""
-        found = [self.get(name) for name in reversed(self.names())]
-        return [row for row in found if row.identity == identity]
+        with self._store._transaction():
+            return self._add(prefix, identity, config)
 
     def files(self, name: str) -> set[str]:
         """Return the image files that a study shows."""

@@ -10,20 +10,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from small_sphere import SPHERE
 from trimpot import reports
 from typed import typed
 
 PAGE = (Path(__file__).parents[1] / "docs" / "results.md").read_text(encoding="utf-8")
-SPHERE = {
-    "adapter": {"name": "sphere", "num_knobs": 4},
-    "objectives": "value",
-    "prompts": "numbers",
-    "optimizer": {"name": "cma-es", "population_size": 4},
-    "generations": 2,
-    "validation": {"num_prompts": 4},
-    "test": {"num_prompts": 8},
-    "bucket_size": 2,
-}
 
 
 @pytest.fixture

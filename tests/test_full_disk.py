@@ -10,18 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 from full_disk import full_disk
+from small_sphere import OF_FILES as SPHERE
 from typed import commands, typed
 
-SPHERE = {
-    "adapter": {"name": "sphere", "num_knobs": 4},
-    "objectives": "value",
-    "prompts": {"name": "files", "train": "train.txt", "validation": "validation.txt", "test": "test.txt"},
-    "optimizer": {"name": "cma-es", "population_size": 4},
-    "generations": 1,
-    "validation": {"num_prompts": 2},
-    "test": {"num_prompts": 2},
-    "bucket_size": 2,
-}
 #: Every command that writes files, and how large a file may become: enough for what it has to read before.
 WRITES = {
     "analyse ablation sphere.yaml granularity=knob scales=0 seeds=1 test.num_prompts=6": 64,

@@ -11,22 +11,13 @@ from typing import Any
 import pytest
 import yaml
 from PIL import Image
+from small_sphere import OF_FILES as SPHERE
 from studied import folders
 from trimpot import reports
 from trimpot.storage import SqliteStore
 from trimpot.studies.beginning import asked_for, begin, with_raters
 from typed import commands, typed
 
-SPHERE = {
-    "adapter": {"name": "sphere", "num_knobs": 4},
-    "objectives": "value",
-    "prompts": {"name": "files", "train": "train.txt", "validation": "validation.txt", "test": "test.txt"},
-    "optimizer": {"name": "cma-es", "population_size": 4},
-    "generations": 1,
-    "validation": {"num_prompts": 2},
-    "test": {"num_prompts": 2},
-    "bucket_size": 2,
-}
 #: Every command that shows something, and keys of what it prints; of a list, keys of its first entry.
 SHOWN = {
     "analyse ablation sphere.yaml granularity=knob scales=0 seeds=1 test.num_prompts=6": {

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from published import published_run
+from small_sphere import SMALLER as SPHERE
 from studied import folders
 from trimpot import reports
 from trimpot.engine.calibration import Calibration
@@ -19,16 +20,6 @@ from trimpot.storage import SqliteStore
 from trimpot.studies.beginning import asked_for, begin
 from typed import commands, parameters, typed
 
-SPHERE = {
-    "adapter": {"name": "sphere", "num_knobs": 4},
-    "objectives": "value",
-    "prompts": "numbers",
-    "optimizer": {"name": "cma-es", "population_size": 4},
-    "generations": 1,
-    "validation": {"num_prompts": 2},
-    "test": {"num_prompts": 2},
-    "bucket_size": 2,
-}
 COMPARED = "-c cma-es -c random --seeds 1 --images 40"
 
 #: For every argument and option that takes a name: what is typed, and what must be said. The first words are the

@@ -16,20 +16,11 @@ from typing import TextIO
 import pytest
 import yaml
 from command_line import typed
+from small_sphere import SPHERE
 from trimpot.commands.app import app, print_json
 from trimpot.commands.output import Enduring
 from trimpot.storage import SqliteStore
 
-SPHERE = {
-    "adapter": {"name": "sphere", "num_knobs": 4},
-    "objectives": "value",
-    "prompts": "numbers",
-    "optimizer": {"name": "cma-es", "population_size": 4},
-    "generations": 2,
-    "validation": {"num_prompts": 4},
-    "test": {"num_prompts": 8},
-    "bucket_size": 2,
-}
 COMMANDS = {
     "analyse": "analyse ablation sphere.yaml granularity=knob scales=0 seeds=1",
     "calibrate": "calibrate sphere.yaml",

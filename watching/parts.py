@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ..ground.folders import store_option
 from ..reports.console import duration
 from ..reports.facts import decimals_for
 from ..reports.sections import apply_section
@@ -31,7 +32,6 @@ STAGES = {
     "search": "searching",
     "test": "measuring on test prompts",
 }
-DEFAULT_FOLDER = "trimpot-runs"
 
 
 def address(kind: str, name: str) -> str:
@@ -42,11 +42,6 @@ def address(kind: str, name: str) -> str:
 def link(kind: str, name: str) -> str:
     """Return a link to a page, named by its subject."""
     return f'<a href="{escape(address(kind, name), quote=True)}">{escape(name)}</a>'
-
-
-def store_option(folder: Path) -> str:
-    """Return the option that names the folder, or nothing if it is the one that commands use by themselves."""
-    return "" if str(folder) == DEFAULT_FOLDER else f" --store {shlex.quote(str(folder))}"
 
 
 def moment(iso: str) -> str:

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import trimpot
 from PIL import Image
+from small_sphere import SPHERE
 
 CAMERA = Path(__file__).parents[2] / "examples" / "one-file" / "camera.yaml"
-SPHERE: dict[str, Any] = {
-    "adapter": {"name": "sphere", "num_knobs": 4},
-    "objectives": "value",
-    "prompts": "numbers",
-    "optimizer": {"name": "cma-es", "population_size": 4},
-    "generations": 2,
-    "validation": {"num_prompts": 4},
-    "test": {"num_prompts": 8},
-    "bucket_size": 2,
-}
 SIZES = {key: SPHERE[key] for key in ("optimizer", "generations", "validation", "test", "bucket_size")}
 
 

@@ -15,6 +15,7 @@ import pytest
 from damage import told
 from PIL import Image
 from sessions import HELPERS
+from small_sphere import SPHERE as CONFIG
 from trimpot.ground.errors import StoreError
 from trimpot.runs import session
 from trimpot.setup.config import load_config
@@ -23,16 +24,6 @@ from trimpot.storage.database import FILE_NAME
 from trimpot.storage.deletion import Deletion
 from unwritable import unwritable
 
-CONFIG = {
-    "adapter": {"name": "sphere", "num_knobs": 4},
-    "objectives": "value",
-    "prompts": "numbers",
-    "optimizer": {"name": "cma-es", "population_size": 4},
-    "generations": 2,
-    "validation": {"num_prompts": 4},
-    "test": {"num_prompts": 8},
-    "bucket_size": 2,
-}
 PICTURES = {"sphere-1": (5, 6), "sphere-2": (6, 7)}  # sizes of the kept images; one picture is kept by both
 
 

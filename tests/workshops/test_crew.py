@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import psutil
 import pytest
 from benches import Bench, job
 from trimpot.ground.errors import ModelError
+from trimpot.workshops import processes
 from trimpot.workshops.crew import Crew
 from trimpot.workshops.processes import ProcessSeat
+from trimpot.workshops.seats import SeatLostError
 from waiting import LONG, until
 
 
@@ -51,6 +54,24 @@ def test_jobs_are_done_by_whoever_is_free(tmp_path: Path) -> None:
 def test_workers_are_started_at_the_same_time(tmp_path: Path) -> None:
     with crew_of(*[Bench(tmp_path, making=2)] * 2):
         assert len((tmp_path / "starts").read_text()) == 2, "the second was begun before the first was ready"
+
+
+def test_a_worker_that_is_just_being_started_is_ended_too(tmp_path: Path) -> None:
+    """One thread has made the process and not begun it yet, as where several begin at once; another ends the seat."""
+    seat = ProcessSeat("worker 1", Bench(tmp_path))
+
+    def start() -> None:
+        with suppress(SeatLostError):
+            seat.start()
+
+    threads = [Thread(target=start), Thread(target=seat.kill)]
+    with processes._SPAWNING:
+        threads[0].start()
+        until(lambda: seat._process is not None)
+        threads[1].start()
+    for thread in threads:
+        thread.join(LONG)
+    assert not seat._process.is_alive()
 
 
 def test_a_worker_that_dies_is_started_again_and_its_job_done_anew(
