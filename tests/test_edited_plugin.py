@@ -97,6 +97,7 @@ EDITS: dict[str, Callable[[Installed], None]] = {
 }
 
 
+@pytest.mark.slow
 def test_an_edit_gives_new_scores_and_its_undoing_the_old_ones(plugin: Installed) -> None:
     def neutral_and_digest() -> tuple[float, str]:
         shown = plugin.calibrate()

@@ -155,6 +155,7 @@ def _kill_and_resume(environment: dict[str, str], folder: Path, moments: list[fl
     return shown
 
 
+@pytest.mark.slow
 def test_a_run_killed_twice_and_resumed_ends_at_the_same_digest(
     environment: dict[str, str], undisturbed: tuple[str, float], tmp_path: Path
 ) -> None:

@@ -110,7 +110,14 @@ def test_an_output_that_cannot_be_written_is_no_traceback(here: Path, command: s
         assert len(store.runs()) == {"calibrate": 2, "compare": 3, "delete": 0, "measure": 2}.get(command, 1)
 
 
-@pytest.mark.parametrize("redirection", [">/dev/full 2>/dev/full", ">&- 2>&-", "2>/dev/full", "2>&-"])
+@pytest.mark.parametrize(
+    "redirection",
+    [
+        ">/dev/full 2>/dev/full",
+        "2>&-",
+        *(pytest.param(each, marks=pytest.mark.slow) for each in (">&- 2>&-", "2>/dev/full")),
+    ],
+)
 def test_a_process_without_any_output_finishes_its_run(here: Path, redirection: str) -> None:
     command = f"{shlex.quote(sys.executable)} -m trimpot calibrate sphere.yaml --json {redirection}"
     done = subprocess.run(command, shell=True, cwd=here, capture_output=True, text=True)

@@ -211,7 +211,7 @@ session.resume("hill-1", Path(sys.argv[1]), (), ["generations=+2"])
 """
 
 
-@pytest.mark.parametrize("steps", [2, 12, 30])
+@pytest.mark.parametrize("steps", [12, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (2, 30))])
 def test_killed_while_it_is_extended_a_run_is_what_it_was_or_goes_on(
     installed: Installed, tmp_path: Path, steps: int
 ) -> None:

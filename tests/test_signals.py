@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows knows no such signals")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
 def test_a_signal_stops_a_run_cleanly(number: signal.Signals, folder: Path) -> None:
     heeded = "default_int_handler" if number == signal.SIGINT else "SIG_DFL"  # even if these tests run under `nohup`
     code = f"import signal; signal.signal({number:d}, signal.{heeded}); from trimpot.cli import main; main()"

@@ -103,7 +103,7 @@ def test_a_pipeline_goes_away_with_its_calibration(fresh: Any, kind: str, sees: 
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's compiler, about itself
-@pytest.mark.parametrize("kind", ["sd3", "qwen"])
+@pytest.mark.parametrize("kind", ["sd3", pytest.param("qwen", marks=pytest.mark.slow)])
 def test_guidance_is_asked_anew_where_the_transformer_is_compiled(fresh: Any, kind: str) -> None:
     """Hooks and all, after loading."""
     pipe, file, *_ = fresh(kind, TWO)

@@ -56,7 +56,14 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return digest(tmp_path_factory.mktemp("alone"), SPHERE)
 
 
-@pytest.mark.parametrize("workers", ["workers=2", "workers=3", pytest.param("workers.ray=2", marks=needs_ray)])
+@pytest.mark.parametrize(
+    "workers",
+    [
+        "workers=2",
+        pytest.param("workers=3", marks=pytest.mark.slow),
+        pytest.param("workers.ray=2", marks=[needs_ray, pytest.mark.slow]),
+    ],
+)
 def test_any_number_of_workers_comes_to_the_same(workers: str, alone: dict[str, Any], tmp_path: Path) -> None:
     assert digest(tmp_path, SPHERE, workers) == alone
 
@@ -104,6 +111,7 @@ def test_workers_that_cannot_be_had_are_one_sentence(config: Any, words: str, sa
     assert not (tmp_path / "trimpot.sqlite").exists()
 
 
+@pytest.mark.slow
 def test_a_script_without_a_guard_is_run_once(tmp_path: Path) -> None:
     """Workers do not run the script that began them, which would begin workers again."""
     script = f"""
