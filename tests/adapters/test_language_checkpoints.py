@@ -58,6 +58,7 @@ def test_an_outline_has_the_same_knobs_and_no_weights(llama: Path) -> None:
 
 
 def test_dtype_and_quantization_are_used_and_told(llama: Path) -> None:
+    pytest.importorskip("torchao")
     plain = made(llama)
     halved, eighth = made(llama, dtype="bfloat16"), made(llama, quantization="torchao-int8")
     assert halved.model.dtype == torch.bfloat16 and halved.describe()["dtype"] == "bfloat16"
@@ -145,6 +146,7 @@ def test_a_gguf_file_is_converted_once_and_is_the_model(
 
 
 def test_a_conversion_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gguf")
     monkeypatch.setattr(gguf, "cache", lambda: tmp_path / "cache")
     (tmp_path / "broken.gguf").write_bytes(b"GGUF" + b"\0" * 20)
     with pytest.raises(ModelError, match=r"cannot read broken\.gguf as a language model"):

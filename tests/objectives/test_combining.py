@@ -290,7 +290,7 @@ def test_interrupted_at_any_evaluation_a_combining_run_resumes_to_the_same_end(c
     undisturbed, notes = MemoryStore(), Notes()
     expected = calibrate(run_of(combine, config), undisturbed, notes)
     total = len(notes.evaluations)
-    for moment in range(1, total + 1, 4 if combine["name"] == "weighted" else 3):  # test_loop.py stops it anywhere
+    for moment in range(1, total + 1, 4 if combine["name"] == "weighted" else 5):  # test_loop.py stops it anywhere
         store, after = MemoryStore(), Notes()
         with pytest.raises(KeyboardInterrupt):
             calibrate(run_of(combine, config), store, Notes(patience=moment))
