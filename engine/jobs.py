@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..ground.plain import quoted
 from .bucket import Bucket
 from .evaluation import Place
 from .knobs import Vector
@@ -57,7 +58,7 @@ class Job:
 
     def __str__(self) -> str:
         first = self.pieces[0]
-        return f"{first.place}, on prompts such as {first.bucket.prompts[0]!r}"
+        return f"{first.place}, on prompts such as {quoted(first.bucket.prompts[0])}"
 
 
 @dataclass(frozen=True)

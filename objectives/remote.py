@@ -25,7 +25,7 @@ from ..engine.hooks import Register, hookimpl
 from ..engine.knobs import digest
 from ..engine.seams import Objective, Output
 from ..ground.errors import ConfigError, Notice, ScoreError, printable
-from ..ground.plain import number, plain
+from ..ground.plain import number, plain, quoted
 from .wire import request
 
 if TYPE_CHECKING:
@@ -154,7 +154,9 @@ class Remote(Objective):
         for score, prompt in zip(scores, prompts, strict=True):
             if isinstance(score, bool) or not isinstance(score, (int, float)) or not _is_finite(score):
                 shown = repr(score)[:60]
-                raise ScoreError(f"{self._name()} gave {shown} for prompt {prompt!r}; scores must be finite numbers")
+                raise ScoreError(
+                    f"{self._name()} gave {shown} for prompt {quoted(prompt)}; scores must be finite numbers"
+                )
         return [float(score) for score in scores]
 
     def _health(self) -> tuple[dict[str, Any], str, bool, bool]:
