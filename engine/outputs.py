@@ -135,8 +135,8 @@ def _check_neutral(arrays: Sequence[NDArray[np.generic]], bucket: Bucket, place:
     alike = all(array.shape == arrays[0].shape and np.array_equal(array, arrays[0]) for array in arrays)
     if len(set(bucket.prompts)) > 1 and alike:
         raise ModelError(
-            f"{place}: the neutral model made the same picture of every prompt, such as {quoted(bucket.prompts[0])} and "
-            f"{quoted(bucket.prompts[-1])}; check the checkpoint, or {MEND}"
+            f"{place}: the neutral model made the same picture of every prompt, such as "
+            f"{quoted(bucket.prompts[0])} and {quoted(bucket.prompts[-1])}; check the checkpoint, or {MEND}"
         )
 
 

@@ -102,7 +102,7 @@ def _metadata(
     known: dict[str, dict[str, Any]] = {}
     differing: dict[str, str] = {}
     places: dict[tuple[str, str], str] = {}
-    for listing, row in ((listing, row) for listing in listings.values() for row in listing.rows):
+    for listing, row in ((each, row) for each in listings.values() for row in each.rows):
         about, where = known.setdefault(row.prompt, {}), f"{row.place} of {listing.path}"
         for name, value in checked_fields({n: v for n, v in row.metadata.items() if n in taken}, where).items():
             said = plain(value, f"what a prompt file says of {quoted(row.prompt)} in {name!r}")

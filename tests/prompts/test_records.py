@@ -1,4 +1,4 @@
-"""Records: a prompt with its answer, options and tag, exactly as they were written, or a sentence with file and line."""
+"""Records: a prompt with its answer, options and tag, exactly as written, or a sentence with file and line."""
 
 from __future__ import annotations
 
