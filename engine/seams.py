@@ -203,6 +203,7 @@ class Objective(ABC):
         waits: Whether `score` must not run while the backbone generates, for example because both need the memory of
             one GPU. Otherwise `score` runs in another thread while the next outputs are generated.
         scores_sets: Whether a score also depends on the prompt's other outputs, like a measure of diversity.
+        needs: The keys that the metadata of every prompt must hold, such as `answer`; a run does not begin without.
         changes_no_number: The factory's options that change no number, each with the reason, such as a folder for
             temporary files. Every other option belongs to the objective's identity.
 
@@ -217,6 +218,7 @@ class Objective(ABC):
     calls_at_once: int = 1
     waits: bool = False
     scores_sets: bool = False
+    needs: tuple[str, ...] = ()
     changes_no_number: Mapping[str, str] = {}
 
     def prepare(self, metadata: Mapping[str, Mapping[str, Any]]) -> None:  # noqa: B027  # most need nothing

@@ -172,7 +172,7 @@ def test_nothing_that_another_s_file_names_is_executed_or_called(installed: Inst
     assert not marker.exists() and found.provenance.config["trackers"] == {}
     remote = {"served": {"name": "remote", "url": "http://127.0.0.1:9/", "token_env": "HF_TOKEN"}}
     file = written(tmp_path / "called.json", setting, {**own, "objectives": remote})
-    with pytest.raises(CalibrationError, match=r"'served' is served at 'http://127\.0\.0\.1:9/', which nobody"):
+    with pytest.raises(CalibrationError, match=r"reward 'served' url: 'http://127\.0\.0\.1:9/', which nobody"):
         measure(file, folder=tmp_path / "runs")
     assert measured(file, tmp_path / "runs", "objectives=height", *small).gain == found.gain
 
