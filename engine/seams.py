@@ -416,10 +416,10 @@ class Store(Protocol):
 
     @property
     def keeper(self) -> Callable[[Sequence[Output]], Sequence[str]]:
-        """A picklable function that writes images to files named by content, and returns the names."""
+        """A picklable function that writes images or answers to files named by content, and returns the names."""
 
     def record_outputs(self, key: str, files: Sequence[str]) -> None:
-        """Record the names of the files that hold an evaluation's images, so that later rewards can score them."""
+        """Record the names of the files that hold an evaluation's outputs, so that later rewards can score them."""
 
     def record_generation(self, run: str, generation: int, sigma: float | None) -> None:
         """Record the optimizer's step size after a generation."""

@@ -83,7 +83,7 @@ class Worker:
     def score(
         self, job: Job, outputs: Outputs, generate_seconds: float, known: Mapping[str, Sequence[tuple[float, ...]]]
     ) -> list[Scored]:
-        """Score outputs, and keep them as images if the job says so.
+        """Score outputs, and keep them in files if the job says so.
 
         Args:
             job: The job that made the outputs.

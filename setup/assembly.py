@@ -229,7 +229,8 @@ def tell_metadata(adapter: Adapter | None, objectives: Mapping[str, Objective], 
         if lacking:
             raise ConfigError(
                 f"objective {name!r} needs the `{lacking[0]}` of every prompt, and {lacking[2]:,} of "
-                f"{len(prompts.all):,} prompts have none, such as {quoted(lacking[1])}; give it in the records of the prompt files"
+                f"{len(prompts.all):,} prompts have none, such as {quoted(lacking[1])}; give it in the records of "
+                "the prompt files"
             )
         try:
             objective.prepare(prompts.metadata)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..ground.errors import StoreError, near_misses
-from .kept_images import IMAGES, read_bytes, read_image
+from .kept import IMAGES, read_bytes, read_output
 from .records import Row
 from .runs import dump, now
 from .sentences import decoding
@@ -179,7 +179,7 @@ class Studies:
         Raises:
             StoreError: If its file is missing or damaged.
         """
-        return read_image(self._store.folder / IMAGES, file)
+        return read_output(self._store.folder / IMAGES, file)
 
     def image_bytes(self, file: str) -> bytes:
         """Return the PNG file of a picture.

@@ -27,10 +27,10 @@ class ValidJson(KeyedObjective):
     """
 
     def __init__(self, schema: Path | None, by_prompt: bool, fenced: bool) -> None:
-        own = None if schema is None else _read(schema)
-        super().__init__("json", ("schema",) if by_prompt else (), fenced=fenced, by_prompt=by_prompt, schema=own)
         if schema is not None and by_prompt:
             raise ConfigError("objective 'json': schema and by_prompt exclude each other; leave one out")
+        own = None if schema is None else _read(schema)
+        super().__init__("json", ("schema",) if by_prompt else (), fenced=fenced, by_prompt=by_prompt, schema=own)
         if schema is not None or by_prompt:
             require("objective 'json' with a schema", "jsonschema")
         self._by_prompt, self._fenced = by_prompt, fenced
