@@ -172,9 +172,8 @@ def show(
         console.print(f"begun at the result of {escape(told_parent(found['parent']))}")
     for before in found["extended"]:
         said = before["stop_reason"] or "it had not finished"
-        console.print(
-            f"extended after {before['num_images']:,} {noun(found['makes'])} ({escape(said)}; digest {before['digest']})"
-        )
+        made = f"{before['num_images']:,} {noun(found['makes'])}"
+        console.print(f"extended after {made} ({escape(said)}; digest {before['digest']})")
     if found["outcome"]:
         print_result(console, found)
         if found["status"] == "unreported":

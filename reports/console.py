@@ -148,7 +148,7 @@ def print_result(console: Console, summary: Mapping[str, Any]) -> None:
         summary: What `runs.results.summary` returned.
     """
     comparisons = summary["outcome"]["comparisons"]
-    gain, named = summary["gain"], noun(summary["makes"])
+    gain, named = summary["gain"], noun(summary.get("makes"))
     steps = comparisons[0]["num_steps"]
     at_steps = f" at {steps} steps" if steps else ""
     unseen = "" if summary.get("config", {}).get("generations") == 0 else " that the search never saw"

@@ -190,8 +190,8 @@ def _noise(facts: Facts) -> str:
     return (
         f'<p class="note">Noise, from the scores of all {facts.noun}: candidates of a generation differ by '
         f"{noise.candidates:.3g} (standard deviation), prompts by {noise.prompts:.3g}, which a shared bucket cancels; "
-        f"what is left scatters by {noise.scatter:.3g} from one to the next, and so by {share:.3g} in a candidate's mean over "
-        f"{prompts}.</p>"
+        f"what is left scatters by {noise.scatter:.3g} from one to the next, and so by {share:.3g} in a candidate's "
+        f"mean over {prompts}.</p>"
     )
 
 

@@ -57,8 +57,8 @@ def rescores_section(facts: Facts) -> str:
     ]
     return (
         '<section id="rescored"><h2>Scored later</h2><p class="note">Rewards that the search did not have, on '
-        f"{facts.noun} that were kept. The validation {facts.noun} chose the calibration by the optimised score, not by "
-        "these.</p>"
+        f"{facts.noun} that were kept. The validation {facts.noun} chose the calibration by the optimised score, not "
+        "by these.</p>"
         f"{table(['', facts.noun, 'neutral', 'calibrated', 'change'], rows)}</section>"
     )
 

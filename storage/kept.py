@@ -18,6 +18,7 @@ from typing import Any
 
 from ..engine.answer import Answer, Likelihood
 from ..ground.errors import StoreError
+from ..ground.plain import plain
 from .sentences import sentences
 
 IMAGES = "images"  # the folder beside the database; it holds answers too
@@ -120,7 +121,7 @@ def _image(content: bytes) -> Any:
 
 def _text(output: str | Answer) -> bytes:
     """Return an answer as JSON; numbers are written with the shortest digits that read back exactly."""
-    said = output if isinstance(output, str) else asdict(output)
+    said = output if isinstance(output, str) else plain(asdict(output), "an answer", StoreError)
     return json.dumps(said, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
