@@ -98,7 +98,7 @@ def read_answers(folder: Path) -> list[Said]:
     """Return the answers of a folder; none if the folder is absent, incomplete or holds something else."""
     found = read_index(folder).get("answers", [])
     entries = [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
-    texts = [tuple(entry.get(name) for name in Said._fields) for entry in entries]
+    texts: list[list[Any]] = [[entry.get(name) for name in Said._fields] for entry in entries]
     return [Said(*each) for each in texts if all(isinstance(text, str) for text in each)]
 
 

@@ -14,7 +14,7 @@ from ..asking import LONGEST_WAIT, SHORTEST_WAIT
 Ignored = Literal["case", "punctuation", "whitespace", "articles"]
 Part = Literal["whole", "first-line", "last-line", "first-number", "last-number"]
 Normalise = Literal["none", "bytes", "tokens"]
-AllIgnored = ("case", "punctuation", "whitespace")
+USUALLY: tuple[Ignored, ...] = ("case", "punctuation", "whitespace")
 Several = Annotated[int, Field(ge=1, le=64)]
 
 
@@ -22,14 +22,14 @@ def make_exact_match(*, ignore: list[Ignored] | None = None, take: Part = "whole
     """Whether a text equals the prompt's answer; without `ignore`, case, punctuation and white space do not count."""
     from .matching import ExactMatch
 
-    return ExactMatch(AllIgnored if ignore is None else ignore, take)
+    return ExactMatch(USUALLY if ignore is None else ignore, take)
 
 
 def make_contains(*, ignore: list[Ignored] | None = None) -> Objective:
     """Whether a text contains the prompt's answer; without `ignore`, case, punctuation and space do not count."""
     from .matching import Contains
 
-    return Contains(AllIgnored if ignore is None else ignore)
+    return Contains(USUALLY if ignore is None else ignore)
 
 
 def make_regex(*, pattern: str | None = None, whole: bool = False) -> Objective:

@@ -69,7 +69,7 @@ def _read(path: Path) -> Any:
 
 
 def _validator(schema: Any, whose: str, error: type[ConfigError | ScoreError]) -> Any:
-    import jsonschema
+    import jsonschema  # type: ignore[import-untyped]
     import referencing
 
     if not isinstance(schema, (dict, bool)):
