@@ -108,23 +108,26 @@ def gallery_section(facts: Facts, pictures: Sequence[Picture]) -> str:
     )
 
 
+def answer_card(said: Said, values: tuple[float, float] | None) -> str:
+    """Return a prompt with its neutral and its calibrated answer, and their values if these are known."""
+    sides = []
+    for position, (title, text) in enumerate((("neutral", said.neutral), ("calibrated", said.calibrated))):
+        up = ' class="up"' if values and position and values[1] > values[0] else ""
+        value = f"<b{up}>{values[position]:.2f}</b>" if values else ""
+        shown = prose(text) if text.strip() else "<i>nothing</i>"
+        sides.append(f'<div><span>{title}{value}</span><div class="said">{shown}</div></div>')
+    return (
+        f'<figure><figcaption class="said">{prose(said.prompt)}</figcaption>'
+        f'<div class="pair">{"".join(sides)}</div></figure>'
+    )
+
+
 def answers_section(facts: Facts, answers: Sequence[Said]) -> str:
     """Return the section of answers before and after."""
     if not answers:
         return ""
     scores = {key[:2]: pair for key, pair in _picture_scores(facts).items()}
-    cards = []
-    for number, each in enumerate(answers):
-        pair, sides = scores.get((number, each.prompt)), []
-        for position, (title, text) in enumerate((("neutral", each.neutral), ("calibrated", each.calibrated))):
-            up = ' class="up"' if pair and position and pair[1] > pair[0] else ""
-            score = f"<b{up}>{pair[position]:.2f}</b>" if pair else ""
-            said = prose(text) if text.strip() else "<i>nothing</i>"
-            sides.append(f'<div><span>{title}{score}</span><div class="said">{said}</div></div>')
-        cards.append(
-            f'<figure><figcaption class="said">{prose(each.prompt)}</figcaption>'
-            f'<div class="pair">{"".join(sides)}</div></figure>'
-        )
+    cards = [answer_card(each, scores.get((number, each.prompt))) for number, each in enumerate(answers)]
     return (
         f"<section><h2>Before and after</h2>"
         f'<p class="note">The first {len(answers)} test prompts, not chosen, each with both answers.'

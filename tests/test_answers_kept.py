@@ -32,6 +32,8 @@ from trimpot.setup.config import load_config
 from trimpot.setup.plugins import Plugins
 from trimpot.storage import SqliteStore
 from trimpot.storage.kept import Keeper, read_output
+from trimpot.watching import parts
+from trimpot.watching.reading import Folder
 
 HOSTILE = '<script>alert("x")</script>\u202egnirts\x1b[31m & more\n\n  indented'
 
@@ -80,10 +82,10 @@ def config(folder: Path, lacking: int | None = None, **changed: Any) -> dict[str
     ]
     pools = {name: rows[begin : begin + 30] for name, begin in (("train", 0), ("validation", 30), ("test", 60))}
     files = {name: str(write(folder, "jsonl", some, name)) for name, some in pools.items()}
-    parts = {"adapter": "sums", "prompts": {"name": "files", "column": "prompt", **files}}
+    named = {"adapter": "sums", "prompts": {"name": "files", "column": "prompt", **files}}
     sizes = {"generations": 4, "validation": {"num_prompts": 10, "every": 2}, "test": {"num_prompts": 20}}
     objectives = {"log-likelihood": {}, "exact-match": {"weight": 0}}
-    return {**SMALL, **parts, "objectives": objectives, "bucket_size": 8, "keep": "all", **sizes, **changed}
+    return {**SMALL, **named, "objectives": objectives, "bucket_size": 8, "keep": "all", **sizes, **changed}
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +110,13 @@ def test_a_run_of_answers_speaks_of_answers_and_shows_them_as_a_person_reads_the
     said = read_answers(files.images)
     assert len(said) == 8 and all(HOSTILE in (each.neutral, each.calibrated) or each.neutral for each in said)
     assert read_pictures(files.images) == []
+
+
+def test_the_live_page_shows_answers(finished: tuple[Path, str]) -> None:
+    """Kept ones of the latest recommendation, or those of the first test prompts."""
+    folder, run = finished
+    page = Folder(folder).made("run", run, lambda scene: parts.run(scene, folder, run))["pictures"]
+    assert "Q: 1 + 1\nA: 2\n\nQ: " in page and "<img" not in page and "<script>" not in page and "seed" not in page
 
 
 def test_the_tag_of_a_record_breaks_scores_down(finished: tuple[Path, str]) -> None:
