@@ -12,6 +12,8 @@ from ...ground.extras import require
 from ...ground.plain import quoted
 from .texts import KeyedObjective, json_of, unfenced
 
+REFERRING = ("$ref", "$dynamicRef", "$recursiveRef")
+
 
 class ValidJson(KeyedObjective):
     """1 if a text is valid JSON, and valid by a schema if there is one, else 0.
@@ -70,7 +72,6 @@ def _read(path: Path) -> Any:
 
 def _validator(schema: Any, whose: str, error: type[ConfigError | ScoreError]) -> Any:
     import jsonschema  # type: ignore[import-untyped]
-    import referencing
 
     if not isinstance(schema, (dict, bool)):
         raise error(f"{whose} is no JSON schema: it is a {type(schema).__name__}")
@@ -82,11 +83,11 @@ def _validator(schema: Any, whose: str, error: type[ConfigError | ScoreError]) -
     for reference in _references(schema):
         if not reference.startswith("#"):
             raise error(f"{whose} refers to {reference[:80]!r}, which is not read; put it into the schema itself")
-    return kind(schema, registry=referencing.Registry())  # nothing is fetched
+    return kind(schema)  # which would fetch only what was refused above
 
 
 def _references(schema: Any) -> list[str]:
     if isinstance(schema, dict):
-        own = [schema["$ref"]] if isinstance(schema.get("$ref"), str) else []
+        own = [schema[key] for key in REFERRING if isinstance(schema.get(key), str)]
         return own + [each for value in schema.values() for each in _references(value)]
     return [each for value in schema for each in _references(value)] if isinstance(schema, list) else []
