@@ -235,21 +235,20 @@ def _pictures(look: Look, course: Course, record: Record) -> tuple[tuple[Pair, .
         return (), ""
     rows = zip(before.bucket.prompts, *files, before.values, after.values, strict=False)
     pairs = [
-        Pair(prompt, *_shown(look.folder, one, other), (float(b), float(a)), one.endswith(JSON))
+        Pair(prompt, _shown(look.folder, one), _shown(look.folder, other), (float(b), float(a)), one.endswith(JSON))
         for prompt, one, other, b, a in islice(rows, NUM_PICTURES)
     ]
     return tuple(pairs), f"validation prompts, after generation {latest}"
 
 
-def _shown(folder: Path, *names: str) -> list[str]:
-    """Return the addresses of kept pictures, or the texts of kept answers; of a damaged one, what is said of it."""
-    found = []
-    for name in names:
-        try:
-            found.append(text_of(read_output(folder / IMAGES, name)) if name.endswith(JSON) else f"image/{name}")
-        except StoreError as error:
-            found.append(f"({error})")
-    return found
+def _shown(folder: Path, name: str) -> str:
+    """Return the address of a kept picture, or the text of a kept answer; of a damaged one, what is said of it."""
+    if not name.endswith(JSON):
+        return f"image/{name}"
+    try:
+        return text_of(read_output(folder / IMAGES, name))
+    except StoreError as error:
+        return f"({error})"
 
 
 def _before_and_after(folder: Path, row: RunRow, record: Record) -> tuple[Pair, ...]:
