@@ -127,6 +127,16 @@ def test_a_prompt_with_two_answers_is_refused_and_no_answer_is_named(
     assert made(tmp_path, layout, [rows[0], rows[0]]).metadata == {SHOTS: {name: one}}
 
 
+def test_the_records_that_the_page_shows_are_read(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "prompts.md").read_text(encoding="utf-8")
+    lines = [line.strip() for line in page.splitlines() if line.startswith('    {"prompt"')]
+    (tmp_path / "page.jsonl").write_text("\n".join(lines))
+    pools = {**files(tmp_path, "jsonl", [("x", {})]), "train": tmp_path / "page.jsonl"}
+    found = told(lambda: prompt_files(**pools, column="prompt"))[0]
+    assert len(lines) == 2 and "\n\nQ: 23 + 58\nA:" in found.train[0]
+    assert [about["answer"] for about in found.metadata.values()] == [" 81", "no"]
+
+
 def test_of_a_long_prompt_a_sentence_quotes_beginning_and_end(tmp_path: Path) -> None:
     """Prompts that begin with the same examples are told apart by their ends."""
     prompt = "Q: 1 + 1\nA: 2\n" * 200 + "Q: 2 + 3\nA:"
