@@ -144,7 +144,9 @@ def outline(
     transformer: Any, family: Family, source: Mapping[str, Any], options: DiffusionOptions
 ) -> TransformerAdapter:
     """Return an adapter for a family's transformer without weights: it has the same knobs but cannot generate."""
-    return TransformerAdapter(transformer, source, options, **_layout(family, options, transformer))
+    made = TransformerAdapter(transformer, source, options, **_layout(family, options, transformer))
+    made.makes = "image"  # as the pipeline would, so that a plan speaks of images
+    return made
 
 
 def _layout(family: Family, options: DiffusionOptions, transformer: Any) -> dict[str, Any]:

@@ -86,7 +86,9 @@ def print_forecast(console: Console, found: Mapping[str, Any]) -> None:
         found: What `runs.forecast.forecast` returned, with `gpu_hours`, `price` and `cost`.
     """
     from ..reports.console import duration
+    from ..reports.nouns import noun
 
+    named = noun(found["makes"])
     console.print(
         f"{found['knobs']} knobs, up to {found['generations']} generations of {found['population_size']} candidates"
     )
@@ -97,14 +99,14 @@ def print_forecast(console: Console, found: Mapping[str, Any]) -> None:
         table.add_row(stage, f"{count:,}")
     if found["images_elsewhere"]:
         table.add_row("at other steps", f"{found['images_elsewhere']:,}")
-    table.add_row("images", f"{sum(found['images'].values()) + found['images_elsewhere']:,}")
+    table.add_row(named, f"{sum(found['images'].values()) + found['images_elsewhere']:,}")
     console.print(table)
     if found["seconds"] is None:
         console.print("hours unknown until the model runs; give --rate IMAGES_PER_SECOND to know them now")
         if found["price"] is not None:
             console.print(f"cost unknown with them, at {found['price']:g} a device-hour")
         return
-    console.print(f"{found['rate']:.3g} images per second ({found['source_of_rate']})")
+    console.print(f"{found['rate']:.3g} {named} per second ({found['source_of_rate']})")
     cost = "" if found["cost"] is None else f", {found['cost']:,.2f} at {found['price']:g} an hour"
     console.print(f"at most {duration(found['seconds'])}, {found['gpu_hours']:.3g} device-hours{cost}")
     if found["memory"]:
@@ -119,7 +121,7 @@ def priced(found: dict[str, Any], rate: float | None, price: float | None, devic
         "gpu_hours": hours,
         "price": price,
         "cost": None if hours is None or price is None else hours * price,
-        "source_of_rate": "given" if rate else "measured on two images; larger batches may be faster",
+        "source_of_rate": "given" if rate else "measured on two of them; larger batches may be faster",
     }
 
 

@@ -39,6 +39,7 @@ def rescore(
     from rich.progress import Progress
 
     from ..reports.facts import decimals_for
+    from ..reports.nouns import noun
     from ..reports.words import caution, gain_text, taken_on
     from ..runs.rescoring import rescore as score_kept
     from ..setup.config import typed_options
@@ -58,9 +59,10 @@ def rescore(
     if as_json:
         print_json(found.to_json())
         return
+    named = noun(found.makes)
     console.print(
-        f"[bold]{escape(found.objective)}[/] on the images that {escape(found.run)} kept, "
-        f"{taken_on(vars(found))} of validation for every setting"
+        f"[bold]{escape(found.objective)}[/] on the {named} that {escape(found.run)} kept, "
+        f"{taken_on(vars(found), named)} of validation for every setting"
     )
     table = Table(box=None, pad_edge=False)
     for heading in ("after generation", "neutral", "calibrated", "change", ""):
@@ -74,11 +76,11 @@ def rescore(
     for check in found.checks:
         add(str(check.generation), check.moved, "chosen" if check.chosen else "")
     if found.test:
-        add("test", found.test, taken_on(asdict(found.test.change)))
+        add("test", found.test, taken_on(asdict(found.test.change), named))
     console.print(table)
     if rough := caution(vars(found)):
         console.print(f"[yellow]{rough}[/]")
     if not any(check.chosen for check in found.checks):
-        console.print("the run chose its neutral setting, or did not keep images of the setting it chose")
+        console.print(f"the run chose its neutral setting, or did not keep {named} of the setting it chose")
     if found.num_lacking:
-        console.print(f"the images of {found.num_lacking} recommendations were not kept")
+        console.print(f"the {named} of {found.num_lacking} recommendations were not kept")

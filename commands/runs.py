@@ -158,6 +158,7 @@ def show(
         print_json(found)
         return
     from ..reports.console import duration, print_alarms, print_result
+    from ..reports.nouns import noun
     from ..runs.descent import told_parent
 
     console = Console(highlight=False)
@@ -171,14 +172,15 @@ def show(
         console.print(f"begun at the result of {escape(told_parent(found['parent']))}")
     for before in found["extended"]:
         said = before["stop_reason"] or "it had not finished"
-        console.print(f"extended after {before['num_images']:,} images ({escape(said)}; digest {before['digest']})")
+        made = f"{before['num_images']:,} {noun(found['makes'])}"
+        console.print(f"extended after {made} ({escape(said)}; digest {before['digest']})")
     if found["outcome"]:
         print_result(console, found)
         if found["status"] == "unreported":
             console.print(f"the report is not written yet: [bold]trimpot resume {escape(found['run'])}[/]")
     else:
         print_alarms(console, found)
-        console.print(f"{found['num_images']:,} images in {duration(found['seconds'])} so far")
+        console.print(f"{found['num_images']:,} {noun(found['makes'])} in {duration(found['seconds'])} so far")
         if found["error"]:
             console.print(f"stopped: {escape(found['error'])}")
         console.print(f"go on with  [bold]trimpot resume {escape(found['run'])}[/]")

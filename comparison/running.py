@@ -23,7 +23,7 @@ from ..setup.assembly import Parts, assemble
 from ..setup.plugins import Plugins
 from ..storage import Comparisons, SqliteStore
 from ..storage.database import FILE_NAME
-from ..storage.kept_images import IMAGES, Keeper
+from ..storage.kept import IMAGES, Keeper
 from ..workshops import hired
 from .design import Design, check, said_by, slug
 

@@ -53,7 +53,7 @@ class Alarm:
         return (
             f"after generation {self.generation} the optimised score is up by {self.gain:.3g} on validation, but "
             f"{self.objective} went from {self.neutral:.3g} to {self.now:.3g} ({self.change:+.1f} standard "
-            f"deviations): look at the images before believing the score"
+            f"deviations): look at the outputs before believing the score"
         )
 
 

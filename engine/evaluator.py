@@ -24,6 +24,8 @@ from .watcher import Watcher
 from .worker import Worker, outputs_per_call
 from .workshop import Here, Result, Workshop
 
+KEPT = ("image", "text")  # media whose outputs can be kept
+
 
 @dataclass
 class _Wanted:
@@ -207,10 +209,10 @@ class Evaluator:
                     yield _Batch(batch, [self._workshop.submit(job) for job in made], steps or run.adapter.num_steps)
 
     def _keeps(self, stage: str) -> bool:
-        """Return whether the images of a stage are kept."""
+        """Return whether the outputs of a stage are kept."""
         kept = self.run.config.keep
         judged = kept == "validation" and stage in ("baseline", "validation")
-        return self.run.adapter.makes == "image" and (kept == "all" or judged)
+        return self.run.adapter.makes in KEPT and (kept == "all" or judged)
 
     def _record(self, batch: _Batch) -> None:
         """Wait for a batch, and record those of its evaluations that are not recorded yet."""

@@ -41,6 +41,13 @@ CHANGES_NO_NUMBER: Mapping[tuple[str, str], Mapping[str, str]] = {
         "patience": "it says how long to wait for a server that is away",
         "compression": "images arrive as they were sent",
     },
+    ("objectives", "judge"): {
+        "token_env": "it names what opens the door of a server",
+        "timeout": "it says how long to wait for an answer",
+        "patience": "it says how long to wait for a server that is away",
+        "parallel": "every text is judged alone",
+    },
+    ("objectives", "unit-tests"): {"allow_execution": "without it, nothing is made"},
 }
 # Keys of a configuration that change no number. Its parts have their own identities.
 KEYS_CHANGE_NO_NUMBER: Mapping[str, str] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..ground.plain import quoted
 from .bucket import Bucket
 from .evaluation import Place
 from .knobs import Vector
@@ -47,7 +48,7 @@ class Job:
         pieces: The pieces, in the order of their candidates.
         num_steps: Denoising steps an image; None for the adapter's own number.
         objectives: The names of the objectives that score the outputs.
-        keep: Whether the images are written to files.
+        keep: Whether the outputs are written to files.
     """
 
     pieces: tuple[Piece, ...]
@@ -57,7 +58,7 @@ class Job:
 
     def __str__(self) -> str:
         first = self.pieces[0]
-        return f"{first.place}, on prompts such as {first.bucket.prompts[0]!r}"
+        return f"{first.place}, on prompts such as {quoted(first.bucket.prompts[0])}"
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Scored:
 
     Attributes:
         scores: Objective name to one score an output.
-        kept: The names of the files that hold the piece's images, if images are kept.
+        kept: The names of the files that hold the piece's outputs, if outputs are kept.
         generate_seconds: The piece's share of the time of the backbone's call.
         score_seconds: The piece's share of the time of the rewards' calls.
         black: How many of the piece's outputs are scored as black pictures; see `engine.outputs`.

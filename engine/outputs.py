@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..ground.errors import ModelError
+from ..ground.plain import quoted
 from .answer import Answer
 from .bucket import Bucket
 from .evaluation import POOL, Place
@@ -62,7 +63,7 @@ def checked(adapter: Adapter, outputs: Sequence[Output], bucket: Bucket, place: 
     looked_at = [_looked_at(adapter, output, array) for output, array in zip(outputs, made, strict=True)]
     for prompt, output in zip(bucket.prompts, looked_at, strict=True):
         if isinstance(output, NotFinite) and place.stage not in MAY_FAIL:
-            raise ModelError(f"{place}: of prompt {prompt!r}, {output.why}")
+            raise ModelError(f"{place}: of prompt {quoted(prompt)}, {output.why}")
     sound = shown(looked_at)
     arrays = [
         array if output is given else as_array(output)
@@ -72,10 +73,12 @@ def checked(adapter: Adapter, outputs: Sequence[Output], bucket: Bucket, place: 
         if not _is_made(adapter, output, array):
             raise ModelError(
                 f"{place}: the adapter says it makes {adapter.makes}s, and made a {type(output).__name__} of "
-                f"prompt {prompt!r}"
+                f"prompt {quoted(prompt)}"
             )
         if not _finite(output, array):
-            raise ModelError(f"{place}: the output of prompt {prompt!r} holds numbers that are not finite; {OWN_MEND}")
+            raise ModelError(
+                f"{place}: the output of prompt {quoted(prompt)} holds numbers that are not finite; {OWN_MEND}"
+            )
     if adapter.makes in PICTURES and place.stage.removesuffix(POOL) == NEUTRAL_STAGE:
         _check_neutral([array for array in arrays if array is not None], bucket, place)
     return looked_at
@@ -132,8 +135,8 @@ def _check_neutral(arrays: Sequence[NDArray[np.generic]], bucket: Bucket, place:
     alike = all(array.shape == arrays[0].shape and np.array_equal(array, arrays[0]) for array in arrays)
     if len(set(bucket.prompts)) > 1 and alike:
         raise ModelError(
-            f"{place}: the neutral model made the same picture of every prompt, such as {bucket.prompts[0]!r} and "
-            f"{bucket.prompts[-1]!r}; check the checkpoint, or {MEND}"
+            f"{place}: the neutral model made the same picture of every prompt, such as "
+            f"{quoted(bucket.prompts[0])} and {quoted(bucket.prompts[-1])}; check the checkpoint, or {MEND}"
         )
 
 

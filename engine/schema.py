@@ -313,7 +313,7 @@ class Config(Section):
             last is the adapter's own.
         sensitivity: An ablation that scales the knobs' spreads.
         budget: Limits on images and time that stop the search.
-        keep: Which images are kept, so that later rewards can score them.
+        keep: Which images or answers are kept, so that later rewards can score them.
         seed: Drives the optimizer and the training buckets.
         validation: How recommendations are judged.
         test: How the gain is measured.

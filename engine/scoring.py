@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..ground.errors import ScoreError, TrimpotError
-from ..ground.plain import LARGEST, real_numbers
+from ..ground.plain import LARGEST, quoted, real_numbers
 from .bucket import Bucket
 from .evaluation import Evaluation, Place
 from .seams import Combination, Objective, Output
@@ -84,17 +84,17 @@ def _score(
     try:
         returned = objective.score(outputs, bucket.prompts)
         scores = real_numbers(
-            returned, len(bucket), f"{who}, first prompt {bucket.prompts[0]!r}: its list of scores", ScoreError
+            returned, len(bucket), f"{who}, first prompt {quoted(bucket.prompts[0])}: its list of scores", ScoreError
         )
     except TrimpotError:
         raise
     except (Exception, SystemExit) as error:  # somebody else's reward may fail in any way, or try to end the process
         raise ScoreError(
-            f"{who} failed on prompts such as {bucket.prompts[0]!r}: {type(error).__name__}: {error}"
+            f"{who} failed on prompts such as {quoted(bucket.prompts[0])}: {type(error).__name__}: {error}"
         ) from error
     for index in np.flatnonzero(~(np.abs(scores) <= LARGEST)):
         raise ScoreError(
-            f"{who} returned {scores[index]:g} for prompt {bucket.prompts[index]!r} "
+            f"{who} returned {scores[index]:g} for prompt {quoted(bucket.prompts[index])} "
             f"(seed {bucket.seeds[index]}); scores must be finite, and at most {LARGEST:g} in size"
         )
     return tuple(float(score) for score in scores)

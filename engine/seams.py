@@ -203,6 +203,7 @@ class Objective(ABC):
         waits: Whether `score` must not run while the backbone generates, for example because both need the memory of
             one GPU. Otherwise `score` runs in another thread while the next outputs are generated.
         scores_sets: Whether a score also depends on the prompt's other outputs, like a measure of diversity.
+        needs: The keys that the metadata of every prompt must hold, such as `answer`; a run does not begin without.
         changes_no_number: The factory's options that change no number, each with the reason, such as a folder for
             temporary files. Every other option belongs to the objective's identity.
 
@@ -217,6 +218,7 @@ class Objective(ABC):
     calls_at_once: int = 1
     waits: bool = False
     scores_sets: bool = False
+    needs: tuple[str, ...] = ()
     changes_no_number: Mapping[str, str] = {}
 
     def prepare(self, metadata: Mapping[str, Mapping[str, Any]]) -> None:  # noqa: B027  # most need nothing
@@ -414,10 +416,10 @@ class Store(Protocol):
 
     @property
     def keeper(self) -> Callable[[Sequence[Output]], Sequence[str]]:
-        """A picklable function that writes images to files named by content, and returns the names."""
+        """A picklable function that writes images or answers to files named by content, and returns the names."""
 
     def record_outputs(self, key: str, files: Sequence[str]) -> None:
-        """Record the names of the files that hold an evaluation's images, so that later rewards can score them."""
+        """Record the names of the files that hold an evaluation's outputs, so that later rewards can score them."""
 
     def record_generation(self, run: str, generation: int, sigma: float | None) -> None:
         """Record the optimizer's step size after a generation."""

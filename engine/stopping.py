@@ -14,7 +14,7 @@ from .statistics import is_better
 #: Configuration key to the reason to stop that a larger value of the key removes.
 _TAKEN_AWAY = {
     "generations": r"all \d+ generations? (is|are) done",
-    "budget.images": r"the budget of \S+ images? is spent",
+    "budget.images": r"the budget of \S+ (?:images?|outputs?) is spent",
     "budget.seconds": r"the budget of \S+ seconds? is spent",
     "budget.gpu_hours": r"the budget of \S+ GPU-hours? is spent",
     "validation.patience": r"no (further )?gain beyond noise in \d+ checks?",
@@ -94,7 +94,7 @@ def exhausted(budget: Budget, images: int, next_images: int, seconds: float) -> 
         seconds: The time spent on generating and scoring so far, over all stages.
     """
     if budget.images is not None and images + next_images > budget.images:
-        return f"the budget of {budget.images:,} images is spent"
+        return f"the budget of {budget.images:,} outputs is spent"
     if budget.seconds is not None and seconds >= budget.seconds:
         return f"the budget of {budget.seconds:g} seconds is spent"
     if budget.gpu_hours is not None and seconds * budget.devices / 3600 >= budget.gpu_hours:

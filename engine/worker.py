@@ -11,7 +11,7 @@ from typing import SupportsIndex
 import numpy as np
 
 from ..ground.errors import ModelError, TrimpotError
-from ..ground.plain import short
+from ..ground.plain import quoted, short
 from .bucket import Bucket
 from .jobs import Job, Scored
 from .knobs import Vector
@@ -83,7 +83,7 @@ class Worker:
     def score(
         self, job: Job, outputs: Outputs, generate_seconds: float, known: Mapping[str, Sequence[tuple[float, ...]]]
     ) -> list[Scored]:
-        """Score outputs, and keep them as images if the job says so.
+        """Score outputs, and keep them in files if the job says so.
 
         Args:
             job: The job that made the outputs.
@@ -182,7 +182,7 @@ def _made(adapter: Adapter, vectors: Sequence[Vector], buckets: Sequence[Bucket]
     except (Exception, SystemExit) as error:  # somebody else's backbone may fail in any way
         raise ModelError(
             f"{job.pieces[0].place}: {who_made(adapter, 'the adapter')} failed on prompts such as "
-            f"{buckets[0].prompts[0]!r}: {told(error)}"
+            f"{quoted(buckets[0].prompts[0])}: {told(error)}"
         ) from error
     if len(outputs) != len(vectors):
         who = who_made(adapter, "the adapter")

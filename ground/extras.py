@@ -16,6 +16,7 @@ from .errors import MissingError
 #: Extra to the packages that it installs, each by the name under which Python imports it.
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "calibrate": ("cma", "moocore", "nevergrad", "plotly", "scipy", "sqlite_utils", "tenacity", "threadpoolctl"),
+    "json": ("jsonschema",),
     "ocr": ("onnxruntime", "rapidfuzz", "rapidocr"),
     "parquet": ("pyarrow",),
     "ray": ("ray",),

@@ -1,7 +1,7 @@
 """Read the records of a file of prompts, in each format.
 
-A record is a prompt, or a mapping from column names to values; its number is its line in the text or its position in a
-list.
+A record is a prompt, or a mapping from column names to values, with the place where it stands: its line in the text or
+its position in a list.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from .errors import ConfigError
 from .extras import require
 
-Record = tuple[int, "str | Mapping[str, Any]"]
+Record = tuple[str, "str | Mapping[str, Any]"]
 
 LARGEST = 1 << 30  # bytes of a text file; the largest published set of prompts is ten times smaller
 PARQUET = b"PAR1"
@@ -95,11 +95,11 @@ def decoded(data: bytes, path: Path) -> str:
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
-def line_records(text: str) -> Iterator[tuple[int, str]]:
-    r"""Yield every line that is not blank with its number; only \n ends a line, not U+2028 or a form feed."""
+def line_records(text: str) -> Iterator[tuple[str, str]]:
+    r"""Yield every line that is not blank with its place; only \n ends a line, not U+2028 or a form feed."""
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip("\ufeff \t"):
-            yield number, line.lstrip("\ufeff")
+            yield f"line {number}", line.lstrip("\ufeff")
 
 
 def table_records(text: str, path: Path, preferred: str) -> Iterator[Record]:
@@ -128,7 +128,7 @@ def table_records(text: str, path: Path, preferred: str) -> Iterator[Record]:
                     f"line {number} of {path} has {len(cells)} cells where its first line names {len(columns)} "
                     f"columns; a prompt that holds {delimiter!r} must stand in quotes"
                 )
-            yield number, {name: cell for name, cell in zip(columns, cells, strict=True) if name and cell}
+            yield f"line {number}", {name: cell for name, cell in zip(columns, cells, strict=True) if name and cell}
     except csv.Error as error:
         raise ConfigError(f"{path} is no table as its name says: {error}; check its quotes") from None
 
@@ -170,7 +170,7 @@ def json_records(text: str, path: Path, names: Sequence[str]) -> Iterator[Record
         ConfigError: If the text is not JSON, or holds anything but strings and objects.
     """
     values = list(_json_values(text, path))
-    records: list[Record] = values
+    records = [(f"line {number}", value) for number, value in values]
     if len(values) == 1:
         found = values[0][1]
         if isinstance(found, Mapping):
@@ -179,14 +179,14 @@ def json_records(text: str, path: Path, names: Sequence[str]) -> Iterator[Record
                 raise ConfigError(
                     f"{path} is a JSON object that holds no list of prompts; give a list of strings or of objects"
                 )
-        if isinstance(found, list):
-            records = list(enumerate(found, 1))
-    for number, record in records:
+        entries = found if isinstance(found, list) else [found]
+        records = [(f"entry {number}", entry) for number, entry in enumerate(entries, 1)]
+    for place, record in records:
         if not isinstance(record, (str, Mapping)):
             raise ConfigError(
-                f"entry {number} of {path} is a JSON {type(record).__name__}; give strings, or objects with a prompt"
+                f"{place} of {path} is a JSON {type(record).__name__}; give strings, or objects with a prompt"
             )
-        yield number, record
+        yield place, record
 
 
 def _json_values(text: str, path: Path) -> Iterator[tuple[int, Any]]:
@@ -274,7 +274,8 @@ def parquet_records(path: Path, wanted: Callable[[Sequence[str]], list[str]]) ->
     except (pyarrow.ArrowException, OSError, ValueError, KeyError, MemoryError, OverflowError) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"{path} begins like a Parquet file, but cannot be read: {reason}") from None
-    return list(enumerate(map(_without_nulls, rows), 1)), [name for name in asked if name not in names]
+    records = [(f"row {number}", _without_nulls(row)) for number, row in enumerate(rows, 1)]
+    return records, [name for name in asked if name not in names]
 
 
 def _is_plain(kind: Any) -> bool:

@@ -21,6 +21,7 @@ from .formats import Record, contents, decoded, json_records, line_records, parq
 
 KNOWN = ("prompt", "prompts", "caption", "captions", "text", "texts")
 LONGEST = 20_000  # characters; a longer text is no prompt, but a file whose format was mistaken
+LONGEST_EXACT = 1_000_000  # characters of a prompt that is taken exactly as its format gives it, such as prose
 _LINES, _TABLES, _JSON = (
     ("", ".txt", ".text", ".list", ".lst", ".prompts"),
     (".csv", ".tsv", ".tab"),
@@ -34,10 +35,11 @@ _LIKE_NAME = re.compile(r"\w[\w .#-]{0,30}")
 
 
 class Row(NamedTuple):
-    """A prompt, and the values of the other columns of its row."""
+    """A prompt, the values of the other columns of its row, and its place in the file, such as `line 3`."""
 
     prompt: str
     metadata: Mapping[str, Any]
+    place: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,13 +61,17 @@ class Listing:
     notices: tuple[str, ...]
 
 
-def read_listing(path: Path, column: str | None = None, others: Collection[str] | None = None) -> Listing:
+def read_listing(
+    path: Path, column: str | None = None, others: Collection[str] | None = None, *, exact: bool = False
+) -> Listing:
     """Read a file of prompts.
 
     Args:
         path: A file of text with one prompt per line, CSV, TSV, JSON, JSON lines or Parquet.
         column: The name of the column of prompts, in a file with columns; None looks for one of the names in `KNOWN`.
         others: The names of the other columns to read, if they are there, in any case; None reads all columns.
+        exact: Whether white space around the prompts of JSON and Parquet belongs to them, as it does for a language
+            model. In lines and tables it never does.
 
     Raises:
         ConfigError: If the file cannot be read, holds no prompts or something else, or its column of prompts is
@@ -73,7 +79,8 @@ def read_listing(path: Path, column: str | None = None, others: Collection[str] 
     """
     notices: list[str] = []
     taken = None if others is None else {_plain(name) for name in others}
-    records = list(_records(path, column, notices, taken))
+    found_records, structured = _records(path, column, notices, taken)
+    records = list(found_records)
     mappings = [record for _, record in records if isinstance(record, Mapping)]
     if mappings and len(mappings) < len(records):
         raise ConfigError(f"{path} mixes strings with objects; give one or the other")
@@ -82,14 +89,15 @@ def read_listing(path: Path, column: str | None = None, others: Collection[str] 
     read = tuple(name for name in names if name != found and (taken is None or _plain(name) in taken))
     kept = set(read)
     rows, without = [], 0
-    for number, record in records:
+    whole = exact and structured
+    for place, record in records:
         prompt = record if isinstance(record, str) else record.get(str(found))
         if prompt is None or (isinstance(prompt, str) and not _stripped(prompt)):
             without += 1
             continue
         values: Mapping[str, Any] = {} if isinstance(record, str) else record
         about = {name: values[name] for name in values if name in kept}
-        rows.append(Row(_checked(prompt, f"entry {number}" if mappings else f"line {number}", path), about))
+        rows.append(Row(_checked(prompt, place, path, exact=whole), about, place))
     if not rows:
         raise ConfigError(f"the prompt file {path} is empty; give it at least one prompt")
     if without:
@@ -109,14 +117,16 @@ def _wanted(names: Sequence[str], column: str | None, taken: Collection[str] | N
     return [name for name in names if _plain(name) in (*asked, *taken)]
 
 
-def _records(path: Path, column: str | None, notices: list[str], taken: Collection[str] | None) -> Iterable[Record]:
-    """Read the records of a file in the format that its content shows."""
+def _records(
+    path: Path, column: str | None, notices: list[str], taken: Collection[str] | None
+) -> tuple[Iterable[Record], bool]:
+    """Read the records of a file in the format that its content shows, and say whether it is JSON or Parquet."""
     data, suffix = contents(path), path.suffix.lower()
     if data is None:
         records, unread = parquet_records(path, lambda names: _wanted(names, column, taken))
         if unread:
             notices.append(f"the columns {', '.join(unread)} of {path} hold neither text nor numbers and were left out")
-        return records
+        return records, True
     if suffix in _PARQUET:
         raise ConfigError(f"{path} is no Parquet file, though its name ends in {suffix}")
     text = decoded(data, path)
@@ -124,9 +134,9 @@ def _records(path: Path, column: str | None, notices: list[str], taken: Collecti
         if suffix not in _JSON:
             notices.append(f"{path} holds JSON and was read as such, though its name ends in {suffix or 'nothing'}")
         names = KNOWN if column is None else (column.casefold(),)
-        return json_records(text, path, names)
+        return json_records(text, path, names), True
     if suffix in _TABLES:
-        return table_records(text, path, "," if suffix == ".csv" else "\t")
+        return table_records(text, path, "," if suffix == ".csv" else "\t"), False
     if suffix not in _LINES:
         raise ConfigError(
             f"{path} is none of the files that hold prompts: txt, csv, tsv, json, jsonl, parquet; rename it to .txt "
@@ -135,16 +145,16 @@ def _records(path: Path, column: str | None, notices: list[str], taken: Collecti
     delimiter = _names_columns(text)
     if delimiter:
         notices.append(f"the first line of {path} names columns, so it was read as a table")
-        return table_records(text, path, delimiter)
-    return _lines(line_records(text), path, notices)
+        return table_records(text, path, delimiter), False
+    return _lines(line_records(text), path, notices), False
 
 
-def _lines(lines: Iterable[tuple[int, str]], path: Path, notices: list[str]) -> list[Record]:
+def _lines(lines: Iterable[tuple[str, str]], path: Path, notices: list[str]) -> list[Record]:
     """Remove comments from lines of prompts, and the first line if it names a column."""
     kept: list[Record] = []
     comments: list[str] = []
     unusual = 0
-    for number, line in lines:
+    for place, line in lines:
         stripped = _stripped(line)
         if not kept and not comments and stripped.casefold() in KNOWN:
             notices.append(f"the first line of {path}, {stripped!r}, was taken for a heading and left out")
@@ -152,7 +162,7 @@ def _lines(lines: Iterable[tuple[int, str]], path: Path, notices: list[str]) -> 
             comments.append(stripped)
         else:
             unusual += any(mark in stripped for mark in _BREAKS)
-            kept.append((number, re.sub(r"^\\(?=\\*#)", "", stripped)))
+            kept.append((place, re.sub(r"^\\(?=\\*#)", "", stripped)))
     if comments:
         notices.append(
             f"{len(comments)} line(s) of {path} that begin with # were left out as comments, such as "
@@ -200,12 +210,12 @@ def _stripped(prompt: str) -> str:
     return prompt.strip().strip("\ufeff").strip()
 
 
-def _checked(prompt: object, where: str, path: Path) -> str:
-    """Check a prompt, and remove the white space around it."""
+def _checked(prompt: object, where: str, path: Path, *, exact: bool) -> str:
+    """Check a prompt, and remove the white space around it unless it is taken exactly."""
     if not isinstance(prompt, str):
         raise ConfigError(f"the prompt in {where} of {path} is a {type(prompt).__name__}, {prompt!r:.60}; give text")
-    stripped = _stripped(prompt)
-    if len(stripped) > LONGEST:
+    stripped = prompt if exact else _stripped(prompt)
+    if len(stripped) > (LONGEST_EXACT if exact else LONGEST):
         raise ConfigError(
             f"the prompt in {where} of {path} has {len(stripped)} characters; is it a file of another kind?"
         )

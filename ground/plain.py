@@ -17,6 +17,7 @@ from .errors import ConfigError, TrimpotError
 
 LARGEST = 1e100  # so that squares, sums of squares and their products stay finite
 DEEPEST = 32
+LONGEST_QUOTE = 200  # characters of a prompt that a sentence quotes whole
 _NOT_FINITE = {math.inf: "Infinity", -math.inf: "-Infinity"}
 
 
@@ -130,6 +131,15 @@ def short(value: object) -> str:
     except Exception:  # a plugin's class may raise anything, and Python refuses integers of thousands of digits
         text = "one that cannot be shown"
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def quoted(prompt: str) -> str:
+    """Return a prompt as a sentence quotes it; of a long one, its beginning and its end.
+
+    The end matters: prompts that begin with the same worked examples differ only there.
+    """
+    text = repr(prompt)
+    return text if len(text) <= LONGEST_QUOTE else f"{text[:60]} ... {text[-80:]}"
 
 
 def _shown(value: object) -> str:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..engine.seams import Objective, Output
 from ..ground.errors import ScoreError
+from ..ground.plain import quoted
 from .clip import PROCESSED, unit
 from .hosting import Host, awake
 from .images import rgb
@@ -48,7 +49,7 @@ class Diversity(Objective):
             places = [place for place, other in enumerate(prompts) if other == prompt]
             if len(places) < 2:
                 raise ScoreError(
-                    f"{prompt!r} has only one picture, but diversity compares pictures: give it two seeds or more"
+                    f"{quoted(prompt)} has only one picture, but diversity compares pictures: give it two seeds or more"
                 )
             distances = self.distances([pictures[place] for place in places])
             np.fill_diagonal(distances, 0)

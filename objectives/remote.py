@@ -6,16 +6,11 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import math
 import os
-import time
 import warnings
-import weakref
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,25 +20,14 @@ from ..engine.hooks import Register, hookimpl
 from ..engine.knobs import digest
 from ..engine.seams import Objective, Output
 from ..ground.errors import ConfigError, Notice, ScoreError, printable
-from ..ground.plain import number, plain
+from ..ground.plain import number, plain, quoted
+from .asking import LONGEST_WAIT, SHORTEST_WAIT, Asked, check_url, colon, error_in
 from .wire import request
-
-if TYPE_CHECKING:
-    import tenacity
 
 PROTOCOL = 1
 TOKEN_VARIABLE = "TRIMPOT_TOKEN"
-#: Statuses that a server, or a proxy in front of a server, sends while the server starts, stops or is busy.
-_AWAY = (502, 503, 504)
-LONGEST_WAIT = 7 * 86_400.0  # seconds; sockets do not accept much longer timeouts
-SHORTEST_WAIT = 1e-3
 MOST_AT_ONCE = 65_536
 _MOST_BYTES = 1 << 20  # largest answer, plus 64 bytes for every score asked for
-_log = logging.getLogger("trimpot.remote")
-
-
-class _AwayError(Exception):
-    """The server cannot be reached at the moment; the message says why."""
 
 
 class Remote(Objective):
@@ -77,25 +61,11 @@ class Remote(Objective):
         compression: int = 0,
         token: str | None = None,
     ) -> None:
-        import httpx
-
-        _check_url(url)
+        check_url(url, "reward server", "http://127.0.0.1:8200", TOKEN_VARIABLE)
         self.url = url.rstrip("/")
-        self._timeout = number(timeout, "timeout of a remote reward", low=SHORTEST_WAIT, high=LONGEST_WAIT)
-        self._patience = number(patience, "patience of a remote reward", low=0, high=LONGEST_WAIT)
+        self._server = Asked(url, self._name(), "a remote reward", timeout=timeout, patience=patience, token=token)
         self._batch_size = _whole(batch_size, "batch_size of a remote reward", 1, MOST_AT_ONCE)
         self._compression = _whole(compression, "compression of a remote reward", 0, 9)
-        headers = {"Accept-Encoding": "identity"}
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
-        limits = httpx.Timeout(self._timeout, connect=min(self._timeout, 10.0))
-        self._client = httpx.Client(
-            timeout=limits,
-            headers=headers,
-            trust_env=False,  # the server is asked directly, without a proxy
-            verify=self.url.startswith("https:"),  # HTTP needs no certificates, which are slow to load
-        )
-        weakref.finalize(self, self._client.close)
         self._metadata: Mapping[str, Mapping[str, Any]] = {}
         self._fingerprint = ""
         self._description, self._fingerprint, self._takes_metadata, self.scores_sets = self._health()
@@ -154,7 +124,9 @@ class Remote(Objective):
         for score, prompt in zip(scores, prompts, strict=True):
             if isinstance(score, bool) or not isinstance(score, (int, float)) or not _is_finite(score):
                 shown = repr(score)[:60]
-                raise ScoreError(f"{self._name()} gave {shown} for prompt {prompt!r}; scores must be finite numbers")
+                raise ScoreError(
+                    f"{self._name()} gave {shown} for prompt {quoted(prompt)}; scores must be finite numbers"
+                )
         return [float(score) for score in scores]
 
     def _health(self) -> tuple[dict[str, Any], str, bool, bool]:
@@ -176,76 +148,24 @@ class Remote(Objective):
         return clean, fingerprint, answer.get("metadata") is True, answer.get("scores_sets") is True
 
     def _ask(self, method: str, path: str, body: bytes | None = None, num_scores: int = 0) -> dict[str, Any]:
-        """Send a request again and again until the server answers or `patience` has passed."""
-        import tenacity
-
-        begun: list[float] = []
-
-        def enough(state: tenacity.RetryCallState) -> bool:
-            begun.append(time.monotonic())
-            return begun[-1] - begun[0] >= self._patience
-
-        def tell(state: tenacity.RetryCallState) -> None:
-            if state.attempt_number == 1 and state.outcome is not None:
-                _log.warning(
-                    "%s is away (%s); waiting %g s for it", self._name(), state.outcome.exception(), self._patience
-                )
-
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(_AwayError),
-            wait=tenacity.wait_exponential(multiplier=0.1, max=5),
-            stop=enough,
-            before_sleep=tell,
-            reraise=True,
-        )
-        try:
-            status, answer = retrying(self._exchange, method, path, body, _MOST_BYTES + 64 * num_scores)
-        except _AwayError as error:
-            raise ScoreError(
-                f"{self._name()} has been away for {self._patience:g} s ({error}); start it there and resume"
-            ) from None
+        """Ask the server, and wait for it while it is away."""
+        most = _MOST_BYTES + 64 * num_scores
+        status, answer = self._server.ask(method, path, body, most, "list of scores")
         return self._read(status, answer)
-
-    def _exchange(self, method: str, path: str, body: bytes | None, most: int) -> tuple[int, bytes]:
-        """Send a request once, and return the status and the bytes of the answer."""
-        import httpx
-
-        headers = {"Content-Type": "application/json"} if body is not None else {}
-        answer, deadline = bytearray(), time.monotonic() + self._timeout
-        try:
-            with self._client.stream(method, self.url + path, content=body, headers=headers) as response:
-                for chunk in response.iter_raw(1 << 16):
-                    answer += chunk
-                    if len(answer) > most:
-                        raise ScoreError(f"{self._name()} sent more than {most} bytes, which is no list of scores")
-                    if time.monotonic() > deadline:
-                        raise _AwayError(f"its answer did not end within {self._timeout:g} s")
-        except httpx.TransportError as error:
-            raise _AwayError(f"{type(error).__name__}: {error}".removesuffix(": ")) from None
-        if response.status_code in _AWAY:
-            raise _AwayError(f"status {response.status_code}{_colon(_error_in(bytes(answer)))}")
-        return response.status_code, bytes(answer)
 
     def _read(self, status: int, answer: bytes) -> dict[str, Any]:
         """Return the JSON object of an answer, or raise an error with the sentence of a refusal."""
-        sentence = _error_in(answer)
+        sentence = error_in(answer)
         if status == 409 and self._fingerprint:
             raise self._another(None, sentence)
         if status != 200:
-            raise ScoreError(f"{self._name()} refused with status {status}{_colon(sentence)}")
-        try:
-            found = json.loads(answer)
-        except (ValueError, RecursionError):
-            start = answer[:40].decode("utf-8", "replace")
-            raise ScoreError(f"{self._name()} did not answer in JSON but with {start!r}") from None
-        if not isinstance(found, dict):
-            raise ScoreError(f"{self._name()} answered with a JSON {type(found).__name__}, not an object")
-        return found
+            raise ScoreError(f"{self._name()} refused with status {status}{colon(sentence)}")
+        return self._server.object_in(answer)
 
     def _another(self, fingerprint: object, sentence: str = "") -> ScoreError:
         return ScoreError(
             f"{self._name()} no longer serves the reward this run was begun with, {self._fingerprint}"
-            f"{_colon(sentence or f'it now is {fingerprint!r:.60}')}; start that one there again and resume"
+            f"{colon(sentence or f'it now is {fingerprint!r:.60}')}; start that one there again and resume"
         )
 
     def _name(self) -> str:
@@ -295,31 +215,6 @@ def _whole(value: object, name: str, low: int, high: int) -> int:
     return int(found)
 
 
-def _check_url(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        good = False
-    if not good or parts.query or parts.fragment:
-        raise ConfigError(f"url {url!r} is no address of a reward server, such as http://127.0.0.1:8200")
-    if parts.username is not None:
-        raise ConfigError(
-            f"the url of the reward server at {parts.hostname} holds a user name, which would be stored with the "
-            f"run; give a token in the environment variable {TOKEN_VARIABLE} instead"
-        )
-
-
-def _error_in(answer: bytes) -> str:
-    """Return the error sentence in a server's answer, or an empty text."""
-    try:
-        found = json.loads(answer)
-    except (ValueError, RecursionError):
-        return ""
-    sentence = found.get("error") if isinstance(found, dict) else None
-    return " ".join(printable(sentence).split())[:500] if isinstance(sentence, str) else ""
-
-
 def _printable(value: Any) -> Any:
     """Remove control characters from all strings in a server's JSON, because the strings will be shown."""
     if isinstance(value, dict):
@@ -334,7 +229,3 @@ def _is_finite(score: float) -> bool:
         return math.isfinite(score)
     except OverflowError:  # an integer beyond every float
         return False
-
-
-def _colon(sentence: str) -> str:
-    return f": {sentence}" if sentence else ""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..engine.answer import Answer, text_of
 from ..ground.errors import ScoreError
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ def request(head: dict[str, Any], outputs: Sequence[Any], compression: int) -> b
 
     Args:
         head: The other members of the object, JSON-like.
-        outputs: PIL images, (height, width, 3) uint8 arrays (sent as images), other arrays (sent as nested lists), and
-            JSON-like values.
+        outputs: PIL images, (height, width, 3) uint8 arrays (sent as images), other arrays (sent as nested lists),
+            answers of language models (sent as their texts), and JSON-like values.
         compression: The compression of the PNG files, from 0 (none) to 9.
 
     Raises:
@@ -53,6 +54,8 @@ def _encode(output: Any, compression: int) -> bytes:
         return b'{"png":"' + base64.b64encode(_png(output, compression)) + b'"}'
     if isinstance(output, (np.ndarray, np.generic)):
         output = output.tolist()
+    if isinstance(output, Answer):
+        output = text_of(output)
     try:
         return b'{"json":' + json.dumps(output, allow_nan=False).encode() + b"}"
     except (TypeError, ValueError) as error:

@@ -9,8 +9,9 @@ from typing import Any
 
 from ..engine.bucket import PromptSet
 from ..ground.errors import ConfigError, Notice, near_misses
-from ..ground.listings import Listing, Row, read_listing
-from ..ground.plain import plain
+from ..ground.listings import Listing, read_listing
+from ..ground.plain import plain, quoted
+from .records import ONE_OF_A_PROMPT, checked_fields
 
 
 def prompt_files(
@@ -18,8 +19,11 @@ def prompt_files(
 ) -> PromptSet:
     """Prompts from three files: text with one prompt per line, csv, tsv, json, jsonl or parquet.
 
-    A prompt in several files is kept in only one set: in the test prompts first, then in the validation prompts. The
-    other columns of a prompt's row become the prompt's metadata.
+    A prompt in several files is kept in only one set: in the test prompts first, then in the validation prompts; two
+    prompts that differ only in the white space around them count as one there. The other columns of a prompt's row
+    become the prompt's metadata; `answer`, `options` and `tag` must have the types that `prompts.records` gives them.
+
+    Prompts of JSON and Parquet are taken exactly, white space included.
 
     Args:
         train: The file of prompts for the search.
@@ -29,10 +33,11 @@ def prompt_files(
         metadata: Columns to pass to the objectives; None passes all columns that have one value for each prompt.
 
     Raises:
-        ConfigError: If a file cannot be read, or a set is left without prompts.
+        ConfigError: If a file cannot be read, a set is left without prompts, a known field has the wrong type, or a
+            prompt has two answers.
     """
     listings = {
-        name: read_listing(path, column)
+        name: read_listing(path, column, exact=True)
         for name, path in {"train": train, "validation": validation, "test": test}.items()
     }
     notices = [notice for listing in listings.values() for notice in listing.notices]
@@ -49,10 +54,10 @@ def prompt_files(
             notices.append(
                 f"{listing.path} holds {len(listing.rows)} prompts, {len(distinct)} of them distinct; each counts once"
             )
-        pools[name] = tuple(prompt for prompt in distinct if prompt not in held_out)
-        shared = [prompt for prompt in distinct if prompt in held_out]
+        pools[name] = tuple(prompt for prompt in distinct if prompt.strip() not in held_out)
+        shared = [prompt for prompt in distinct if prompt.strip() in held_out]
         if shared:
-            where = " or ".join(sorted({held_out[prompt] for prompt in shared}))
+            where = " or ".join(sorted({held_out[prompt.strip()] for prompt in shared}))
             if not pools[name]:
                 raise ConfigError(
                     f"every prompt of {listing.path} is among the {where} prompts too, so no {name} prompts are left; "
@@ -60,10 +65,10 @@ def prompt_files(
                 )
             notices.append(
                 f"{len(shared)} of the {len(distinct)} prompts of {listing.path} are among the {where} prompts too, "
-                f"such as {shared[0][:60]!r}, and were left out of the {name} prompts"
+                f"such as {quoted(shared[0])}, and were left out of the {name} prompts"
             )
-        held_out |= dict.fromkeys(pools[name], name)
-    known = _metadata([row for listing in listings.values() for row in listing.rows], metadata, listings, notices)
+        held_out |= dict.fromkeys((prompt.strip() for prompt in pools[name]), name)
+    known = _metadata(metadata, listings, notices)
     for notice in notices:
         warnings.warn(notice, Notice, stacklevel=2)
     return PromptSet(pools["train"], pools["validation"], pools["test"], source="prompts", metadata=known)
@@ -82,12 +87,12 @@ def _guessed(listings: Iterable[Listing]) -> list[str]:
 
 
 def _metadata(
-    rows: Sequence[Row], wanted: Sequence[str] | None, listings: Mapping[str, Listing], notices: list[str]
+    wanted: Sequence[str] | None, listings: Mapping[str, Listing], notices: list[str]
 ) -> dict[str, dict[str, Any]]:
     """Collect the metadata of each prompt from the other columns.
 
     A column with two different values for one prompt does not describe the prompt, but for example a picture of it. So
-    the column is left out, or refused if it was asked for.
+    the column is left out, or refused if it was asked for or is the prompt's answer.
     """
     columns = dict.fromkeys(name for listing in listings.values() for name in listing.others)
     for name in wanted or ():
@@ -96,22 +101,29 @@ def _metadata(
     taken = columns if wanted is None else dict.fromkeys(wanted)
     known: dict[str, dict[str, Any]] = {}
     differing: dict[str, str] = {}
-    for row in rows:
-        about = known.setdefault(row.prompt, {})
-        for name, value in row.metadata.items():
-            if name in taken:
-                said = plain(value, f"what a prompt file says of {row.prompt[:60]!r} in {name!r}")
-                if about.setdefault(name, said) != said:
-                    differing.setdefault(name, row.prompt)
+    places: dict[tuple[str, str], str] = {}
+    for listing, row in ((each, row) for each in listings.values() for row in each.rows):
+        about, where = known.setdefault(row.prompt, {}), f"{row.place} of {listing.path}"
+        for name, value in checked_fields({n: v for n, v in row.metadata.items() if n in taken}, where).items():
+            said = plain(value, f"what a prompt file says of {quoted(row.prompt)} in {name!r}")
+            first = places.setdefault((row.prompt, name), where)
+            if about.setdefault(name, said) == said:
+                continue
+            if name in ONE_OF_A_PROMPT:
+                raise ConfigError(
+                    f"{where} and {first} give one prompt, {quoted(row.prompt)}, different {name.rstrip('s')}s; make "
+                    f"them agree, or leave the field out of `metadata`"
+                )
+            differing.setdefault(name, row.prompt)
     if differing:
         name, prompt = next(iter(differing.items()))
         if wanted is not None:
             raise ConfigError(
-                f"metadata: the column {name!r} has two different values for the prompt {prompt[:60]!r}; "
+                f"metadata: the column {name!r} has two different values for the prompt {quoted(prompt)}; "
                 f"make its lines agree, or leave the column out of `metadata`"
             )
         notices.append(
-            f"the columns {', '.join(differing)} have different values for one prompt, such as {prompt[:60]!r} in "
+            f"the columns {', '.join(differing)} have different values for one prompt, such as {quoted(prompt)} in "
             f"{name!r}, and were left out of the metadata"
         )
     kept = {

@@ -18,6 +18,7 @@ from ..engine.run import Run
 from ..engine.schema import Config
 from ..engine.watcher import Watcher
 from ..setup.plan import planned_work
+from .nouns import noun
 from .standing import standing_of
 from .words import caution, silence, taken_on
 
@@ -147,12 +148,12 @@ def print_result(console: Console, summary: Mapping[str, Any]) -> None:
         summary: What `runs.results.summary` returned.
     """
     comparisons = summary["outcome"]["comparisons"]
-    gain = summary["gain"]
+    gain, named = summary["gain"], noun(summary.get("makes"))
     steps = comparisons[0]["num_steps"]
     at_steps = f" at {steps} steps" if steps else ""
     unseen = "" if summary.get("config", {}).get("generations") == 0 else " that the search never saw"
     console.print(
-        f"\n[bold]{signed(gain['mean'])} {interval(gain)}[/] on {taken_on(gain)}{unseen}{at_steps}:\n"
+        f"\n[bold]{signed(gain['mean'])} {interval(gain)}[/] on {taken_on(gain, named)}{unseen}{at_steps}:\n"
         f"neutral ({escape(comparisons[0]['baseline']['label'])}, its best) "
         f"{comparisons[0]['neutral']:.3f}, calibrated {comparisons[0]['calibrated']:.3f}"
     )
@@ -167,7 +168,8 @@ def print_result(console: Console, summary: Mapping[str, Any]) -> None:
     if len(comparisons) > 1:
         console.print(steps_table(comparisons))
     console.print(
-        f"stopped: {escape(summary['stop_reason'])}; {summary['num_images']:,} images in {duration(summary['seconds'])}"
+        f"stopped: {escape(summary['stop_reason'])}; {summary['num_images']:,} {named} in "
+        f"{duration(summary['seconds'])}"
     )
     console.print(
         f"calibration  {escape(summary['calibration'])}\n"
@@ -175,7 +177,7 @@ def print_result(console: Console, summary: Mapping[str, Any]) -> None:
         soft_wrap=True,
     )
     if steps and stands.may_be_applied:
-        doubt = "once you have looked at the images: " if summary["alarms"] else ""
+        doubt = f"once you have looked at the {named}: " if summary["alarms"] else ""
         console.print(
             f"\napply it     {doubt}[bold]trimpot.load_calibration(pipe, {summary['calibration']!r})[/]",
             soft_wrap=True,

@@ -14,6 +14,7 @@ from ..engine.knobs import Setting
 from ..engine.noise import Noise, estimate_noise
 from ..engine.record import Check, Pair, Record
 from ..setup.recorded import record_of
+from .nouns import made_by, noun
 from .standing import Standing, standing_of
 from .tags import movements_by_tag
 from .watched import Moved, movements, rescored_in
@@ -94,6 +95,11 @@ class Facts:
     def neutral(self) -> Setting | None:
         """The best neutral setting, or None if it has not been chosen yet."""
         return self.record.neutral.setting if self.record.neutral else None
+
+    @property
+    def noun(self) -> str:
+        """What the outputs of the run are called."""
+        return noun(made_by(self.row.outcome, self.record))
 
     @property
     def validation_pair(self) -> Pair | None:

@@ -253,13 +253,13 @@ def differences_figure(facts: Facts) -> go.Figure | None:
         bins = {"start": -reach * 31 / 30, "end": reach * 31 / 30, "size": reach / 15}  # one bin straddles 0
         figure.add_histogram(
             x=values, xbins=bins, marker={"color": TEAL, "line": {"width": 0}}, opacity=0.85, showlegend=False,
-            name=escape(name), hovertemplate="%{x}: %{y} images<extra></extra>", row=row, col=1,
+            name=escape(name), hovertemplate="%{x}: %{y} " + facts.noun + "<extra></extra>", row=row, col=1,
         )  # fmt: skip
         figure.add_vline(0, line={"color": GREY, "width": 1.5, "dash": "dash"}, row=row, col=1)
         mean = sum(values) / len(values)
         figure.add_vline(mean, line={"color": "#e0823d", "width": 2}, row=row, col=1,
                          annotation={"text": f"mean {mean:+.3g}", "yanchor": "bottom", "y": 1})  # fmt: skip
-        figure.update_yaxes(title_text="images", row=row, col=1)
+        figure.update_yaxes(title_text=facts.noun, row=row, col=1)
     figure.update_xaxes(title_text="calibrated \N{MINUS SIGN} neutral", row=len(differences), col=1)
     return dress(figure, 90 + 200 * len(differences), None, None)
 

@@ -84,7 +84,7 @@ def card(facts: Facts, files: RunFiles, going_on: str) -> str:
     error = facts.row.error if not facts.finished else None
     said = (alarm_verdict(facts), verdict(facts), rough, error)
     warnings = "".join(f'<div style="{_WARNING}">{escape(text)}</div>' for text in said if text)
-    size = f"{facts.totals['num_images']:,} images in {duration(facts.row.seconds)}"
+    size = f"{facts.totals['num_images']:,} {facts.noun} in {duration(facts.row.seconds)}"
     last = f"report: <code>{escape(str(files.report))}</code>" if facts.finished else f"<code>{escape(going_on)}</code>"
     return (
         f'<div style="font-family:{escape(FONT)};font-size:14px;line-height:1.5;color:inherit;max-width:720px">'

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from .facts import Facts, gather
 from .figures import figures
-from .gallery import read_pictures
+from .gallery import read_answers, read_pictures
 from .sections import (
+    answers_section,
     apply_section,
     configuration_section,
     gallery_section,
@@ -74,6 +75,7 @@ def render(facts: Facts, files: RunFiles, folder: Path) -> str:
             header(facts),
             watched_section(facts) if facts.record.alarms else "",
             gallery_section(facts, read_pictures(files.images)),
+            answers_section(facts, read_answers(files.images)),
             search_section(facts, charts),
             knobs_section(facts, charts),
             steps_section(facts, charts),

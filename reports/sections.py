@@ -12,8 +12,9 @@ from pathlib import Path
 from ..ground.folders import store_option
 from .console import duration
 from .facts import Facts, decimals_for
-from .gallery import Picture
+from .gallery import Picture, Said
 from .knob_groups import group_knobs
+from .prose import prose
 from .skeleton import table
 from .words import (
     alarm_verdict,
@@ -47,11 +48,11 @@ def header(facts: Facts) -> str:
     warning = "".join(f'<p class="verdict">{escape(text)}</p>' for text in warnings if text)
     steps = facts.comparisons[0]["num_steps"] if facts.comparisons else None
     stats = {
-        "images": f"{totals['num_images']:,}",
+        facts.noun: f"{totals['num_images']:,}",
         "evaluations": f"{totals['num_evaluations']:,}",
         "generations": str(len(facts.generations)),
         "knobs": str(len(facts.neutral)) if facts.neutral else "",
-        "steps an image": str(steps) if steps else "",
+        f"steps {_one(facts.noun)}": str(steps) if steps else "",
         "time": duration(row.seconds),
         "stopped because": row.stop_reason or "",
     }
@@ -68,6 +69,11 @@ def header(facts: Facts) -> str:
         f'<h1>{escape(row.id)}<span class="pill {escape(facts.status)}">{escape(facts.status)}</span></h1>'
         f'<p class="lede">{sentence}</p>{warning}{resume}<dl class="stats">{listed}</dl></header>'
     )
+
+
+def _one(noun: str) -> str:
+    """Return a noun in the singular, with its article."""
+    return f"{'an' if noun[0] in 'aio' else 'a'} {noun.removesuffix('s')}"
 
 
 def _resume_note(facts: Facts) -> str:
@@ -92,14 +98,41 @@ def gallery_section(facts: Facts, pictures: Sequence[Picture]) -> str:
                 score = f"<b{up}>{pair[position]:.2f}</b>"
             sides.append(f"<div>{image_tag(path, title)}<span>{title}{score}</span></div>")
         cards.append(
-            f'<figure><div class="pair">{"".join(sides)}</div>'
-            f"<figcaption>{escape(picture.prompt)}</figcaption></figure>"
+            f'<figure><div class="pair">{"".join(sides)}</div><figcaption>{prose(picture.prompt)}</figcaption></figure>'
         )
     return (
         f"<section><h2>Before and after</h2>"
         f'<p class="note">The first {len(pictures)} test prompts, not chosen; the same seed on both sides.'
         f"{' The number is the score.' if scores else ''}</p>"
         f'<div class="gallery">{"".join(cards)}</div></section>'
+    )
+
+
+def answer_card(said: Said, values: tuple[float, float] | None) -> str:
+    """Return a prompt with its neutral and its calibrated answer, and their values if these are known."""
+    sides = []
+    for position, (title, text) in enumerate((("neutral", said.neutral), ("calibrated", said.calibrated))):
+        up = ' class="up"' if values and position and values[1] > values[0] else ""
+        value = f"<b{up}>{values[position]:.2f}</b>" if values else ""
+        shown = prose(text) if text.strip() else "<i>nothing</i>"
+        sides.append(f'<div><span>{title}{value}</span><div class="said">{shown}</div></div>')
+    return (
+        f'<figure><figcaption class="said">{prose(said.prompt)}</figcaption>'
+        f'<div class="pair">{"".join(sides)}</div></figure>'
+    )
+
+
+def answers_section(facts: Facts, answers: Sequence[Said]) -> str:
+    """Return the section of answers before and after."""
+    if not answers:
+        return ""
+    scores = {key[:2]: pair for key, pair in _picture_scores(facts).items()}
+    cards = [answer_card(each, scores.get((number, each.prompt))) for number, each in enumerate(answers)]
+    return (
+        f"<section><h2>Before and after</h2>"
+        f'<p class="note">The first {len(answers)} test prompts, not chosen, each with both answers.'
+        f"{' The number is the score.' if scores else ''}</p>"
+        f'<div class="answers">{"".join(cards)}</div></section>'
     )
 
 
@@ -158,10 +191,10 @@ def _noise(facts: Facts) -> str:
     noise, prompts = facts.noise, facts.sizes["training"]
     share = noise.of_a_mean(prompts)
     return (
-        f'<p class="note">Noise, from the scores of every image: candidates of a generation differ by '
+        f'<p class="note">Noise, from the scores of all {facts.noun}: candidates of a generation differ by '
         f"{noise.candidates:.3g} (standard deviation), prompts by {noise.prompts:.3g}, which a shared bucket cancels; "
-        f"what is left scatters by {noise.scatter:.3g} an image, and so by {share:.3g} in a candidate's mean over "
-        f"{prompts}.</p>"
+        f"what is left scatters by {noise.scatter:.3g} from one to the next, and so by {share:.3g} in a candidate's "
+        f"mean over {prompts}.</p>"
     )
 
 
@@ -207,7 +240,7 @@ def steps_section(facts: Facts, charts: Charts) -> str:
                 f"{each['calibrated']:.{facts.decimals}f}",
                 gain_text(each["gain"], facts.decimals),
                 gain_text(each["gain_at_calibrated_steps"], facts.decimals),
-                taken_on(each["gain"]),
+                taken_on(each["gain"], facts.noun),
             ]
             for each in sorted(facts.comparisons, key=lambda comparison: comparison["num_steps"])
         ]
@@ -295,7 +328,7 @@ def scores_section(facts: Facts) -> str:
         "" if low is None or high is None else signed(high - low, decimals)
         for low, high in zip(before, after, strict=True)
     ]
-    head = ["", *(f"{stage} ({facts.sizes[stage]} images)" for stage in ("training", "validation", "test"))]
+    head = ["", *(f"{stage} ({facts.sizes[stage]} {facts.noun})" for stage in ("training", "validation", "test"))]
     rows = [
         ["neutral", *map(number, before)],
         ["calibrated; best of all candidates in training", *map(number, after)],

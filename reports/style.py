@@ -36,6 +36,14 @@ p { margin:.4em 0 .9em; max-width:74ch; }
 .pair span { display:flex; justify-content:space-between; font-size:.76rem; color:var(--soft); padding-top:3px; }
 .pair b { font-weight:600; color:var(--ink); font-variant-numeric:tabular-nums; } .pair b.up { color:var(--accent); }
 figcaption { font-size:.86rem; line-height:1.4; margin-top:8px; }
+.said { white-space:pre-wrap; overflow-wrap:anywhere; font-size:.92rem; line-height:1.45; }
+.said summary { color:inherit; } .said summary b { color:var(--accent); font-weight:500; }
+.said details[open] summary { opacity:.55; }
+.answers figure { margin:0 0 18px; background:var(--card); border:1px solid var(--rule); border-radius:8px;
+  padding:12px; }
+.answers figcaption { margin:0 0 10px; color:var(--soft); } .answers .pair span { font-size:.8rem; padding-bottom:3px; }
+.answers .pair > div { background:var(--code); border-radius:4px; padding:8px; min-width:0; }
+.gallery figcaption { white-space:pre-wrap; overflow-wrap:anywhere; }
 .chart { background:var(--card); border:1px solid var(--rule); border-radius:8px; margin:14px 0; padding:6px;
   break-inside:avoid; overflow:hidden; }
 .chart .modebar { opacity:0; transition:opacity .2s; } .chart:hover .modebar { opacity:1; }
@@ -50,7 +58,8 @@ pre, code { font:.86rem/1.55 ui-monospace,SFMono-Regular,Menlo,Consolas,monospac
 pre { background:var(--code); border-radius:8px; padding:14px 18px; overflow-x:auto; margin:10px 0 18px; }
 details { margin:14px 0; } summary { cursor:pointer; color:var(--accent); }
 footer { margin-top:56px; padding-top:16px; border-top:1px solid var(--rule); color:var(--soft); font-size:.85rem; }
-@media (max-width:600px) { main { padding:26px 16px 48px; } .lede { font-size:1.16rem; } .gallery { gap:10px; } }
+@media (max-width:600px) { main { padding:26px 16px 48px; } .lede { font-size:1.16rem; } .gallery { gap:10px; }
+  .answers .pair { grid-template-columns:1fr; } }
 @media print { :root { --paper:#fff; } body { font-size:10.5pt; } td { white-space:normal; } table { font-size:.82rem; }
   tr, p { break-inside:avoid; } h2 + .note { break-after:avoid; } th, td { padding-right:12px; }
   main { max-width:none; padding:0; } h2 { break-after:avoid; }

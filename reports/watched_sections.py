@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from html import escape
 
@@ -9,6 +10,13 @@ from .facts import Facts, decimals_for
 from .skeleton import table
 from .watched import Moved, movements
 from .words import gain_text
+
+#: How outputs change where a search finds a hole in its reward, as far as statistics that are always watched show it.
+CHANGES: Mapping[str, str] = defaultdict(
+    lambda: "other than they were",
+    images="darker, flatter or busier",
+    answers="longer, shorter, repetitive, or refusals",
+)
 
 
 def watched_section(facts: Facts) -> str:
@@ -20,15 +28,16 @@ def watched_section(facts: Facts) -> str:
     tables = "".join(
         table([images, "neutral", "calibrated", "change"], rows)
         for images, rows in (
-            ("validation images", _rows(facts, movements(facts.validation_pair, list(facts.record.watched)))),
-            ("test images", _rows(facts, movements(facts.record.pair, list(facts.record.watched)))),
+            (f"validation {facts.noun}", _rows(facts, movements(facts.validation_pair, list(facts.record.watched)))),
+            (f"test {facts.noun}", _rows(facts, movements(facts.record.pair, list(facts.record.watched)))),
         )
         if rows
     )
     return (
         f'<section id="watched"><h2>{title}</h2>{raised}'
         '<p class="note">None of these was optimised. A search that found a hole in its reward, rather than better '
-        "images, shows here: a watched reward falls, or the images as a whole become darker, flatter or busier. "
+        f"{facts.noun}, shows here: a watched reward falls, or the {facts.noun} as a whole become "
+        f"{CHANGES[facts.noun]}. "
         f"Intervals are those of the paired change, 95 %.{'' if raised else ' No alarm was raised.'}</p>"
         f"{tables}</section>"
     )
@@ -47,9 +56,10 @@ def rescores_section(facts: Facts) -> str:
         [label, stage, *_cells(moved)] for label, stages in facts.rescores.items() for stage, moved in stages.items()
     ]
     return (
-        '<section id="rescored"><h2>Scored later</h2><p class="note">Rewards that the search did not have, on images '
-        "that were kept. The validation images chose the calibration by the optimised score, not by these.</p>"
-        f"{table(['', 'images', 'neutral', 'calibrated', 'change'], rows)}</section>"
+        '<section id="rescored"><h2>Scored later</h2><p class="note">Rewards that the search did not have, on '
+        f"{facts.noun} that were kept. The validation {facts.noun} chose the calibration by the optimised score, not "
+        "by these.</p>"
+        f"{table(['', facts.noun, 'neutral', 'calibrated', 'change'], rows)}</section>"
     )
 
 

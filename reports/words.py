@@ -20,7 +20,7 @@ def headline(facts: Facts) -> str:
         gain, decimals = first["gain"], facts.decimals
         kind = "a gain of" if gain["low"] > 0 else "a difference of"  # "gain" is said only of a difference beyond noise
         return (
-            f"On {taken_on(gain)}{'' if measures else ' the search never saw'}, calibrated scores "
+            f"On {taken_on(gain, facts.noun)}{'' if measures else ' the search never saw'}, calibrated scores "
             f"{first['calibrated']:.{decimals}f}, {neutral_side(first)} {first['neutral']:.{decimals}f}: "
             f"{kind} {gain_text(gain, decimals)}."
         )
@@ -46,12 +46,12 @@ def verdict(facts: Facts) -> str:
     return facts.standing.sentence
 
 
-def taken_on(gain: Mapping[str, Any]) -> str:
-    """Return the numbers of images and prompts that a gain was measured on, as text."""
-    images, prompts = gain["num_images"], gain.get("num_prompts")
+def taken_on(gain: Mapping[str, Any], noun: str) -> str:
+    """Return the numbers of outputs and prompts that a gain was measured on, as text."""
+    outputs, prompts = gain["num_images"], gain.get("num_prompts")
     if prompts is None:  # a run of an earlier version
-        return f"{images} images"
-    return f"{images} prompts" if prompts == images else f"{images} images of {prompts} prompts"
+        return f"{outputs} {noun}"
+    return f"{outputs} prompts" if prompts == outputs else f"{outputs} {noun} of {prompts} prompts"
 
 
 def caution(gain: Mapping[str, Any]) -> str:
@@ -67,8 +67,8 @@ def alarm_verdict(facts: Facts) -> str:
     moved = ", ".join(f"{alarm.objective} by {signed(alarm.change, 1)}" for alarm in facts.record.alarms)
     return (
         f"ALARM: while the optimised score rose, watched scores moved away, in standard deviations between neutral "
-        f"outputs: {moved}. The search may have found a hole in its reward; look at the images before believing the "
-        f"score."
+        f"outputs: {moved}. The search may have found a hole in its reward; look at the {facts.noun} before believing "
+        f"the score."
     )
 
 
@@ -113,7 +113,7 @@ def outcomes_by_prompt(facts: Facts) -> str:
     differences, _ = sums_by_prompt(after.values - before.values, after.bucket.prompts)
     better, worse = int((differences > 0).sum()), int((differences < 0).sum())
     same = len(differences) - better - worse
-    how = "" if len(differences) == len(after.bucket) else ", on average over a prompt's images"
+    how = "" if len(differences) == len(after.bucket) else f", on average over a prompt's {facts.noun}"
     return f"Calibrated is ahead on {better} of {len(differences)} prompts, behind on {worse}, equal on {same}{how}."
 
 
@@ -121,7 +121,7 @@ def optimism(facts: Facts) -> str:
     """Return a sentence on why training, validation and test scores are not equally trustworthy."""
     size = facts.sizes
     return (
-        f"The best training score is the luckiest of all candidates on {size['training']} images and always "
+        f"The best training score is the luckiest of all candidates on {size['training']} {facts.noun} and always "
         f"optimistic; it is never a result. The validation score chose among the recommendations and flatters a "
         f"little. Only the test score was taken once, on prompts that decided nothing."
     )

@@ -28,6 +28,7 @@ def forecast(config: Config, rate: float | None = None, *, measured: bool = True
 
     Returns:
         `knobs`, `population_size`, `generations`, `images` by stage, `images_elsewhere` at other step counts,
+        `makes` (see `Adapter.makes`),
         `rate`, `seconds` at most, both None if unknown, and `memory` in bytes (of the GPU, or of this process), None
         if not measured.
 
@@ -42,7 +43,14 @@ def forecast(config: Config, rate: float | None = None, *, measured: bool = True
     if measured:
         rate, memory = _measure(run)
     seconds = None if rate is None else work / (run.adapter.num_steps or 1) / rate
-    return {"knobs": len(run.adapter.space), **planned, "rate": rate, "seconds": seconds, "memory": memory}
+    return {
+        "knobs": len(run.adapter.space),
+        **planned,
+        "makes": run.adapter.makes,
+        "rate": rate,
+        "seconds": seconds,
+        "memory": memory,
+    }
 
 
 def _measure(run: Run) -> tuple[float, int]:

@@ -18,6 +18,7 @@ from ..engine.calibration import Calibration
 from ..engine.schema import Config
 from ..engine.watcher import Watcher
 from ..ground.errors import CalibrationError, ConfigError, Notice, TrimpotError
+from ..ground.plain import short
 from ..setup.config import load_config, read_values, search_keys
 from ..setup.overrides import Override, Overrides, read_overrides
 from ..storage import SqliteStore
@@ -27,8 +28,8 @@ from .results import Files
 
 #: What a measurement takes of the configuration that a calibration's file holds.
 TAKEN = ("adapter", "objectives", "combine", "prompts", "seeds_per_prompt", "validation", "test", "by_steps", "keep")
-#: What another's file may not decide on this machine: code to execute, and where images and secrets are sent.
-TRUSTED_ONLY = ("url", "token_env")
+#: What another's file may not decide on this machine: code to execute, and where outputs and secrets are sent.
+TRUSTED_ONLY = ("url", "token_env", "allow_execution")
 NEEDED = ("adapter", "objectives", "prompts")
 #: Keys of a search, which a measurement has none of; the same keys below `validation` as well.
 OF_A_SEARCH = ("start", "generations", "seed", "ladder", "sensitivity", "budget", "bucket_size", "group_size")
@@ -144,8 +145,8 @@ def _own(file: Path, made: Calibration, folder: Path, given: set[str]) -> dict[s
         sent = [key for key in TRUSTED_ONLY if isinstance(reward, Mapping) and reward.get(key) is not None]
         if sent:
             raise CalibrationError(
-                f"{file} says that its reward {name!r} is served at {reward.get('url')!r}, which nobody has vouched "
-                "for here; give the rewards to measure with, in a configuration or with objectives=..."
+                f"{file} says of its reward {name!r} {sent[0]}: {short(reward[sent[0]])}, which nobody has vouched for "
+                "here; give the rewards to measure with, in a configuration or with objectives=..."
             )
     return own
 

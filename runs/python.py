@@ -21,6 +21,7 @@ from ..ground.errors import ConfigError, TrimpotError
 from ..ground.folders import DEFAULT_STORE
 from ..ground.plain import short
 from ..reports.facts import Facts, gather
+from ..reports.nouns import noun
 from ..setup.config import Config, ConfigSource, load_config, source_of
 from ..setup.live import Live, by_leaves, taken
 from ..storage import SqliteStore
@@ -92,7 +93,7 @@ class Result:
         if self.gain is None:
             told = f"{len(self._facts.generations)} generations done; {self._going_on()}"
             return f"Result({self.run}: {self.status}, {told})"
-        images = f"{self.summary['num_images']:,} images"
+        images = f"{self.summary['num_images']:,} {noun(self.summary['makes'])}"
         return f"Result({self.run}: gain {self.gain} on {self.gain.num_prompts} prompts, {images})"
 
     def _repr_html_(self) -> str:

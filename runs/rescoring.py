@@ -1,4 +1,4 @@
-"""Scoring the kept images of a run with a reward that the run did not have.
+"""Scoring the kept outputs of a run with a reward that the run did not have.
 
 from trimpot.runs.rescoring import rescore
 rescored = rescore("shapes-1", "jpeg-size", {}, Path("trimpot-runs"))
@@ -18,6 +18,7 @@ from ..engine.knobs import digest
 from ..engine.record import DECISIVE, TEST
 from ..engine.scoring import score_outputs
 from ..ground.errors import StoreError
+from ..reports.nouns import made_by
 from ..reports.watched import Moved, moved
 from ..setup.assembly import scoring_versions, tell_metadata, told_of
 from ..setup.plugins import Plugins, plugins
@@ -45,7 +46,7 @@ class RescoredCheck:
 
 @dataclass(frozen=True)
 class Rescored:
-    """A reward's scores of the images that a run kept.
+    """A reward's scores of the outputs that a run kept.
 
     Attributes:
         run: The run's name.
@@ -57,6 +58,7 @@ class Rescored:
         num_images: The number of validation outputs of each setting.
         checks: Every judged recommendation whose images were kept, in order.
         test: The neutral and the calibrated score on the test outputs; None if those were not kept.
+        makes: What the backbone makes; see `Adapter.makes`.
     """
 
     run: str
@@ -68,6 +70,7 @@ class Rescored:
     num_images: int
     checks: tuple[RescoredCheck, ...]
     test: Moved | None
+    makes: str | None
 
     def to_json(self) -> dict[str, Any]:
         """Return these fields as JSON-like values."""
@@ -132,8 +135,8 @@ def rescore(
         wanted = [place for place in (neutral, *judged, *TEST) if place in kept and place in places]
         if neutral is None or neutral not in kept:
             raise StoreError(
-                f"run {row.id} has no kept images of its neutral setting, so there is nothing to score; "
-                f"images are kept by runs with `keep: validation` or `keep: all` whose backbone makes images"
+                f"run {row.id} has no kept outputs of its neutral setting, so there is nothing to score; they are kept "
+                f"by runs with `keep: validation` or `keep: all` whose backbone makes images or texts"
             )
         scores: dict[Place, Sequence[float]] = {}
         num_scored = 0
@@ -141,8 +144,8 @@ def rescore(
             progress(number, len(wanted))
             found = store.rescore(kept[place], label, fingerprint)
             if found is None:
-                images, bucket = store.outputs(kept[place]), places[place].bucket
-                found = score_outputs({label: reward}, images, bucket, place)[label]
+                outputs, bucket = store.outputs(kept[place]), places[place].bucket
+                found = score_outputs({label: reward}, outputs, bucket, place)[label]
                 store.record_rescore(kept[place], label, fingerprint, found)
                 num_scored += 1
             scores[place] = found
@@ -168,6 +171,7 @@ def rescore(
         moved(scores[TEST[0]], scores[TEST[1]], places[TEST[1]].bucket.prompts)
         if all(place in scores for place in TEST)
         else None,
+        made_by(row.outcome, record),
     )
 
 

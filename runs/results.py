@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..engine.record import DECISIVE
+from ..reports.nouns import made_by
 from ..setup.recorded import record_of
 from ..storage import RunRow, SqliteStore
 
@@ -60,6 +61,7 @@ def summary(store: SqliteStore, row: RunRow) -> dict[str, Any]:
         "status": row.status,
         "created": row.created,
         **totals,
+        "makes": made_by(row.outcome, record),
         "seconds": row.seconds,
         "engine_share": max(0.0, 1 - spent / row.seconds) if row.outcome and row.seconds else None,
         "gain": comparisons[0]["gain"] if comparisons else None,

@@ -24,7 +24,7 @@ from ..setup.overrides import Overrides
 from ..setup.parts import check_parts
 from ..setup.plugins import Plugins, plugins
 from ..storage import RunRow, SqliteStore
-from ..storage.kept_images import IMAGES, Keeper
+from ..storage.kept import IMAGES, Keeper
 from ..workshops import hired
 from .descent import parent_of
 from .extending import added, extended, extension_of

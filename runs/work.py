@@ -65,7 +65,7 @@ def work(
                 totals = store.totals(run.id)
                 made = calibration_of(run, outcome, totals)
                 with_descent(made, run.config, store.run(run.id).parent).save(files.calibration)
-                found = {**asdict(outcome), "tags": tags_of(run)}
+                found = {**asdict(outcome), "tags": tags_of(run), "makes": run.adapter.makes}
                 store.update_run(
                     run.id, outcome=found, stop_reason=outcome.stop_reason, unreported=1 if illustrated else None
                 )
@@ -88,11 +88,17 @@ def _note(store: SqliteStore, run_id: str, error: str | None) -> None:
 
 
 def tags_of(run: Run) -> dict[str, dict[str, str]]:
-    """Return, for each objective with kinds of prompts, test prompt to kind."""
-    found = {
-        name: {prompt: tag for prompt in run.test_bucket.prompts if (tag := objective.tag(prompt)) is not None}
-        for name, objective in run.objectives.items()
-    }
+    """Return, for each objective with kinds of prompts, test prompt to kind.
+
+    Where an objective names no kind, the `tag` of the prompt's metadata counts for every objective that the
+    configuration names.
+    """
+    said = {prompt: about["tag"] for prompt, about in run.prompts.metadata.items() if isinstance(about.get("tag"), str)}
+    found: dict[str, dict[str, str]] = {}
+    for name, objective in run.objectives.items():
+        known = said if name in run.config.objectives else {}
+        tags = {prompt: objective.tag(prompt) or known.get(prompt) for prompt in run.test_bucket.prompts}
+        found[name] = {prompt: tag for prompt, tag in tags.items() if tag is not None}
     return {name: tags for name, tags in found.items() if tags}
 
 

@@ -6,7 +6,7 @@ import functools
 import importlib.metadata
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from ..engine.vetting import HeldOptimizer, blamed, who_made
 from ..ground.devices import resolve
 from ..ground.errors import ConfigError, ScoreError, TrimpotError, near_misses
 from ..ground.extras import require
+from ..ground.plain import quoted
 from .config import Config
 from .parts import check_parts
 from .plan import check_budget
@@ -42,6 +43,12 @@ OF_EVERY_RUN = ("cma", "plotly", "scipy", "sqlite_utils", "threadpoolctl")  # of
 SCORELESS = ("cma", "diffusers", "nevergrad")  # packages that make outputs or search, but do not score
 MACHINE = ("machine", "gpu")  # entries of `versions` for hardware
 STATISTICS = ("edge-density", "entropy", "saturation", "dark-share", "bright-share")  # of images, always watched
+TEXT_STATISTICS: Mapping[str, Mapping[str, Any]] = {  # of texts, always watched, with their options
+    "length": {"unit": "log-words"},
+    "repetition": {},
+    "distinct-n": {},
+    "refusals": {},
+}
 
 
 class Parts(Protocol):
@@ -177,7 +184,10 @@ def _origins(run: Run, plugins: Plugins, sharing: Parts | None) -> dict[str, Any
                     run.objectives[name],
                     run.prompts,
                 )
-                for name, (registered, options) in {**{each: (each, {}) for each in run.objectives}, **rewards}.items()
+                for name, (registered, options) in {
+                    **{each: (each, TEXT_STATISTICS.get(each, {})) for each in run.objectives},
+                    **rewards,
+                }.items()
                 if name in run.objectives
             },
         }
@@ -206,6 +216,7 @@ def tell_metadata(adapter: Adapter | None, objectives: Mapping[str, Objective], 
         prompts: The prompts of the run.
 
     Raises:
+        ConfigError: If a prompt's metadata lack a key that an objective needs.
         ModelError: If the adapter cannot use the metadata or a prompt.
         ScoreError: If an objective cannot use the metadata.
     """
@@ -214,6 +225,13 @@ def tell_metadata(adapter: Adapter | None, objectives: Mapping[str, Objective], 
             adapter.take_metadata(prompts.metadata)
             adapter.check_prompts(prompts.all)
     for name, objective in objectives.items():
+        lacking = _lacking(objective, prompts)
+        if lacking:
+            raise ConfigError(
+                f"objective {name!r} needs the `{lacking[0]}` of every prompt, and {lacking[2]:,} of "
+                f"{len(prompts.all):,} prompts have none, such as {quoted(lacking[1])}; give it in the records of "
+                "the prompt files"
+            )
         try:
             objective.prepare(prompts.metadata)
         except TrimpotError:
@@ -222,6 +240,15 @@ def tell_metadata(adapter: Adapter | None, objectives: Mapping[str, Objective], 
             raise ScoreError(
                 f"objective {name!r} failed on the metadata of the prompts: {type(error).__name__}: {error}"
             ) from error
+
+
+def _lacking(objective: Objective, prompts: PromptSet) -> tuple[str, str, int] | None:
+    """Return a key that an objective needs of prompts that lack it, the first of them, and their number; or None."""
+    for key in objective.needs:
+        without = [prompt for prompt in prompts.all if prompts.metadata.get(prompt, {}).get(key) is None]
+        if without:
+            return key, without[0], len(without)
+    return None
 
 
 def _check_devices(config: Config, plugins: Plugins) -> None:
@@ -279,9 +306,9 @@ def _check_seeds(run: Run) -> None:
 
 
 def _statistics(adapter: Adapter, plugins: Plugins) -> Mapping[str, Objective]:
-    if adapter.makes != "image":
-        return {}
-    return {name: plugins.make("objectives", name, {}) for name in STATISTICS}
+    of_media: dict[str, Iterable[str]] = {"image": STATISTICS, "text": TEXT_STATISTICS}
+    names = of_media.get(str(adapter.makes), ())
+    return {name: plugins.make("objectives", name, TEXT_STATISTICS.get(name, {})) for name in names}
 
 
 def planned_evaluations(config: Config, plugins: Plugins) -> dict[str, int]:

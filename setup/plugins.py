@@ -45,6 +45,7 @@ BUILT_IN = (
     "trimpot.objectives.combining",
     "trimpot.objectives.judges",
     "trimpot.objectives.remote",
+    "trimpot.objectives.text",
     "trimpot.optimizers",
     "trimpot.surrogate.adapter",
     "trimpot.trackers",

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..ground.errors import StoreError
 from .analyses import Analyses
 from .database import FILE_NAME
-from .kept_images import IMAGES
+from .kept import IMAGES
 from .names import NAMED, OWNED_AS
 from .records import TALLIED
 from .sentences import sentences

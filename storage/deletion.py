@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from ..ground.errors import StoreError, near_misses
 from .comparisons import Comparisons
 from .database import FILE_NAME
-from .kept_images import IMAGES
+from .kept import IMAGES, JSON, PNG
 from .names import NAMED, NOTE
 from .records import Row
 from .sentences import decoding, sentences
@@ -354,7 +354,7 @@ class Deletion:
                     store._lock_path(owner).unlink(missing_ok=True)
             rows = [row for table in ("outputs", "pictures") for row in store.records.whole(table)]
             used = {row["file"] for row in rows} | self._shown()
-            unused = [store.folder / IMAGES / file for file in files if file not in used and _is_image(file)]
+            unused = [store.folder / IMAGES / file for file in files if file not in used and _is_output(file)]
             present = [path for path in unused if path.exists()]
             if present and self._busy():
                 return len(present), freed
@@ -406,8 +406,8 @@ def _is_name(owner: str) -> bool:
     return bool(owner) and Path(owner).name == owner and not owner.startswith(".")
 
 
-def _is_image(file: str) -> bool:
-    return len(Path(file).parts) == 2 and ".." not in Path(file).parts and file.endswith(".png")
+def _is_output(file: str) -> bool:
+    return len(Path(file).parts) == 2 and ".." not in Path(file).parts and file.endswith((PNG, JSON))
 
 
 def _below(folder: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from ..engine.knobs import Setting
 from ..ground.errors import StoreError, near_misses
 from .database import StoreFile
 from .filesystems import warn_of_network
-from .kept_images import IMAGES
+from .kept import IMAGES
 from .names import NAMED, NOTE, free_name, results_in
 from .records import Row
 from .sentences import decoding, sentences

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 from ..engine.bucket import Bucket
 from ..engine.evaluation import POOL, STAGES, Evaluation, Place
 from ..engine.knobs import digest_of_many
-from .kept_images import IMAGES, Keeper, read_image
+from .kept import IMAGES, Keeper, read_output
 from .packed import Names, pack_scores, pack_setting, unpack_scores, unpack_setting
 from .places import Places
 from .records import TALLIED, Row, name_of
@@ -156,17 +156,17 @@ class SqliteStore(Runs):
 
     @property
     def keeper(self) -> Keeper:
-        """A callable that writes images to `images/`; it can be sent to another process."""
+        """A callable that writes images and answers to `images/`; it can be sent to another process."""
         return Keeper(self.folder / IMAGES)
 
     def record_outputs(self, key: str, files: Sequence[str]) -> None:
-        """Record the file names of an evaluation's images; a second call for the same evaluation changes nothing."""
+        """Record the file names of an evaluation's outputs; a second call for the same evaluation changes nothing."""
         with self._transaction():
             for position, name in enumerate(files):
                 self.records.insert("outputs", {"evaluation": key, "position": position, "file": name}, ignore=True)
 
     def outputs(self, key: str) -> list[Any]:
-        """Return the kept images of an evaluation, in bucket order; an empty list if they were not kept.
+        """Return the kept outputs of an evaluation, in bucket order; an empty list if they were not kept.
 
         Raises:
             StoreError: If a file is missing or damaged.
@@ -174,11 +174,13 @@ class SqliteStore(Runs):
         rows = sorted(self.records.read("outputs", evaluation=key), key=lambda row: int(row["position"]))
         evaluation = self.find(key)
         if rows and evaluation and len(rows) != evaluation.num_images:
-            raise damaged(self.path, f"evaluations {key!r}", f"{len(rows)} of {evaluation.num_images} images are found")
-        return [read_image(self.folder / IMAGES, row["file"]) for row in rows]
+            raise damaged(
+                self.path, f"evaluations {key!r}", f"{len(rows)} of {evaluation.num_images} outputs are found"
+            )
+        return [read_output(self.folder / IMAGES, row["file"]) for row in rows]
 
     def kept(self, run: str) -> list[tuple[Place, str]]:
-        """Return place and key of every evaluation of a run whose images were kept."""
+        """Return place and key of every evaluation of a run whose outputs were kept."""
         known = {row["evaluation"] for row in self.records.whole("outputs")}
         rows = self.records.whole("candidates", run)
         return sorted((_place(row), row["evaluation"]) for row in rows if row["evaluation"] in known)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from .kept_images import IMAGES, read_bytes, read_image
+from .kept import IMAGES, read_bytes, read_output
 from .named import NamedRows
 from .records import Row
 from .runs import dump, now
@@ -148,7 +148,7 @@ class Studies(NamedRows[StudyRow]):
         Raises:
             StoreError: If its file is missing or damaged.
         """
-        return read_image(self._store.folder / IMAGES, file)
+        return read_output(self._store.folder / IMAGES, file)
 
     def image_bytes(self, file: str) -> bytes:
         """Return the PNG file of a picture.

@@ -66,9 +66,9 @@ def test_every_reward_is_described() -> None:
     """docs/rewards.md names every built-in objective and combination, the thresholds of the alarm, and no others."""
     text = read("docs/rewards.md")
     for kind, heading in (("objectives", "objective"), ("combinations", "`combine`")):
-        table = re.search(rf"^\| {heading} \|.*?\n\n", text, re.DOTALL | re.MULTILINE)
-        assert table is not None
-        named = {name for row in table[0].split("\n|")[2:] for name in re.findall(r"`([\w-]+)`", row.split("|")[0])}
+        tables = re.findall(rf"^\| {heading} \|.*?\n\n", text, re.DOTALL | re.MULTILINE)
+        rows = [row for table in tables for row in table.split("\n|")[2:]]
+        named = {name for row in rows for name in re.findall(r"`([\w-]+)`", row.split("|")[0])}
         assert named == {each.name for each in plugins().registrations(kind) if each.origin == "trimpot"}
     said = " ".join(text.split())
     assert f"({alarm.SIGNIFICANCE}) and far: by more than {alarm.LARGE['falls']} standard" in said

@@ -45,6 +45,7 @@ NEEDING: dict[str, list[str]] = {
         "serve shapes",
         "serve remote -o url=http://127.0.0.1:1",
     ],
+    "json": ["serve json -o by_prompt=true"],
     "ocr": ["serve ocr", "calibrate shapes objectives=ocr"],
     "parquet": [
         "calibrate shapes prompts.name=files"

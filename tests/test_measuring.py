@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -170,10 +171,14 @@ def test_nothing_that_another_s_file_names_is_executed_or_called(installed: Inst
     with pytest.warns(Notice, match="the plugin files that .* names are not executed"):
         found = measured(file, tmp_path / "runs", *small)
     assert not marker.exists() and found.provenance.config["trackers"] == {}
-    remote = {"served": {"name": "remote", "url": "http://127.0.0.1:9/", "token_env": "HF_TOKEN"}}
-    file = written(tmp_path / "called.json", setting, {**own, "objectives": remote})
-    with pytest.raises(CalibrationError, match=r"'served' is served at 'http://127\.0\.0\.1:9/', which nobody"):
-        measure(file, folder=tmp_path / "runs")
+    for key, rewards in {
+        "url: 'http://127.0.0.1:9/'": {"name": "remote", "url": "http://127.0.0.1:9/", "token_env": "HF_TOKEN"},
+        "url: 'http://127.0.0.1:9/v1'": {"name": "judge", "url": "http://127.0.0.1:9/v1", "model": "m"},
+        "allow_execution: True": {"name": "unit-tests", "allow_execution": True},
+    }.items():
+        file = written(tmp_path / "called.json", setting, {**own, "objectives": {"theirs": rewards}})
+        with pytest.raises(CalibrationError, match=f"reward 'theirs' {re.escape(key)}, which nobody"):
+            measure(file, folder=tmp_path / "runs")
     assert measured(file, tmp_path / "runs", "objectives=height", *small).gain == found.gain
 
 

@@ -152,7 +152,7 @@ def test_what_is_asked_to_be_kept_is_kept(known: Plugins, tmp_path: Path, keep: 
         assert {place for place, _ in kept} == recorded
     if keep == "none":
         assert not (tmp_path / "images").exists()
-        with pytest.raises(StoreError, match=r"no kept images of its neutral setting.*keep: validation"):
+        with pytest.raises(StoreError, match=r"no kept outputs of its neutral setting.*keep: validation"):
             rescore(run, "jpeg-size", {}, tmp_path)
     if keep == "all":
         assert rescore(run, "jpeg-size", {}, tmp_path).test is not None
@@ -284,7 +284,7 @@ def test_images_that_another_run_did_not_keep_are_missed(known: Plugins, tmp_pat
     """The second run finds what the first has scored, and so makes no images to keep."""
     begin(tmp_path, keep="none")
     run = begin(tmp_path, keep="validation")
-    with pytest.raises(StoreError, match=rf"run {run} has no kept images of its neutral setting"):
+    with pytest.raises(StoreError, match=rf"run {run} has no kept outputs of its neutral setting"):
         rescore(run, "jpeg-size", {}, tmp_path)
 
 

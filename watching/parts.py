@@ -15,7 +15,8 @@ from urllib.parse import quote
 from ..ground.folders import store_option
 from ..reports.console import duration
 from ..reports.facts import decimals_for
-from ..reports.sections import apply_section
+from ..reports.gallery import Said
+from ..reports.sections import answer_card, apply_section
 from ..reports.watched_sections import watched_section
 from ..reports.words import alarm_verdict, caution, gain_text, headline, verdict
 from ..storage import AnalysisRow, RunRow
@@ -172,7 +173,7 @@ def _short(view: View) -> str:
     elif view.row.status == "running":
         parts.append(STAGES[view.course.stage])
     else:
-        parts.append(f"{view.course.num_images:,} images")
+        parts.append(f"{view.course.num_images:,} {facts.noun}")
     if facts.shown is not None:
         parts.append(f"best on validation <b>{facts.shown.score:.3f}</b> (neutral {facts.record.checks[0].score:.3f})")
     if view.row.status == "running" and view.progress.seconds_left is not None:
@@ -229,9 +230,9 @@ def _head(view: View) -> str:
     stats = {
         "stage": STAGES[view.course.stage] if row.status == "running" else "",
         "generations": f"{len(facts.generations)} of {row.config['generations']}" if row.config["generations"] else "",
-        "images": f"{progress.images:,}{f' of {progress.most_images:,} at most' if progress.estimated else ''}",
+        facts.noun: f"{progress.images:,}{f' of {progress.most_images:,} at most' if progress.estimated else ''}",
         "left, at most": _left(view),
-        "images a second": f"{progress.speed.images:.3g}" if progress.speed and row.status == "running" else "",
+        f"{facts.noun} a second": f"{progress.speed.images:.3g}" if progress.speed and row.status == "running" else "",
         "knobs": str(len(facts.neutral)) if facts.neutral else "",
         "steps an image": str(steps) if steps else "",
         "time": duration(row.seconds),
@@ -285,6 +286,12 @@ def _pictures(view: View) -> str:
     """Return the latest pictures beside neutral's."""
     if not view.pictures:
         return ""
+    if view.pictures[0].said:
+        said = [answer_card(Said(*each[:3]), each.values) for each in view.pictures]
+        return (
+            f"<section><h2>Answers</h2><p class=note>The first {len(said)} {escape(view.pictured)}, not chosen.</p>"
+            f'<div class="answers">{"".join(said)}</div></section>'
+        )
     cards = []
     for pair in view.pictures:
         sides = []

@@ -7,15 +7,18 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from ..engine.answer import text_of
 from ..engine.record import TEST, Record
 from ..ground.errors import Notice, StoreError, TrimpotError
 from ..reports.facts import Facts
-from ..reports.gallery import read_pictures
+from ..reports.gallery import read_answers, read_pictures
 from ..storage import Analyses, AnalysisRow, Comparisons, Look, RunRow
 from ..storage.database import FILE_NAME
+from ..storage.kept import IMAGES, JSON, read_output
 from ..storage.looking import NothingYetError, stamp
 from .course import Course
 from .progress import Progress, progress_of
@@ -27,12 +30,16 @@ RENEWED = 10.0  # seconds after which a page is made again though nothing was re
 
 
 class Pair(NamedTuple):
-    """The pictures of a prompt and seed, neutral and calibrated: addresses under `/`, and values if known."""
+    """The pictures or answers of a prompt, neutral and calibrated, and their values if known.
+
+    A picture is an address under `/`; an answer is its text, and `said` is true.
+    """
 
     prompt: str
     neutral: str
     calibrated: str
     values: tuple[float, float] | None
+    said: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,7 @@ class View:
         course: What it has recorded.
         facts: What sentences are made of.
         progress: How far it is.
-        pictures: The latest pictures, neutral beside calibrated.
+        pictures: The latest pictures or answers, neutral beside calibrated.
         pictured: What the pictures are of.
         notes: What else must be said of it.
     """
@@ -227,8 +234,21 @@ def _pictures(look: Look, course: Course, record: Record) -> tuple[tuple[Pair, .
     if before.bucket.fingerprint != after.bucket.fingerprint or not all(files):
         return (), ""
     rows = zip(before.bucket.prompts, *files, before.values, after.values, strict=False)
-    pairs = [Pair(prompt, f"image/{one}", f"image/{other}", (float(b), float(a))) for prompt, one, other, b, a in rows]
-    return tuple(pairs[:NUM_PICTURES]), f"validation prompts, after generation {latest}"
+    pairs = [
+        Pair(prompt, _shown(look.folder, one), _shown(look.folder, other), (float(b), float(a)), one.endswith(JSON))
+        for prompt, one, other, b, a in islice(rows, NUM_PICTURES)
+    ]
+    return tuple(pairs), f"validation prompts, after generation {latest}"
+
+
+def _shown(folder: Path, name: str) -> str:
+    """Return the address of a kept picture, or the text of a kept answer; of a damaged one, what is said of it."""
+    if not name.endswith(JSON):
+        return f"image/{name}"
+    try:
+        return text_of(read_output(folder / IMAGES, name))
+    except StoreError as error:
+        return f"({error})"
 
 
 def _before_and_after(folder: Path, row: RunRow, record: Record) -> tuple[Pair, ...]:
@@ -238,6 +258,11 @@ def _before_and_after(folder: Path, row: RunRow, record: Record) -> tuple[Pair, 
         before, after = (record.evaluations[place] for place in TEST)
         scored = zip(before.bucket.prompts, before.values, after.values, strict=True)
         values = {(number, prompt): (float(b), float(a)) for number, (prompt, b, a) in enumerate(scored)}
+    if answers := read_answers(folder / row.id / "images"):
+        return tuple(
+            Pair(each.prompt, each.neutral, each.calibrated, values.get((number, each.prompt)), said=True)
+            for number, each in enumerate(answers[:NUM_PICTURES])
+        )
     return tuple(
         Pair(
             each.prompt,

@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from ..reports.gallery import read_pictures
 from ..reports.skeleton import POLICY
-from ..storage.kept_images import IMAGES, read_image
+from ..storage.kept import IMAGES, read_output
 from ..web import Server
 from ..web.events import event_stream
 from . import parts
@@ -182,7 +182,7 @@ def _refuse_paths(name: str) -> None:
 
 @functools.lru_cache(maxsize=64)
 def _kept(folder: Path, name: str) -> tuple[str, bytes]:
-    read_image(folder, name)  # refuses what is not what its name says
+    read_output(folder, name)  # refuses what is not what its name says
     return _reduced((folder / name).read_bytes())
 
 

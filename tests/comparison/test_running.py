@@ -103,7 +103,7 @@ def test_a_ladder_is_climbed_and_then_goes_on_until_the_images_are_spent(install
     compare(small(contenders={"climbs": climbs, "random": "random"}, seeds=1), tmp_path, Told())
     with SqliteStore(tmp_path) as store:
         course = gather(store, "compare-hill-1").courses["climbs", 0]
-        assert course.stop_reason == "the budget of 60 images is spent"
+        assert course.stop_reason == "the budget of 60 outputs is spent"
         assert (course.spent, course.generations) == (2 + 7 * 8, 7)
         asked = [e.setting for place, e in store.evaluations(course.run) if place.stage == "search"]
     tied = [len(set(setting.values())) == 1 for setting in asked]

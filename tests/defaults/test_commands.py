@@ -198,7 +198,7 @@ def test_on_a_terminal_it_asks_and_offers_what_can_be_done_next(
 ) -> None:
     given = ["calibrate", str(tiny_folder("pixart")), *SMALL, reward, "--store", str(tmp_path / "store")]
     text, status = on_a_terminal(given, {"Begin?": "n"})
-    assert status == 0 and "measured on two images" in text and "not begun; `trimpot init" in text
+    assert status == 0 and "measured on two of them" in text and "not begun; `trimpot init" in text
     assert not (tmp_path / "store").exists()
     text, status = on_a_terminal([*given, "--rate", "1"], {"Begin?": "", "What next?": "q"})
     assert status == 0 and "look at the report" in text and "leave" in text

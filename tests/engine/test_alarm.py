@@ -103,7 +103,7 @@ def test_half_black_and_half_white_hides_no_darkness() -> None:
 def test_an_alarm_says_what_went_where() -> None:
     assert str(Alarm(8, "dark-share", 0.1, 0.62, 1.83, 0.2)) == (
         "after generation 8 the optimised score is up by 0.2 on validation, but dark-share went from 0.1 to 0.62 "
-        "(+1.8 standard deviations): look at the images before believing the score"
+        "(+1.8 standard deviations): look at the outputs before believing the score"
     )
 
 

@@ -29,7 +29,7 @@ from trimpot.setup.plugins import KINDS, Plugins, Registration, plugins
 GIVEN_BY_THE_ENGINE = {"start", "seed"}
 KEY_OF = {"adapters": "adapter", "combinations": "combination", "optimizers": "optimizer"}
 VALUES = [
-    *(1, 2, 0.25, 0.5, 57, 76, 8, 16, True, False, "one", "two", "DE", "PSO"),
+    *(1, 2, 0.25, 0.5, 57, 76, 8, 16, 64, 128, True, False, "one", "two", "DE", "PSO"),
     *(["conditional"], ["conditional", "conditional"], ["single_object"], ["two_object"], [2.0], [2.0, 3.0]),
     *({"one": "two"}, {"one": "three"}, {"one": 1.0}, {"one": 2.0}, {"block": 2}),
 ]
@@ -44,7 +44,7 @@ def accepted(annotation: Any, folder: Path) -> list[Any]:
     hints = annotation if not isinstance(annotation, str) else Any
     choices = list(_literals(hints))
     adapter, found = TypeAdapter(hints), []
-    for value in [*choices, *VALUES]:
+    for value in [*choices, *([choice] for choice in choices), *VALUES]:
         try:
             adapter.validate_python(value, strict=None)
         except (ValidationError, ConfigError):

@@ -98,7 +98,7 @@ def test_a_budget_is_spent_to_the_last_image_that_fits_a_generation(case: str, i
     config = {**FULL, "generations": 9, **CASES[case], "budget": {"images": before + images}}
     outcome = calibrate(hill_run(config, adapter=Ridge()), MemoryStore(), Notes())
     assert outcome.num_generations == generations
-    assert outcome.stop_reason == f"the budget of {before + images} images is spent"
+    assert outcome.stop_reason == f"the budget of {before + images} outputs is spent"
     assert outcome.checks[-1].generation == generations
 
 

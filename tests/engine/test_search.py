@@ -293,7 +293,7 @@ def test_a_judge_sees_a_plateau_from_any_check_on_and_tests_each_check_once(monk
 @pytest.mark.parametrize(
     ("budget", "spent", "said"),
     [
-        ({"images": 100}, (90, 11, 0.0), "the budget of 100 images is spent"),
+        ({"images": 100}, (90, 11, 0.0), "the budget of 100 outputs is spent"),
         ({"images": 100}, (90, 10, 0.0), ""),
         ({"seconds": 60}, (0, 1, 60.0), "the budget of 60 seconds is spent"),
         ({"gpu_hours": 2, "devices": 4}, (0, 1, 1800.0), "the budget of 2 GPU-hours is spent"),
@@ -314,7 +314,7 @@ def test_a_budget_of_images_ends_the_search_and_judges_where_it_stands() -> None
     }
     outcome = calibrate(hill_run(config), MemoryStore(), notes)
     searched = sum(len(e.evaluation.bucket) for e in notes.evaluations if e.place.stage in ("reference", "search"))
-    assert outcome.stop_reason == "the budget of 100 images is spent"
+    assert outcome.stop_reason == "the budget of 100 outputs is spent"
     assert searched == 3 + 5 * 18  # the reference, and as many generations of 6 times 3 as fit
     assert outcome.checks[-1].generation == outcome.num_generations == 5
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trimpot.ground.errors import Notice, TrimpotError
-from trimpot.ground.listings import LONGEST
+from trimpot.ground.listings import LONGEST_EXACT
 from trimpot.prompts.files import prompt_files
 
 ROWS = [("a cat, sitting", {"kind": "animals"}), ("a dog", {"kind": "animals"}), ("a hut", {"kind": "houses"})]
@@ -138,5 +138,5 @@ def accident(folder: Path, seed: int) -> None:
         return
     assert made.train, seed
     for prompt in made.all:
-        assert prompt == prompt.strip() != "" and len(prompt) <= LONGEST and prompt.encode(), (seed, prompt)
+        assert prompt.strip() and len(prompt) <= LONGEST_EXACT and prompt.encode(), (seed, prompt)
     assert json.loads(json.dumps(made.metadata, allow_nan=False)) == made.metadata and made.fingerprint, seed

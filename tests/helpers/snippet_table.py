@@ -129,6 +129,7 @@ TEXTS = (
     ("docs/language-models.md", '{"prompt"', "records; tests/adapters/test_language.py"),
     ("docs/language-models.md", "model = AutoModelForCausalLM", "needs the hub; tests/applying"),
     ("docs/language-models.md", "175 of 184", "the end of `trimpot sites --library transformers`; tests/adapters"),
+    ("docs/prompts.md", '{"prompt"', "records; tests/prompts/test_records.py"),
     ("docs/cost.md", "hours = ", "a formula"),
     ("docs/models.md", "Weights are loaded", "tests/defaults/test_fit.py"),
     ("docs/shapes.md", "a red circle", "prompts"),

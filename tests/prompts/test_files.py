@@ -391,7 +391,7 @@ def test_without_pyarrow_a_parquet_file_says_what_to_install(tmp_path: Path, mon
         ("x.json", "[" * 100_000, "nested too deep"),
         ("x.json", '[{"prompt": "a", "n": 1' + "0" * 5000 + "}]", "cannot be read as JSON from line 1 on"),
         ("x.jsonl", '{"prompt": "a"}\n{"prompt": "b"\n', "is not valid JSON in line 3|in line 2"),
-        ("x.jsonl", '["a"]\n["b"]\n', "entry 1 of .* is a JSON list"),
+        ("x.jsonl", '["a"]\n["b"]\n', "line 1 of .* is a JSON list"),
         ("x.txt", '{"prompt": "a"}\n{"prompt": "b"\n', "is not valid JSON"),
         ("x.parquet", "a cat\n", "is no Parquet file, though its name ends in .parquet"),
         ("x.parquet", "PAR1 and no more", "begins like a Parquet file, but cannot be read"),

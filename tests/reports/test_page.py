@@ -140,7 +140,7 @@ def test_a_page_says_of_how_many_prompts_its_images_are(begin: Any) -> None:
     prompts = set(facts.record.pair[0].bucket.prompts)
     body = visible(text)
     assert len(prompts) == 20 == facts.comparisons[0]["gain"]["num_prompts"]
-    assert "On 50 images of 20 prompts the search never saw" in body
+    assert "On 50 outputs of 20 prompts the search never saw" in body
     assert "This rests on only 20 different prompts; take at least 30 before believing it." in body
     assert " of 20 prompts, behind on " in body and "50 prompts" not in body
 

@@ -69,7 +69,7 @@ def test_terminal_and_menu_advise_what_is_a_gain_and_nothing_else(
 def test_a_gain_with_an_alarm_is_applied_only_after_a_look() -> None:
     told = printed(outcome((0.1, 0.2, 0.3)), [{"text": "saturation has risen"}])
     assert "ALARM: saturation has risen" in told
-    assert "apply it     once you have looked at the images: " in told
+    assert "apply it     once you have looked at the outputs: " in told
 
 
 def test_nobody_else_advises_a_result() -> None:

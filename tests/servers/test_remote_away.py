@@ -116,7 +116,7 @@ def test_a_server_that_stays_away_is_given_up_after_the_patience() -> None:
 def test_patience_begins_when_the_server_is_away_and_not_when_it_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock that stands still, but for the answer that takes longer than the patience and then does not come."""
     now = 0.0
-    monkeypatch.setattr("trimpot.objectives.remote.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("trimpot.objectives.asking.time", SimpleNamespace(monotonic=lambda: now))
     health = json.dumps({"protocol": PROTOCOL, "fingerprint": "f", "description": {}}).encode()
     asked: list[bytes] = []
 

@@ -266,9 +266,9 @@ def test_a_large_picture_is_sent_reduced(tmp_path: Path) -> None:
     import io
 
     from PIL import Image
-    from trimpot.storage.kept_images import write_image
+    from trimpot.storage.kept import write_output
 
-    name = write_image(tmp_path / "images", Image.effect_noise((1300, 700), 60).convert("RGB"))
+    name = write_output(tmp_path / "images", Image.effect_noise((1300, 700), 60).convert("RGB"))
     with watching(tmp_path) as server:
         answer = CLIENT.get(f"{server.url}image/{name}")
     assert answer.headers["content-type"] == "image/jpeg"

@@ -15,7 +15,7 @@ from trimpot.ground.errors import ConfigError, MissingError
 from trimpot.setup.assembly import assemble
 from trimpot.setup.config import load_config
 from trimpot.setup.plugins import plugins
-from trimpot.storage.kept_images import Keeper
+from trimpot.storage.kept import Keeper
 from trimpot.workshops import hired
 from trimpot.workshops.bench import Recipe
 from trimpot.workshops.hiring import _process_seats

@@ -1,0 +1,482 @@
+"""Rewards of texts: every one keeps the contract, gives the numbers that its definition says, and refuses the rest."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import threading
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from trimpot.engine.answer import FLOOR, Answer, Likelihood
+from trimpot.engine.seams import Objective
+from trimpot.ground.errors import ConfigError, Notice, ScoreError, TrimpotError
+from trimpot.objectives.text import REWARDS
+from trimpot.setup.plugins import Plugins
+from trimpot.testing import ObjectiveContract
+
+SHOTS = "Q: 1 + 1\nA: 2\n\nQ: {}\nA:"
+
+
+def likely(text: str, logprob: float, tokens: int = 1, greedy: bool = False) -> Likelihood:
+    return Likelihood(text, logprob, tokens, greedy)
+
+
+def chosen(yes: float, no: float, **more: Any) -> Answer:
+    """An answer of an adapter that computed likelihoods of ` yes` and ` no, never`, the first of which is right."""
+    options = (likely(" yes", yes, 1, yes > no), likely(" no, never", no, 3))
+    return Answer(max(options, key=lambda each: each.logprob).text, reference=options[0], options=options, **more)
+
+
+RECORD = {"answer": " yes", "options": [" yes", " no, never"], "pattern": "^y", "schema": {"type": "object"}}
+RECORD |= {"tests": "assert double(2) == 4"}
+SPOKEN = [" yes", "no", "Yes, surely."]
+CHOSEN = [chosen(-0.5, -6.0, divergence=0.25), chosen(-3.0, -1.5, divergence=0.0), chosen(-2.0, -2.5, divergence=1.5)]
+LONG = ["a b c d a b c d a b c d", "one", "one two three"]
+
+#: Name, options, outputs, and variants that must not be taken for the same reward.
+CASES: list[tuple[str, dict[str, Any], Sequence[Any], Sequence[dict[str, Any]]]] = [
+    ("exact-match", {}, SPOKEN, [{"ignore": []}, {"take": "first-line"}]),
+    ("contains", {}, SPOKEN, [{"ignore": ["case"]}]),
+    ("regex", {"pattern": "y"}, SPOKEN, [{"pattern": "n"}, {"pattern": "y", "whole": True}, {}]),
+    ("regex", {}, ["yes", "no", "maybe"], [{"pattern": "n"}]),
+    ("multiple-choice", {}, CHOSEN, [{"normalise": "bytes"}, {"measure": "probability"}]),
+    ("multiple-choice", {"measure": "probability"}, CHOSEN, [{}]),
+    ("margin", {}, CHOSEN, [{"normalise": "tokens"}]),
+    ("log-likelihood", {}, CHOSEN, [{"normalise": "bytes"}]),
+    ("perplexity", {}, CHOSEN, []),
+    ("bits-per-byte", {}, CHOSEN, []),
+    ("kl-to-neutral", {}, CHOSEN, []),
+    ("json", {}, ['{"a": 1}', "[1,", "not json"], [{"fenced": False}, {"by_prompt": True}]),
+    ("json", {"by_prompt": True}, ['{"a": 1}', "[1]", "{"], [{}]),
+    ("length", {}, LONG, [{"unit": "characters"}, {"unit": "log-words"}]),
+    ("repetition", {}, LONG, [{"n": 3}]),
+    ("distinct-n", {}, LONG, [{"n": 3}]),
+    ("refusals", {}, ["I can\u2019t help with that.", "Gladly.", "Yes, I can."], []),
+    (
+        "unit-tests",
+        {"allow_execution": True},
+        ["def double(x): return 2 * x", "def double(x): return x", "broken ("],
+        [{"allow_execution": True, "with_prompt": True}],
+    ),
+]
+
+
+@functools.cache
+def known() -> Plugins:
+    return Plugins()
+
+
+def made(name: str, options: Mapping[str, Any], record: Mapping[str, Any] = RECORD) -> Objective:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Notice)
+        found: Objective = known().make("objectives", name, dict(options))
+    found.prepare({SHOTS.format(number): record for number in range(6)})
+    return found
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: "-".join([case[0], *map(str, case[1].values())]))
+def case(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+class TestTextObjectives(ObjectiveContract):
+    """Every reward of texts but the judge, which has its own server below."""
+
+    @pytest.fixture
+    def objective(self, case: Any) -> Objective:
+        return made(case[0], case[1])
+
+    @pytest.fixture
+    def examples(self, case: Any) -> list[tuple[Any, str]]:
+        return [(output, SHOTS.format(number)) for number, output in enumerate(case[2])]
+
+    @pytest.fixture
+    def others(self, case: Any) -> list[Objective]:
+        return [made(case[0], options) for options in case[3]]
+
+    @pytest.fixture
+    def unscorable(self, case: Any) -> list[Any]:
+        return [Image.new("RGB", (4, 4)), [Image.new("RGB", (4, 4))], np.zeros(3), 3.0, None, b"bytes", {"text": "a"}]
+
+
+def test_every_reward_of_the_table_keeps_the_contract_here() -> None:
+    assert {name for name, *_ in CASES} | {"judge"} == set(REWARDS)
+
+
+def worth(name: str, output: Any, record: Mapping[str, Any] = RECORD, **options: Any) -> float:
+    return float(made(name, options, record).score([output], [SHOTS.format(0)])[0])
+
+
+NUMBERS = [
+    # the answer, what the model said, the options, the score
+    ("exact-match", " Yes", "yes.", {}, 1),
+    ("exact-match", "yes", "yes\n", {}, 1),
+    ("exact-match", "yes", "Yes", {"ignore": []}, 0),
+    ("exact-match", "yes", " yes", {"ignore": ["case"]}, 0),
+    ("exact-match", "the cat", "A cat", {"ignore": ["case", "articles", "whitespace"]}, 1),
+    ("exact-match", "a  b", "a b", {"ignore": ["whitespace"]}, 1),
+    ("exact-match", "5", "5\n\nQ: 3 + 3\nA: 6", {"take": "first-line"}, 1),
+    ("exact-match", "5", "5\n\nQ: 3 + 3\nA: 6", {}, 0),
+    ("exact-match", "so: 5", "Let me think.\nSo: 5", {"take": "last-line"}, 1),
+    ("exact-match", "1000", "It is 1,000.00 dollars, not 7", {"take": "first-number"}, 1),
+    ("exact-match", "#### 72", "48 / 2 = 24, and 48 + 24 = 72.", {"take": "last-number"}, 1),
+    ("exact-match", "-5", "-5.0", {"take": "first-number"}, 1),
+    ("exact-match", "5", "-5", {"take": "first-number"}, 0),
+    ("exact-match", "5", "none", {"take": "first-number"}, 0),
+    ("exact-match", "5", "", {}, 0),
+    ("contains", "Paris", "The capital is PARIS, of course", {}, 1),
+    ("contains", "Paris", "The capital is PARIS", {"ignore": []}, 0),
+    ("contains", "Paris", "", {}, 0),
+]
+
+
+@pytest.mark.parametrize(("name", "answer", "said", "options", "score"), NUMBERS)
+def test_an_answer_is_compared_in_the_form_asked_for(
+    name: str, answer: str, said: str, options: dict[str, Any], score: float
+) -> None:
+    assert worth(name, said, {"answer": answer}, **options) == score
+    assert worth(name, Answer(said, ended=True), {"answer": answer}, **options) == score
+
+
+def test_without_a_generated_text_an_exact_match_is_teacher_forced() -> None:
+    for greedy in (True, False):
+        output = Answer("what greedy says", reference=likely("5", -1.0, 1, greedy))
+        assert worth("exact-match", output, {"answer": "5"}) == greedy
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "output", "score"),
+    [
+        ("multiple-choice", {}, chosen(-1.0, -2.0), 1),
+        ("multiple-choice", {}, chosen(-2.0, -1.0), 0),
+        ("multiple-choice", {"normalise": "bytes"}, chosen(-1.0, -2.0), 0),  # 4 bytes against 10
+        ("multiple-choice", {"normalise": "tokens"}, chosen(-1.0, -2.0), 0),  # 1 token against 3
+        ("multiple-choice", {}, chosen(-1.0, -1.0), 0),  # a tie is no choice
+        ("multiple-choice", {}, chosen(-1.0, -2.0).failed(), 0),  # although its answer is the shorter option
+        ("multiple-choice", {"measure": "probability"}, chosen(-1.0, -2.0).failed(), 0),
+        ("margin", {}, chosen(-1.0, -2.0).failed(), FLOOR),
+        ("multiple-choice", {"normalise": "tokens"}, chosen(-1.0, -2.0).failed(), 0),
+        ("multiple-choice", {"measure": "probability"}, chosen(math.log(0.3), math.log(0.1)), 0.75),
+        ("multiple-choice", {"measure": "probability"}, chosen(-5000.0, -1.0), 0),
+        ("margin", {}, chosen(-1.0, -2.5), 1.5),
+        ("margin", {"normalise": "bytes"}, chosen(-1.0, -2.5), 0),
+        ("log-likelihood", {}, chosen(-1.0, -2.5), -1),
+        ("log-likelihood", {"normalise": "bytes"}, chosen(-1.0, -2.5), -0.25),
+        ("perplexity", {}, Answer("", reference=likely("abc", -2 * math.log(8), 2)), -8),
+        ("bits-per-byte", {}, Answer("", reference=likely("äb", -6 * math.log(2), 2)), -2),
+        ("perplexity", {}, Answer("", reference=likely("abc", FLOOR * 3, 3)), -math.exp(100)),
+        ("kl-to-neutral", {}, Answer("", divergence=0.25), -0.25),
+        ("length", {}, Answer("one two", (4, 5, 6), (0.0, 0.0, 0.0), True), 2),
+        ("length", {"unit": "characters"}, "ä b", 3),
+        ("length", {"unit": "tokens"}, Answer("one two", (4, 5, 6), (0.0, 0.0, 0.0), True), 3),
+        ("length", {"unit": "tokens"}, Answer("", ended=True), 0),
+        ("length", {"unit": "log-words"}, "one two three", 2 / 16),
+        ("repetition", {"n": 2}, "a b a b a", 0.5),
+        ("repetition", {"n": 2}, "a", 0),
+        ("distinct-n", {"n": 1}, "a b a b", 0.5),
+        ("refusals", {}, "As an AI, I must not.", 1),
+        ("refusals", {}, "x " * 200 + "I cannot", 0),
+        ("json", {}, 'Here it is:\n```json\n{"a": 1}\n```\nDone.', 1),
+        ("json", {"fenced": False}, '```json\n{"a": 1}\n```', 0),
+        ("json", {}, "NaN", 0),
+        ("json", {}, "[" * 100_000, 0),
+        ("json", {}, "", 0),
+    ],
+)
+def test_a_score_is_what_its_definition_says(name: str, options: dict[str, Any], output: Any, score: float) -> None:
+    assert worth(name, output, **options) == pytest.approx(score, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["length", "repetition", "distinct-n", "refusals"])
+def test_where_nothing_was_generated_there_is_no_text_to_measure(name: str) -> None:
+    for output in CHOSEN:
+        assert worth(name, output) == 0
+
+
+LACKING = [
+    (
+        "multiple-choice",
+        {},
+        "a text",
+        "needs how likely each of its `options` is, which the output of .* does not hold",
+    ),
+    ("margin", {}, Answer("a", reference=likely("a", -1.0)), "let the adapter compute likelihoods .mode: likelihood"),
+    ("log-likelihood", {}, Answer("a", ended=True), "needs how likely the answer is, which the output of"),
+    ("perplexity", {}, "prose", "needs how likely the answer is"),
+    ("bits-per-byte", {}, "prose", "needs how likely the answer is"),
+    ("kl-to-neutral", {}, chosen(-1.0, -2.0), "needs the divergence from the neutral model"),
+    ("length", {"unit": "tokens"}, "a b", "has no tokens; take unit: words"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "output", "said"), LACKING, ids=lambda each: str(each)[:30])
+def test_what_an_output_does_not_hold_is_named(name: str, options: dict[str, Any], output: Any, said: str) -> None:
+    with pytest.raises(ScoreError, match=f"objective '{name}'.*{said}|{said}") as caught:
+        worth(name, output, **options)
+    assert len(str(caught.value).splitlines()) == 1 and "Q: 1 + 1" in str(caught.value)
+
+
+WITHOUT = [(name, options, output, key) for name, options, output, key in [
+    ("exact-match", {}, "a", "answer"), ("contains", {}, "a", "answer"), ("regex", {}, "a", "pattern"),
+    ("multiple-choice", {}, CHOSEN[0], "answer"), ("margin", {}, CHOSEN[0], "answer"),
+    ("json", {"by_prompt": True}, "{}", "schema"), ("unit-tests", {"allow_execution": True}, "a", "tests"),
+]]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "options", "output", "key"), WITHOUT)
+@pytest.mark.parametrize("record", [{}, {"note": 1}], ids=["none", "others"])
+def test_what_a_record_does_not_hold_is_named(
+    name: str, options: dict[str, Any], output: Any, key: str, record: dict[str, Any]
+) -> None:
+    objective = made(name, options, record)
+    assert key in objective.needs and objective.takes_metadata
+    with pytest.raises(ScoreError, match=f"objective '{name}' needs the `{key}` of every prompt, and the record of"):
+        objective.score([output], [SHOTS.format(0)])
+    with pytest.raises(ScoreError, match=f"the `{key}` of .* is a int; give text|the `schema` of .* is no JSON schema"):
+        made(name, options, {**RECORD, key: 3}).score([output], [SHOTS.format(0)])
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "record", "said"),
+    [
+        ("exact-match", {}, {"answer": "..."}, "nothing is left of the answer of"),
+        ("exact-match", {"take": "first-number"}, {"answer": "five"}, "nothing is left of the answer of"),
+        ("contains", {}, {"answer": "!"}, "nothing is left of the answer of"),
+        ("regex", {}, {"pattern": "("}, "the `pattern` of .* is no regular expression: missing"),
+        ("json", {"by_prompt": True}, {"schema": "{"}, "the `schema` of .* is no JSON:"),
+        ("json", {"by_prompt": True}, {"schema": {"type": "objekt"}}, "the `schema` of .* is no JSON schema:"),
+        ("json", {"by_prompt": True}, {"schema": {"$ref": "http://x/y"}}, "refers to 'http://x/y', which is not read"),
+    ],
+)
+def test_a_record_that_cannot_be_used_is_named(
+    name: str, options: dict[str, Any], record: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ScoreError, match=said) as caught:
+        worth(name, "{}", record, **options)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_options_that_cannot_be_used_are_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text("{")
+    for name, options, said in [
+        ("regex", {"pattern": "("}, "option pattern '\\(' is no regular expression"),
+        ("json", {"schema": tmp_path / "none.json"}, "cannot read the schema .*none.json: No such file"),
+        ("json", {"schema": tmp_path / "bad.json"}, "cannot read the schema .*bad.json: Expecting"),
+        ("json", {"schema": tmp_path / "bad.json", "by_prompt": True}, "schema and by_prompt exclude each other"),
+        ("unit-tests", {}, "executes code that a model writes .* set allow_execution: true"),
+    ]:
+        with pytest.raises(ConfigError, match=said):
+            known().make("objectives", name, options)
+
+
+@pytest.mark.parametrize("name", ["jpeg-size", "entropy", "shapes", "value"])
+def test_a_reward_of_something_else_refuses_texts_in_one_sentence(name: str) -> None:
+    for output in ("a text", Answer("a text", ended=True)):
+        with pytest.raises((TrimpotError, TypeError, ValueError, AttributeError)) as caught:
+            known().make("objectives", name, {}).score([output], ["a red circle"])
+        assert name == "shapes" or isinstance(caught.value, TrimpotError)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Code that is run.
+
+ESCAPES = {
+    "network": "import socket; socket.socket()",
+    "raw network": "import _socket; _socket.socket()",
+    "process": "import subprocess; subprocess.run(['true'])",
+    "system": "import os; os.system('true')",
+    "fork": "import os; os.fork()",
+    "exec": "import os; os.execv('/bin/true', ['true'])",
+    "spawn": "import os; os.posix_spawn('/bin/true', ['true'], {})",
+    "kill": "import os; os.kill(os.getppid(), 0)",
+    "foreign functions": "import ctypes",
+    "reading a file": "open('/etc/passwd').read()",
+    "reading the parent": "import os; open(f'/proc/{os.getppid()}/environ').read()",
+    "writing outside": "open(OUTSIDE, 'w')",
+    "removing outside": "import os; os.remove(OUTSIDE)",
+    "a directory outside": "import os; os.mkdir(OUTSIDE + '.d')",
+    "renaming outside": "import os; open('mine', 'w').close(); os.rename('mine', OUTSIDE)",
+    "a link to outside": "import os; os.symlink(OUTSIDE, 'link'); open('link', 'w')",
+    "memory": "x = bytearray(8 << 30)",
+    "a large file": "open('x', 'wb').write(bytes(64 << 20))",
+    "ends with 0": "import os; os._exit(0)",
+    "leaves": "raise SystemExit(0)",
+    "prints": "print('passed')",
+}
+
+
+@pytest.mark.parametrize("name", ESCAPES)
+def test_what_the_code_may_not_do_fails_its_tests(name: str, tmp_path: Path) -> None:
+    """Each would pass if it were not stopped, but for those that end before the test, which say nothing."""
+    outside = tmp_path / "outside"
+    outside.write_text("whole")
+    code = f"OUTSIDE = {str(outside)!r}\n{ESCAPES[name]}\n"
+    tests = "raise AssertionError" if name == "prints" else "pass"
+    assert worth("unit-tests", code, {"tests": tests}, allow_execution=True) == 0
+    assert outside.read_text() == "whole" and [each.name for each in tmp_path.iterdir()] == ["outside"]
+
+
+def test_code_works_with_the_standard_library_in_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "x")
+    code = (
+        "```python\nimport os, json, re, math, collections, itertools, dataclasses, random, tempfile, decimal\n"
+        "open('a', 'w').write('b')\nassert os.listdir('.') == ['a'] and 'SECRET' not in os.environ\n"
+        "with tempfile.TemporaryFile() as file: file.write(b'x')\n```"
+    )
+    assert worth("unit-tests", code, {"tests": "assert json.loads('1') == 1"}, allow_execution=True) == 1
+
+
+def test_code_that_never_ends_fails_in_time() -> None:
+    assert worth("unit-tests", "while True: pass", {"tests": "pass"}, allow_execution=True, timeout=0.3) == 0
+
+
+def test_the_prompt_may_be_the_beginning_of_the_code() -> None:
+    objective = made("unit-tests", {"allow_execution": True, "with_prompt": True})
+    prompt = "def double(x):\n"
+    objective.prepare({prompt: {"tests": "assert double(2) == 4"}})
+    assert list(objective.score(["    return 2 * x", "    return x"], [prompt] * 2)) == [1, 0]
+
+
+def test_that_code_is_run_is_said_loudly() -> None:
+    with pytest.warns(Notice, match="EXECUTES CODE THAT THE MODEL WRITES on this machine"):
+        known().make("objectives", "unit-tests", {"allow_execution": True})
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The judge.
+
+
+class Chat:
+    """A chat server that answers as it is told; `asked` holds what arrived."""
+
+    def __init__(self, reply: Any) -> None:
+        self.reply, self.asked, self.tokens = reply, list[Any](), list[Any]()
+
+
+@contextmanager
+def chatting(reply: Any) -> Iterator[tuple[str, Chat]]:
+    chat = Chat(reply)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            chat.asked.append(body)
+            chat.tokens.append(self.headers.get("Authorization"))
+            said = chat.reply(body["messages"][-1]["content"]) if callable(chat.reply) else chat.reply
+            status, answer = said if isinstance(said, tuple) else (200, said)
+            if isinstance(answer, str):
+                answer = {"choices": [{"message": {"role": "assistant", "content": answer}}]}
+            data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/v1", chat
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def judge(url: str, **options: Any) -> Objective:
+    return made("judge", {"url": url, "model": "m", "patience": 0, **options})
+
+
+class TestJudge(ObjectiveContract):
+    """A chat server that gives the number of letters a."""
+
+    @pytest.fixture
+    def objective(self) -> Iterator[Objective]:
+        with chatting(lambda message: f"Score: {message.partition('<answer>')[2].count('a')}") as (url, _):
+            yield judge(url)
+
+    @pytest.fixture
+    def examples(self) -> list[tuple[Any, str]]:
+        return [(output, SHOTS.format(number)) for number, output in enumerate(["a", "aa", "b"])]
+
+    @pytest.fixture
+    def others(self, objective: Objective) -> list[Objective]:
+        url = objective._server.url  # type: ignore[attr-defined]
+        return [judge(url, template="{answer}?"), judge(url, model="n"), judge(url, high=20), judge(url, system="s")]
+
+    @pytest.fixture
+    def unscorable(self) -> list[Any]:
+        return [Image.new("RGB", (4, 4)), 3.0]
+
+
+def test_what_a_judge_is_asked_and_what_counts_of_its_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Braces in a text are no places of the template, and the last number of a reply counts."""
+    monkeypatch.setenv("MY_TOKEN", "secret")
+    with chatting("From 0 to 10, I say 7.5") as (url, chat):
+        options = {"template": "{prompt}|{answer}|{reference}|{other}", "system": "Be fair.", "token_env": "MY_TOKEN"}
+        objective = judge(url, **options)
+        assert list(objective.score(["{prompt} {reference}"], [SHOTS.format(0)])) == [7.5]
+        assert "secret" not in json.dumps(objective.describe())
+        assert list(judge(url, pattern=r"From (\d)").score(["x"], [SHOTS.format(0)])) == [0]
+    system, user = chat.asked[0]["messages"]
+    assert (system["content"], user["content"]) == (
+        "Be fair.",
+        SHOTS.format(0) + "|{prompt} {reference}| yes|{other}",
+    )
+    assert chat.tokens == ["Bearer secret", None] and chat.asked[0]["temperature"] == 0
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        ("I like it", "m at .* replied 'I like it' of .*, in which pattern finds no score; change template or pattern"),
+        ("11", "the score of m for .* must lie between 0 and 10, not be 11"),
+        ((500, {"error": {"message": "out of\nmemory"}}), "refused with status 500: out of memory"),
+        ((404, {"error": "no model m"}), "refused with status 404: no model m"),
+        ((200, b"<html>"), "did not answer in JSON but with '<html>'"),
+        ({"choices": []}, "answered without a message of m; is it a chat server"),
+        ({"choices": [{"message": {"content": None}}]}, "answered without a message of m"),
+        ((429, {"error": "slow down"}), r"has been away for 0 s \(status 429: slow down\); start it there and resume"),
+        ((200, b" " * (2 << 20)), "sent more than 1048576 bytes, which is no reply of a judge"),
+    ],
+    ids=["no score", "out of range", "failed", "unknown", "no json", "empty", "null", "busy", "too large"],
+)
+def test_a_judge_that_does_not_judge_is_one_sentence(reply: Any, said: str) -> None:
+    with chatting(reply) as (url, _), pytest.raises(ScoreError, match=said) as caught:
+        judge(url).score(["a"], [SHOTS.format(0)])
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_busy_judge_is_asked_again_and_a_text_without_a_score_may_have_one() -> None:
+    replies = iter([(429, {}), (503, {}), "4"])
+    with chatting(lambda _: next(replies)) as (url, chat):
+        assert list(judge(url, patience=10).score(["a"], [SHOTS.format(0)])) == [4] and len(chat.asked) == 3
+    with chatting("no idea") as (url, _):
+        assert list(judge(url, unparsed=0).score(["a"], [SHOTS.format(0)])) == [0]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"url": "127.0.0.1:8000"}, "is no address of a chat server, such as http://127.0.0.1:8000/v1"),
+        ({"url": "http://me:pw@host/v1"}, "holds a user name, which would be stored with the run"),
+        ({"template": "Rate it."}, "the template has no {answer}"),
+        ({"low": 5, "high": 5}, "low 5 must lie below high 5"),
+        ({"pattern": "("}, "is no regular expression"),
+    ],
+)
+def test_a_judge_with_wrong_options_is_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        made("judge", {"url": "http://127.0.0.1:9/v1", "model": "m", **options})
