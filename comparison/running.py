@@ -19,7 +19,7 @@ from ..engine.workshop import Workshop
 from ..ground.errors import ReplayError, StoreError, TrimpotError
 from ..runs.session import same_as_begun
 from ..runs.work import work
-from ..setup.assembly import Parts, assemble
+from ..setup.assembly import Parts, assemble, prompts_for
 from ..setup.plugins import Plugins
 from ..storage import Comparisons, SqliteStore
 from ..storage.database import FILE_NAME
@@ -123,9 +123,8 @@ def find(store: SqliteStore, design: Design, known: Plugins) -> str | None:
 
     If the prompts of the design cannot be read, for example because a file is gone, any stored prompts match.
     """
-    part = next(iter(design.contenders.values())).prompts
     try:
-        prompts: PromptSet | None = known.make("prompts", part.name, part.options)
+        prompts: PromptSet | None = prompts_for(next(iter(design.contenders.values())), known)
     except TrimpotError:
         prompts = None
     for row in Comparisons(store).of(design.identity(known)):

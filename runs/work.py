@@ -91,7 +91,7 @@ def tags_of(run: Run) -> dict[str, dict[str, str]]:
     """Return, for each objective with kinds of prompts, test prompt to kind."""
     found = {
         name: {prompt: tag for prompt in run.test_bucket.prompts if (tag := objective.tag(prompt)) is not None}
-        for name, objective in run.objectives.items()
+        for name, objective in run.scored("test").items()
     }
     return {name: tags for name, tags in found.items() if tags}
 

@@ -6,7 +6,8 @@ import functools
 import importlib.metadata
 import platform
 import sys
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -19,7 +20,7 @@ from ..engine.seams import Adapter, Objective, Optimizer
 from ..engine.search import group_size
 from ..engine.vetting import HeldOptimizer, blamed, who_made
 from ..ground.devices import resolve
-from ..ground.errors import ConfigError, ScoreError, TrimpotError, near_misses
+from ..ground.errors import ConfigError, Notice, ScoreError, TrimpotError, near_misses
 from ..ground.extras import require
 from .config import Config
 from .parts import check_parts
@@ -105,10 +106,13 @@ def assemble(
     check_parts(config, plugins)
     if not (outline or sharing):
         _check_devices(config, plugins)
+    begun = prompts is None and not isinstance(sharing, Run)
     if sharing:
         prompts = sharing.prompts
     elif prompts is None:
-        prompts = plugins.make("prompts", config.prompts.name, config.prompts.options)
+        prompts = prompts_for(config, plugins)
+    if begun:
+        _tell_of_shared(prompts)
     objectives = (
         dict(sharing.objectives)
         if sharing
@@ -118,6 +122,8 @@ def assemble(
             if not outline
         }
     )
+    if not (outline or sharing):
+        objectives.update(_only_watching(config, plugins))
     weights, combine = dict(config.weights), config.combine
     combination = plugins.make("combinations", combine.name, combine.options, weights)
     for name in combination.uses:
@@ -160,7 +166,7 @@ def _origins(run: Run, plugins: Plugins, sharing: Parts | None) -> dict[str, Any
     config, rung = run.config, run.rungs[0]
     held = run.optimizer(rung.space, rung.lower(run.adapter.space.defaults))
     search = held.wrapped if isinstance(held, HeldOptimizer) else held
-    rewards = {name: (reward.name or name, reward.options) for name, reward in config.objectives.items()}
+    rewards = _registered(config)
     shared = (
         sharing.origins()
         if sharing
@@ -188,6 +194,48 @@ def _origins(run: Run, plugins: Plugins, sharing: Parts | None) -> dict[str, Any
     }
 
 
+def prompts_for(config: Config, plugins: Plugins) -> PromptSet:
+    """Make the prompts of a run, with its watched prompts.
+
+    Raises:
+        ConfigError: If prompts are empty or shared.
+    """
+    made: PromptSet = plugins.make("prompts", config.prompts.name, config.prompts.options)
+    parts = {name: config.watch[name].prompts for name in config.watching}
+    watched = {name: plugins.make("prompts", part.name, part.options) for name, part in parts.items()}
+    return replace(made, watched=watched) if watched else made
+
+
+def _tell_of_shared(prompts: PromptSet) -> None:
+    """Warn if watched prompts serve the search as well, which is what they must be apart from."""
+    searched = {*prompts.train, *prompts.validation}
+    for name, each in prompts.watched.items():
+        used = {*each.held_out}
+        if seen := searched & used:
+            warnings.warn(
+                f"watch.{name}: {len(seen)} of its {len(used)} prompts are among those that the search is given, such "
+                f"as {min(seen)[:60]!r}, so they do not tell what else changes; give others",
+                Notice,
+                stacklevel=3,
+            )
+
+
+def _only_watching(config: Config, plugins: Plugins) -> dict[str, Objective]:
+    """Make the objectives that score nothing but watched prompts; sets that name the same one share it."""
+    made: dict[str, tuple[Any, Objective]] = {}
+    for key, reward in config.only_watching.items():
+        asked = (reward.name, reward.options)
+        shared = next((objective for other, objective in made.values() if other == asked), None)
+        made[key] = (asked, shared or plugins.make("objectives", reward.name or key, reward.options))
+    return {key: objective for key, (_, objective) in made.items()}
+
+
+def _registered(config: Config) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return the registered name and the options of every objective, by the name under which its scores are kept."""
+    own = {name: (reward.name or name, reward.options) for name, reward in config.objectives.items()}
+    return {**own, **{key: (reward.name or key, reward.options) for key, reward in config.only_watching.items()}}
+
+
 def told_of(made: dict[str, Any], part: Adapter | Objective, prompts: PromptSet) -> dict[str, Any]:
     """Add a digest of the prompts' metadata to the description of a part, if the part takes metadata."""
     counts = part.takes_metadata and prompts.metadata
@@ -206,12 +254,13 @@ def tell_metadata(adapter: Adapter | None, objectives: Mapping[str, Objective], 
         ModelError: If the adapter cannot use the metadata.
         ScoreError: If an objective cannot use the metadata.
     """
+    metadata = prompts.all_metadata
     if adapter is not None:
         with blamed(who_made(adapter, "the adapter")):
-            adapter.take_metadata(prompts.metadata)
+            adapter.take_metadata(metadata)
     for name, objective in objectives.items():
         try:
-            objective.prepare(prompts.metadata)
+            objective.prepare(metadata)
         except TrimpotError:
             raise
         except Exception as error:  # a plugin's reward may raise anything
@@ -226,7 +275,7 @@ def _check_devices(config: Config, plugins: Plugins) -> None:
     Raises:
         ConfigError: If a device does not exist.
     """
-    rewards = [("objectives", reward.name or key, reward.options) for key, reward in config.objectives.items()]
+    rewards = [("objectives", name, options) for name, options in _registered(config).values()]
     for kind, name, options in [("adapters", config.adapter.name, config.adapter.options), *rewards]:
         device = options.get("device")
         if isinstance(device, str) and plugins.get(kind, name).origin == "trimpot":  # plugins may mean something else
@@ -235,7 +284,8 @@ def _check_devices(config: Config, plugins: Plugins) -> None:
 
 def _names_of(config: Config) -> tuple[Any, ...]:
     """Return the keys of a configuration that determine the backbone, the rewards and the prompts."""
-    return config.adapter, config.objectives, config.combine, config.prompts
+    watched = {name: (each.prompts, each.objectives) for name, each in config.watch.items()}
+    return config.adapter, config.objectives, config.combine, config.prompts, watched
 
 
 def _try(run: Run) -> None:
@@ -244,6 +294,12 @@ def _try(run: Run) -> None:
     for name, pool in (("validation", run.prompts.validation), ("test", run.prompts.test)):
         if len(set(pool)) < 2:
             raise ConfigError(f"there is only one {name} prompt, which gives no interval; give at least two")
+    for name, made in run.prompts.watched.items():
+        for pool, there in (("validation", made.validation), ("test", made.test)):
+            if len(set(there)) < 2:
+                raise ConfigError(
+                    f"watch.{name} has only one {pool} prompt, which gives no interval; give at least two"
+                )
     for rung in run.rungs:
         optimizer = run.optimizer(rung.space, rung.lower(run.adapter.space.defaults))
         group_size(optimizer, run.config, len(optimizer.ask()))
@@ -266,9 +322,18 @@ def _check_seeds(run: Run) -> None:
         "test": (config.test.num_prompts, "test.num_prompts"),
     }
     for name, (size, key) in asked.items():
-        there = len(set(getattr(run.prompts, name)))
-        if size > there:
-            raise ConfigError(f"{who}, and {key} is {size} with {there} {name} prompts; set it to at most {there}")
+        _check_size(who, key, size, name, getattr(run.prompts, name))
+    for name, each in config.watch.items():
+        _check_size(
+            who, f"watch.{name}.num_validation", each.num_validation, "validation", run.prompts.watched[name].validation
+        )
+        _check_size(who, f"watch.{name}.num_prompts", each.num_prompts, "test", run.prompts.watched[name].test)
+
+
+def _check_size(who: str, key: str, size: int, pool: str, prompts: Sequence[str]) -> None:
+    there = len(set(prompts))
+    if size > there:
+        raise ConfigError(f"{who}, and {key} is {size} with {there} {pool} prompts; set it to at most {there}")
 
 
 def _statistics(adapter: Adapter, plugins: Plugins) -> Mapping[str, Objective]:
@@ -294,8 +359,8 @@ def origins_of(config: Config, plugins: Plugins) -> dict[str, Any]:
     return {
         "adapter": plugins.made_of("adapters", adapter.name, None, adapter.options),
         "objectives": {
-            name: plugins.made_of("objectives", reward.name or name, None, reward.options)
-            for name, reward in config.objectives.items()
+            name: plugins.made_of("objectives", registered, None, options)
+            for name, (registered, options) in _registered(config).items()
         },
         "combination": plugins.made_of("combinations", combine.name, None, combine.options),
         "optimizer": plugins.made_of("optimizers", optimizer.name, None, optimizer.options),
@@ -309,7 +374,7 @@ def libraries(config: Config, plugins: Plugins) -> dict[str, str]:
         ("adapters", config.adapter.name),
         ("combinations", config.combine.name),
         ("optimizers", config.optimizer.name),
-        *(("objectives", reward.name or name) for name, reward in config.objectives.items()),
+        *(("objectives", registered) for registered, _ in _registered(config).values()),
     ]
     return {name: version for part in named for name, version in plugins.libraries(*part).items()}
 

@@ -194,5 +194,12 @@ def m007_views(db: Database) -> None:
     put(db.conn)
 
 
+@migrations()
+def m008_watched_prompts(db: Database) -> None:
+    """The watched prompts of a run beside its other prompts, and their view."""
+    db.execute("ALTER TABLE prompts ADD COLUMN watched TEXT")
+    put(db.conn)
+
+
 def _path(db: Database) -> Path:
     return Path(next(row["file"] for row in db.query("PRAGMA database_list") if row["name"] == "main"))

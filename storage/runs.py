@@ -133,6 +133,7 @@ class Runs(StoreFile):
         if prompts:
             kept = {pool: dump(getattr(prompts, pool)) for pool in POOLS}
             kept |= {"id": prompts.fingerprint, "metadata": dump(prompts.metadata)}
+            kept |= {"watched": dump(_watched(prompts)) if prompts.watched else None}
             self.records.insert("prompts", kept, ignore=True)
         self.records.insert("runs", row)
         return str(row["id"])
@@ -202,7 +203,11 @@ class Runs(StoreFile):
         row = self.records.named(f"runs {run_id!r}", "prompts", id=run["prompts"])
         with decoding(self.path, f"prompts {row['id']!r}"):
             train, validation, test = (tuple(json.loads(row[pool])) for pool in POOLS)
-            return PromptSet(train, validation, test, metadata=json.loads(row["metadata"]))
+            watched = {
+                name: PromptSet(**{pool: tuple(each[pool]) for pool in POOLS}, metadata=each["metadata"])
+                for name, each in json.loads(row["watched"] or "{}").items()
+            }
+            return PromptSet(train, validation, test, metadata=json.loads(row["metadata"]), watched=watched)
 
     def update_run(self, run_id: str, **columns: Any) -> None:
         """Set columns of a run, and the time spent on it; mappings and lists are stored as JSON.
@@ -301,6 +306,14 @@ class Runs(StoreFile):
             return _held(self._lock_path(run_id))
         lock.release()
         return False
+
+
+def _watched(prompts: PromptSet) -> dict[str, Any]:
+    """Return the watched prompts of a run as they are stored."""
+    return {
+        name: {**{pool: getattr(each, pool) for pool in POOLS}, "metadata": each.metadata}
+        for name, each in prompts.watched.items()
+    }
 
 
 def _created(row: Row) -> str:

@@ -13,6 +13,7 @@ from ..engine.knobs import Setting
 from ..engine.workshop import Workshop
 from ..ground.devices import present
 from ..ground.errors import ConfigError
+from ..setup.assembly import prompts_for
 from ..setup.config import Config
 from ..setup.live import Live
 from ..setup.parts import check_parts
@@ -64,7 +65,7 @@ def hired(
         return
     check_parts(config, known())
     if prompts is None:
-        prompts = known().make("prompts", config.prompts.name, config.prompts.options)
+        prompts = prompts_for(config, known())
     recipe = Recipe(config.model_dump(mode="json"), prompts, start, keeper, known, folder)
     with contextlib.ExitStack() as stack:
         seats = _ray_seats(recipe, config, stack) if workers.ray is not None else _process_seats(recipe, config)
