@@ -148,7 +148,9 @@ def _own(file: Path, made: Calibration, folder: Path, given: set[str]) -> dict[s
             stacklevel=4,
         )
     for name, reward in _rewards_in(own, given):
-        sent = [key for key in TRUSTED_ONLY if isinstance(reward, Mapping) and reward.get(key) is not None]
+        if not isinstance(reward, Mapping):
+            continue
+        sent = [key for key in TRUSTED_ONLY if reward.get(key) is not None]
         if sent:
             raise CalibrationError(
                 f"{file} says that its reward {name!r} is served at {reward.get('url')!r}, which nobody has vouched "

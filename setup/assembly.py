@@ -295,10 +295,10 @@ def _try(run: Run) -> None:
         if len(set(pool)) < 2:
             raise ConfigError(f"there is only one {name} prompt, which gives no interval; give at least two")
     for name, made in run.prompts.watched.items():
-        for pool, there in (("validation", made.validation), ("test", made.test)):
+        for kind, there in (("validation", made.validation), ("test", made.test)):
             if len(set(there)) < 2:
                 raise ConfigError(
-                    f"watch.{name} has only one {pool} prompt, which gives no interval; give at least two"
+                    f"watch.{name} has only one {kind} prompt, which gives no interval; give at least two"
                 )
     for rung in run.rungs:
         optimizer = run.optimizer(rung.space, rung.lower(run.adapter.space.defaults))
@@ -321,8 +321,8 @@ def _check_seeds(run: Run) -> None:
         "validation": (config.validation.num_prompts, "validation.num_prompts"),
         "test": (config.test.num_prompts, "test.num_prompts"),
     }
-    for name, (size, key) in asked.items():
-        _check_size(who, key, size, name, getattr(run.prompts, name))
+    for kind, (size, key) in asked.items():
+        _check_size(who, key, size, kind, getattr(run.prompts, kind))
     for name, each in config.watch.items():
         _check_size(
             who, f"watch.{name}.num_validation", each.num_validation, "validation", run.prompts.watched[name].validation

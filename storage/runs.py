@@ -131,7 +131,7 @@ class Runs(StoreFile):
         row |= {"start": None if start is None else dump(start), "prompts": prompts and prompts.fingerprint}
         row |= {"parts": dump(parts) if parts else None, "parent": dump(parent) if parent else None}
         if prompts:
-            kept = {pool: dump(getattr(prompts, pool)) for pool in POOLS}
+            kept: Row = {pool: dump(getattr(prompts, pool)) for pool in POOLS}
             kept |= {"id": prompts.fingerprint, "metadata": dump(prompts.metadata)}
             kept |= {"watched": dump(_watched(prompts)) if prompts.watched else None}
             self.records.insert("prompts", kept, ignore=True)
@@ -204,7 +204,7 @@ class Runs(StoreFile):
         with decoding(self.path, f"prompts {row['id']!r}"):
             train, validation, test = (tuple(json.loads(row[pool])) for pool in POOLS)
             watched = {
-                name: PromptSet(**{pool: tuple(each[pool]) for pool in POOLS}, metadata=each["metadata"])
+                name: PromptSet(*(tuple(each[pool]) for pool in POOLS), metadata=each["metadata"])
                 for name, each in json.loads(row["watched"] or "{}").items()
             }
             return PromptSet(train, validation, test, metadata=json.loads(row["metadata"]), watched=watched)
