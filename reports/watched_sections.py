@@ -45,8 +45,9 @@ def prompts_section(facts: Facts, charts: Mapping[str, str]) -> str:
     }
     head = ["prompts", "objective", "neutral", "calibrated", "change"]
     tables = "".join(f"<h3>On {pool} prompts</h3>{table(head, found)}" for pool, found in rows.items() if found)
+    title = "Alarms and watched prompts" if raised else "Watched prompts"
     return (
-        f'<section id="watched-prompts"><h2>{"Alarms and watched prompts" if raised else "Watched prompts"}</h2>{raised}'
+        f'<section id="watched-prompts"><h2>{title}</h2>{raised}'
         '<p class="note">Other prompts, which the search never saw and which decided nothing: what calibrating for the '
         "optimised score changes elsewhere. A change is significant where its interval leaves out 0; a loss is "
         f"negative. Intervals are those of the paired change, 95 %.{'' if raised else ' No alarm was raised.'}</p>"
