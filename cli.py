@@ -11,6 +11,7 @@ from typing import Any, TextIO, cast
 import typer
 
 from .commands import (
+    analyse,
     backup,
     calibrate,
     combine,
@@ -26,6 +27,8 @@ from .commands import (
     runs,
     sample,
     serve,
+    study,
+    watch,
 )
 from .commands.app import app
 from .commands.output import Enduring
@@ -34,6 +37,7 @@ from .ground.errors import PluginError, TrimpotError, near_misses, printable
 from .ground.extras import missing
 
 __all__ = [
+    "analyse",
     "app",
     "backup",
     "calibrate",
@@ -51,6 +55,8 @@ __all__ = [
     "runs",
     "sample",
     "serve",
+    "study",
+    "watch",
 ]
 
 

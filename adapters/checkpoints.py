@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +23,13 @@ from .sources import (
     damage,
     local_source,
     located_checkpoint,
+    shipped,
 )
 
 __all__ = ["Dtype", "Loading", "load_pipeline", "own_settings", "shipped", "weights_digest"]
 
 SETTINGS_FILE = "trimpot.json"  # a checkpoint's own sizes and defaults, beside its model_index.json
 CHOICES = ("objectives", "prompts")  # entries of that file that are keys of a configuration, not adapter options
-
-
-def shipped(name: str) -> Path:
-    """Return the folder of a checkpoint that is shipped with the package."""
-    return Path(str(resources.files("trimpot.adapters") / name))
 
 
 def load_pipeline(

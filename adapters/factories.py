@@ -11,11 +11,11 @@ from pydantic import ValidationError
 from ..engine.hooks import Factory
 from ..engine.seams import Adapter
 from ..ground.errors import ModelError
-from .checkpoints import SETTINGS_FILE, load_pipeline, own_settings, shipped
+from .checkpoints import SETTINGS_FILE, load_pipeline, own_settings
 from .loading import Loading
 from .options import DiffusionOptions, KnobOptions, StockOptions, takes
 from .published import CHECKPOINTS, outlined, transformer_classes
-from .sources import located_checkpoint
+from .sources import located_checkpoint, shipped
 
 Options = TypeVar("Options", bound=KnobOptions)
 
@@ -65,10 +65,13 @@ def make_flow_grpo(options: DiffusionOptions) -> Adapter:
     batch_size=256,
     dtype="float32",
     device="cpu",
-    without=(*SETTLED, *(name for name in Loading.model_fields if name != "device")),
+    without=(*SETTLED, *(name for name in Loading.model_fields if name not in ("device", "lora"))),
 )
 def make_shapes(options: DiffusionOptions) -> Adapter:
-    """The tiny text-to-image transformer shipped with trimpot, driven by the sd3 adapter, on the CPU unless told."""
+    """The tiny text-to-image transformer shipped with trimpot, driven by the sd3 adapter, on the CPU unless told.
+
+    The LoRA `aligned`, which is shipped too, makes of it a checkpoint that was aligned with its reward.
+    """
     return _drive("StableDiffusion3Pipeline", options)
 
 

@@ -151,11 +151,12 @@ def _probed(model: nn.Module, sites: Sequence[Site]) -> Iterator[list[Tensor]]:
 
 def _multiply_by(probe: Tensor, item: int | None) -> Callable[[nn.Module, Any, Any], Any]:
     def hook(module: nn.Module, _args: Any, output: Any) -> Any:
-        if item is None:
+        if item is None and not isinstance(output, tuple):
             return output * probe.to(output.device, output.dtype)
-        check_item(module, output, item)
-        scaled = output[item] * probe.to(output[item].device, output[item].dtype)
-        return (*output[:item], scaled, *output[item + 1 :])
+        at = item or 0
+        check_item(module, output, at)
+        scaled = output[at] * probe.to(output[at].device, output[at].dtype)
+        return (*output[:at], scaled, *output[at + 1 :])
 
     return hook
 

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from ..ground.errors import ModelError
-from .lora_files import FLOW_GRPO, Pair, find_lora, read_lora
+from .lora_files import FLOW_GRPO, SHIPPED, Pair, find_lora, read_lora
 
-__all__ = ["FLOW_GRPO", "merge_lora"]
+__all__ = ["FLOW_GRPO", "SHIPPED", "merge_lora"]
 
 
 def merge_lora(transformer: nn.Module, source: str | Path, *, revision: str | None = None) -> dict[str, Any]:
@@ -29,7 +29,8 @@ def merge_lora(transformer: nn.Module, source: str | Path, *, revision: str | No
     Args:
         transformer: The transformer, neither quantized nor offloaded yet.
         source: A .safetensors file in the layout of diffusers, PEFT, kohya or the model's authors, a folder with
-            such a file, a hub id, `owner/name/file.safetensors`, the address of its page, or a name in `FLOW_GRPO`.
+            such a file, a hub id, `owner/name/file.safetensors`, the address of its page, or a name in `FLOW_GRPO` or
+            `SHIPPED`.
         revision: Branch, tag or commit on the hub.
 
     Returns:

@@ -23,13 +23,14 @@ from ..ground.errors import ModelError, near_misses
 from ..ground.hub import commit_of, hub_file
 from .components import silent
 from .lora_config import checked_config, scaling
-from .sources import PICKLES, OnHub, cannot_load, first_on_hub, local_source, located
+from .sources import PICKLES, OnHub, cannot_load, first_on_hub, local_source, located, shipped
 
 FLOW_GRPO = {
     "pickscore": "jieliu/SD3.5M-FlowGRPO-PickScore",
     "geneval": "jieliu/SD3.5M-FlowGRPO-GenEval",
     "text": "jieliu/SD3.5M-FlowGRPO-Text",
 }  # Flow-GRPO's published LoRAs for Stable Diffusion 3.5 medium (Liu et al. 2025), by the reward of each
+SHIPPED = ("aligned",)  # the LoRA for the shipped checkpoint that aligns it with its reward; see training/align.py
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -84,12 +85,15 @@ def find_lora(source: str, revision: str | None) -> tuple[Path, Path | None, dic
     Raises:
         ModelError: If the LoRA cannot be found, or is only available as a pickle.
     """
-    if source in FLOW_GRPO and not Path(source).exists():
-        place: Path | OnHub = OnHub(FLOW_GRPO[source], "", revision)
-    elif re.fullmatch(r"[\w-]{1,99}", source) and not Path(source).exists():
-        raise ModelError(f"no LoRA is named {source!r}; {near_misses(source, FLOW_GRPO)}")
-    else:
+    place: Path | OnHub
+    if not re.fullmatch(r"[\w-]{1,99}", source) or Path(source).exists():
         place = located(source, "LoRA", _INSTEAD, revision)
+    elif source in SHIPPED:
+        place = shipped(source)
+    elif source in FLOW_GRPO:
+        place = OnHub(FLOW_GRPO[source], "", revision)
+    else:
+        raise ModelError(f"no LoRA is named {source!r}; {near_misses(source, [*FLOW_GRPO, *SHIPPED])}")
     if Path(source).suffix in PICKLES:
         raise ModelError(f"{source} may hold a pickle, which can run code; save the LoRA as .safetensors")
     if isinstance(place, OnHub):

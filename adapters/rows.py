@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+from torch.nn import Module
 
 from ..ground.errors import ModelError
 from .scaling import Scaling
@@ -20,13 +21,18 @@ if TYPE_CHECKING:
 
 def unwrapped(model: Any) -> Any:
     """Return the transformer inside a PEFT wrapper, because a call of the wrapper skips the transformer's hooks."""
-    while hasattr(getattr(model, "base_model", None), "model"):
+    while type(model).__module__.startswith("peft.") and hasattr(getattr(model, "base_model", None), "model"):
         model = model.base_model.model
     return model
 
 
 def transformers(pipe: Any) -> dict[str, nn.Module]:
-    """Return a pipeline's transformers by the prefix of their knobs and addresses: empty, and `transformer_2.`."""
+    """Return a pipeline's transformers by the prefix of their knobs and addresses: empty, and `transformer_2.`.
+
+    A model that is called by itself, such as a language model, is its own.
+    """
+    if isinstance(pipe, Module):
+        return {"": pipe}
     second = getattr(pipe, SECOND, None)
     return {"": pipe.transformer, **({} if second is None else {f"{SECOND}.": second})}
 
@@ -104,7 +110,9 @@ class _Rows:
         if self._scales is None:
             return
         num_rows = len(self._scales)
-        given = args[0] if args else kwargs[self._first]
+        given = args[0] if args else kwargs.get(self._first)
+        if given is None:  # a language model that is given embeddings instead of tokens
+            given = next(each for each in kwargs.values() if isinstance(each, Tensor))
         device = getattr(given, "device", self._scales.device)  # some transformers are given a list
         num_given = len(given) if num_rows > 1 else 1  # a single row of scales applies to all rows
         if num_given % num_rows:

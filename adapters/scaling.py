@@ -125,9 +125,12 @@ def _scale(module: nn.Module, _args: Any, output: Any) -> Any:
     result = output
     for column, (item, batch_dim) in enumerate(getattr(module, ITEMS)):
         factor = scales[:, column]
-        if item is None:
+        if item is None and not isinstance(result, tuple):
             result = _times(result, factor, batch_dim)
         else:
+            item = (
+                item or 0
+            )  # of a tuple without an item, the first: attentions return their weights beside their output
             check_item(module, result, item)
             result = (*result[:item], _times(result[item], factor, batch_dim), *result[item + 1 :])
     return result

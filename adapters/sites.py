@@ -1,10 +1,10 @@
 """Sites: the places where a residual branch of a transformer enters its stream.
 
-One line per block class declares the sites of the block (`site_table.py` holds all lines):
+One line per block class declares the sites of the block (`site_table.py` and `language/site_table.py` hold all lines):
 
     joint: attn.image=norm1[1] attn2.image=norm1[6]?use_dual_attention attn.text=norm1_context[1]?!context_pre_only
     │      │    │     │     │                       └ only where this attribute of the block is true (`?!`: false)
-    │      │    │     │     └ item of a tuple output; without it, the whole output
+    │      │    │     │     └ item of a tuple output; without it, the output, or the first item of a tuple
     │      │    │     └ submodule of the block whose output is scaled
     │      │    └ stream: image, text, joint, video, audio
     │      └ branch: attn, attn2, attn3, mlp, mlp2, single
@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from ..ground.errors import ConfigError, ModelError, near_misses
+from .language.site_table import LANGUAGE_BLOCKS
 from .site_table import BLOCKS, NOT_COVERED
 
 if TYPE_CHECKING:
@@ -40,10 +41,10 @@ class SiteLine:
     """One site of a block class, as declared.
 
     Attributes:
-        branch: `attn`, `attn2`, `attn3`, `mlp`, `mlp2`, `single`.
+        branch: `attn`, `attn2`, `attn3`, `mlp`, `mlp2`, `single`; in language models also `linear`, `mamba`, `conv`.
         stream: `image`, `text`, `joint`, `video` or `audio`.
         module: Path of the submodule within the block.
-        item: Item of a tuple output, or None for the whole output.
+        item: Item of a tuple output, or None for the whole output, or the first item of a tuple.
         batch_dim: Dimension of the output along which rows are stacked.
         flag: Attribute of the block that must be true, or false if it starts with `!`; or None.
     """
@@ -174,7 +175,7 @@ def find_blocks(model: nn.Module, blocks: Mapping[str, str] | None = None) -> li
         ConfigError: If a line cannot be read.
         ModelError: If a line of `blocks` is for a class that the model does not have.
     """
-    lines = {name: parse_line(text) for name, text in {**BLOCKS, **(blocks or {})}.items()}
+    lines = {name: parse_line(text) for name, text in {**BLOCKS, **LANGUAGE_BLOCKS, **(blocks or {})}.items()}
     modules = [(path, module) for path, module in model.named_modules() if type(module).__name__ in lines]
     lists: dict[str, set[str]] = {}
     for path, module in modules:

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -47,6 +48,11 @@ class OnHub:
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.repository, self.inside) if part)
+
+
+def shipped(name: str) -> Path:
+    """Return the folder of a checkpoint or a LoRA that is shipped with the package."""
+    return Path(str(resources.files("trimpot.adapters") / name))
 
 
 def located(given: str, what: str, instead: str, revision: str | None = None) -> Path | OnHub:

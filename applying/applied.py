@@ -51,7 +51,8 @@ class AppliedCalibration:
         strength = number(strength, "strength", low=-1, high=2, error=CalibrationError)
         self.calibration = calibration
         recipe = recipe_of(calibration)
-        transformer: Any = unwrapped(getattr(pipe, "transformer", None))
+        own = pipe if isinstance(pipe, torch.nn.Module) else getattr(pipe, "transformer", None)
+        transformer: Any = unwrapped(own)
         if transformer is not None and any(map(is_compiled, transformers(pipe).values())):
             raise CalibrationError("the transformer is compiled already; apply the calibration, then compile")
         kind = type(transformer).__name__
@@ -223,7 +224,8 @@ def load_calibration(
     moved or offloaded, and LoRAs may be loaded, before or after. Compile only afterwards.
 
     Args:
-        pipe: A pipeline whose transformer has the class that the calibration was made for.
+        pipe: A pipeline whose transformer has the class that the calibration was made for; or a language model of
+            transformers, whose calls, `generate` included, are then scaled.
         source: A calibration file, a folder that holds a `calibration.json`, the name of a run, or a hub id.
         strength: 0 gives the neutral model at its best guidance, 1 applies the calibration in full; other values
             from -1 to 2 interpolate or extrapolate.

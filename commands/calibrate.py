@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from ..ground.errors import ConfigError, TrimpotError
+from .analyse import is_analysis, resume_analysis
 from .app import FOLDER, JsonOption, StoreOption, app, print_json
 from .completion import keys, stored_runs
 from .menu import look, menu
@@ -129,6 +130,11 @@ def resume(
     """
     from ..runs.session import resume as go_on
 
+    if run is not None and is_analysis(run, store):
+        if overrides or allow_drift:
+            raise ConfigError(f"{run} is an analysis, which goes on as it was begun; begin another with other keys")
+        resume_analysis(run, store, as_json)
+        return
     worked(lambda watchers: go_on(run, store, watchers, overrides or [], allow_drift), store, as_json)
 
 

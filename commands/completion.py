@@ -18,8 +18,14 @@ def stored_runs(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def stored_names(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the runs and the comparisons of the store, latest first."""
-    return _starting([*_stored(context, "runs"), *_stored(context, "comparisons")], incomplete)
+    """Return the runs, the comparisons, the analyses and the studies of the store, latest first."""
+    tables = ("runs", "comparisons", "analyses", "studies")
+    return _starting([name for table in tables for name in _stored(context, table)], incomplete)
+
+
+def studied(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the studies and the runs of the store, latest first; the shell itself completes the names of folders."""
+    return _starting([*_stored(context, "studies"), *_stored(context, "runs")], incomplete)
 
 
 def configurations(incomplete: str) -> list[str]:
@@ -32,6 +38,11 @@ def configurations(incomplete: str) -> list[str]:
 def sources(context: typer.Context, incomplete: str) -> list[str]:
     """Return the presets and the comparisons of the store."""
     return [*configurations(incomplete), *_starting(_stored(context, "comparisons"), incomplete)]
+
+
+def sources_of_analyses(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the presets and the runs of the store."""
+    return [*configurations(incomplete), *_starting(_stored(context, "runs"), incomplete)]
 
 
 def keys(incomplete: str) -> list[str]:

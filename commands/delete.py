@@ -1,4 +1,4 @@
-"""The command `delete`: delete runs and comparisons of a store."""
+"""The command `delete`: delete runs, comparisons, analyses and studies of a store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 def delete(
     names: Annotated[
         list[str],
-        typer.Argument(metavar="RUN...", help="Runs, or comparisons with their runs.", autocompletion=stored_names),
+        typer.Argument(
+            metavar="RUN...",
+            help="Runs, comparisons with their runs, analyses, or studies.",
+            autocompletion=stored_names,
+        ),
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
     store: StoreOption = FOLDER,
@@ -57,18 +61,20 @@ def delete(
 
 def _told(loss: Loss) -> str:
     """Return what will go, as a sentence."""
-    if not loss.runs:
+    if not loss.runs and not loss.analyses and not loss.num_studies:
         return f"{', '.join(loss.names)}: what is left of an earlier deletion"
     evaluations = f"{loss.num_evaluations:,} evaluations with the scores of {loss.num_images:,} images"
     others = [name for name in loss.names if name not in loss.runs]
-    kept = f"{loss.num_kept_images:,} kept images"
-    return f"{', '.join([*others, *loss.runs])}: {evaluations}, {kept}, {_size(loss.num_bytes)} in all"
+    told = [evaluations] if loss.runs else []
+    told += [f"{loss.num_answers:,} answers of raters"] if loss.num_studies else []
+    told += [f"{loss.num_kept_images:,} kept images", f"{_size(loss.num_bytes)} in all"]
+    return f"{', '.join([*others, *loss.runs])}: {', '.join(told)}"
 
 
 def _told_besides(loss: Loss) -> list[str]:
     told = []
     if loss.num_shared:
-        told.append(f"{loss.num_shared:,} more evaluations belong to other runs too and stay")
+        told.append(f"{loss.num_shared:,} more evaluations belong to others too and stay")
     if loss.descendants:
         began = ", ".join(loss.descendants)
         told.append(f"{began} began at a result that goes, and can go on: the numbers it began at are kept with it")

@@ -9,8 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..ground.errors import ModelError, near_misses
 from .app import JsonOption, PartOptions, PluginOption, app, plugins_with, print_json
 from .completion import one_of, parts
+
+LIBRARIES = ("diffusers", "transformers")  # whose classes `sites` checks
 
 
 @app.command()
@@ -93,9 +96,17 @@ def optimizers(
 @app.command()
 def sites(
     classes: Annotated[list[str] | None, typer.Argument(help="Transformer classes; default: all.")] = None,
+    library: Annotated[
+        str,
+        typer.Option(
+            "--library",
+            help="diffusers, or transformers for its causal language models.",
+            autocompletion=one_of(LIBRARIES),
+        ),
+    ] = "diffusers",
     as_json: JsonOption = False,
 ) -> None:
-    """Check the sites of every transformer class of the installed diffusers on a tiny instance, and print the table.
+    """Check the sites of every transformer class on a tiny instance, and print the table.
 
     This takes one or two minutes. The exit status is 1 if a check fails.
 
@@ -105,9 +116,11 @@ def sites(
 
     from ..proofs.transformers.__main__ import checked, main, status_of
 
+    if library not in LIBRARIES:
+        raise ModelError(f"the classes of {library!r} are not known; {near_misses(library, LIBRARIES)}")
     if not as_json:
-        raise typer.Exit(main(classes or []))
-    found = checked(classes or [])
+        raise typer.Exit(main(classes or [], library))
+    found = checked(classes or [], library)
     print_json([{**asdict(row), "holds": row.holds} for row in found])
     raise typer.Exit(status_of(found))
 

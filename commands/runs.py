@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..ground.errors import TrimpotError, printable
+from .analyse import is_analysis, report_analysis, show_analysis
 from .app import FOLDER, JsonOption, StoreOption, app, print_json
 from .completion import one_of, parts, stored_runs
 
@@ -149,6 +150,9 @@ def show(
 
     Example:  trimpot show shapes-1 --json
     """
+    if is_analysis(run, store):
+        show_analysis(run, store, as_json)
+        return
     found = summary_of(store, run)
     if as_json:
         print_json(found)
@@ -200,6 +204,9 @@ def report(
     from ..runs.results import report as write_own
     from ..storage import SqliteStore
 
+    if is_analysis(run, store):
+        report_analysis(run, to, store, as_json)
+        return
     with SqliteStore(store, create=False) as opened:
         row = opened.run(run)
         if to is None:

@@ -353,18 +353,30 @@ def _optimizer_of(changes: Mapping[str, Any]) -> str | None:
 
 def _fair(given: Sequence[str], asked: ComparisonConfig) -> dict[str, Any]:
     """Return the keys that are equal for all contenders, and the defaults of those that this one leaves unset."""
+    return equal_keys(asked.images, asked.checks, asked.seeds[0], given)
+
+
+def equal_keys(images: int, checks: int, seed: int, given: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the keys, dotted, by which searches are given equal numbers of images.
+
+    Args:
+        images: Number of images that each search may generate.
+        checks: Approximate number of checks, at equal intervals of images.
+        seed: The seed of the search.
+        given: Keys that a search sets itself; the stopping rule and the checks are then its own.
+    """
     changes: dict[str, Any] = {
         "name": None,
-        "seed": asked.seeds[0],
-        "generations": asked.images,  # more than the images suffice for, so that only the budget ends a search
-        "budget": {"images": asked.images, "seconds": None, "gpu_hours": None},
+        "seed": seed,
+        "generations": images,  # more than the images suffice for, so that only the budget ends a search
+        "budget": {"images": images, "seconds": None, "gpu_hours": None},
         "by_steps": {"steps": ()},
         "keep": "none",
     }
     if "validation.patience" not in given:
         changes["validation.patience"] = NEVER
     if not {"validation.every", "validation.every_images"} & set(given):
-        changes["validation.every_images"] = max(1, asked.images // asked.checks)
+        changes["validation.every_images"] = max(1, images // checks)
     return changes
 
 

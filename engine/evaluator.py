@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import groupby
+from itertools import chain, groupby
 
 from ..ground.errors import Notice, ReplayError
 from .bucket import Bucket
@@ -60,9 +60,13 @@ class Evaluator:
         store: Holds the recorded evaluations.
         watch: Is told of every new evaluation.
         workshop: Makes the missing evaluations; with None, this process does so with the run's own parts.
+        apart: Whether candidates never share a call of the backbone, so that nothing that the store knows is made again
+            beside something new. Slower where buckets are smaller than a call.
     """
 
-    def __init__(self, run: Run, store: Store, watch: Watcher, workshop: Workshop | None = None) -> None:
+    def __init__(
+        self, run: Run, store: Store, watch: Watcher, workshop: Workshop | None = None, *, apart: bool = False
+    ) -> None:
         self.run = run
         self.store = store
         self.watch = watch
@@ -71,6 +75,7 @@ class Evaluator:
         self.seconds = 0.0
         self._workshop = workshop or Here(Worker(run.adapter, run.objectives, store.keeper))
         self._outputs_per_call = outputs_per_call(run.adapter)
+        self._apart = apart
 
     def evaluate(
         self, stage: str, generation: int, population: Population, bucket: Bucket, num_steps: int | None = None
@@ -188,7 +193,9 @@ class Evaluator:
             pieces = [Piece(each.place, each.vector, each.bucket) for each in by_place.values()]
             whole = any(each.scores_sets for each in objectives.values())
             steps = None if stage.endswith(POOL) else num_steps
-            for jobs in cut(pieces, self._outputs_per_call, across=self.run.adapter.mixes_buckets, whole=whole):
+            most, across = self._outputs_per_call, self.run.adapter.mixes_buckets
+            several = [[piece] for piece in pieces] if self._apart else [pieces]
+            for jobs in chain.from_iterable(cut(each, most, across=across, whole=whole) for each in several):
                 batch = [by_place[place] for place in dict.fromkeys(piece.place for job in jobs for piece in job)]
                 if all(each.evaluation is not None for each in batch):
                     continue

@@ -81,8 +81,13 @@ class Run:
 
     @cached_property
     def context(self) -> str:
-        """Fingerprint of everything that determines the scores of a setting on a bucket."""
-        return digest([self.description, self.adapter.space.fingerprint, self.config.weights, dict(self.versions)])
+        """Fingerprint of everything that determines the scores of a setting on a bucket.
+
+        Weights determine none, unless a combination's values are stored beside the scores: so runs that optimise
+        different objectives of the same ones share their neutral outputs.
+        """
+        weights = self.config.weights if self.combines else {}
+        return digest([self.description, self.adapter.space.fingerprint, weights, dict(self.versions)])
 
     def context_of(self, stage: str) -> str:
         """Return the fingerprint for a stage, since not every stage scores by every objective."""

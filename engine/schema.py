@@ -242,11 +242,23 @@ class Sensitivity(Section):
         num_prompts: The number of training prompts used.
         step: How far each knob is moved up and down, in units of its spread.
         most: The largest factor of a spread; the smallest is its inverse.
+        measured: The effect of each knob by its name, as an analysis has measured it, so that nothing is measured here.
+            A file of `trimpot analyse ablation` gives it, as `sensitivity.file`. A knob that is not named keeps its
+            spread.
     """
 
     num_prompts: Count = 8
     step: Annotated[Positive, Field(le=1e6)] = 0.25
     most: Annotated[Real, Field(ge=1, le=1e6)] = 3.0
+    measured: Annotated[dict[str, Annotated[Real, Field(ge=0)]], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _measured_once(self) -> Sensitivity:
+        own = type(self).model_fields
+        changed = [name for name in ("num_prompts", "step") if getattr(self, name) != own[name].default]
+        if self.measured is not None and changed:
+            raise ValueError(f"with what was measured before, nothing is measured here; leave {changed[0]} out")
+        return self
 
 
 class Budget(Section):

@@ -34,7 +34,7 @@ class Adapter(ABC):
         space: The knobs.
         num_steps: Denoising steps an image, or None if the backbone has no steps.
         makes: `image` if outputs are PIL images, `video` if they are lists of PIL images, `text` if they are texts or
-            `engine.answer.Answer`s, else None.
+            objects of the class `engine.answer.Answer`, else None.
         uses_seed: Whether an output depends on its seed. If not, a prompt has one output only: several seeds a prompt
             and buckets larger than their pool of prompts are refused.
         frozen: Names of knobs left out of the space because they cannot change the output.
@@ -81,6 +81,16 @@ class Adapter(ABC):
     def takes_metadata(self) -> bool:
         """Whether the class overrides `take_metadata`."""
         return type(self).take_metadata is not Adapter.take_metadata
+
+    def check_prompts(self, prompts: Sequence[str]) -> None:  # noqa: B027  # most take any prompt
+        """Refuse prompts that cannot be used, before a run begins; called once, after `take_metadata`.
+
+        Args:
+            prompts: All prompts of the run.
+
+        Raises:
+            ModelError: If a prompt cannot be used, for example because it has no answer or is too long.
+        """
 
     def prepare(self, prompts: Sequence[str]) -> None:  # noqa: B027  # most have nothing to prepare
         """Prepare for these prompts, before the first `generate`.

@@ -146,6 +146,27 @@ def is_better(values: ArrayLike, others: ArrayLike, prompts: Sequence[str], sign
     return error == 0 or bool(t.sf(data.mean / error, count - 1) < significance)
 
 
+def paired_p(values: ArrayLike, others: ArrayLike, prompts: Sequence[str]) -> float:
+    """Return the two-sided p-value of a paired t-test whose unit is the prompt.
+
+    Args:
+        values: Shape (num_images,).
+        others: Shape (num_images,), on the same prompts and seeds.
+        prompts: The prompt of each pair.
+
+    Returns:
+        The p-value of no difference; 1 if nothing differs, or for a single prompt.
+    """
+    from scipy.stats import t
+
+    data = _by_prompt(np.asarray(values, dtype=np.float64) - np.asarray(others, dtype=np.float64), prompts)
+    count = len(data.sizes)
+    if count == 1 or not data.mean:
+        return 1.0
+    error = data.error
+    return float(2 * t.sf(abs(data.mean) / error, count - 1)) if error else 0.0
+
+
 def few(num_prompts: int) -> str:
     """Return a warning that an interval rests on few prompts; empty if there are enough."""
     if num_prompts >= FEW_PROMPTS:

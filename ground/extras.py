@@ -24,6 +24,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "tensorboard": ("tensorboard",),
     "trackio": ("trackio",),
     "wandb": ("wandb",),
+    "web": ("starlette", "uvicorn"),
     "test": ("hypothesis", "pytest"),
 }
 EXTRA_OF = {package: extra for extra, packages in EXTRAS.items() for package in packages}

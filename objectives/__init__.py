@@ -13,11 +13,18 @@ from .image_statistics import STATISTICS
 CLIP_H = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
 
 
-def make_shapes() -> Objective:
-    """The share of a prompt's demands that a picture of the shapes world meets, from 0 to 1."""
+def make_shapes(*, factor: Literal["faithful", "strict", "vivid", "crisp", "clean"] | None = None) -> Objective:
+    """The share of a prompt's demands that a picture of the shapes world meets, or one factor of it, from 0 to 1."""
     from .shapes.reward import ShapesReward
 
-    return ShapesReward()
+    return ShapesReward(factor)
+
+
+def make_shapes_diversity() -> Objective:
+    """The mean distance of a picture to the others of its prompt, in what prompts of the shapes world leave open."""
+    from .shapes.diversity import ShapesDiversity
+
+    return ShapesDiversity()
 
 
 def make_shapes_prompts() -> PromptSet:
@@ -213,6 +220,7 @@ REWARDS: dict[str, Factory] = {
     "mps": make_mps,
     "pickscore": make_pickscore,
     "shapes": make_shapes,
+    "shapes-diversity": make_shapes_diversity,
     "value": make_value,
 }
 

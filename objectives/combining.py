@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,11 +46,15 @@ class WinRate(Combination):
     [0, 1], grows with the reward, and does not change if a constant is added to the reward. It does depend on the
     reward's scale: give a reward with small differences a small temperature.
 
+    With a frontier, the optimizer is told a candidate's non-dominated rank among the win rates of its group, as CaPO
+    chooses the outputs to learn from by the frontier of all rewards; held-out settings are compared by the average.
+
     Args:
         weights: The share of every objective in the average, by name; positive.
         references: The number of neutral outputs for each prompt.
         temperature: One temperature for all rewards, or one for each objective by name (1 for those left out); in
             units of the score.
+        frontier: Whether candidates are ranked by dominance.
 
     Raises:
         ConfigError: If a weight is negative, a temperature is not positive, or a temperature names no optimised
@@ -58,10 +62,15 @@ class WinRate(Combination):
     """
 
     def __init__(
-        self, weights: Mapping[str, float], references: int, temperature: float | Mapping[str, float] = 1.0
+        self,
+        weights: Mapping[str, float],
+        references: int,
+        temperature: float | Mapping[str, float] = 1.0,
+        frontier: bool = False,
     ) -> None:
         self.weights = dict(weights)
         self.references = references
+        self.frontier = frontier
         for name, weight in self.weights.items():
             if weight < 0:
                 raise ConfigError(
@@ -87,18 +96,33 @@ class WinRate(Combination):
 
     def values(self, scores: Scores, bucket: Bucket, pool: Evaluation | None) -> Values:
         """Return the weighted mean of the rewards' win rates, shape (num_outputs,). See `Combination.values`."""
+        total = np.zeros(len(bucket))
+        for name, rates in self._rates(scores, bucket, pool).items():
+            total += self.weights[name] * rates
+        return total / sum(self.weights.values())
+
+    def fitness(self, evaluations: Sequence[Evaluation], pool: Evaluation | None) -> Values:
+        """Rank candidates by their mean win rates if there is a frontier. See `pareto_fitness`."""
+        if not self.frontier:
+            return super().fitness(evaluations, pool)
+        rates = [self._rates(each.scores, each.bucket, pool) for each in evaluations]
+        return pareto_fitness(np.array([[each[name].mean() for name in self.weights] for each in rates]))
+
+    def _rates(self, scores: Mapping[str, Any], bucket: Bucket, pool: Evaluation | None) -> dict[str, Values]:
+        """Return the win rates of every output, by objective."""
         assert pool is not None
         rows = {prompt: index for index, prompt in enumerate(dict.fromkeys(pool.bucket.prompts))}
         own = [rows[prompt] for prompt in bucket.prompts]
-        total = np.zeros(len(bucket))
-        for name, weight in self.weights.items():
-            others = np.asarray(pool.scores[name]).reshape(len(rows), self.references)[own]
-            total += weight * win_rate(scores[name], others, self.temperature[name])
-        return total / sum(self.weights.values())
+        opponents = {name: np.asarray(pool.scores[name]).reshape(len(rows), self.references) for name in self.weights}
+        return {
+            name: win_rate(np.asarray(scores[name]), others[own], self.temperature[name])
+            for name, others in opponents.items()
+        }
 
     def describe(self) -> dict[str, object]:
-        """Describe the number of references and the temperatures. See `Combination.describe`."""
-        return {"references": self.references, "temperature": self.temperature}
+        """Describe references, temperatures and the frontier if there is one. See `Combination.describe`."""
+        frontier = {"frontier": True} if self.frontier else {}  # descriptions from before it existed stay as they were
+        return {"references": self.references, "temperature": self.temperature, **frontier}
 
 
 def win_rate(scores: Values, others: Values, temperature: float = 1.0) -> Values:
@@ -244,9 +268,10 @@ def make_winrate(
     *,
     references: Annotated[int, Field(ge=1)] = 8,
     temperature: float | dict[str, float] = 1.0,
+    frontier: bool = False,
 ) -> Combination:
     """The expected win rate against the neutral model's images of the same prompt, averaged over rewards (CaPO)."""
-    return WinRate(weights, references, temperature)
+    return WinRate(weights, references, temperature, frontier)
 
 
 def make_pareto(weights: Mapping[str, float]) -> Combination:

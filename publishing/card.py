@@ -69,7 +69,7 @@ def _gain(calibration: Calibration) -> str:
     rewards = ", ".join(f"`{_text(name)}`" for name in _rewards(calibration))
     lines = [
         f"{_verdict(calibration.gain)} The score is {rewards}; neutral is the base model at its best guidance "
-        f"({_text(calibration.neutral_label)}). The difference is paired, on prompts and seeds that the search never "
+        f"({_text(calibration.neutral_label)}). The difference is paired, on prompts that the search never "
         "saw; the unit of the 95 % interval is the prompt.",
         "",
         "| steps | neutral | calibrated | difference |",

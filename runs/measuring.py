@@ -19,7 +19,7 @@ from ..engine.schema import Config
 from ..engine.watcher import Watcher
 from ..ground.errors import CalibrationError, ConfigError, Notice, TrimpotError
 from ..setup.config import load_config, read_values, search_keys
-from ..setup.overrides import Overrides, read_overrides
+from ..setup.overrides import Override, Overrides, read_overrides
 from ..storage import SqliteStore
 from ..storage.database import FILE_NAME
 from . import session
@@ -32,6 +32,7 @@ TAKEN = (
 )
 #: What another's file may not decide on this machine: code to execute, and where images and secrets are sent.
 TRUSTED_ONLY = ("url", "token_env")
+UNWATCHED = "watch={}"  # the override of whoever takes only the other parts of a file's configuration
 NEEDED = ("adapter", "objectives", "prompts")
 #: Keys of a search, which a measurement has none of; the same keys below `validation` as well.
 OF_A_SEARCH = ("start", "generations", "seed", "ladder", "sensitivity", "budget", "bucket_size", "group_size")
@@ -59,12 +60,7 @@ def configured(
     """
     made = Calibration.load(file)
     typed = read_overrides(overrides)
-    for each in typed:
-        if each.path[0] in (*OF_A_SEARCH, *search_keys()) and each.path[0] != "validation":
-            aim = "; test.seed draws the prompts of a measurement" if each.path[0] == "seed" else ""
-            raise ConfigError(f"{each.path[0]} is of a search, and a measurement has none; leave it out{aim}")
-        if each.path[0] == "validation" and each.path[-1] in OF_CHECKS:
-            raise ConfigError(f"{each.key} is of a search, and a measurement has none; leave it out")
+    refuse_search(typed, "a measurement")
     given = read_values(source)[0] if source is not None else {}
     named = {each.path[0] for each in typed}
     own = _own(file, made, folder, given={*given, *named})
@@ -80,7 +76,7 @@ def configured(
         raise CalibrationError(
             f"{file} does not say with which {' and '.join(lacking)} to measure it; give a configuration, or {typing}"
         )
-    values = _without_search(values)
+    values = without_search(values)
     if steps:
         values["by_steps"] = {**(values.get("by_steps") or {}), "steps": list(steps)}
     values = read_values(values, overrides)[0]
@@ -210,7 +206,26 @@ def _begun(config: Config, folder: Path) -> str | None:
         return rows[-1].id if rows else None
 
 
-def _without_search(values: Mapping[str, Any]) -> dict[str, Any]:
+def refuse_search(typed: Sequence[Override], what: str) -> None:
+    """Refuse overrides that are keys of a search.
+
+    Args:
+        typed: The overrides.
+        what: What has no search, as an error message names it.
+
+    Raises:
+        ConfigError: If one is.
+    """
+    for each in typed:
+        if each.path[0] in (*OF_A_SEARCH, *search_keys()) and each.path[0] != "validation":
+            aim = f"; test.seed draws the prompts of {what}" if each.path[0] == "seed" else ""
+            raise ConfigError(f"{each.path[0]} is of a search, and {what} has none; leave it out{aim}")
+        if each.path[0] == "validation" and each.path[-1] in OF_CHECKS:
+            raise ConfigError(f"{each.key} is of a search, and {what} has none; leave it out")
+
+
+def without_search(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a configuration without the keys of a search."""
     kept = {key: value for key, value in values.items() if key not in (*OF_A_SEARCH, *search_keys(), "validation")}
     validation = values.get("validation")
     if isinstance(validation, Mapping):

@@ -18,6 +18,7 @@ from ..engine.ladder import rungs_of
 from ..engine.run import Run
 from ..engine.seams import Adapter, Objective, Optimizer
 from ..engine.search import group_size
+from ..engine.sensitivity import refuse_strange
 from ..engine.vetting import HeldOptimizer, blamed, who_made
 from ..ground.devices import resolve
 from ..ground.errors import ConfigError, Notice, ScoreError, TrimpotError, near_misses
@@ -245,19 +246,22 @@ def told_of(made: dict[str, Any], part: Adapter | Objective, prompts: PromptSet)
 def tell_metadata(adapter: Adapter | None, objectives: Mapping[str, Objective], prompts: PromptSet) -> None:
     """Give the adapter and every objective the metadata of the prompts, before they work or describe themselves.
 
+    The adapter then checks the prompts.
+
     Args:
         adapter: The backbone, or None if only objectives are told.
         objectives: The rewards by name.
         prompts: The prompts of the run.
 
     Raises:
-        ModelError: If the adapter cannot use the metadata.
+        ModelError: If the adapter cannot use the metadata or a prompt.
         ScoreError: If an objective cannot use the metadata.
     """
     metadata = prompts.all_metadata
     if adapter is not None:
         with blamed(who_made(adapter, "the adapter")):
             adapter.take_metadata(metadata)
+            adapter.check_prompts(prompts.all)
     for name, objective in objectives.items():
         try:
             objective.prepare(metadata)
@@ -284,13 +288,19 @@ def _check_devices(config: Config, plugins: Plugins) -> None:
 
 def _names_of(config: Config) -> tuple[Any, ...]:
     """Return the keys of a configuration that determine the backbone, the rewards and the prompts."""
-    watched = {name: (each.prompts, each.objectives) for name, each in config.watch.items()}
-    return config.adapter, config.objectives, config.combine, config.prompts, watched
+    rewards = {name: (reward.name, reward.options) for name, reward in config.objectives.items()}
+    watched = {
+        name: (each.prompts, {key: (reward.name, reward.options) for key, reward in each.objectives.items()})
+        for name, each in config.watch.items()
+    }
+    return config.adapter, rewards, config.combine, config.prompts, watched
 
 
 def _try(run: Run) -> None:
     """Refuse a run that would fail in its first generation or at its end, before it begins."""
     _check_seeds(run)
+    if run.config.sensitivity and run.config.sensitivity.measured is not None:
+        refuse_strange(run.config.sensitivity.measured, run.adapter.space)
     for name, pool in (("validation", run.prompts.validation), ("test", run.prompts.test)):
         if len(set(pool)) < 2:
             raise ConfigError(f"there is only one {name} prompt, which gives no interval; give at least two")

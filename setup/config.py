@@ -22,6 +22,7 @@ from ..engine.schema import Config
 from ..ground.errors import ConfigError, near_misses
 from ..ground.plain import plain, short
 from .live import Live
+from .measured import with_measured
 from .mistakes import listed, sentences_of
 from .overrides import Override, Overrides, apply, parse_options, read_overrides, refuse_not_finite
 from .parts import PARTS, anchored_at, mistakes_of, parts_of
@@ -87,7 +88,7 @@ def load_config(source: ConfigSource, overrides: Overrides = (), live: Live | No
     if isinstance(source, Config):
         source = source.model_dump(mode="json")
     values, where, known = _read(source, overrides, live)
-    values = expanded(values)
+    values = with_measured(expanded(values))
     try:
         return Config.model_validate(values)
     except ValidationError as error:

@@ -208,7 +208,7 @@ def _kind_at(place: Place) -> str | None:
 
 def _within(place: Place) -> Place:
     """Return a place below `watch.NAME` as if it were one of the whole configuration, and any other as it is."""
-    return place[2:] if place[0] == "watch" and place[2:3] and place[2] in _WATCHED else place
+    return place[2:] if place[:1] == ("watch",) and place[2:3] and place[2] in _WATCHED else place
 
 
 def _taken(place: Place, value: Any, live: dict[tuple[str, str], Any]) -> Any:

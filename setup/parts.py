@@ -107,6 +107,8 @@ def anchored_at(place: Place, value: Any, parts: Mapping[Place, NamedOne], folde
         return files_in(value, folder) if isinstance(value, (str, list, tuple)) and _all_texts(value) else value
     if place == ("start",) and isinstance(value, str) and value:
         return anchored(value, folder, "start")
+    if place == ("sensitivity", "file") and isinstance(value, str) and value:
+        return anchored(value, folder, "sensitivity.file")
     part = parts.get(place[:-1])
     if part and place[-1] != "name":
         return anchored_options({place[-1]: value}, _options(part, known), folder)[place[-1]]

@@ -44,7 +44,8 @@ def plan(run: Run) -> Plan:
     searched = bucket_size * sum(rung.generations * asked for rung, asked in spaces)
     if config.budget.images is not None:
         searched = min(searched, config.budget.images)
-    ablated = config.sensitivity.num_prompts if config.sensitivity else 0
+    measured = config.sensitivity and config.sensitivity.measured is not None
+    ablated = config.sensitivity.num_prompts if config.sensitivity and not measured else 0
     every_images = config.validation.every_images
     periods = searched / every_images if every_images else generations / config.validation.every
     checks = 1 if config.measures else math.ceil(periods) + len(run.rungs) - 1

@@ -39,6 +39,7 @@ KINDS = ("adapters", "objectives", "combinations", "optimizers", "prompts", "tra
 BUILT_IN = (
     "trimpot.prompts",
     "trimpot.adapters",
+    "trimpot.adapters.language.factory",
     "trimpot.adapters.spaces",
     "trimpot.objectives",
     "trimpot.objectives.combining",

@@ -9,8 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..ground.errors import StoreError
+from .analyses import Analyses
 from .database import FILE_NAME
 from .kept_images import IMAGES
+from .names import NAMED, OWNED_AS
 from .records import TALLIED
 from .sentences import sentences
 from .store import SqliteStore
@@ -61,7 +63,7 @@ def _copy_database(store: SqliteStore, path: Path) -> None:
 
 
 def _folders(store: SqliteStore, images: bool) -> Iterable[str]:
-    owners = [row["id"] for table in ("runs", "comparisons") for row in store.records.whole(table)]
+    owners = [row["id"] for table in NAMED for row in store.records.whole(table)]
     return [*owners, *([IMAGES] if images else [])]
 
 
@@ -71,11 +73,16 @@ def _look_through(folder: Path) -> None:
         with copy._transaction():
             pass  # a transaction checks the pages of the file
         runs = [row.id for row in copy.runs()]
-        comparisons = [row["id"] for row in copy.records.whole("comparisons")]
+        named = {table: [row["id"] for row in copy.records.whole(table)] for table in NAMED}
+        raters = [row["id"] for study in named["studies"] for row in copy.records.whole("raters", study)]
+        owned = {"": [""], "rater": raters, **{OWNED_AS[table]: names for table, names in named.items()}}
         for table, column in TALLIED.items():
-            owners = {"": [""], "run": runs, "comparison": comparisons}[column]
+            owners = owned[column]
             for owner in owners:
                 copy.records.whole(table, owner)
         for run in runs:
             copy.prompts(run)
             copy.history(run)
+        for analysis in named["analyses"]:
+            Analyses(copy).get(analysis)
+            Analyses(copy).history(analysis)

@@ -52,7 +52,7 @@ class StoreFile:
         with sentences(f"cannot use {self.path}"):
             if create:
                 folder.mkdir(parents=True, exist_ok=True)
-            self.read_only = not create and not (_writable(folder) and _writable(self.path))
+            self.read_only = not create and not self._may_write()
             connection = self._opened_to_read() if self.read_only else self._opened_to_write(create)
         self._db = Database(connection)
         self.records = Records(connection, self.path)
@@ -81,6 +81,9 @@ class StoreFile:
                 f"{self.folder} may only be read here; "
                 f"`trimpot backup DESTINATION --store {self.folder}` copies it to where you may write"
             )
+
+    def _may_write(self) -> bool:
+        return _writable(self.folder) and _writable(self.path)
 
     def _opened_to_write(self, create: bool) -> sqlite3.Connection:
         changing = create

@@ -74,15 +74,27 @@ def read_image(folder: Path, name: str) -> Image:
     """
     from PIL import Image, UnidentifiedImageError
 
+    try:
+        image: Image.Image = Image.open(io.BytesIO(read_bytes(folder, name)))
+        image.load()
+        return image
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        raise StoreError(f"the kept image {folder / name} is damaged ({error}); it cannot be scored") from None
+
+
+def read_bytes(folder: Path, name: str) -> bytes:
+    """Return the PNG file of a kept image.
+
+    Raises:
+        StoreError: If the file is missing or damaged.
+    """
     path = folder / name
     try:
         content = path.read_bytes()
         if _name_of(content) != name:
             raise OSError("its content is not what its name says")
-        image: Image.Image = Image.open(io.BytesIO(content))
-        image.load()
-        return image
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        return content
+    except OSError as error:
         raise StoreError(f"the kept image {path} is gone or damaged ({error}); it cannot be scored") from None
 
 

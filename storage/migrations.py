@@ -11,6 +11,12 @@ outputs       the image files of an evaluation's kept outputs, named by content
 rescores      scores of an evaluation's kept outputs by rewards added after the run
 comparisons   one row per comparison of contenders: its configuration and its fingerprint
 members       the run of each contender and seed of a comparison; comparisons may share a run
+analyses      one row per analysis: its kind, its configuration, its fingerprint, its findings
+analysed      the place of an evaluation in an analysis; runs and analyses may share an evaluation
+studies       one row per human study: what is shown, and the rules that were set before
+raters        the raters of a study: the token of each one's link, and the pairs in the order shown
+answers       one row per rater, pair and question
+pictures      pictures that were made for studies, by a digest of all that determines them
 tallies       the number of rows that belong together, and the sum of their checksums; see `records`
 plain_…       views for other programs; see `views`
 
@@ -35,6 +41,7 @@ from .sentences import decoding
 from .views import put
 
 migrations = Migrations("trimpot")
+_LATER = {"names", "analyses", "analysed", "studies", "raters", "answers", "pictures"}  # added by steps after m004
 
 
 @migrations()
@@ -143,7 +150,7 @@ def m004_checksums_and_prompts(db: Database) -> None:
         pk=("counted", "owner"),
         not_null={"number", "sum"},
     )
-    tables = [table for table in KEYS if table != "names"]  # a later step adds `names`
+    tables = [table for table in KEYS if table not in _LATER]
     for table in tables:
         db.execute(f"ALTER TABLE {table} ADD COLUMN checksum TEXT")
     Records(db.conn, path).seal(tables)
@@ -195,7 +202,78 @@ def m007_views(db: Database) -> None:
 
 
 @migrations()
-def m008_watched_prompts(db: Database) -> None:
+def m008_analyses(db: Database) -> None:
+    """Analyses, and the places of their evaluations."""
+    db.table("analyses").create(
+        {
+            "id": str,
+            "created": str,
+            "identity": str,
+            "kind": str,
+            "config": str,
+            "prompts": str,
+            "versions": str,
+            "seconds": float,
+            "outcome": str,
+            "error": str,
+            "checksum": str,
+        },
+        pk="id",
+        not_null={"created", "identity", "kind", "config", "versions", "seconds"},
+        foreign_keys=[("prompts", "prompts", "id")],
+    )
+    db.table("analysed").create(
+        {
+            "analysis": str,
+            "stage": str,
+            "generation": int,
+            "position": int,
+            "number": int,
+            "evaluation": str,
+            "fresh": int,
+            "checksum": str,
+        },
+        pk=("analysis", "stage", "generation", "position"),
+        not_null={"number", "evaluation", "fresh"},
+        foreign_keys=[("analysis", "analyses", "id"), ("evaluation", "evaluations", "key")],
+    )
+    Records(db.conn, _path(db)).seal(["analyses", "analysed"])
+
+
+@migrations()
+def m009_studies(db: Database) -> None:
+    """Human studies: what is shown, who rates, what was answered, and the pictures made for them."""
+    db.table("studies").create(
+        {"id": str, "created": str, "identity": str, "config": str, "checksum": str},
+        pk="id",
+        not_null={"created", "identity", "config"},
+    )
+    db.table("raters").create(
+        {"id": str, "study": str, "number": int, "token": str, "plan": str, "created": str, "checksum": str},
+        pk="id",
+        not_null={"study", "number", "token", "plan", "created"},
+        foreign_keys=[("study", "studies", "id")],
+    )
+    db.table("answers").create(
+        {
+            "rater": str,
+            "position": int,
+            "question": str,
+            "answer": str,
+            "seconds": float,
+            "answered": str,
+            "checksum": str,
+        },
+        pk=("rater", "position", "question"),
+        not_null={"answer", "answered"},
+        foreign_keys=[("rater", "raters", "id")],
+    )
+    db.table("pictures").create({"key": str, "file": str, "recorded": str, "checksum": str}, pk="key")
+    Records(db.conn, _path(db)).seal(("studies", "pictures"))
+
+
+@migrations()
+def m010_watched_prompts(db: Database) -> None:
     """The watched prompts of a run beside its other prompts, and their view."""
     db.execute("ALTER TABLE prompts ADD COLUMN watched TEXT")
     put(db.conn)

@@ -1,4 +1,4 @@
-"""Names of runs and comparisons; they also name folders, so any file system must accept them."""
+"""Names of runs, comparisons, analyses and studies; they also name folders, so any file system must accept them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ LONGEST = 200  # a number, a dot and an ending still fit into the 255 bytes of a
 
 
 NOTE = ".deleting"  # ending of the file that names what a deletion still has to remove
-RESULTS = ("calibration.json", "report.html", "comparison.html")
+RESULTS = ("calibration.json", "report.html", "comparison.html", "analysis.html", "study.html")
+#: The tables whose rows have a name, and a folder of that name; what else such a row owns has its name in this column.
+OWNED_AS = {"runs": "run", "comparisons": "comparison", "analyses": "analysis", "studies": "study"}
+NAMED = tuple(OWNED_AS)
 
 
 def results_in(folder: Path) -> list[str]:
-    """Return the names of the folders that hold the results of a run or a comparison."""
+    """Return the names of the folders that hold the results of a run, a comparison or a study."""
     return [path.name for path in sorted(folder.iterdir()) if any((path / name).is_file() for name in RESULTS)]
 
 

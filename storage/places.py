@@ -1,4 +1,4 @@
-"""The candidates of a run, read from the store once and kept up to date while the run is worked on."""
+"""The places of a run's or an analysis's evaluations, read once and kept up to date while it is worked on."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ class Places:
 
     Args:
         records: The rows of a database.
+        table: The table of the candidates: `candidates` of runs, or `analysed` of analyses.
     """
 
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: Records, table: str = "candidates") -> None:
         self._records = records
+        self.table = table
         self._run = ""
         self._tally: tuple[int, str] | None = None
         self._rows: dict[tuple[str, int], list[Row]] = {}
@@ -29,10 +31,10 @@ class Places:
         Raises:
             StoreError: If any candidate of the run is damaged or lost.
         """
-        tally = self._records.tally("candidates", run)
+        tally = self._records.tally(self.table, run)
         if (run, tally) != (self._run, self._tally):
             self._run, self._tally, self._rows = run, tally, {}
-            self._add(self._records.whole("candidates", run))
+            self._add(self._records.whole(self.table, run))
         return list(self._rows.get((stage, generation), ()))
 
     def insert(self, run: str, rows: Iterable[Row]) -> None:
@@ -40,11 +42,11 @@ class Places:
 
         If the transaction fails, the tally no longer agrees, and the next call reads all candidates again.
         """
-        before, rows = self._records.tally("candidates", run), list(rows)
-        self._records.insert_all("candidates", rows)
+        before, rows = self._records.tally(self.table, run), list(rows)
+        self._records.insert_all(self.table, rows)
         if (run, before) == (self._run, self._tally):
             self._add(rows)
-            self._tally = self._records.tally("candidates", run)
+            self._tally = self._records.tally(self.table, run)
 
     def _add(self, rows: Iterable[Row]) -> None:
         for row in rows:

@@ -28,12 +28,24 @@ TALLIED = {
     "prompts": "",
     "outputs": "",
     "rescores": "",
+    "studies": "",
+    "pictures": "",
     "candidates": "run",
     "generations": "run",
     "members": "comparison",
+    "analyses": "",
+    "analysed": "analysis",
+    "raters": "study",
+    "answers": "rater",
 }
 #: Table to the tables that get a new tally for every row of it; the row's id is the tally's owner.
-OWNERS = {"runs": ("candidates", "generations"), "comparisons": ("members",)}
+OWNERS = {
+    "runs": ("candidates", "generations"),
+    "comparisons": ("members",),
+    "analyses": ("analysed",),
+    "studies": ("raters",),
+    "raters": ("answers",),
+}
 KEYS = {
     "runs": ("id",),
     "comparisons": ("id",),
@@ -46,6 +58,12 @@ KEYS = {
     "candidates": ("run", "stage", "generation", "position"),
     "generations": ("run", "generation"),
     "members": ("comparison", "contender", "seed"),
+    "analyses": ("id",),
+    "analysed": ("analysis", "stage", "generation", "position"),
+    "studies": ("id",),
+    "raters": ("id",),
+    "answers": ("rater", "position", "question"),
+    "pictures": ("key",),
     "tallies": ("counted", "owner"),
 }
 _RANGE = 2**64
@@ -78,6 +96,21 @@ class Records:
             names = [column for column, *_ in cursor.description]
             # What is looked for is put in place of what is found, in case a damaged index leads to another row.
             rows = [{**dict(zip(names, values, strict=True)), **equals} for values in cursor]
+        for row in rows:
+            self._check(table, row)
+        return rows
+
+    def later(self, table: str, owner: str, number: int) -> list[Row]:
+        """Return the rows of one owner whose `number` is this or a later one, in no particular order.
+
+        Raises:
+            StoreError: If a row is damaged, or the file cannot be read.
+        """
+        query = f"SELECT * FROM {table} WHERE {TALLIED[table]} = ? AND number >= ?"
+        with sentences(f"cannot read {self._path}"):
+            cursor = self._connection.execute(query, [owner, number])
+            names = [column for column, *_ in cursor.description]
+            rows = [dict(zip(names, values, strict=True)) for values in cursor]
         for row in rows:
             self._check(table, row)
         return rows

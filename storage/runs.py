@@ -19,11 +19,12 @@ from ..ground.errors import StoreError, near_misses
 from .database import StoreFile
 from .filesystems import warn_of_network
 from .kept_images import IMAGES
-from .names import NOTE, free_name, results_in
+from .names import NAMED, NOTE, free_name, results_in
 from .records import Row
 from .sentences import decoding, sentences
 
 POOLS = ("train", "validation", "test")
+LOOKED_AT = 0.2  # seconds; whoever looks whether a run is worked on holds its lock for an instant
 
 
 @dataclass(frozen=True)
@@ -130,18 +131,22 @@ class Runs(StoreFile):
         row |= {"config": dump(config), "versions": dump(versions)}
         row |= {"start": None if start is None else dump(start), "prompts": prompts and prompts.fingerprint}
         row |= {"parts": dump(parts) if parts else None, "parent": dump(parent) if parent else None}
+        self._insert_prompts(prompts)
+        self.records.insert("runs", row)
+        return str(row["id"])
+
+    def _insert_prompts(self, prompts: PromptSet | None) -> None:
+        """Write the prompts of a run or an analysis unless they are there already; call this in a transaction."""
         if prompts:
             kept: Row = {pool: dump(getattr(prompts, pool)) for pool in POOLS}
             kept |= {"id": prompts.fingerprint, "metadata": dump(prompts.metadata)}
             kept |= {"watched": dump(_watched(prompts)) if prompts.watched else None}
             self.records.insert("prompts", kept, ignore=True)
-        self.records.insert("runs", row)
-        return str(row["id"])
 
     def _free_name(self, prefix: str) -> str:
-        """Return a name that no run, comparison or folder has yet, and no deleted run that another one began at."""
+        """Return a name that nothing in the store's folder has yet, nor a deleted run that another one began at."""
         rows = self.records.whole("runs")
-        known = [row["id"] for row in (*rows, *self.records.whole("comparisons"))]
+        known = [row["id"] for table in NAMED for row in self.records.whole(table)]
         known += [json.loads(row["parent"])["run"] for row in rows if row["parent"]]
         return free_name(prefix, [*known, *(path.name for path in self.folder.iterdir())])
 
@@ -153,7 +158,7 @@ class Runs(StoreFile):
         """
         row = self.records.one("runs", id=run_id)
         if row is None:
-            known = [row["id"] for row in self.records.whole("runs")]
+            known = [row["id"] for table in ("runs", "analyses") for row in self.records.whole(table)]
             missing = f"the name of a run is missing before the key {run_id}" if "=" in run_id else ""
             hint = missing or (self.unknown_folders() if not known else "")
             raise StoreError(f"no run {run_id!r} in {self.folder}; {hint or near_misses(run_id, known)}")
@@ -197,10 +202,13 @@ class Runs(StoreFile):
 
     def prompts(self, run_id: str) -> PromptSet | None:
         """Return the prompts that a run was begun with; None for a run of an old version, which did not store them."""
-        run = self.records.named("that is asked for", "runs", id=run_id)
-        if run["prompts"] is None:
+        return self._prompts_of("runs", run_id)
+
+    def _prompts_of(self, table: str, name: str) -> PromptSet | None:
+        owner = self.records.named("that is asked for", table, id=name)
+        if owner["prompts"] is None:
             return None
-        row = self.records.named(f"runs {run_id!r}", "prompts", id=run["prompts"])
+        row = self.records.named(f"{table} {name!r}", "prompts", id=owner["prompts"])
         with decoding(self.path, f"prompts {row['id']!r}"):
             train, validation, test = (tuple(json.loads(row[pool])) for pool in POOLS)
             watched = {
@@ -243,7 +251,7 @@ class Runs(StoreFile):
 
     def unknown_folders(self) -> str:
         """Return a sentence that names result folders without a run in this database, or "" if there are none."""
-        known = {row["id"] for table in ("runs", "comparisons") for row in self.records.whole(table)}
+        known = {row["id"] for table in NAMED for row in self.records.whole(table)}
         with sentences(f"cannot read {self.folder}"):
             found = [name for name in results_in(self.folder) if name not in {*known, IMAGES}]
         if not found:
@@ -282,7 +290,7 @@ class Runs(StoreFile):
         lock = FileLock(self._lock_path(run_id))
         with sentences(f"cannot lock run {run_id}"):
             try:
-                lock.acquire(timeout=0)
+                lock.acquire(timeout=LOOKED_AT, poll_interval=0.02)
             except Timeout:
                 raise StoreError(f"another process is working on run {run_id}; wait for it or stop it") from None
         try:
@@ -303,7 +311,7 @@ class Runs(StoreFile):
         except Timeout:
             return True
         except OSError:  # the lock file may not be written, or its name is not a valid file name
-            return _held(self._lock_path(run_id))
+            return held(self._lock_path(run_id))
         lock.release()
         return False
 
@@ -320,7 +328,7 @@ def _created(row: Row) -> str:
     return str(row["created"])
 
 
-def _held(path: Path) -> bool:
+def held(path: Path) -> bool:
     """Return whether another process holds a lock file that this process may only read."""
     try:
         import fcntl

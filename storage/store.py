@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ..engine.bucket import Bucket
 from ..engine.evaluation import POOL, STAGES, Evaluation, Place
@@ -18,21 +18,33 @@ from ..engine.knobs import digest_of_many
 from .kept_images import IMAGES, Keeper, read_image
 from .packed import Names, pack_scores, pack_setting, unpack_scores, unpack_setting
 from .places import Places
-from .records import Row, name_of
+from .records import TALLIED, Row, name_of
 from .runs import Runs, dump, now
 from .sentences import damaged, decoding
 
+BY_STEPS = ("baseline", "baseline pool", "test", "test pool")  # their generations above 0 are at other steps
 _AT_ONCE = 500  # evaluations read at a time
 _ORDER = {name: number for number, name in enumerate(name for stage in STAGES for name in (stage + POOL, stage))}
 
 
 class Recorded(NamedTuple):
-    """An evaluation of a run: its place, its number in the order of recording, and whether this run made it."""
+    """An evaluation of a run.
+
+    Attributes:
+        place: Its place in the run.
+        number: Its number in the order of recording.
+        fresh: Whether this run made it.
+        evaluation: The evaluation.
+        key: Its key in the store.
+        when: ISO time, UTC, at which it was made.
+    """
 
     place: Place
     number: int
     fresh: bool
     evaluation: Evaluation
+    key: str
+    when: str
 
 
 class Step(NamedTuple):
@@ -42,6 +54,28 @@ class Step(NamedTuple):
     generation: int
     bucket: str
     num_images: int
+
+
+class Spent(NamedTuple):
+    """What the evaluations of one stage of a run cost.
+
+    Attributes:
+        stage: The stage.
+        other_steps: Whether they are at another number of steps than the run's own.
+        num_evaluations: Evaluations that were made.
+        num_images: Outputs that were made.
+        found_images: Outputs of evaluations that others had made before.
+        generate_seconds: Time of generating those that were made, summed over workers.
+        score_seconds: Time of scoring them.
+    """
+
+    stage: str
+    other_steps: bool
+    num_evaluations: int
+    num_images: int
+    found_images: int
+    generate_seconds: float
+    score_seconds: float
 
 
 class SqliteStore(Runs):
@@ -68,7 +102,10 @@ class SqliteStore(Runs):
 
     def recorded(self, run: str, stage: str, generation: int) -> dict[int, Evaluation]:
         """Return the evaluations recorded at a stage and generation of a run, by position."""
-        rows = sorted(self._places.at(run, stage, generation), key=_order)
+        return self._recorded_at(self._places, run, stage, generation)
+
+    def _recorded_at(self, places: Places, owner: str, stage: str, generation: int) -> dict[int, Evaluation]:
+        rows = sorted(places.at(owner, stage, generation), key=_order)
         return {each.place.position: each.evaluation for each in self._evaluated(rows)}
 
     def find(self, key: str) -> Evaluation | None:
@@ -79,19 +116,23 @@ class SqliteStore(Runs):
     def record(self, run: str, made: Sequence[tuple[Place, str, Evaluation]]) -> None:
         """Commit evaluations with their places and keys in one transaction; they are durable when this returns."""
         with self._transaction():
-            number, _ = self.records.tally("candidates", run)
-            rows: list[Row] = []
-            for bucket in {evaluation.bucket.fingerprint: evaluation.bucket for _, _, evaluation in made}.values():
-                kept = {"id": bucket.fingerprint, "prompts": dump(bucket.prompts), "seeds": dump(bucket.seeds)}
-                self.records.insert("buckets", kept, ignore=True)
-            lists = {tuple(names) for _, _, each in made for names in (each.setting, each.scores)}
-            named = {names: self._names.keep(names) for names in sorted(lists)}
-            for place, key, evaluation in made:
-                row = {"run": run, **place._asdict(), "number": number + len(rows), "evaluation": key}
-                rows.append({**row, "fresh": int(self._insert(key, evaluation, named))})
-            self._places.insert(run, rows)
+            self._record_at(self._places, run, made)
             if run in self._clocks:
                 self._update_run(run)
+
+    def _record_at(self, places: Places, owner: str, made: Sequence[tuple[Place, str, Evaluation]]) -> None:
+        """Write evaluations and their places in a run or an analysis; call this in a transaction."""
+        number, _ = self.records.tally(places.table, owner)
+        rows: list[Row] = []
+        for bucket in {evaluation.bucket.fingerprint: evaluation.bucket for _, _, evaluation in made}.values():
+            kept = {"id": bucket.fingerprint, "prompts": dump(bucket.prompts), "seeds": dump(bucket.seeds)}
+            self.records.insert("buckets", kept, ignore=True)
+        lists = {tuple(names) for _, _, each in made for names in (each.setting, each.scores)}
+        named = {names: self._names.keep(names) for names in sorted(lists)}
+        for place, key, evaluation in made:
+            row = {TALLIED[places.table]: owner, **place._asdict(), "number": number + len(rows), "evaluation": key}
+            rows.append({**row, "fresh": int(self._insert(key, evaluation, named))})
+        places.insert(owner, rows)
 
     def _insert(self, key: str, evaluation: Evaluation, named: Mapping[tuple[str, ...], str]) -> bool:
         """Write an evaluation unless its key is there already; return whether it was written."""
@@ -250,6 +291,32 @@ class SqliteStore(Runs):
             "score_seconds": score_seconds,
         }
 
+    def spent(self, owner: str, table: Literal["candidates", "analysed"] = "candidates") -> list[Spent]:
+        """Return what each stage of a run cost, in the order of the stages; other numbers of steps by themselves.
+
+        An image counts for the run or analysis that made it, and not for those that found it in the store.
+
+        Args:
+            owner: The run, or the analysis.
+            table: Where its evaluations have their places: `analysed` for an analysis.
+
+        Raises:
+            StoreError: If a record is damaged or lost.
+        """
+        found: dict[tuple[str, bool], Spent] = {}
+        for row, made in self._rows(sorted(self.records.whole(table, owner), key=_order)):
+            key = row["stage"], row["stage"] in BY_STEPS and row["generation"] > 0
+            one, fresh = found.get(key, Spent(*key, 0, 0, 0, 0.0, 0.0)), bool(row["fresh"])
+            found[key] = Spent(
+                *key,
+                one.num_evaluations + fresh,
+                one.num_images + fresh * made["num_images"],
+                one.found_images + (not fresh) * made["num_images"],
+                one.generate_seconds + fresh * made["generate_seconds"],
+                one.score_seconds + fresh * made["score_seconds"],
+            )
+        return list(found.values())
+
     def num_images(self, run: str) -> int:
         """Return the number of outputs of a run: as stored when the run finished, else counted in its records.
 
@@ -289,7 +356,7 @@ class SqliteStore(Runs):
                 evaluation = found.get(row["evaluation"])
                 if evaluation is None:
                     gone = f"{name_of('evaluations', {'key': row['evaluation']})}, which it names, is gone"
-                    raise damaged(self.path, name_of("candidates", row), gone)
+                    raise damaged(self.path, name_of("analysed" if "analysis" in row else "candidates", row), gone)
                 if evaluation["num_images"] is None:
                     raise damaged(self.path, name_of("evaluations", evaluation), "it could not be brought up to date")
                 yield row, evaluation
@@ -298,7 +365,10 @@ class SqliteStore(Runs):
         """Iterate over the evaluations of candidates."""
         buckets: dict[str, Bucket] = {}
         for row, evaluation in self._rows(candidates):
-            yield Recorded(_place(row), row["number"], bool(row["fresh"]), self._evaluation(evaluation, buckets))
+            made = self._evaluation(evaluation, buckets)
+            yield Recorded(
+                _place(row), row["number"], bool(row["fresh"]), made, row["evaluation"], evaluation["recorded"]
+            )
 
     def _evaluation(self, row: Row, buckets: dict[str, Bucket]) -> Evaluation:
         """Rebuild an evaluation from its row; the caller sets the objectives' weights, which belong to the run."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -20,6 +21,8 @@ from tiny_folders import (  # noqa: F401  # fixtures
 from trimpot import reports
 
 if TYPE_CHECKING:
+    from browser import Tab
+    from playwright.sync_api import Browser
     from sessions import Installed
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run in two processes, and so do those that they start
@@ -65,3 +68,28 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 def short_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     """Charts take longer than all else here, and change nothing."""
     monkeypatch.setattr(reports, "write_report", lambda store, run, files: files.report.write_text(run))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A real browser, one for all tests of this process; skips where there is none."""
+    from browser import launched
+
+    with launched() as found:
+        yield found
+
+
+@pytest.fixture
+def tab(browser: Browser) -> Iterator[Callable[..., Tab]]:
+    """Opens tabs that remember what the console complained of."""
+    from browser import Tab
+
+    opened: list[Tab] = []
+
+    def new(*given: Any, **options: Any) -> Tab:
+        opened.append(Tab(browser, *given, **options))
+        return opened[-1]
+
+    yield new
+    for each in opened:
+        each.close()

@@ -58,7 +58,7 @@ SPACE = KnobSpace([Knob(f"knob.{index}") for index in range(4)])
 #: What can be made for real without weights, a network or another program.
 CHEAP = {
     "adapters": ("sphere", "ellipsoid", "low-effective-dimension", "simulated", "simulated-bounded", "surrogate"),
-    "objectives": ("value", "jpeg-size", "shapes", "entropy"),
+    "objectives": ("value", "jpeg-size", "shapes", "shapes-diversity", "entropy"),
     "combinations": ("weighted", "winrate", "pareto", "constrained"),
     "optimizers": ("cma-es", "grouped", "random", "nevergrad:DE"),
     "prompts": ("numbers", "files", "geneval", "compositional"),
@@ -84,7 +84,10 @@ def keys(model: type[BaseModel] = Config) -> Iterator[tuple[str, ...]]:
 
 def with_value(path: tuple[str, ...], value: Any) -> dict[str, Any]:
     """The configuration with one value exchanged."""
-    values: dict[str, Any] = {**BASE, **({"watch": {"cities": {"prompts": "numbers"}}} if path[0] == "watch" else {})}
+    values: dict[str, Any] = {
+        **BASE,
+        **({"watch": {"cities": {"prompts": "compositional"}}} if path[0] == "watch" else {}),
+    }
     section = values
     for part in path[:-1]:
         inner = section.get(part)
@@ -170,6 +173,7 @@ def test_keys_that_have_sensible_values_here_are_used() -> None:
     named |= {("group_size",), ("budget", "images")}  # too small for a generation
     named |= {("workers", "address")}  # of a cluster that nobody asks for
     named |= {("watch", "cities"), ("watch", "cities", "prompts")}
+    named |= {("sensitivity", "measured")}  # effects by knob, which an ablation's file holds
     assert set(keys()) - taken == named - {("objectives", "value", "name")}
 
 

@@ -40,6 +40,7 @@ NEEDING: dict[str, list[str]] = {
         "backup elsewhere",
         "plan shapes",
         "compare shapes -c cma-es -c random",
+        "analyse ablation shapes",
         "optimizers DE",
         "serve shapes",
         "serve remote -o url=http://127.0.0.1:1",
@@ -60,6 +61,7 @@ NEEDING: dict[str, list[str]] = {
         "compare shapes trackers=tensorboard --images 64 -c cma-es -c random",
     ],
     "trackio": ["calibrate shapes trackers=trackio", "plan shapes trackers=[trackio]"],
+    "web": ["watch", "watch --port 70000"],
     "wandb": ["calibrate shapes trackers=wandb", "calibrate shapes trackers.wandb.project=mine workers=2"],
 }
 #: Commands on what is not there, in a process without any extra: they complain of that and of nothing else.

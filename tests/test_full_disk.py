@@ -24,6 +24,7 @@ SPHERE = {
 }
 #: Every command that writes files, and how large a file may become: enough for what it has to read before.
 WRITES = {
+    "analyse ablation sphere.yaml granularity=knob scales=0 seeds=1 test.num_prompts=6": 64,
     "backup copy": 64,
     "calibrate sphere.yaml": 64,
     "compare sphere.yaml -c cma-es -c random --seeds 1 --images 40": 64,

@@ -41,6 +41,8 @@ def test_the_version_is_said() -> None:
 # Completion
 
 COMPLETED = {
+    "kind": "ablation",
+    "targets": "shapes",
     "run": "sphere-1",
     "names": "sphere-1",
     "begin_at": "sphere-1",
@@ -57,7 +59,9 @@ COMPLETED = {
     "calibrations": "sphere-1",
     "first": "sphere-1",
     "second": "sphere-1",
+    "sources": "sphere-1",
     "road": "native",
+    "library": "diffusers",
 }  # parameter to something that completes it
 NOT_COMPLETED = {  # parameter to the reason
     "memory": "a size, such as 24GB",
@@ -124,6 +128,8 @@ def _completions(command: str, each: Any) -> bool:
         (("delete", "sphere-1", ""), ["flux-2", "flux-1", "sphere-1", "night-1"]),
         (("show", "--store", "elsewhere", ""), []),
         (("compare", "n"), ["night-1"]),
+        (("analyse", "abl"), ["ablation"]),
+        (("analyse", "ablation", "sph"), ["sphere-1"]),
         (("knobs", "sphe"), ["sphere"]),
         (("runs", "--status", "fi"), ["finished"]),
         (("rescore", "sphere-1", "--objective", "entr"), ["entropy"]),

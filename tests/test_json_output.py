@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import yaml
 from PIL import Image
+from studied import folders
 from trimpot import reports
 from trimpot.storage import SqliteStore
+from trimpot.studies.beginning import asked_for, begin, with_raters
 from typed import commands, typed
 
 SPHERE = {
@@ -27,6 +29,11 @@ SPHERE = {
 }
 #: Every command that shows something, and keys of what it prints; of a list, keys of its first entry.
 SHOWN = {
+    "analyse ablation sphere.yaml granularity=knob scales=0 seeds=1 test.num_prompts=6": {
+        "analysis",
+        "numbers",
+        "page",
+    },
     "backup copy": {"backup", "runs", "images"},
     "calibrate sphere.yaml": {"run", "status", "gain", "digest"},
     "compare sphere.yaml -c cma-es -c random --seeds 1 --images 40": {"comparison", "runs", "page"},
@@ -50,7 +57,9 @@ SHOWN = {
     "runs": {"run", "comparison", "status", "num_images", "gain"},
     "runs --all": {"run", "comparison", "status", "num_images", "gain"},
     "show sphere-1": {"run", "outcome", "config"},
+    "study calibrated-study-1 --results": {"study", "raters", "questions", "rule", "page", "table"},
     "sites FluxTransformer2DModel": {"kind", "knobs", "verdicts", "holds"},
+    "sites --library transformers LlamaForCausalLM": {"kind", "knobs", "verdicts", "holds"},
 }
 #: Commands whose JSON is not read here, and why.
 ELSEWHERE = {
@@ -61,7 +70,7 @@ ELSEWHERE = {
     "verify": "it needs a pipeline",
 }
 #: Commands that show nothing, and why.
-SILENT = {"serve": "it answers requests until it is stopped"}
+SILENT = dict.fromkeys(("serve", "watch"), "it answers requests until it is stopped")
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +93,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if row["stage"] in ("baseline", "validation"):
                 images = [Image.effect_noise((8, 8), 20 + n).convert("RGB") for n in range(2)]
                 store.record_outputs(row["evaluation"], store.keeper(images))
+        with_raters(store, begin(store, asked_for(store, folders(folder / "pictures", 4))))
     return folder
 
 

@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 from published import published_run
+from studied import folders
 from trimpot import reports
 from trimpot.engine.calibration import Calibration
 from trimpot.engine.schema import Config
 from trimpot.exchange.roads import export as write_exported
 from trimpot.setup.plugins import KINDS
+from trimpot.storage import SqliteStore
+from trimpot.studies.beginning import asked_for, begin
 from typed import commands, parameters, typed
 
 SPHERE = {
@@ -31,6 +34,17 @@ COMPARED = "-c cma-es -c random --seeds 1 --images 40"
 #: For every argument and option that takes a name: what is typed, and what must be said. The first words are the
 #: command; `{prompts}` is a table of prompts with the columns `caption` and `kind`.
 NAMES: dict[tuple[str, str], list[tuple[str, str]]] = {
+    ("analyse", "kind"): [("analyse ablatoin sphere.yaml", "'ablation'"), ("analyse diversty sphere-1", "'diversity'")],
+    ("analyse", "targets"): [
+        ("analyse ablation spere.yaml", "'sphere.yaml'"),
+        ("analyse ablation spere-1", "'sphere-1'"),
+        ("analyse ablation shape", "'shapes'"),
+        ("analyse ablation sphere.yaml scale=0", "'scales'"),
+        ("analyse diversity spere-1", "'sphere-1'"),
+        ("analyse diversity sphere-1 measure=x", "'measures'"),
+        ("analyse cost spere-1", "'sphere-1'"),
+        ("analyse granularity sphere.yaml image=9", "'images'"),
+    ],
     ("calibrate", "config"): [("calibrate spere.yaml", "'sphere.yaml'"), ("calibrate shape", "'shapes'")],
     ("calibrate", "overrides"): [("calibrate sphere.yaml {key}", "{meant}")],
     ("calibrate", "begin_at"): [("calibrate sphere.yaml --from spere-1", "'sphere-1'")],
@@ -88,8 +102,13 @@ NAMES: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("serve", "objective"): [("serve entropi", "'entropy'")],
     ("serve", "option"): [("serve pickscore -o devise=cpu", "'device'")],
     ("soup", "calibrations"): [("soup sphere-1 spere-1", "'sphere-1'")],
+    ("study", "sources"): [("study spere-1", "'sphere-1'"), ("study calibrated-studie-1", "'calibrated-study-1'")],
     ("show", "run"): [("show spere-1", "'sphere-1'")],
-    ("sites", "classes"): [("sites FluxTransformer2DModle", "'FluxTransformer2DModel'")],
+    ("sites", "classes"): [
+        ("sites FluxTransformer2DModle", "'FluxTransformer2DModel'"),
+        ("sites --library transformers LamaForCausalLM", "'LlamaForCausalLM'"),
+    ],
+    ("sites", "library"): [("sites --library transformer", "'transformers'")],
     ("verify", "calibration"): [("verify spere-1 exported", "'sphere-1'")],
     ("verify", "option"): [("verify published-1 exported -o devise=cpu", "'device'")],
 }
@@ -113,6 +132,10 @@ FREE = {
     ("soup", "weights"): "numbers",
     ("serve", "host"): "an address",
     ("serve", "token"): "a secret",
+    ("study", "host"): "an address",
+    ("study", "name"): "a new name",
+    ("watch", "host"): "an address",
+    ("watch", "token"): "a secret",
 }
 
 #: Keys and values of a configuration: what is typed, and what must be said.
@@ -157,6 +180,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(reports, "write_report", lambda store, run, files: files.report.write_text(run))
         for command in ("calibrate sphere.yaml", f"compare sphere.yaml {COMPARED} --name night"):
             assert typed(*command.split())[0] == 0
+    with SqliteStore(folder / "trimpot-runs") as store:
+        begin(store, asked_for(store, folders(folder / "pictures", 3)))
     shapes = {"doubles_main": 38, "doubles_ctx": 38, "singles": 38, "n_double": 19, "n_single": 38}
     vector = {"solution": [1.0] * 115, "shapes": {"total": 115, "n_models": 1, **shapes}}
     (folder / "vector.json").write_text(json.dumps(vector))

@@ -31,6 +31,7 @@ SPHERE = {
     "bucket_size": 2,
 }
 COMMANDS = {
+    "analyse": "analyse ablation sphere.yaml granularity=knob scales=0 seeds=1",
     "calibrate": "calibrate sphere.yaml",
     "resume": "resume sphere-1",
     "compare": "compare sphere.yaml -c cma-es -c random --seeds 1 --images 40",
@@ -57,9 +58,11 @@ COMMANDS = {
     "pull": "pull nothing",  # refused: this is no repository
     "sample": "sample sphere-1 words",  # refused, like the next: a sphere has no pipeline
     "soup": "soup sphere-1 sphere-1",
+    "study": "study sphere-1",  # refused: a sphere makes no pictures
     "verify": "verify sphere-1 nothing",
+    "watch": "watch --port 70000",  # refused: there is no such port
 }
-REFUSED = {"import", "init", "lift", "pull", "rescore", "sample", "serve", "sites", "soup", "verify"}
+REFUSED = {"import", "init", "lift", "pull", "rescore", "sample", "serve", "sites", "soup", "study", "verify", "watch"}
 
 
 @contextmanager

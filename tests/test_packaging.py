@@ -44,8 +44,9 @@ def test_the_wheel_holds_the_package(wheel: set[str]) -> None:
 
 
 def test_the_wheel_holds_the_checkpoint(wheel: set[str]) -> None:
-    """Every file of the shipped model, so that it works where only the wheel was installed."""
-    shapes = ROOT / "adapters" / "shapes"
-    expected = {f"trimpot/{path.relative_to(ROOT)}" for path in shapes.rglob("*") if path.is_file()}
-    assert any(name.endswith(".safetensors") for name in expected)
-    assert expected <= wheel
+    """Every file of the shipped model and its LoRA, so that they work where only the wheel was installed."""
+    for name in ("shapes", "aligned"):
+        folder = ROOT / "adapters" / name
+        expected = {f"trimpot/{path.relative_to(ROOT)}" for path in folder.rglob("*") if path.is_file()}
+        assert any(name.endswith(".safetensors") for name in expected)
+        assert expected <= wheel

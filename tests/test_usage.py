@@ -12,6 +12,7 @@ from trimpot.cli import app
 
 #: Arguments that a command accepts, as far as reading them goes.
 ENOUGH = {
+    "analyse": ["ablation", "shapes"],
     "backup": ["copy"],
     "calibrate": ["shapes"],
     "compare": ["shapes", "-c", "random", "-c", "cma-es", "--images", "9000"],
@@ -38,9 +39,11 @@ ENOUGH = {
     "show": ["shapes-1"],
     "sites": ["FluxTransformer2DModel"],
     "soup": ["shapes-1", "shapes-2"],
+    "study": ["shapes-1"],
     "verify": ["shapes-1", "exported"],
+    "watch": [],
 }
-STORED = ("backup", "delete", "report", "rescore", "resume", "runs", "show")  # which look at a store first
+STORED = ("backup", "delete", "report", "rescore", "resume", "runs", "show", "study")  # which look at a store first
 
 
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[object, str]:
@@ -148,6 +151,10 @@ def test_a_run_that_there_is_not_is_said(
         (["serve", "entropi"], 1, "no objective 'entropi'; did you mean 'entropy'"),
         (["serve", "entropy", "-o", "a=1"], 1, "takes no option 'a'"),
         (["serve", "entropy", "--port", "x"], 2, "--port"),
+        (["watch", "--port", "x"], 2, "--port"),
+        (["watch", "--port", "70000"], 1, "ports are numbers from 0 .a free one. to 65535; choose another --port"),
+        (["watch", "--port", "0", "--host", "no such host"], 1, "is no address of a machine; choose another --host"),
+        (["watch", "--port", "0", "--token", "\u00e9"], 1, "the token must be printable ASCII"),
         (["optimizers", "DEE"], 1, "nevergrad has no optimizer 'DEE'"),
         (["optimizers", "--knobs", "0"], 2, "--knobs"),
         # configurations
@@ -190,6 +197,9 @@ def test_a_run_that_there_is_not_is_said(
         (["compare", "shapes", "--images", "many"], 2, "--images"),
         (["rescore", "shapes-1"], 2, "--objective"),
         (["measure", "shapes-1"], 1, "no calibration 'shapes-1'"),
+        (["study", "shapes-1", "--pairs", "0"], 2, "--pairs"),
+        (["study", "shapes-1", "--raters", "0"], 2, "--raters"),
+        (["study", "shapes-1", "--checks", "-1"], 2, "--checks"),
     ],
     ids=lambda each: " ".join(each) if isinstance(each, list) else "",
 )
@@ -211,7 +221,7 @@ def test_a_class_that_diffusers_has_not_is_said(
     """In the last line: importing all of diffusers may say things of its own."""
     code, told = run(capsys, monkeypatch, "sites", "NoSuchClass")
     assert code == 1
-    assert told.splitlines()[-1].startswith("trimpot: diffusers has no transformer class 'NoSuchClass'")
+    assert told.splitlines()[-1].startswith("trimpot: diffusers has no 'NoSuchClass' among its transformer classes")
 
 
 def test_what_was_meant_by_the_sentences_can_be_typed(

@@ -83,11 +83,16 @@ def check(image: Image.Image | ArrayLike, prompt: str) -> Verdict:
         ValueError: If the prompt is no scene caption, or the array is not (H, W, 3) uint8.
     """
     scene = parse(prompt)
-    things, clean = find_things(_pixels(image))
+    things, clean = find_things(picture_of(image))
     return judge(things, clean, scene)
 
 
-def _pixels(image: Image.Image | ArrayLike) -> Array:
+def picture_of(image: Image.Image | ArrayLike) -> Array:
+    """Return a picture as the checker sees it, of shape (32, 32, 3) in [0, 1].
+
+    Raises:
+        ValueError: If an array is not (H, W, 3) uint8.
+    """
     if isinstance(image, Image.Image):
         image = np.asarray(image.convert("RGB"))
     array = np.asarray(image)
@@ -224,7 +229,8 @@ def _ramp(value: float, low: float, high: float) -> float:
     return min(max((value - low) / (high - low), 0.0), 1.0)
 
 
-def _colour_match(thing: Thing, colour: str) -> float:
+def hue_match(thing: Thing, colour: str) -> float:
+    """Return how well an object's hue is that of a colour's name, from 0 to 1."""
     away = abs((thing.hue - _HUES[colour] + 180.0) % 360.0 - 180.0)
     return _ramp(away, 27.0, 9.0)
 
@@ -247,7 +253,7 @@ def _size_match(thing: Thing, size: str | None, other: Thing | None) -> float:
 
 
 def _match(thing: Thing, item: Item, other: Thing | None) -> float:
-    return _colour_match(thing, item.colour) * _shape_match(thing, item.shape) * _size_match(thing, item.size, other)
+    return hue_match(thing, item.colour) * _shape_match(thing, item.shape) * _size_match(thing, item.size, other)
 
 
 def _holds(relation: str, first: Thing, second: Thing) -> float:

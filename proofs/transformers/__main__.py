@@ -10,23 +10,22 @@ import sys
 from rich.console import Console
 
 from ...ground.errors import ModelError, TrimpotError, near_misses
-from .example import transformer_classes
-from .table import Row, as_table, rows, summary
+from .table import CLASSES, Row, as_table, summary
 
 WIDTH = 160
 
 
-def main(kinds: list[str]) -> int:
-    """Check the named classes, or all; print the table and return the exit status.
+def main(kinds: list[str], library: str = "diffusers") -> int:
+    """Check the named classes of a library, or all; print the table and return the exit status.
 
     Raises:
         ModelError: If there is no such class.
     """
-    found = checked(kinds)
+    found = checked(kinds, library)
     console = Console()
     console.width = max(console.width, WIDTH)  # a narrower console would cut off cells
     console.print(as_table(found))
-    console.print(summary(found), highlight=False)
+    console.print(summary(found, library), highlight=False)
     return status_of(found)
 
 
@@ -35,16 +34,22 @@ def status_of(found: list[Row]) -> int:
     return 0 if all(one.holds or one.reason for one in found) else 1
 
 
-def checked(kinds: list[str]) -> list[Row]:
-    """Check the named classes, or all; a progress line is shown on stderr.
+def checked(kinds: list[str], library: str = "diffusers") -> list[Row]:
+    """Check the named classes of a library, or all; a progress line is shown on stderr.
 
     Raises:
         ModelError: If there is no such class.
     """
-    known = sorted(transformer_classes())
+    if library == "transformers":
+        from ..language import causal_classes as classes
+        from ..language.table import rows
+    else:
+        from .example import transformer_classes as classes
+        from .table import rows
+    known = sorted(classes())
     for kind in kinds:
         if kind not in known:
-            raise ModelError(f"diffusers has no transformer class {kind!r}; {near_misses(kind, known)}")
+            raise ModelError(f"{library} has no {kind!r} among its {CLASSES[library]}; {near_misses(kind, known)}")
     kinds = kinds or known
     found: list[Row] = []
     with Console(stderr=True).status("") as status:

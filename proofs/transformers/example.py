@@ -71,6 +71,8 @@ class Example:
         differentiable: False if autograd does not support the class on a CPU.
         beside: Block classes that do more than add branches to their streams, each with a description of the rest. With
             all scales at 0, such a block is not the identity, but its branches must still have no effect.
+        streams: How many tensors of a block's output are its streams; None if all are.
+        exact_rows: Whether the other rows of a batch change no bit of a row; see `check_rows`.
     """
 
     kind: str
@@ -81,6 +83,8 @@ class Example:
     precision: Literal["float32", "float64"] = "float64"
     differentiable: bool = True
     beside: Mapping[str, str] = field(default_factory=dict)
+    exact_rows: bool = True
+    streams: int | None = None
 
     def build(self, dtype: torch.dtype = torch.float32) -> nn.Module:
         """Build a tiny instance with reproducible parameters, all large enough to have an effect."""

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from rich.table import Table
@@ -16,10 +17,12 @@ from ...adapters.site_table import NOT_COVERED
 from ...adapters.sites import SiteLine, find_blocks, find_sites, tie
 from ...testing import transformer as contract
 from . import EXAMPLES
-from .example import Example, transformer_classes
+from .example import transformer_classes
 
 CHECKS = ("neutral", "zero", "rows", "every site", "removal", "gradient")
 HOLDS, SKIPPED = "yes", "-"
+#: What a library calls the classes of the table.
+CLASSES: Mapping[str, str] = {"diffusers": "transformer classes", "transformers": "causal language models"}
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Row:
 def rows(kinds: Iterable[str] = ()) -> Iterator[Row]:
     """Check the named transformer classes of the installed diffusers one after another, or all if none are named."""
     for kind in kinds or sorted(transformer_classes()):
-        with _quiet():
+        with quiet():
             yield row(kind)
 
 
@@ -64,8 +67,8 @@ def row(kind: str) -> Row:
     try:
         model = example.build()
     except Exception as error:  # with another version of diffusers, a class may fail in any way
-        return Row(kind, _knobs(kind), reason=f"not run: {_first_line(error)}")
-    verdicts, unread = _verdicts(example, model)
+        return Row(kind, _knobs(kind), reason=f"not run: {first_line(error)}")
+    verdicts, unread = verdicts_of(example, model)
     lines = [line for block in find_blocks(model) for line in block.lines]
     return Row(kind, _knobs(kind), tuple(sorted({mechanism(line) for line in lines})), verdicts, tuple(unread))
 
@@ -78,7 +81,16 @@ def mechanism(line: SiteLine) -> str:
     return "post-norm" if is_norm else "output"
 
 
-def _verdicts(example: Example, model: nn.Module) -> tuple[dict[str, str], list[str]]:
+def verdicts_of(example: Any, model: nn.Module) -> tuple[dict[str, str], list[str]]:
+    """Run every check on a tiny instance.
+
+    Args:
+        example: An `Example`, or another object with its methods and attributes.
+        model: The instance that it builds.
+
+    Returns:
+        Check name to `yes`, to `-` if the check does not apply, or to the failure; and the sites that nothing reads.
+    """
     call = example.arguments()
     num_rows = min(2, example.max_rows)
     unread: list[str] = []
@@ -89,8 +101,10 @@ def _verdicts(example: Example, model: nn.Module) -> tuple[dict[str, str], list[
 
     checks: dict[str, Callable[[], object] | None] = {
         "neutral": lambda: contract.check_neutral(model, call),
-        "zero": lambda: contract.check_zero(model, call, beside=example.beside),
-        "rows": (lambda: contract.check_rows(model, call, num_rows)) if num_rows > 1 else None,
+        "zero": lambda: contract.check_zero(model, call, beside=example.beside, streams=example.streams),
+        "rows": (lambda: contract.check_rows(model, call, num_rows, exactly=example.exact_rows))
+        if num_rows > 1
+        else None,
         "every site": lambda: unread.extend(contract.check_every_site(model, call)),
         "removal": lambda: contract.check_removal(model, call),
         "gradient": gradient if example.differentiable else None,
@@ -102,7 +116,7 @@ def _verdicts(example: Example, model: nn.Module) -> tuple[dict[str, str], list[
                 check()
             verdicts[name] = SKIPPED if check is None else HOLDS
         except Exception as error:
-            verdicts[name] = _first_line(error)
+            verdicts[name] = first_line(error)
     return verdicts, unread
 
 
@@ -116,13 +130,14 @@ def _knobs(kind: str) -> tuple[int, int, int] | None:
     return len(tie(sites, "block")), len(tie(sites, "layer")), len(tie(sites, "gate"))
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return an error's class and the first line of its message; only the message if a check failed."""
     lines = str(error).splitlines() or [""]
     return lines[0] if isinstance(error, AssertionError) else f"{type(error).__name__}: {lines[0]}"
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence warnings about tiny configurations."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -153,12 +168,12 @@ def as_table(found: Iterable[Row]) -> Table:
     return table
 
 
-def summary(found: Iterable[Row]) -> str:
+def summary(found: Iterable[Row], library: str = "diffusers") -> str:
     """Say how many classes pass every check, and why other classes were not run."""
-    import diffusers
+    from importlib.metadata import version
 
     found = list(found)
     good = sum(one.holds for one in found)
-    lines = [f"{good} of {len(found)} transformer classes of diffusers {diffusers.__version__}: every check holds."]
+    lines = [f"{good} of {len(found)} {CLASSES[library]} of {library} {version(library)}: every check holds."]
     lines += [f"{one.kind}: {one.reason}" for one in found if one.reason]
     return "\n".join(lines)

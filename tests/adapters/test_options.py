@@ -130,10 +130,10 @@ def test_a_factory_is_its_own_schema(make: Any) -> None:
 
 
 def test_named_adapters_take_every_loading_option() -> None:
-    """How a checkpoint is loaded can be said to each of them; shapes is loaded in one way, on any device."""
+    """How a checkpoint is loaded can be said to each; shapes is loaded in one way, on any device, LoRA or no LoRA."""
     for make in (make_flux, make_sd3, make_qwen_image, make_flow_grpo, make_diffusers):
         assert set(Loading.model_fields) <= set(inspect.signature(make).parameters)
-    assert set(Loading.model_fields) & set(inspect.signature(make_shapes).parameters) == {"device"}
+    assert set(Loading.model_fields) & set(inspect.signature(make_shapes).parameters) == {"device", "lora"}
 
 
 @pytest.mark.parametrize(

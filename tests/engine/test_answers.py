@@ -46,6 +46,11 @@ class Speaker(Adapter):
     def take_metadata(self, metadata: Mapping[str, Mapping[str, Any]]) -> None:
         self.known.append(metadata)
 
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        for prompt in prompts:
+            if "?" in prompt:
+                raise ModelError(f"the prompt {prompt!r} is a question")
+
     def generate(self, population: Any, bucket: Bucket) -> list[list[Any]]:
         self.calls += 1
         return [[self.said[(self.calls - 1) % len(self.said)]] * len(bucket) for _ in population]
@@ -99,6 +104,13 @@ def test_a_backbone_is_told_the_metadata_once_and_they_belong_to_its_identity(tm
     bare = config(tmp_path)
     without = assemble("", load_config({**bare, "prompts": {**bare["prompts"], "metadata": []}}), known)
     assert run.context != without.context
+
+
+def test_prompts_that_a_backbone_cannot_use_are_refused_before_a_run_begins(tmp_path: Path) -> None:
+    asked = config(tmp_path)
+    write(tmp_path, "jsonl", [("sum 50?", {"answer": "50"}), ("sum 51", {"answer": "51"})], "test")
+    with pytest.raises(ModelError, match=r"the prompt 'sum 50\?' is a question"):
+        assemble("", load_config({**asked, "test": {"num_prompts": 2}}), plugins(Speaker()))
 
 
 @pytest.mark.parametrize(

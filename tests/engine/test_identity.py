@@ -195,6 +195,7 @@ CHANGES: dict[str, Any] = {
     "name": "another", "start": "elsewhere/calibration.json", "ladder": "{block: 2, gate: 3}", "keep": "all",
     "group_size": 2, "by_steps.steps": "[3]", "trackers": "tensorboard", "plugins": f"[{ONE_FILE}]",
     "watch.cities.objectives": "value",
+    "sensitivity.measured": "{knob.0: 2}",
 }  # fmt: skip
 BY_NAME = (
     "adapter",
@@ -218,7 +219,7 @@ def test_every_key_of_a_configuration_is_part_of_a_run_s_identity_or_declared_to
     if key.startswith("watch."):
         base["watch"] = {"cities": {"prompts": "views"}}
     if key.startswith("sensitivity."):
-        base["sensitivity"] = {"num_prompts": 7}
+        base["sensitivity"] = {"most": 7}
     if key == "workers.address":
         base["workers"] = {"ray": 2}
     if key == "protocol":
@@ -243,9 +244,12 @@ def test_every_key_of_a_configuration_is_part_of_a_run_s_identity_or_declared_to
     pytest.fail(f"no other value of {key} was found")
 
 
-def test_a_weight_is_part_of_a_run_s_identity_and_of_what_decides_its_values(run: Run) -> None:
+def test_a_weight_is_part_of_a_run_s_identity_and_of_what_decides_the_values_that_are_stored(run: Run) -> None:
+    """Scores are stored without weights, so they serve runs of any; a combination's values are stored as they are."""
     other = replace(run, config=load_config({**SMALL, "objectives": {"height": {"weight": 2.0}}}))
-    assert run.identity != other.identity and run.context != other.context
+    assert run.identity != other.identity and run.context == other.context
+    one, two = (hill_run({"combine": "pareto", "objectives": {"height": {"weight": weight}}}) for weight in (1.0, 2.0))
+    assert one.identity != two.identity and one.context != two.context
 
 
 def test_parts_prompts_and_start_are_part_of_a_run_s_identity() -> None:

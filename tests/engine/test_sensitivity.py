@@ -122,3 +122,28 @@ def test_a_coarse_rung_turns_all_knobs_of_a_block_at_once() -> None:
     np.testing.assert_allclose(population[1] - start, [0.75, 0.75, 0, 0, 0], rtol=1e-12)
     np.testing.assert_allclose(population[2] - start, [0, 0, 1.25, 1.25, 0], rtol=1e-12)  # its bounds end there
     assert len(factors(before, after)) == 3
+
+
+def given(measured: dict[str, float], ladder: dict[str, int] | None = None, most: float = 100) -> tuple[Rung, Rung]:
+    """The first rung before and after, with what was measured before; nothing may be evaluated."""
+    run, notes = hill_run({"sensitivity": {"measured": measured, "most": most}, "ladder": ladder or {}}), Notes()
+    after = spread_by_sensitivity(Evaluator(run, MemoryStore(), notes), run.rungs[0], 0, run.rungs[0].space.defaults)
+    assert not notes.evaluations
+    return run.rungs[0], after
+
+
+def test_what_was_measured_before_spreads_as_if_it_were_measured_now() -> None:
+    before, after = given({f"knob.{n}": value for n, value in enumerate((1.0, 2.0, 4.0, 8.0, 16.0))})
+    np.testing.assert_allclose(after.space.spreads / before.space.spreads, [4, 2, 1, 0.5, 0.25])
+
+
+def test_knobs_that_move_nothing_spread_most_and_those_not_measured_keep_their_spread() -> None:
+    before, after = given({"knob.0": 2.0, "knob.1": 8.0, "knob.2": 0.0}, most=3)
+    np.testing.assert_allclose(after.space.spreads / before.space.spreads, [2, 0.5, 3, 1, 1])
+    before, after = given({"knob.0": 0.0})
+    np.testing.assert_array_equal(after.space.spreads, before.space.spreads)
+
+
+def test_tied_knobs_move_an_output_together() -> None:
+    before, after = given({"knob.0": 3.0, "knob.1": 4.0, "knob.2": 5.0, "knob.4": 5.0}, {"pairs": 2, "own": 2})
+    np.testing.assert_allclose(after.space.spreads / before.space.spreads, [1, 1, 1])

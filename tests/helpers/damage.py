@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from trimpot.ground.errors import StoreError
-from trimpot.storage import Comparisons, SqliteStore
+from trimpot.storage import Analyses, Comparisons, SqliteStore, Studies
 from trimpot.storage.database import FILE_NAME
 
 
@@ -74,6 +74,15 @@ def _everything(store: SqliteStore) -> Iterator[tuple[str, Any]]:
     comparisons = Comparisons(store)
     for name in comparisons.names():
         yield f"comparison {name}", (comparisons.get(name), comparisons.members(name))
+    studies = Studies(store)
+    for name in studies.names():
+        raters = studies.raters(name)
+        yield f"study {name}", (studies.get(name), raters, [studies.answers(rater.id) for rater in raters])
+    if drawn := sorted(store.records.whole("pictures"), key=lambda row: str(row["key"])):
+        yield "pictures", drawn
+    analyses = Analyses(store)
+    for name in analyses.names():
+        yield f"analysis {name}", (analyses.get(name), analyses.prompts(name), analyses.history(name))
 
 
 def _exact(evaluation: Any) -> list[Any]:

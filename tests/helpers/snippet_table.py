@@ -23,6 +23,13 @@ SMALL = (
     "generations=1 optimizer.population_size=8 workers=1 adapter.num_inference_steps=2 adapter.guidance_grid=[3] "
     "validation.num_prompts=2 validation.every=1 test.num_prompts=2 by_steps.steps=[]"
 )
+#: Overrides that make an analysis of the shipped model take a few seconds.
+FEW = "workers=1 adapter.num_inference_steps=2 adapter.guidance_grid=[3] validation.num_prompts=2 scales=0"
+#: Overrides that make an analysis that calibrates the shipped model take a second a search.
+SEARCHED = (
+    "images=17 seeds=1 optimizer.population_size=8 adapter.num_inference_steps=2 adapter.guidance_grid=[3] "
+    "validation.num_prompts=2 by_steps.num_validation=2 test.num_prompts=2 workers=1"
+)
 #: A tiny checkpoint of FLUX stands for the published one.
 FLUX = (
     "name=FLUX.1-dev adapter.dtype=float32 adapter.height=32 adapter.width=32 adapter.num_inference_steps=2 "
@@ -62,6 +69,11 @@ SMALLER = (
     (r"^trimpot measure somebody/shapes-calibrated\b", "trimpot measure shapes-1"),
     (r"^(trimpot measure \S+)(.*)--steps [\d,]+", r"\1\2--steps 3"),
     (r"test\.num_prompts=\d+", "test.num_prompts=3"),
+    (r"^trimpot analyse ablation shapes\b.*", f"trimpot analyse ablation shapes {FEW} seeds=1 test.num_prompts=4"),
+    (r"^trimpot analyse diversity shapes-1\b.*", "trimpot analyse diversity shapes-1 seeds=2 test.num_prompts=2"),
+    (r"^trimpot analyse granularity shapes\b.*", f"trimpot analyse granularity shapes {SEARCHED} granularities=block"),
+    (r"^(trimpot analyse rewards shapes) images=3840 ('.*?').*", rf"\1 \2 {SEARCHED} rewards=clean"),
+    (r"^trimpot analyse steps shapes\b.*", f"trimpot analyse steps shapes {SEARCHED} ensembles=1 steps=3"),
 )  # fmt: skip
 
 #: In Python: a pattern, and what stands for it; `small` are the options of SMALL.
@@ -87,7 +99,9 @@ LEFT_OUT = (
     (r"trimpot pull \S+/\S+$", "needs the hub; tests/publishing"),
     (r"trimpot push \S+ \S+/\S+$", "needs an account; tests/publishing"),
     (r"trimpot serve (?!jpeg-size)", "loads weights from the hub"),
-    (r"trimpot sites$", "a minute; its rows are tested one by one"),
+    (r"trimpot watch\b", "answers until it is stopped; tests/watching"),
+    (r"trimpot study ", "answers until it is stopped, or needs answers; tests/studies"),
+    (r"trimpot sites( --library transformers)?$", "a minute; its rows are tested one by one"),
     (r"trimpot knobs .*GRANULARITY", "tests/test_docs_examples.py"),
     (r"trimpot calibrate \S+ workers\.ray=", "needs a Ray cluster"),
     (r"trimpot calibrate my\.safetensors ", "tests/defaults/test_single_file.py"),
@@ -109,11 +123,15 @@ TEXTS = (
     ("README.md", "config ─►", "a drawing"),
     ("docs/applying.md", "COMFYUI_PATH=", "needs a copy of ComfyUI"),
     ("docs/backbones.md", "76 of 77", "the end of `trimpot sites`; tests/adapters"),
+    ("docs/language-models.md", '{"prompt"', "records; tests/adapters/test_language.py"),
+    ("docs/language-models.md", "model = AutoModelForCausalLM", "needs the hub; tests/applying"),
+    ("docs/language-models.md", "175 of 184", "the end of `trimpot sites --library transformers`; tests/adapters"),
     ("docs/cost.md", "hours = ", "a formula"),
     ("docs/models.md", "Weights are loaded", "tests/defaults/test_fit.py"),
     ("docs/shapes.md", "a red circle", "prompts"),
     ("docs/shapes.md", "score = ", "a formula"),
     ("docs/tutorial.md", "114 knobs", "printed"),
+    ("docs/watching.md", "ssh ", "needs another machine"),
     ("docs/tutorial.md", "trimpot.load_calibration(", "needs the hub; tests/applying"),
 )
 

@@ -61,6 +61,12 @@ class TestWinRate(CombinationContract):
         return WinRate(WEIGHTS, 4, {"second": 0.3})
 
 
+class TestWinRateWithAFrontier(CombinationContract):
+    @pytest.fixture
+    def combination(self) -> Combination:
+        return WinRate(WEIGHTS, 4, {"second": 0.3}, frontier=True)
+
+
 class TestPareto(CombinationContract):
     weights = {"first": 1.0, "second": -0.5}  # noqa: RUF012
 
@@ -151,6 +157,21 @@ def test_outputs_meet_their_own_prompt_s_opponents_and_rewards_are_averaged_by_w
         0.75 * (sigmoid(1.0) + sigmoid(0.0)) / 2 + 0.25 * sigmoid(4.0),
     ]
     assert values.tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_frontier_ranks_candidates_by_their_win_rates_and_not_by_their_scores() -> None:
+    """One great output raises a mean score, and wins no more than a good one: a win rate ends at 1."""
+    combination = WinRate({"first": 1.0, "second": 1.0}, 1, 0.1, frontier=True)
+    bucket = Bucket(("a", "a"), (1, 2))
+    pool = Evaluation({}, combination.pool(bucket), None, {"first": (0.0,), "second": (0.0,)}, {})
+    scores = {"great once": (9.0, -1.0), "good twice": (1.0, 1.0), "else": (-1.0, -1.0)}
+    seconds = {"great once": (0.0, 0.0), "good twice": (0.0, 0.0), "else": (1.0, 1.0)}
+    made = [Evaluation({}, bucket, None, {"first": scores[each], "second": seconds[each]}, {}) for each in scores]
+    great, good, other = combination.fitness(made, pool)
+    assert good > great + 0.5 and other > great + 0.5
+    means = np.array([[np.mean(each.scores[name]) for name in ("first", "second")] for each in made])
+    assert pareto_fitness(means)[0] > pareto_fitness(means)[1]
+    assert combination.describe() != WinRate(combination.weights, 1, 0.1).describe()
 
 
 # Pareto
@@ -259,6 +280,7 @@ COMBINATIONS: list[dict[str, Any]] = [
     {"name": "winrate", "references": 3, "temperature": {"height": 0.2}},
     {"name": "pareto"},
     {"name": "constrained", "floors": {"nearness": 0.0}},
+    {"name": "winrate", "references": 2, "frontier": True},
 ]
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from trimpot.objectives.shapes import Scene, caption, check, drawing, parse, prompts
 from trimpot.objectives.shapes.drawing import Picture, blur, cluttered_background, draw, dull, noisy, to_bytes
+from trimpot.objectives.shapes.reward import ShapesReward
 from trimpot.objectives.shapes.scenes import COLOURS, SHAPES, all_scenes
 
 Bytes = NDArray[np.uint8]
@@ -172,3 +173,14 @@ def test_the_checker_is_cheap() -> None:
         check(shown, "four blue stars")
     # Measured well under one millisecond; the bound leaves room for a slow machine.
     assert (time.process_time() - began) / 50 < 0.006
+
+
+def test_the_reward_is_the_score_or_one_factor_of_the_verdict() -> None:
+    """Each factor can be a reward of its own, described as such, so that what lifts one can be measured by others."""
+    shown = [picture(text, seed) for seed, text in enumerate(TEXTS[:4])]
+    verdicts = [check(image, text) for image, text in zip(shown, TEXTS, strict=False)]
+    for factor in (None, "faithful", "strict", "vivid", "crisp", "clean"):
+        reward = ShapesReward(factor)
+        expected = [float(getattr(verdict, factor or "score")) for verdict in verdicts]
+        assert reward.score([Image.fromarray(image) for image in shown], TEXTS[:4]).tolist() == expected
+        assert reward.describe().get("factor") == factor

@@ -20,13 +20,14 @@ from closed_form import SMALL, Notes, hill_plugin, hill_run, prompt_set
 from damage import flip, mutate, put, told
 from PIL import Image
 from trimpot import cli
+from trimpot.engine.evaluation import Place
 from trimpot.engine.loop import calibrate
 from trimpot.ground.errors import StoreError, TrimpotError
 from trimpot.runs import session
 from trimpot.runs.results import summary
 from trimpot.setup.config import load_config
 from trimpot.setup.plugins import Plugins
-from trimpot.storage import Comparisons, SqliteStore
+from trimpot.storage import Analyses, AnalysisPlaces, Comparisons, SqliteStore, Studies
 from trimpot.storage.database import FILE_NAME
 from trimpot.storage.records import KEYS
 
@@ -35,7 +36,8 @@ SMALLER = {"generations": 1, "optimizer": {"name": "cma-es", "population_size": 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with rows in every table: a finished run, one begun, images, a later reward, a comparison."""
+    """A store with rows in every table: a finished run, one begun, images, a later reward, a comparison, an analysis,
+    a study."""
     folder = tmp_path_factory.mktemp("whole")
     with SqliteStore(folder) as store:
         comparisons = Comparisons(store)
@@ -54,6 +56,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [(_, key)] = [(place, store.records.read("candidates", stage="reference")[0]["evaluation"]) for place in "r"]
         store.record_outputs(key, store.keeper([Image.new("RGB", (8, 8), (n, 0, 0)) for n in range(2)]))
         store.record_rescore(key, "redness", "f00d", [0.25, 0.5])
+        studies = Studies(store)
+        study = studies.add("study", "fingerprint", {"entrants": ["a", "b"], "pictures": [["x.png"], ["y.png"]]})
+        raters = studies.add_raters(study, 2, lambda number, earlier: [{"kind": "pair", "item": number}])
+        studies.answer(raters[0].id, 0, "overall", "left", 1.5)
+        studies.record_pictures({"key": "x.png"})
+        analyses = Analyses(store)
+        found = analyses.add("ablation", "identity", "ablation", {"options": {}}, {"numpy": "2.0"}, prompt_set())
+        AnalysisPlaces(store).record(found, [(Place("test", 0, 0), key, store.history(name)[0].evaluation)])
+        analyses.update(found, outcome={"headline": "something"})
         for table in KEYS:
             assert store.records.read(table), f"{table} is empty, so it is not tested"
     return folder

@@ -174,10 +174,10 @@ def test_a_member_goes_with_its_comparison_only(folder: Path) -> None:
 def test_what_cannot_be_deleted_is_said_before_anything_goes(folder: Path) -> None:
     before = told(folder)
     for names, said in (
-        (["sphere-1", "spher-2"], r"no run or comparison 'spher-2' in .*did you mean 'sphere-2'"),
-        ([""], "no run or comparison ''"),
-        (["../runs"], "no run or comparison '../runs'"),
-        (["images"], "no run or comparison 'images'"),
+        (["sphere-1", "spher-2"], r"no run, comparison, analysis or study 'spher-2' in .*did you mean 'sphere-2'"),
+        ([""], "no run, comparison, analysis or study ''"),
+        (["../runs"], "no run, comparison, analysis or study '../runs'"),
+        (["images"], "no run, comparison, analysis or study 'images'"),
     ):
         with pytest.raises(StoreError, match=said):
             delete(folder, *names)
@@ -205,7 +205,7 @@ def test_images_wait_until_no_run_may_be_about_to_keep_the_same_ones(folder: Pat
             assert not (folder / "sphere-2").exists()
         left = Deletion(store, ["sphere-2"]).carry_out()
         assert (left.num_kept_images, left.compact, images(folder)) == (0, True, 2)
-        with pytest.raises(StoreError, match="no run or comparison 'sphere-2'"):
+        with pytest.raises(StoreError, match="no run, comparison, analysis or study 'sphere-2'"):
             Deletion(store, ["sphere-2"])
 
 

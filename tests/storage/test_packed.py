@@ -208,7 +208,8 @@ def test_sums_are_those_of_all_that_is_read(store: SqliteStore) -> None:
     everything = store.history("hill-1")
     assert store.work("hill-1") == sum(each.evaluation.work for each in everything) > 0
     assert [tuple(step) for step in store.steps("hill-1")] == [
-        (place.stage, place.generation, each.bucket.fingerprint, each.num_images) for place, _, _, each in everything
+        (each.place.stage, each.place.generation, each.evaluation.bucket.fingerprint, each.evaluation.num_images)
+        for each in everything
     ]
     assert Comparisons(store).steps("hill-1") == store.steps("hill-1")
     entries = [

@@ -298,7 +298,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_store_with_everything_it_said_wa
 
 def test_a_full_disk_is_said_at_the_write_that_failed_and_loses_nothing(tmp_path: Path) -> None:
     pytest.importorskip("resource", reason="limits of this kind are POSIX's")
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))"
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000))"
     with _writer(tmp_path, before=limit) as process:
         said, complaint = process.communicate()
     assert process.returncode == 1

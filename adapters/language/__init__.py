@@ -1,0 +1,1 @@
+"""Language models: scales on a causal decoder, likelihoods of answers and generated texts."""

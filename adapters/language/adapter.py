@@ -1,0 +1,329 @@
+"""The adapter for language models: scales on a causal model's residual branches, and its likelihoods or texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...engine.answer import Answer, Likelihood
+from ...engine.bucket import Bucket
+from ...engine.knobs import Setting
+from ...engine.seams import Adapter, Population
+from ...ground.batches import Batches
+from ...ground.devices import first_sentence, keep_freed_memory
+from ...ground.errors import ModelError
+from ..layout import Layout
+from ..likeness import weights_of
+from ..liveness import dead_sites
+from ..scaling import Scaling
+from ..sites import find_sites
+from .generation import generated
+from .items import Item, Wording, item_of, shown
+from .likelihood import Coarse, Passage, Predicted, caches, predicted
+from .options import LanguageOptions, mistake
+
+Row = tuple[int, str, int]  # candidate, prompt, seed
+
+
+class LanguageOutline(Adapter):
+    """The knobs of a causal language model, which may be on the meta device; it makes no answers.
+
+    Args:
+        model: The model.
+        source: The model's source, for `describe`: `id`, and `revision` or a digest of its weights.
+        options: The adapter's options.
+
+    Raises:
+        ModelError: If no block of the model is covered, or options exclude each other.
+    """
+
+    makes = "text"
+    mixes_buckets = True
+
+    def __init__(self, model: Any, source: Mapping[str, Any], options: LanguageOptions) -> None:
+        if problem := mistake(options):
+            raise ModelError(problem)
+        self.model, self.options, self._source = model, options, dict(source)
+        sites = find_sites(model, options.blocks)
+        example: dict[str, Any] = {"input_ids": torch.tensor([[1, 2, 3]], device=model.device)}
+        example |= {"use_cache": False} if caches(model) else {}
+        dead = dead_sites(model, sites, example)
+        self.layout = Layout(
+            sites, ["all"], granularity=options.granularity, low=options.low, high=options.high, dead=dead
+        )
+        self.space, self.frozen = self.layout.space, self.layout.frozen
+        self.uses_seed = options.mode == "generate" and options.temperature > 0
+        self.outputs_per_call = options.batch_size  # not the size that fits memory: a resumed run repeats calls
+
+    def generate(self, population: Population, bucket: Bucket) -> list[list[Answer]]:
+        """Raise an error, because there are no weights. See `Adapter.generate`."""
+        raise ModelError("an outline has no weights to answer with; leave out the option outline")
+
+    def tied(self, granularity: str) -> dict[str, list[str]]:
+        """Map coarser knobs to the knobs of this space that they tie. See `Adapter.tied`."""
+        return self.layout.tied(granularity)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the model's source and the layout of its knobs. See `Adapter.describe`."""
+        return {
+            "id": self._source.get("id"),
+            "source": self._source,
+            "transformer": type(self.model).__name__,
+            "granularity": self.layout.granularity,
+            "frozen": list(self.frozen),
+        }
+
+
+class LanguageAdapter(LanguageOutline):
+    """A causal language model with knobs on its residual branches.
+
+    Hooks are attached once and are active only while outputs are made; at other times the model is untouched.
+
+    Args:
+        model: The model, on its device and in its dtype.
+        tokenizer: Its tokenizer.
+        source: See `LanguageOutline`.
+        options: The adapter's options.
+
+    Raises:
+        ModelError: If no block of the model is covered, or options exclude each other or do not fit.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, source: Mapping[str, Any], options: LanguageOptions) -> None:
+        super().__init__(model, source, options)
+        most = _most_tokens(model) if options.max_prompt_tokens is None else options.max_prompt_tokens
+        self._wording = Wording(
+            tokenizer,
+            chat=options.chat,
+            system=options.system,
+            most_prompt=most,
+            most_answer=options.max_answer_tokens,
+        )
+        self._pad = _padding(model, tokenizer)
+        self._items: dict[str, Item] = {}
+        self._passages: dict[str, tuple[list[str], list[Passage]]] = {}
+        self._neutral: dict[str, Coarse] = {}
+        self._batches = Batches(options.batch_size, partial(_no_room, options))
+        self._scaling = Scaling(model, self.layout.sites)
+        if model.device.type == "cpu":
+            keep_freed_memory()
+
+    def take_metadata(self, metadata: Mapping[str, Mapping[str, Any]]) -> None:
+        """Read the answers and options of prompts. See `Adapter.take_metadata`."""
+        if self.options.mode == "likelihood":
+            self._items |= {prompt: item_of(prompt, about) for prompt, about in metadata.items()}
+            self._passages.clear()
+
+    @property
+    def takes_metadata(self) -> bool:
+        """Whether answers are read; see `Adapter.takes_metadata`."""
+        return self.options.mode == "likelihood"
+
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        """Turn all prompts into tokens, and refuse those that cannot be used. See `Adapter.check_prompts`.
+
+        Raises:
+            ModelError: If a prompt has no answer, or too many tokens.
+        """
+        for prompt in dict.fromkeys(prompts):
+            if self.options.mode == "likelihood":
+                self._asked(prompt)
+            else:
+                self._wording.context(prompt)
+
+    def generate(self, population: Population, bucket: Bucket) -> list[list[Answer]]:
+        """Make the answers of candidates on one bucket. See `Adapter.generate`."""
+        return self.generate_each(population, [bucket] * len(population))
+
+    def generate_each(self, population: Population, buckets: Sequence[Bucket]) -> list[list[Answer]]:
+        """Make answers, with any candidates, prompts and seeds in one pass. See `Adapter.generate_each`."""
+        table, _ = self.layout.tables(population)
+        scales = torch.from_numpy(table[:, 0]).float().to(self.model.device)  # (population_size, num_sites)
+        rows: list[Row] = [
+            (candidate, prompt, seed)
+            for candidate, bucket in enumerate(buckets)
+            for prompt, seed in zip(bucket.prompts, bucket.seeds, strict=True)
+        ]
+        with self._scaled() as scale:
+            if self.options.mode == "generate":
+                answers = iter(self._texts(rows, scales, scale))
+            else:
+                answers = iter(self._likelihoods(rows, scales, scale))
+        return [[next(answers) for _ in bucket.prompts] for bucket in buckets]
+
+    def _texts(self, rows: Sequence[Row], scales: Tensor, scale: Any) -> list[Answer]:
+        """Generate a text for each row."""
+        sizes = {prompt: len(self._wording.context(prompt)) for _, prompt, _ in rows}
+        order = sorted(range(len(rows)), key=lambda at: sizes[rows[at][1]])  # rows of like length fill up little
+        stateful = bool(getattr(self.model, "_is_stateful", False))  # a recurrent state has no mask
+
+        def work(batch: Sequence[Row]) -> list[Answer]:
+            made: list[Answer] = []
+            alike = groupby(batch, key=lambda row: sizes[row[1]]) if stateful else [(0, batch)]
+            for _, group in alike:
+                candidates, prompts, seeds = map(list, zip(*group, strict=True))
+                scale(scales[candidates])
+                made += generated(self.model, self._wording, prompts, seeds, self._pad, self.options)
+            return made
+
+        return _unsorted(self._batches.map([rows[at] for at in order], work), order)
+
+    def _likelihoods(self, rows: Sequence[Row], scales: Tensor, scale: Any) -> list[Answer]:
+        """Compute the likelihoods of each row's texts, each text in a row of its own."""
+        if self.options.divergence:
+            for prompt in dict.fromkeys(prompt for _, prompt, _ in rows):
+                self._neutral_of(prompt, scale)
+        asked = [
+            (at, which, passage)
+            for at, (_, prompt, _) in enumerate(rows)
+            for which, passage in enumerate(self._asked(prompt)[1])
+        ]
+        order = sorted(range(len(asked)), key=lambda at: asked[at][2].length)
+
+        def work(batch: Sequence[tuple[int, int, Passage]]) -> list[tuple[Predicted, float | None]]:
+            scale(scales[[rows[at][0] for at, _, _ in batch]])
+            compared = [self.options.divergence and which == 0 for _, which, _ in batch]
+            made = predicted(self.model, [passage for _, _, passage in batch], self._pad, compared)
+            return [
+                (one, None if one.table is None else self._neutral[rows[at][1]].divergence(one.table))
+                for one, (at, _, _) in zip(made, batch, strict=True)
+            ]
+
+        found = iter(_unsorted(self._batches.map([asked[at] for at in order], work), order))
+        return [self._answer(prompt, [next(found) for _ in self._asked(prompt)[1]]) for _, prompt, _ in rows]
+
+    def _answer(self, prompt: str, made: Sequence[tuple[Predicted, float | None]]) -> Answer:
+        """Put together what was computed of a prompt's texts."""
+        item = self._item(prompt)
+        texts, passages = self._asked(prompt)
+        known = {
+            text: Likelihood(text, float(one.logprobs.sum()), len(passage.text), one.best == passage.text)
+            for text, passage, (one, _) in zip(texts, passages, made, strict=True)
+        }
+        options = tuple(known[each] for each in item.options)
+        first, divergence = made[0]
+        if options:
+            said = max(options, key=lambda each: each.logprob).text
+        else:
+            said = "" if item.answer is None else self._said(item.answer, first, passages[0])
+        return Answer(
+            said,
+            reference=known[texts[0]] if item.answer is not None or not options else None,
+            options=options,
+            divergence=divergence,
+        )
+
+    def _said(self, answer: str, made: Predicted, passage: Passage) -> str:
+        """Return the most likely tokens at the places of an answer: the answer itself if they are its own."""
+        return answer if made.best == passage.text else self._wording.text(made.best)
+
+    def _neutral_of(self, prompt: str, scale: Any) -> None:
+        """Compute, once, what the neutral model predicts at the places of a prompt's first text, in a pass alone."""
+        if prompt not in self._neutral:
+            scale(None)
+            [made] = predicted(self.model, self._asked(prompt)[1][:1], self._pad, [True])
+            assert made.table is not None, "it was asked for"
+            self._neutral[prompt] = Coarse.of(made.table)
+
+    def _item(self, prompt: str) -> Item:
+        return self._items.get(prompt) or Item(prompt)
+
+    def _asked(self, prompt: str) -> tuple[list[str], list[Passage]]:
+        """Return the texts of a prompt whose likelihoods are computed, the answer first, and their tokens.
+
+        Raises:
+            ModelError: If the prompt has neither an answer nor options, and is not prose.
+        """
+        if prompt not in self._passages:
+            texts = list(self._item(prompt).texts)
+            if texts:
+                pairs = [self._wording.continued(prompt, text) for text in texts]
+            elif self.options.prose:
+                texts, pairs = [prompt], [self._wording.prose(prompt)]
+            else:
+                raise ModelError(
+                    f"the prompt {shown(prompt)} has neither an answer nor options, whose likelihood could be "
+                    "computed; give records with an answer, or set mode: generate, or prose: true for texts alone"
+                )
+            self._passages[prompt] = texts, [Passage(tuple(given), tuple(text)) for given, text in pairs]
+        return self._passages[prompt]
+
+    @contextmanager
+    def _scaled(self) -> Iterator[Any]:
+        """Give a function that sets the scales of the next pass's rows; in the end the model is untouched again."""
+        try:
+            yield self._scaling.set
+        finally:
+            self._scaling.set(None)
+
+    @property
+    def largest_batch(self) -> int | None:
+        """See `Adapter.largest_batch`."""
+        return self._batches.size
+
+    @largest_batch.setter
+    def largest_batch(self, size: int | None) -> None:
+        self._batches.size = size or self.options.batch_size
+
+    def export(self, setting: Setting, neutral: Setting) -> dict[str, Any]:
+        """Return the scales by module. See `Adapter.export`."""
+        blocks = {"blocks": dict(self.options.blocks)} if self.options.blocks else {}
+        weights = weights_of({"": self.model}, adapted=True)
+        members = self.layout.recipe(setting, neutral)
+        return {"transformer": type(self.model).__name__, **blocks, "weights": weights, "members": members}
+
+    def describe(self) -> dict[str, Any]:
+        """Return everything that can change an answer. See `Adapter.describe`."""
+        options = self.options
+        said: dict[str, Any] = {
+            **super().describe(),
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "mode": options.mode,
+            **self._wording.describe(),
+        }
+        if options.mode == "likelihood":
+            return {**said, "prose": options.prose, "divergence": options.divergence}
+        chosen = ("max_new_tokens", "temperature", "top_k", "top_p", "stop")
+        return {**said, **options.model_dump(mode="json", include=set(chosen))}
+
+    def close(self) -> None:
+        """Remove the hooks; this adapter can no longer make answers."""
+        self._scaling.remove()
+
+
+def _unsorted(made: Sequence[Any], order: Sequence[int]) -> list[Any]:
+    """Return results of sorted rows in the rows' own order."""
+    back: list[Any] = [None] * len(made)
+    for at, one in zip(order, made, strict=True):
+        back[at] = one
+    return back
+
+
+def _most_tokens(model: Any) -> int | None:
+    """Return the most tokens that a model's configuration allows, or None if it names no limit."""
+    config = model.config.get_text_config(decoder=True)
+    most = getattr(config, "max_position_embeddings", None)
+    return most if isinstance(most, int) and most > 0 else None
+
+
+def _padding(model: Any, tokenizer: Any) -> int:
+    """Return a token to fill rows with; it is masked, so that any token of the vocabulary will do."""
+    found = tokenizer.pad_token_id
+    size = model.get_input_embeddings().weight.shape[0]
+    return int(found) if found is not None and found < size else 0
+
+
+def _no_room(options: LanguageOptions, error: BaseException) -> ModelError:
+    ways = ["a shorter prompt"] if options.mode == "likelihood" else ["fewer max_new_tokens"]
+    ways = (["dtype: bfloat16"] if options.dtype == "float32" else []) + ways
+    if options.quantization is None:
+        ways.insert(0, "quantization")
+    return ModelError(
+        f"there is not enough memory for one text at a time; choose {' or '.join(ways)} ({first_sentence(error)})"
+    )

@@ -1,0 +1,182 @@
+"""Items: a prompt with its answer and options, and how they become tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...ground.errors import ModelError, first_line
+
+SHOWN = 60  # characters of a prompt in an error message
+
+
+@dataclass(frozen=True)
+class Item:
+    """What a prompt file says of a prompt.
+
+    Attributes:
+        prompt: The prompt.
+        answer: The answer, or None.
+        options: The options to choose from; empty if there are none.
+    """
+
+    prompt: str
+    answer: str | None = None
+    options: tuple[str, ...] = ()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts whose likelihood is computed: the answer first, then the options, each once."""
+        given = ([] if self.answer is None else [self.answer]) + list(self.options)
+        return tuple(dict.fromkeys(given))
+
+
+def item_of(prompt: str, metadata: Mapping[str, Any]) -> Item:
+    """Read a prompt's metadata.
+
+    Args:
+        prompt: The prompt.
+        metadata: `answer`, a text or number, or a list of texts of which the first counts; `options`, a list of texts.
+            Other entries are passed over.
+
+    Raises:
+        ModelError: If the answer or an option is something else, or the answer is none of the options.
+    """
+    of = f"of the prompt {shown(prompt)}"
+    given = metadata.get("options")
+    if given is not None and (not isinstance(given, Sequence) or isinstance(given, str) or len(given) < 2):
+        raise ModelError(f"the options {of} are {given!r}; give a list of at least two texts")
+    options = tuple(_text(each, f"an option {of}") for each in given or ())
+    if len(set(options)) < len(options):
+        raise ModelError(f"two options {of} are the same; leave one out")
+    answer = metadata.get("answer")
+    if isinstance(answer, Sequence) and not isinstance(answer, str):
+        answer = answer[0] if answer else None
+    answer = None if answer is None else _text(answer, f"the answer {of}")
+    if options and answer is not None and answer not in options:
+        raise ModelError(f"the answer {of} is none of its options; give it in the same words as among them")
+    return Item(prompt, answer, options)
+
+
+def _text(value: Any, what: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise ModelError(f"{what} is {value!r}; give a text")
+    text = str(value)
+    if not text:
+        raise ModelError(f"{what} is empty; give a text")
+    return text
+
+
+def shown(prompt: str) -> str:
+    """Return a prompt's beginning as error messages show it."""
+    return repr(prompt if len(prompt) <= SHOWN else f"{prompt[: SHOWN - 3]}...")
+
+
+class Wording:
+    """Turns prompts and answers into tokens.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        chat: Whether a prompt becomes a user's message in the tokenizer's chat template.
+        system: The message before it, or None.
+        most_prompt: The most tokens of a prompt; None for no limit.
+        most_answer: The most tokens of an answer.
+
+    Raises:
+        ModelError: If there is no chat template, although one is needed.
+    """
+
+    def __init__(
+        self, tokenizer: Any, *, chat: bool, system: str | None, most_prompt: int | None, most_answer: int
+    ) -> None:
+        if chat and not getattr(tokenizer, "chat_template", None):
+            raise ModelError("the model's tokenizer has no chat template; leave out chat")
+        self._tokenizer, self._chat, self._system = tokenizer, chat, system
+        self._most_prompt, self._most_answer = most_prompt, most_answer
+        if chat:
+            self.context("a")  # a template may refuse a system message
+
+    def context(self, prompt: str) -> list[int]:
+        """Return the tokens that the model is given for a prompt.
+
+        Raises:
+            ModelError: If the template fails, the prompt has no tokens, or too many.
+        """
+        ids = self._ids(self._worded(prompt), special=not self._chat)
+        if not ids:
+            start = self._tokenizer.bos_token_id
+            if start is None:
+                raise ModelError(f"the prompt {shown(prompt)} has no tokens, and the model has no token to start with")
+            ids = [start]
+        if self._most_prompt is not None and len(ids) > self._most_prompt:
+            raise ModelError(
+                f"the prompt {shown(prompt)} has {len(ids)} tokens, and at most {self._most_prompt} fit; shorten it"
+            )
+        return ids
+
+    def continued(self, prompt: str, text: str) -> tuple[list[int], list[int]]:
+        """Return the tokens of a prompt, and those of a text that continues it.
+
+        The prompt's tokens are those from which the model would generate. The text's tokens are what follows if both
+        are tokenized together; if that would change the prompt's tokens, the text is tokenized by itself.
+
+        Raises:
+            ModelError: If the text has no tokens, or too many.
+        """
+        context = self.context(prompt)
+        whole = self._ids(self._worded(prompt) + text, special=not self._chat)
+        tail = whole[len(context) :] if whole[: len(context)] == context else self._ids(text, special=False)
+        if not tail:
+            raise ModelError(f"the answer {text!r} of the prompt {shown(prompt)} has no tokens; give another")
+        if len(tail) > self._most_answer:
+            raise ModelError(
+                f"an answer or option of the prompt {shown(prompt)} has {len(tail)} tokens, and max_answer_tokens is "
+                f"{self._most_answer}; shorten it, or raise the option"
+            )
+        if self._most_prompt is not None and len(context) + len(tail) > self._most_prompt + 1:
+            raise ModelError(
+                f"the prompt {shown(prompt)} and its answer have {len(context) + len(tail)} tokens, and at most "
+                f"{self._most_prompt} fit; shorten them"
+            )
+        return context, tail
+
+    def prose(self, prompt: str) -> tuple[list[int], list[int]]:
+        """Split a prompt, which is a text of its own, into its first token and the tokens after it.
+
+        Raises:
+            ModelError: If the prompt has too few tokens.
+        """
+        ids = self._ids(prompt, special=True)
+        start = self._tokenizer.bos_token_id
+        if start is not None and ids[:1] != [start]:
+            ids = [start, *ids]
+        if len(ids) < 2:
+            raise ModelError(f"the prompt {shown(prompt)} has fewer than two tokens, so that nothing is predicted")
+        if self._most_prompt is not None and len(ids) > self._most_prompt + 1:
+            raise ModelError(
+                f"the prompt {shown(prompt)} has {len(ids)} tokens, and at most {self._most_prompt} fit; shorten it"
+            )
+        return ids[:1], ids[1:]
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Return the text of tokens, without special ones."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def describe(self) -> dict[str, Any]:
+        """Describe how prompts become tokens."""
+        template = self._tokenizer.chat_template if self._chat else None
+        return {"chat_template": template, "system": self._system}
+
+    def _worded(self, prompt: str) -> str:
+        if not self._chat:
+            return prompt
+        messages = [] if self._system is None else [{"role": "system", "content": self._system}]
+        messages.append({"role": "user", "content": prompt})
+        try:
+            return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        except Exception as error:  # a template is a program of the model's authors
+            raise ModelError(f"the model's chat template fails: {first_line(error)}") from error
+
+    def _ids(self, text: str, *, special: bool) -> list[int]:
+        return [int(each) for each in self._tokenizer(text, add_special_tokens=special)["input_ids"]]
