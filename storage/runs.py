@@ -212,7 +212,9 @@ class Runs(StoreFile):
         with decoding(self.path, f"prompts {row['id']!r}"):
             train, validation, test = (tuple(json.loads(row[pool])) for pool in POOLS)
             watched = {
-                name: PromptSet(*(tuple(each[pool]) for pool in POOLS), metadata=each["metadata"])
+                name: PromptSet(
+                    tuple(each["train"]), tuple(each["validation"]), tuple(each["test"]), metadata=each["metadata"]
+                )
                 for name, each in json.loads(row["watched"] or "{}").items()
             }
             return PromptSet(train, validation, test, metadata=json.loads(row["metadata"]), watched=watched)

@@ -84,10 +84,8 @@ def keys(model: type[BaseModel] = Config) -> Iterator[tuple[str, ...]]:
 
 def with_value(path: tuple[str, ...], value: Any) -> dict[str, Any]:
     """The configuration with one value exchanged."""
-    values: dict[str, Any] = {
-        **BASE,
-        **({"watch": {"cities": {"prompts": "compositional"}}} if path[0] == "watch" else {}),
-    }
+    watched = {"watch": {"cities": {"prompts": "compositional"}}} if path[0] == "watch" else {}
+    values: dict[str, Any] = {**BASE, **watched}
     section = values
     for part in path[:-1]:
         inner = section.get(part)
@@ -172,7 +170,7 @@ def test_keys_that_have_sensible_values_here_are_used() -> None:
     named |= {path for path in keys() if path[-1] == "name" and len(path) > 1}
     named |= {("group_size",), ("budget", "images")}  # too small for a generation
     named |= {("workers", "address")}  # of a cluster that nobody asks for
-    named |= {("watch", "cities"), ("watch", "cities", "prompts")}
+    named |= {("watch", *rest) for rest in (["cities"], ["cities", "prompts"], ["cities", "objectives", "value"])}
     named |= {("sensitivity", "measured")}  # effects by knob, which an ablation's file holds
     assert set(keys()) - taken == named - {("objectives", "value", "name")}
 
