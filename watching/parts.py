@@ -90,7 +90,7 @@ def overview(scene: Scene, folder: Path) -> dict[str, str]:
         for name, members in reversed(scene.comparisons.items())
     )
     compared = f'<h2>Comparisons</h2><ul class="runs">{compared}</ul>' if compared else ""
-    asked = "".join(_analysis(row, count, folder) for row, count in reversed(scene.analyses))
+    asked = "".join(_analysis(row, count, scene, folder) for row, count in reversed(scene.analyses))
     asked = f'<h2>Analyses</h2><ul class="runs">{asked}</ul>' if asked else ""
     return {"title": title, "head": head, "list": f'<ul class="runs">{cards}</ul>{more}{compared}{asked}'}
 
@@ -114,7 +114,7 @@ def _finished(members: Mapping[tuple[str, int], str], scene: Scene) -> str:
     return f"{contenders} contenders; {done} of {len(members)} runs that have begun are finished"
 
 
-def _analysis(row: AnalysisRow, num_evaluations: int, folder: Path) -> str:
+def _analysis(row: AnalysisRow, num_evaluations: int, scene: Scene, folder: Path) -> str:
     """Return an analysis of the list, with its answer, or what it has evaluated and the command to go on."""
     name = escape(row.id)
     if (folder / row.id / "analysis.html").exists():
@@ -123,7 +123,11 @@ def _analysis(row: AnalysisRow, num_evaluations: int, folder: Path) -> str:
     if row.outcome is not None:
         lines.append(escape(str(row.outcome.get("headline", ""))))
     else:
-        lines.append(f"{num_evaluations:,} evaluations so far")
+        runs = [run.outcome is not None for run in scene.rows.values() if run.id.startswith(f"{row.id}.")]
+        told = [f"{sum(runs)} of {len(runs)} runs that have begun are finished"] if runs else []
+        lines.append(
+            ", ".join([*told, f"{num_evaluations:,} evaluations so far"] if num_evaluations or not runs else told)
+        )
     go_on = ""
     if row.status in ("interrupted", "failed"):
         lines += [escape(row.error)] if row.error else []
