@@ -69,23 +69,28 @@ class Section(BaseModel):
         return {k: v for k, v in values.items() if v is not None or k not in fields or fields[k].default is None}
 
 
-class Part(BaseModel):
+class WithOptions(BaseModel):
+    """A mapping whose unknown keys are the options of a plugin."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The unknown keys; checked against the parameters of the plugin's factory when the part is made."""
+        return dict(self.model_extra or {})
+
+
+class Part(WithOptions):
     """A plugin by name, with its options.
 
     Attributes:
         name: The registered name.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
     name: str
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """All keys but the name; checked against the parameters of the plugin's factory when the part is made."""
-        return dict(self.model_extra or {})
 
-
-class Reward(BaseModel):
+class Reward(WithOptions):
     """An objective's part in the fitness.
 
     Attributes:
@@ -93,24 +98,17 @@ class Reward(BaseModel):
         weight: Factor of the score in the fitness; 0 only watches the objective.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
     name: str | None = None
     weight: Annotated[Real, Field(ge=-LARGEST_WEIGHT, le=LARGEST_WEIGHT)] = 1.0
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """Options of the objective itself."""
-        return dict(self.model_extra or {})
 
-
-class WatchedReward(BaseModel):
+class WatchedReward(WithOptions):
     """An objective that scores watched prompts.
 
     Attributes:
         name: The registered objective; defaults to the entry's key in `objectives`.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
     name: str | None = None
 
     @model_validator(mode="after")
@@ -119,26 +117,15 @@ class WatchedReward(BaseModel):
             raise ValueError("objectives of watched prompts have no weight, since nothing is optimised there")
         return self
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """Options of the objective itself."""
-        return dict(self.model_extra or {})
 
-
-class Tracked(BaseModel):
+class Tracked(WithOptions):
     """A tracker that shows the run.
 
     Attributes:
         name: The registered tracker; defaults to the entry's key in `trackers`.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
     name: str | None = None
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Options of the tracker itself."""
-        return dict(self.model_extra or {})
 
 
 def _by_name(value: object) -> object:
@@ -457,13 +444,7 @@ class Config(Section):
         parts = {"adapter", "objectives", "combine", "prompts", "optimizer"}
         values = self.model_dump(mode="json", exclude={*parts, "watch", *KEYS_CHANGE_NO_NUMBER})
         if self.watch:
-            values["watch"] = {
-                name: [
-                    each.num_prompts,
-                    each.num_validation,
-                    {key: reward.name or key for key, reward in self.watching[name].items()},
-                ]
-                for name, each in self.watch.items()
-            }
+            scoring = {n: {k: each.name or k for k, each in own.items()} for n, own in self.watching.items()}
+            values["watch"] = {n: [each.num_prompts, each.num_validation, scoring[n]] for n, each in self.watch.items()}
         rewards = {name: [reward.name, reward.weight] for name, reward in self.objectives.items()}
         return digest([values, rewards, self.adapter.name, self.combine.name, self.optimizer.name])
