@@ -10,13 +10,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..engine.evaluation import POOL
+from ..engine.evaluation import POOL, watched_at
 from ..ground.errors import StoreError, near_misses
 from ..storage import Analyses, AnalysisRow, RunRow, SqliteStore
 from ..storage.store import Spent
 
 #: Where images are made, in the order of a run.
-STAGES = ("baseline", "reference", "sensitivity", "search", "validation", "test", "other steps", "comparison pools")
+WATCHED = "watched prompts"
+STAGES = (
+    "baseline",
+    "reference",
+    "sensitivity",
+    "search",
+    "validation",
+    "test",
+    WATCHED,
+    "other steps",
+    "comparison pools",
+)
 
 
 @dataclass(frozen=True)
@@ -207,4 +218,6 @@ def _stages(spent: Sequence[Spent]) -> dict[str, Bill]:
 def _stage(spent: Spent) -> str:
     if spent.stage.endswith(POOL):
         return "comparison pools"
+    if watched_at(spent.stage):
+        return WATCHED
     return "other steps" if spent.other_steps else spent.stage

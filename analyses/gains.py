@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine.evaluation import Evaluation
-from ..engine.record import DECISIVE, Record
+from ..engine.record import Record, decisive
 from ..engine.statistics import Gain
 from ..ground.errors import StoreError
 from ..setup.recorded import record_of
@@ -121,7 +121,7 @@ def tested(store: SqliteStore, run: str) -> Tested:
     row = store.run(run)
     if row.outcome is None:
         raise StoreError(f"run {run} has no result yet; go on with `trimpot resume {run}`")
-    record = record_of(row, store.evaluations(run, DECISIVE))
+    record = record_of(row, store.evaluations(run, decisive(row.config)))
     assert record.pair is not None, "a finished run has both"
     before, after = record.pair
     label = str(row.outcome["comparisons"][0]["baseline"]["label"])

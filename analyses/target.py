@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -17,16 +17,16 @@ from ..engine.calibration import Calibration
 from ..engine.knobs import digest
 from ..engine.schema import Config
 from ..ground.errors import ConfigError, StoreError, near_misses
-from ..runs.measuring import configured, refuse_search, without_search
+from ..runs.measuring import UNWATCHED, configured, refuse_search, without_search
 from ..setup.assembly import MACHINE, libraries, origins_of, versions
 from ..setup.config import as_recorded, load_config, plugins_of, presets, read_values
 from ..setup.live import PREFIX
-from ..setup.overrides import Override
+from ..setup.overrides import Override, read_overrides
 from ..setup.plugins import Plugins
 from ..storage import RunRow, SqliteStore
 from ..storage.database import FILE_NAME
 
-OWN = ("name", "trackers")  # keys of a run's configuration that an analysis of it does not inherit
+OWN = ("name", "trackers", "watch")  # keys of a run's configuration that an analysis of it does not inherit
 
 
 @dataclass(frozen=True)
@@ -117,13 +117,15 @@ def target_of(
     """
     if not searches:
         refuse_search(typed, "this analysis")
+    if watched := next((each.key for each in typed if each.path[0] == "watch"), None):
+        raise ConfigError(f"{watched}: an analysis watches no prompts; leave it out")
     row, prompts = _run_named(text, folder)
     if wants == "calibration" or (row is None and _is_calibration_here(text)):
         file = located_calibration(text, store=folder)
         name = row.id if row else _slug(file.parent.name if file.name == "calibration.json" else file.stem)
         if base is not None:
             return Target(text, name, base.config, base.prompts, file.absolute())
-        config = configured(file, None, typed, folder=folder)
+        config = configured(file, None, [*typed, *read_overrides([UNWATCHED])], folder=folder)
         values = config.model_dump(mode="json")
         own = row is not None and prompts is not None and row.config["prompts"] == values["prompts"]
         return Target(text, name, _config(values, (), searches), prompts if own else None, file.absolute())
@@ -157,7 +159,7 @@ def refuse_changed(name: str, recorded: str, now: str, command: str) -> None:
 
 
 def _config(source: str | Mapping[str, Any], typed: Sequence[Override], searches: bool) -> Config:
-    values = read_values(source, typed)[0]
+    values = {key: value for key, value in read_values(source, typed)[0].items() if key != "watch"}
     if searches:
         return load_config(values)
     values = {key: value for key, value in without_search(values).items() if key not in OWN}
@@ -175,7 +177,8 @@ def _run_named(text: str, folder: Path) -> tuple[RunRow | None, PromptSet | None
             return None, None
         if text in presets() or _exists(Path(text)):
             raise ConfigError(f"{text!r} is a run of {folder} and lies here as well; write ./{text} for what lies here")
-        return row, store.prompts(row.id)
+        prompts = store.prompts(row.id)
+        return row, replace(prompts, watched={}) if prompts else None
 
 
 def _exists(path: Path) -> bool:

@@ -15,7 +15,7 @@ import trimpot
 from numpy.typing import ArrayLike, NDArray
 from seeds import same
 from trimpot.engine.evaluation import Evaluation
-from trimpot.engine.record import DECISIVE
+from trimpot.engine.record import decisive
 from trimpot.engine.statistics import paired_gain
 from trimpot.setup.config import load_config
 from trimpot.setup.recorded import record_of
@@ -188,7 +188,7 @@ def read(folder: Path, name: str) -> Calibrated:
     with SqliteStore(folder) as store:
         row = store.run(name)
         every = list(store.evaluations(name))
-        record = record_of(row, [each for each in every if each[0].stage in DECISIVE])
+        record = record_of(row, [each for each in every if each[0].stage in decisive(row.config)])
     assert record.pair is not None and row.outcome is not None, "it has just finished"
     label = str(row.outcome["comparisons"][0]["baseline"]["label"])
     images = [(place.stage, each.num_images) for place, each in every]

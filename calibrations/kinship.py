@@ -57,7 +57,7 @@ def descendant(
     created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     provenance = Provenance(run=name, created=created, config=dict(config), parents=parents)
     return first.model_copy(
-        update={"gain": None, "by_steps": (), "objectives": {}, "provenance": provenance, **changes}
+        update={"gain": None, "by_steps": (), "watched": (), "objectives": {}, "provenance": provenance, **changes}
     )
 
 

@@ -46,6 +46,7 @@ JUDGED_BY = (
     "prompts",
     "test",
     "by_steps",
+    "watch",
     "keep",
     "seeds_per_prompt",
     "validation.num_prompts",

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.record import DECISIVE
+from ..engine.record import decisive
 from ..engine.search import SEARCH_STAGES
 from ..engine.statistics import sums_by_prompt
 from ..setup.recorded import record_of
@@ -163,7 +163,7 @@ def _course(store: SqliteStore, contender: str, seed: int, row: RunRow, steps: S
             spent += step.num_images
         elif step.stage == "validation":
             at[step.generation] = spent
-    record, outcome = record_of(row, store.evaluations(row.id, DECISIVE)), row.outcome
+    record, outcome = record_of(row, store.evaluations(row.id, decisive(row.config))), row.outcome
     searched = [step for step in steps if step.stage == "search"]
     sums: Sequence[float] = ()
     sizes: Sequence[float] = ()

@@ -21,6 +21,7 @@ from ..runs.session import same_as_begun
 from ..runs.work import work
 from ..setup.assembly import Parts, assemble
 from ..setup.plugins import Plugins
+from ..setup.telling import prompts_for
 from ..storage import Comparisons, SqliteStore
 from ..storage.database import FILE_NAME
 from ..storage.kept import IMAGES, Keeper
@@ -123,9 +124,8 @@ def find(store: SqliteStore, design: Design, known: Plugins) -> str | None:
 
     If the prompts of the design cannot be read, for example because a file is gone, any stored prompts match.
     """
-    part = next(iter(design.contenders.values())).prompts
     try:
-        prompts: PromptSet | None = known.make("prompts", part.name, part.options)
+        prompts: PromptSet | None = prompts_for(next(iter(design.contenders.values())), known)
     except TrimpotError:
         prompts = None
     for row in Comparisons(store).of(design.identity(known)):

@@ -2,7 +2,8 @@
 
 Watched rewards must not fall, and statistics of the images must not move far in either direction. The alarm compares a
 recommendation's validation outputs with the neutral setting's, in pairs. A change raises the alarm only if it is
-significant and also large relative to the spread of that score between outputs.
+significant and also large relative to the spread of that score between outputs. Objectives of watched prompts are held
+to the same: they must not fall there while the optimised score rises on validation.
 
 The threshold of statistics was chosen from the output of `benchmarks/alarm.py`: at checks whose score had risen (eight
 of ten honest runs had such checks) no statistic moved by more than 0.48 standard deviations, while a reward for
@@ -35,11 +36,12 @@ class Alarm:
 
     Attributes:
         generation: The number of generations before the alarm.
-        objective: The watched objective that moved.
+        objective: The watched objective that moved, or the objective that fell on watched prompts.
         neutral: The objective's mean on the neutral setting's validation outputs.
         now: The objective's mean on the recommendation's validation outputs.
         change: The mean paired change, in standard deviations between neutral outputs.
         gain: The rise of the mean optimised score.
+        prompts: The name of the watched prompts on which it fell; empty for the validation prompts.
     """
 
     generation: int
@@ -48,31 +50,64 @@ class Alarm:
     now: float
     change: float
     gain: float
+    prompts: str = ""
 
     def __str__(self) -> str:
+        advice = "look at the outputs before believing the score"
+        if self.prompts:
+            advice = f"what is gained there is lost on {self.prompts}"
         return (
             f"after generation {self.generation} the optimised score is up by {self.gain:.3g} on validation, but "
-            f"{self.objective} went from {self.neutral:.3g} to {self.now:.3g} ({self.change:+.1f} standard "
-            f"deviations): look at the outputs before believing the score"
+            f"{self.what} went from {self.neutral:.3g} to {self.now:.3g} ({self.change:+.1f} standard "
+            f"deviations): {advice}"
         )
 
+    @property
+    def what(self) -> str:
+        """What moved, such as `exact-match on cities`."""
+        return f"{own_name(self.objective, self.prompts)} on {self.prompts}" if self.prompts else self.objective
 
-def raised(neutral: Evaluation, checks: Mapping[int, Evaluation], watched: Mapping[str, Watch]) -> Iterator[Alarm]:
+
+def own_name(objective: str, prompts: str) -> str:
+    """Return the name of an objective in its set of watched prompts: `perplexity` for `cities/perplexity`."""
+    return objective.removeprefix(f"{prompts}/")
+
+
+def raised(
+    neutral: Evaluation,
+    checks: Mapping[int, Evaluation],
+    watched: Mapping[str, Watch],
+    prompts: str = "",
+    seen: Mapping[int, Evaluation] | None = None,
+) -> Iterator[Alarm]:
     """Yield the alarms that a run's recommendations raise, at most one for each objective.
 
     Args:
         neutral: The neutral setting's evaluation on the validation bucket.
         checks: Every recommendation's evaluation on the same bucket, by the number of generations before it.
         watched: Objective name to the change that raises an alarm.
+        prompts: The name of the watched prompts that `seen` is of.
+        seen: The evaluations on watched prompts, by the number of generations; 0 is the neutral setting. None watches
+            the validation outputs themselves.
     """
     left = dict(watched)
     for generation, candidate in checks.items():
-        for alarm in alarms(neutral, candidate, left, generation):
+        pair = (neutral, candidate) if seen is None else (seen.get(0), seen.get(generation))
+        if pair[0] is None or pair[1] is None:  # not scored yet
+            continue
+        for alarm in alarms(neutral, candidate, left, generation, prompts, (pair[0], pair[1])):
             del left[alarm.objective]
             yield alarm
 
 
-def alarms(neutral: Evaluation, candidate: Evaluation, watched: Mapping[str, Watch], generation: int) -> list[Alarm]:
+def alarms(
+    neutral: Evaluation,
+    candidate: Evaluation,
+    watched: Mapping[str, Watch],
+    generation: int,
+    prompts: str = "",
+    pair: tuple[Evaluation, Evaluation] | None = None,
+) -> list[Alarm]:
     """Return the alarms that one recommendation raises.
 
     Args:
@@ -80,18 +115,22 @@ def alarms(neutral: Evaluation, candidate: Evaluation, watched: Mapping[str, Wat
         candidate: The recommendation's evaluation on the same bucket.
         watched: Objective name to the change that raises an alarm.
         generation: The number of generations before the recommendation.
+        prompts: The name of the watched prompts that `pair` is of.
+        pair: Evaluations of the neutral setting and the recommendation, whose scores are watched; None for the
+            validation outputs themselves.
     """
-    prompts = neutral.bucket.prompts
-    if not is_better(candidate.values, neutral.values, prompts, RISE):
+    if not is_better(candidate.values, neutral.values, neutral.bucket.prompts, RISE):
         return []
     gain, found = candidate.fitness - neutral.fitness, []
+    first, second = pair or (neutral, candidate)
     for name, kind in watched.items():
-        before, after = np.asarray(neutral.scores[name]), np.asarray(candidate.scores[name])
-        fell, rose = (is_better(*pair, prompts, SIGNIFICANCE) for pair in ((before, after), (after, before)))
+        before, after = np.asarray(first.scores[name]), np.asarray(second.scores[name])
+        units = first.bucket.prompts
+        fell, rose = (is_better(*sides, units, SIGNIFICANCE) for sides in ((before, after), (after, before)))
         away = fell or (kind == "moves" and rose)
         change = standardised(before, after, kind)
         if away and abs(change) > LARGE[kind]:
-            found.append(Alarm(generation, name, float(before.mean()), float(after.mean()), change, gain))
+            found.append(Alarm(generation, name, float(before.mean()), float(after.mean()), change, gain, prompts))
     return found
 
 

@@ -82,6 +82,7 @@ class PromptSet:
         source: The origin of the prompts, as error messages name it.
         metadata: Prompt to the metadata that its file gives beside the text, JSON-like; only prompts that have any.
             Given to every objective before it scores; see `Objective.prepare`.
+        watched: Name to other prompts that are only watched, of which the validation and the test prompts are used.
 
     Raises:
         ConfigError: If a pool is empty or two pools share a prompt.
@@ -92,6 +93,7 @@ class PromptSet:
     test: tuple[str, ...]
     source: str = field(default="prompts", compare=False)
     metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
+    watched: Mapping[str, PromptSet] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         pools = {"train": self.train, "validation": self.validation, "test": self.test}
@@ -108,11 +110,36 @@ class PromptSet:
 
     @property
     def all(self) -> tuple[str, ...]:
-        """Every prompt, train first."""
-        return (*self.train, *self.validation, *self.test)
+        """Every prompt that is used, train first, then validation, test and watched prompts."""
+        return (*self.train, *self.held_out, *(prompt for each in self.watched.values() for prompt in each.held_out))
+
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """The validation and the test prompts."""
+        return (*self.validation, *self.test)
+
+    @property
+    def all_metadata(self) -> Mapping[str, Mapping[str, Any]]:
+        """Prompt to metadata, of watched prompts too.
+
+        Raises:
+            ConfigError: If the same prompt has two kinds of metadata, so that nobody could tell which is meant.
+        """
+        found = dict(self.metadata)
+        for name, each in self.watched.items():
+            for prompt in each.held_out:
+                told = each.metadata.get(prompt)
+                if found.setdefault(prompt, told or {}) != (told or {}):
+                    raise ConfigError(
+                        f"watch.{name}: the prompt {prompt[:60]!r} stands in other prompts of the run too, with other "
+                        "metadata; leave it out of one of them"
+                    )
+        return {prompt: told for prompt, told in found.items() if told}
 
     @cached_property
     def fingerprint(self) -> str:
         """A digest of every prompt, and of their metadata if there is any."""
         pools = [self.train, self.validation, self.test]
-        return digest([*pools, self.metadata] if self.metadata else pools)
+        whole = [*pools, self.metadata] if self.metadata else pools
+        used = {name: [each.validation, each.test, each.metadata] for name, each in self.watched.items()}
+        return digest([whole, sorted(used.items())] if used else whole)

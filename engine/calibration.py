@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..ground import folders
 from ..ground.errors import CalibrationError
 from ..ground.plain import LARGEST, plain, short
+from .alarm import own_name
 from .knobs import digest
 from .loop import Outcome
 from .run import Run
@@ -79,6 +80,16 @@ class StepsRecord(_Model):
     gain_at_calibrated_steps: GainRecord
 
 
+class WatchedRecord(_Model):
+    """Neutral against calibrated by one objective on watched prompts, at the calibrated number of steps."""
+
+    prompts: str
+    objective: str
+    neutral: Finite
+    calibrated: Finite
+    gain: GainRecord
+
+
 class Parent(_Model):
     """A calibration that another one was made from.
 
@@ -132,6 +143,7 @@ class Calibration(_Model):
         neutral_label: The neutral setting that the gain is measured against.
         gain: The paired difference on test prompts and fresh seeds; None if nobody has measured it.
         by_steps: Scores and gains at every compared number of steps.
+        watched: What calibrating changed on watched prompts, by set and objective; a loss is a negative gain.
         provenance: Run, versions and configuration.
     """
 
@@ -144,6 +156,7 @@ class Calibration(_Model):
     neutral_label: str = ""
     gain: GainRecord | None = None
     by_steps: tuple[StepsRecord, ...] = ()
+    watched: tuple[WatchedRecord, ...] = ()
     provenance: Provenance
 
     @property
@@ -154,7 +167,12 @@ class Calibration(_Model):
     @property
     def identity(self) -> str:
         """The digest of the run that found it; of its values if no run did."""
-        return self.provenance.digest or _checksum(plain(self.model_dump(), "the calibration", CalibrationError))
+        return self.provenance.digest or _checksum(self._values())
+
+    def _values(self) -> dict[str, Any]:
+        """Return the values of the file; `watched` only if anything was."""
+        values: dict[str, Any] = plain(self.model_dump(), "the calibration", CalibrationError)
+        return {key: value for key, value in values.items() if key != "watched" or value}
 
     def save(self, path: Path) -> None:
         """Write the file atomically, whole or not at all, with a checksum of its values.
@@ -162,7 +180,7 @@ class Calibration(_Model):
         Raises:
             CalibrationError: If it cannot be written.
         """
-        values = plain(self.model_dump(), "the calibration", CalibrationError)
+        values = self._values()
         first = {"schema_version": values["schema_version"], CHECKSUM: _checksum(values)}
         values = {**first, **values}  # near the top, on its own line, so that a user can delete it
         write_text(path, json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
@@ -193,6 +211,7 @@ class Calibration(_Model):
         for index, each in enumerate(calibration.by_steps):
             gains[f"by_steps.{index}.gain"] = each.gain
             gains[f"by_steps.{index}.gain_at_calibrated_steps"] = each.gain_at_calibrated_steps
+        gains |= {f"watched.{index}.gain": each.gain for index, each in enumerate(calibration.watched)}
         for key, gain in gains.items():
             if not gain.holds():
                 raise CalibrationError(
@@ -307,7 +326,7 @@ def calibration_of(run: Run, outcome: Outcome, totals: dict[str, Any]) -> Calibr
         num_steps=run.adapter.num_steps,
         setting=dict(outcome.calibrated),
         apply=dict(run.adapter.export(outcome.calibrated, outcome.baseline.setting)),
-        objectives=run.description["objectives"],
+        objectives={**run.description["objectives"], **run.watching},
         neutral_label=first.baseline.label,
         gain=GainRecord.of(first.gain),
         by_steps=tuple(
@@ -320,6 +339,16 @@ def calibration_of(run: Run, outcome: Outcome, totals: dict[str, Any]) -> Calibr
                 gain_at_calibrated_steps=GainRecord.of(each.gain_at_calibrated_steps),
             )
             for each in outcome.comparisons
+        ),
+        watched=tuple(
+            WatchedRecord(
+                prompts=each.prompts,
+                objective=own_name(each.objective, each.prompts),
+                neutral=each.neutral,
+                calibrated=each.calibrated,
+                gain=GainRecord.of(each.gain),
+            )
+            for each in outcome.watched
         ),
         provenance=Provenance(
             run=run.id,

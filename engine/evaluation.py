@@ -15,6 +15,7 @@ from .knobs import Setting, digest
 Stage = Literal["baseline", "reference", "sensitivity", "search", "validation", "test"]
 STAGES: tuple[Stage, ...] = ("baseline", "reference", "sensitivity", "search", "validation", "test")
 POOL = " pool"  # suffix of the stage of neutral outputs that a stage's outputs are compared with
+WATCH = "watch/"  # before the name of a set of watched prompts: the stage of its checks
 COMBINED = "combined"  # the name under which the combination's values are stored beside the scores
 
 
@@ -25,7 +26,8 @@ class Place(NamedTuple):
         stage: `baseline` compares neutral settings, `reference` is the neutral setting on the first
             bucket, `sensitivity` turns one knob at a time, `search` feeds the optimizer, `validation` judges
             its recommendations, `test` measures the gain. `search pool` and so on hold the neutral model's outputs
-            that the stage's outputs are compared with.
+            that the stage's outputs are compared with. `watch/NAME` and `watch/NAME/test` hold outputs of watched
+            prompts, for checks and for the test.
         generation: The generation, from 0; outside `search`, the index of the comparison within its stage.
         position: The candidate's row in the population.
     """
@@ -77,8 +79,8 @@ class Evaluation:
         """The one number told to the optimizer: the mean of `values`."""
         return float(self.values.mean())
 
-    def weighed(self, weights: Mapping[str, float]) -> Evaluation:
-        """Return the same evaluation with the weights of a run."""
+    def weighed(self, weights: Mapping[str, float] | None) -> Evaluation:
+        """Return the same evaluation with the weights of a run; None for watched prompts, which have no fitness."""
         return replace(self, weights=weights)
 
     @property
@@ -90,6 +92,16 @@ class Evaluation:
     def work(self) -> int:
         """Denoising steps summed over the images; the number of images if the backbone has no steps."""
         return len(self.bucket) * (self.num_steps or 1)
+
+
+def watching_stages(name: str) -> tuple[str, str]:
+    """Return the stages of a set of watched prompts: that of its checks, and that of its test."""
+    return f"{WATCH}{name}", f"{WATCH}{name}/test"
+
+
+def watched_at(stage: str) -> str | None:
+    """Return the name of the watched prompts that a stage scores, or None for any other stage."""
+    return stage.removeprefix(WATCH).partition("/")[0] if stage.startswith(WATCH) else None
 
 
 def weighted_sum(scores: Mapping[str, Any], weights: Mapping[str, float], num_outputs: int) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from itertools import chain, groupby
 
 from ..ground.errors import Notice, ReplayError
 from .bucket import Bucket
-from .evaluation import COMBINED, POOL, Evaluation, Place, evaluation_key
+from .evaluation import COMBINED, POOL, Evaluation, Place, evaluation_key, watched_at
 from .jobs import Group, Job, Piece, Scored, cut
 from .knobs import Setting, Vector
 from .run import Run
@@ -134,7 +134,7 @@ class Evaluator:
         """
         combination, neutral = self.run.combination, self.run.adapter.space.defaults[None]
         nowhere: list[_Wanted | None] = [None] * len(groups)
-        if combination.pool_in_search_only and stage != "search":
+        if (combination.pool_in_search_only and stage != "search") or watched_at(stage):
             return nowhere
         asked = [combination.pool(group.bucket) for group in groups]
         if None in asked:
@@ -162,7 +162,7 @@ class Evaluator:
                 found = done.get(position)
                 if found is not None:
                     _check_replay(run, place, setting, group.bucket, found)
-                    found = found.weighed(run.config.weights)
+                    found = found.weighed(run.weights_of(stage))
                 wanted[-1].append(_Wanted(place, vector, setting, group.bucket, context, steps, pool, found))
                 position += 1
         return wanted
@@ -221,12 +221,12 @@ class Evaluator:
         for each, made in zip(batch.members, batch.evaluations(), strict=True):
             if each.evaluation is not None:
                 continue
-            if batch.futures and run.combines and not stage.endswith(POOL):
+            if batch.futures and run.combines and not stage.endswith(POOL) and not watched_at(stage):
                 pool = _evaluated(each.pool) if each.pool else None
                 with blamed(who_made(run.combination, "the combination")):
                     values = combined_values(run.combination, made.scores, each.bucket, pool, each.place)
                 made = replace(made, scores={**made.scores, COMBINED: values})
-            fresh.append((each, made.weighed(run.config.weights)))
+            fresh.append((each, made.weighed(run.weights_of(stage))))
         for each, kept in zip(batch.members, batch.kept(), strict=True):
             self.store.record_outputs(each.key, kept)
         self.store.record(run.id, [(each.place, each.key, made) for each, made in fresh])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .evaluation import Evaluation, Place
+from .evaluation import Evaluation, Place, watching_stages
 from .evaluator import Evaluator
 from .knobs import Setting
 from .record import best_of
@@ -55,6 +55,25 @@ class Measured:
     calibrated: float
     gain: Gain
     gain_at_calibrated_steps: Gain
+
+
+@dataclass(frozen=True)
+class WatchedGain:
+    """Neutral against calibrated by one objective on watched test prompts, at the calibrated number of steps.
+
+    Attributes:
+        prompts: The name of the watched prompts.
+        objective: The name under which the scores are kept.
+        neutral: Mean score of the neutral setting.
+        calibrated: Mean score of the calibrated setting.
+        gain: The paired difference, calibrated minus neutral; a loss is negative.
+    """
+
+    prompts: str
+    objective: str
+    neutral: float
+    calibrated: float
+    gain: Gain
 
 
 def best_neutral(
@@ -119,3 +138,24 @@ def measure(evaluator: Evaluator, baseline: Baseline, calibrated: Setting) -> tu
             )
         )
     return tuple(comparisons)
+
+
+def measure_watched(evaluator: Evaluator, neutral: Setting, calibrated: Setting) -> tuple[WatchedGain, ...]:
+    """Measure, by every objective of every set of watched prompts, what calibrating changed there.
+
+    Args:
+        evaluator: The run's evaluator.
+        neutral: The best neutral setting at the calibrated number of steps.
+        calibrated: The chosen setting.
+    """
+    run, found = evaluator.run, list[WatchedGain]()
+    pair = np.stack([run.adapter.space.to_vector(setting) for setting in (neutral, calibrated)])
+    for name, (_, bucket) in run.watched_buckets.items():
+        _, stage = watching_stages(name)
+        evaluator.watch.stage_started(run=run, stage=stage)
+        before, after = (each.scores for each in evaluator.evaluate(stage, 0, pair, bucket))
+        for key in before:
+            change = paired_gain(after[key], before[key], bucket.prompts)
+            means = (float(np.mean(before[key])), float(np.mean(after[key])))
+            found.append(WatchedGain(name, key, *means, change))
+    return tuple(found)

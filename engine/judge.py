@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from .evaluation import Evaluation, Place
+from .evaluation import Evaluation, Place, watching_stages
 from .evaluator import Evaluator
 from .knobs import Vector
 from .record import REFERENCE, Check, Record
@@ -32,6 +32,7 @@ class Judge:
         self._evaluator = evaluator
         self._values = [each.values for each in self.record.judged.values()]
         self._plateau: Plateau
+        self._watch(0, run.adapter.space.to_vector(self.record.judged[0].setting))
         self._since = -1  # index of the first check given to the plateau; `_seen` is that of the next
         self._seen = 0
 
@@ -55,9 +56,17 @@ class Judge:
         [made] = self._evaluator.evaluate("validation", generation, recommended[None], run.validation_bucket)
         check = self.record.add(generation, made)
         self._values.append(made.values)
+        self._watch(generation, recommended)
         self._evaluator.watch.recommendation_judged(run=run, check=check)
         for alarm in self.record.alarms[heard:]:
             self._evaluator.watch.alarm_raised(run=run, alarm=alarm)
+
+    def _watch(self, generation: int, setting: Vector) -> None:
+        """Score a setting of shape (num_knobs,) on all watched prompts; 0 stands for the neutral setting."""
+        for name, (bucket, _) in self._evaluator.run.watched_buckets.items():
+            stage, _ = watching_stages(name)
+            [made] = self._evaluator.evaluate(stage, generation, setting[None], bucket)
+            self.record.note(Place(stage, generation, 0), made)
 
     def plateau(self, since: int) -> str:
         """Return the reason to stop if checks from index `since` on no longer get better, else an empty string."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from .alarm import Alarm
 from .evaluator import Evaluator
-from .heldout import Baseline, Measured, best_neutral, measure
+from .heldout import Baseline, Measured, WatchedGain, best_neutral, measure, measure_watched
 from .judge import Judge
 from .record import GIVEN, Check
 from .run import Run
@@ -41,8 +41,10 @@ class Outcome:
         best_training: The best training fitness of any candidate. It is optimistic, so never report it as a result.
         stop_reason: Why the search ended.
         num_generations: The number of generations told to the optimizer.
-        alarms: Watched scores that got worse while the optimised score rose.
+        alarms: Watched scores, on validation prompts or on watched prompts, that got worse while the optimised score
+            rose.
         silent: The share of groups that told the search nothing, because all their candidates had the same fitness.
+        watched: Neutral against calibrated on watched prompts, by set and objective.
     """
 
     calibrated: Mapping[str, float]
@@ -56,6 +58,7 @@ class Outcome:
     num_generations: int
     alarms: tuple[Alarm, ...] = ()
     silent: float = 0.0
+    watched: tuple[WatchedGain, ...] = ()
 
 
 def calibrate(run: Run, store: Store, watch: Watcher, workshop: Workshop | None = None) -> Outcome:
@@ -110,4 +113,5 @@ def calibrate(run: Run, store: Store, watch: Watcher, workshop: Workshop | None 
         search.generation,
         judge.record.alarms,
         search.num_silent / max(1, search.num_groups),
+        measure_watched(evaluator, baseline.setting, judge.chosen.setting),
     )

@@ -12,7 +12,7 @@ from itertools import accumulate, islice
 from typing import Any
 
 from .alarm import Alarm, Watch, raised
-from .evaluation import COMBINED, Evaluation, Place
+from .evaluation import COMBINED, Evaluation, Place, watched_at, watching_stages
 from .knobs import Setting
 
 REFERENCE = Place("reference", 0, 0)
@@ -20,6 +20,24 @@ GIVEN = 1  # stands for the number of generations where the check of a given set
 DECISIVE = ("baseline", "reference", "validation", "test")  # the stages that a record's results depend on
 TEST = (Place("test", 0, 0), Place("test", 0, 1))  # neutral and calibrated setting, at the calibrated number of steps
 Pair = tuple[Evaluation, Evaluation]
+
+
+def decisive(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the stages that the results of a run with this configuration depend on."""
+    return (*DECISIVE, *(stage for name in config.get("watch") or () for stage in watching_stages(name)))
+
+
+@dataclass(frozen=True)
+class WatchedSet:
+    """What is known of a set of watched prompts.
+
+    Attributes:
+        checks: The evaluation of every judged recommendation by the number of generations before it; 0 is neutral.
+        pair: Evaluations of the neutral and the calibrated setting on the test bucket; None until both are recorded.
+    """
+
+    checks: Mapping[int, Evaluation]
+    pair: Pair | None
 
 
 @dataclass(frozen=True)
@@ -67,7 +85,9 @@ class Record:
         *,
         given: bool = False,
     ) -> None:
-        self.evaluations = {place: each.weighed(weights) for place, each in evaluations}
+        self.evaluations = {
+            place: each.weighed(None if watched_at(place.stage) else weights) for place, each in evaluations
+        }
         self._rewards, self._admits, self._outcome, self._given = rewards, admits, outcome or {}, given
         decided = self._outcome.get("checks", ())
         self._decided = {check["generation"]: bool(check.get("admitted", True)) for check in decided}
@@ -83,6 +103,10 @@ class Record:
         """Add the evaluation of a recommendation made after `generation` generations, and return its check."""
         self.evaluations[self.place_of(generation)] = self.judged[generation] = judged
         return self.checks[-1]
+
+    def note(self, place: Place, evaluation: Evaluation) -> None:
+        """Add an evaluation on watched prompts."""
+        self.evaluations[place] = evaluation
 
     def place_of(self, generation: int) -> Place:
         """Return the place at which the evaluation of a check is recorded."""
@@ -142,14 +166,34 @@ class Record:
         return watched_among(self.neutral.scores, self.reference.scores, self._rewards)
 
     @property
+    def watched_sets(self) -> dict[str, WatchedSet]:
+        """What is known of each set of watched prompts, in order of name."""
+        names = sorted({name for place in self.evaluations if (name := watched_at(place.stage))})
+        return {name: self._watched_set(*watching_stages(name)) for name in names}
+
+    def _watched_set(self, checked: str, tested: str) -> WatchedSet:
+        checks = {place.generation: each for place, each in self.evaluations.items() if place.stage == checked}
+        before, after = (self.evaluations.get(Place(tested, 0, position)) for position in (0, 1))
+        return WatchedSet(dict(sorted(checks.items())), (before, after) if before and after else None)
+
+    @property
     def alarms(self) -> tuple[Alarm, ...]:
-        """The alarms that the recommendations have raised, at most one for each objective."""
+        """The alarms that the recommendations have raised, at most one for each objective on each set of prompts."""
         if self.neutral and self._heard < len(self.judged):
-            known = {alarm.objective for alarm in self._alarms}
-            left = {name: kind for name, kind in self.watched.items() if name not in known}
-            self._alarms += raised(self.neutral, dict(islice(self.judged.items(), self._heard, None)), left)
+            fresh, known = dict(islice(self.judged.items(), self._heard, None)), self._alarmed
+            left = {name: kind for name, kind in self.watched.items() if ("", name) not in known}
+            found = list(raised(self.neutral, fresh, left))
+            for name, each in self.watched_sets.items():
+                keys = each.checks[0].scores if 0 in each.checks else ()
+                falling: dict[str, Watch] = {key: "falls" for key in keys if (name, key) not in known}
+                found += raised(self.neutral, fresh, falling, name, each.checks)
+            self._alarms += sorted(found, key=lambda alarm: alarm.generation)
             self._heard = len(self.judged)
         return tuple(self._alarms)
+
+    @property
+    def _alarmed(self) -> set[tuple[str, str]]:
+        return {(alarm.prompts, alarm.objective) for alarm in self._alarms}
 
     @property
     def grids(self) -> dict[int | None, dict[str, float]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from .alarm import Watch
 from .bucket import Bucket, PromptSet, draw_bucket
-from .evaluation import POOL
+from .evaluation import POOL, watched_at
 from .identity import described
 from .knobs import KnobSpace, Setting, Vector, digest
 from .ladder import Rung
@@ -26,7 +26,7 @@ class Run:
         id: The run's name in the store.
         config: The run's configuration.
         adapter: The backbone.
-        objectives: The rewards by name, including watched ones.
+        objectives: The rewards by name, including watched ones, and those that score nothing but watched prompts.
         combination: Combines their scores into the fitness.
         prompts: The three pools of prompts.
         versions: Package name to version, for everything that can change a number.
@@ -64,8 +64,19 @@ class Run:
             "objectives": {
                 name: described("objective", None, objective, rewards.get(name))
                 for name, objective in self.objectives.items()
+                if name not in self.config.only_watching
             },
             "combination": described("combination", combine, self.combination, made.get("combination")),
+        }
+
+    @cached_property
+    def watching(self) -> dict[str, Any]:
+        """The descriptions of the objectives that score nothing but watched prompts, each with its identity."""
+        rewards = self.origins().get("objectives", {})
+        return {
+            name: described("objective", None, self.objectives[name], rewards.get(name))
+            for name in self.config.only_watching
+            if name in self.objectives
         }
 
     @cached_property
@@ -80,14 +91,23 @@ class Run:
 
     def context_of(self, stage: str) -> str:
         """Return the fingerprint for a stage, since not every stage scores by every objective."""
-        return digest([self.context, sorted(self.scored(stage)), self.combines and not stage.endswith(POOL)])
+        scored, name = sorted(self.scored(stage)), watched_at(stage)
+        if name is not None:
+            told = self.prompts.watched[name].metadata
+            return digest([self.context, scored, False, [self.watching.get(each) for each in scored], told])
+        return digest([self.context, scored, self.combines and not stage.endswith(POOL)])
+
+    def weights_of(self, stage: str) -> Mapping[str, float] | None:
+        """Return the weights of a stage's objectives; None for watched prompts, whose outputs have no fitness."""
+        return None if watched_at(stage) else self.config.weights
 
     @property
     def identity(self) -> str:
         """Fingerprint of configuration, backbone, rewards, start and prompts, without the library versions."""
         space, prompts, start = self.adapter.space.fingerprint, self.prompts.fingerprint, dict(self.start or {})
         search = self.origins().get("optimizer")
-        return digest([self.config.fingerprint, self.description, search, space, prompts, start])
+        watching = [self.watching] if self.watching else []
+        return digest([self.config.fingerprint, self.description, search, space, prompts, start, *watching])
 
     @property
     def parts(self) -> dict[str, str]:
@@ -95,7 +115,7 @@ class Run:
         made = self.description
         whole = {
             "the backbone": made["adapter"],
-            **{f"reward {name!r}": each for name, each in made["objectives"].items()},
+            **{f"reward {name!r}": each for name, each in {**made["objectives"], **self.watching}.items()},
             "the combination": [made["combination"], self.config.weights],
             "the optimizer": self.origins().get("optimizer"),
             "the start": dict(self.start or {}),
@@ -110,8 +130,11 @@ class Run:
 
     def scored(self, stage: str) -> dict[str, Objective]:
         """Return a stage's objectives: watched ones score only in `baseline`, `validation` and `test`."""
+        if name := watched_at(stage):
+            return {key: self.objectives[key] for key in self.config.watching[name] if key in self.objectives}
         if stage in ("baseline", "validation", "test"):
-            return dict(self.objectives)
+            only = self.config.only_watching
+            return {name: objective for name, objective in self.objectives.items() if name not in only}
         needed = {*self.config.weights, *self.combination.uses}
         return {name: objective for name, objective in self.objectives.items() if name in needed}
 
@@ -145,6 +168,22 @@ class Run:
         """The bucket on which the gain is measured."""
         test, repeats = self.config.test, self.config.seeds_per_prompt
         return draw_bucket(self.prompts.test, test.num_prompts * repeats, test.seed, seeds_per_prompt=repeats)
+
+    @cached_property
+    def watched_buckets(self) -> dict[str, tuple[Bucket, Bucket]]:
+        """For each set of watched prompts, in order of name, the bucket of its checks and the bucket of its test."""
+        config, repeats = self.config, self.config.seeds_per_prompt
+
+        def drawn(pool: tuple[str, ...], size: int, seed: int) -> Bucket:
+            return draw_bucket(pool, size * repeats, seed, seeds_per_prompt=repeats)
+
+        return {
+            name: (
+                drawn(self.prompts.watched[name].validation, config.watch[name].num_validation, config.validation.seed),
+                drawn(self.prompts.watched[name].test, config.watch[name].num_prompts, config.test.seed),
+            )
+            for name in config.watching
+        }
 
     @property
     def other_steps(self) -> tuple[int, ...]:

@@ -69,23 +69,28 @@ class Section(BaseModel):
         return {k: v for k, v in values.items() if v is not None or k not in fields or fields[k].default is None}
 
 
-class Part(BaseModel):
+class WithOptions(BaseModel):
+    """A mapping whose unknown keys are the options of a plugin."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The unknown keys; checked against the parameters of the plugin's factory when the part is made."""
+        return dict(self.model_extra or {})
+
+
+class Part(WithOptions):
     """A plugin by name, with its options.
 
     Attributes:
         name: The registered name.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
     name: str
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """All keys but the name; checked against the parameters of the plugin's factory when the part is made."""
-        return dict(self.model_extra or {})
 
-
-class Reward(BaseModel):
+class Reward(WithOptions):
     """An objective's part in the fitness.
 
     Attributes:
@@ -93,30 +98,34 @@ class Reward(BaseModel):
         weight: Factor of the score in the fitness; 0 only watches the objective.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
     name: str | None = None
     weight: Annotated[Real, Field(ge=-LARGEST_WEIGHT, le=LARGEST_WEIGHT)] = 1.0
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """Options of the objective itself."""
-        return dict(self.model_extra or {})
+
+class WatchedReward(WithOptions):
+    """An objective that scores watched prompts.
+
+    Attributes:
+        name: The registered objective; defaults to the entry's key in `objectives`.
+    """
+
+    name: str | None = None
+
+    @model_validator(mode="after")
+    def _without_weight(self) -> WatchedReward:
+        if "weight" in (self.model_extra or {}):
+            raise ValueError("objectives of watched prompts have no weight, since nothing is optimised there")
+        return self
 
 
-class Tracked(BaseModel):
+class Tracked(WithOptions):
     """A tracker that shows the run.
 
     Attributes:
         name: The registered tracker; defaults to the entry's key in `trackers`.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
     name: str | None = None
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Options of the tracker itself."""
-        return dict(self.model_extra or {})
 
 
 def _by_name(value: object) -> object:
@@ -255,6 +264,22 @@ class Budget(Section):
     devices: Count = 1
 
 
+class WatchedPrompts(Section):
+    """Prompts on which calibrating could make something else worse; they are scored, and decide nothing.
+
+    Attributes:
+        prompts: The source of the prompts, of which the validation and the test prompts are used.
+        objectives: The objectives that score them; if empty, those of the run.
+        num_prompts: Test prompts, each with a fresh seed.
+        num_validation: Validation prompts, scored at each check.
+    """
+
+    prompts: NamedPart
+    objectives: Annotated[dict[str, WatchedReward], BeforeValidator(_by_key_or_listed)] = Field(default_factory=dict)
+    num_prompts: Several = 128
+    num_validation: Several = 48
+
+
 class Workers(Section):
     """Who generates and scores: this process, several of this machine, or Ray's actors on any machines.
 
@@ -318,6 +343,7 @@ class Config(Section):
         validation: How recommendations are judged.
         test: How the gain is measured.
         by_steps: The comparison at other numbers of steps.
+        watch: Sets of other prompts by name, scored at each check and on the test, and optimised nowhere.
         workers: Who generates and scores; a number or `auto` sets `processes`.
         trackers: Where the run's curves are shown: trackers by name, each with its options, or only a name or names.
     """
@@ -344,6 +370,7 @@ class Config(Section):
     validation: Validation = Validation()
     test: Test = Test()
     by_steps: BySteps = BySteps()
+    watch: dict[Name, WatchedPrompts] = Field(default_factory=dict)
     workers: Annotated[Workers, BeforeValidator(_by_number)] = Workers()
     trackers: Annotated[dict[str, Tracked], BeforeValidator(_by_key_or_listed)] = Field(default_factory=dict)
 
@@ -356,13 +383,18 @@ class Config(Section):
             raise ValueError(f"generations: 0 measures the setting of a calibration, without a search; {given}")
         if COMBINED in self.objectives:
             raise ValueError(f"no objective can be called {COMBINED!r}: combined values are kept under that name")
+        for name, each in self.watch.items():
+            for key in each.objectives:
+                if f"{name}/{key}" in self.objectives:
+                    raise ValueError(f"no objective can be called {name}/{key}: scores of watch.{name} are kept so")
         if self.adaptive_bucket and self.group_size:
             raise ValueError("adaptive_bucket sizes the one bucket of a generation; leave group_size empty")
         if self.adaptive_bucket and not 2 <= self.bucket_size <= self.adaptive_bucket.largest:
             raise ValueError("with adaptive_bucket, bucket_size must lie between 2 and adaptive_bucket.largest")
         if self.bucket_size % self.seeds_per_prompt:
             raise ValueError("bucket_size must be a multiple of seeds_per_prompt")
-        if max(self.validation.num_prompts, self.test.num_prompts) * self.seeds_per_prompt > MOST:
+        watched = [size for each in self.watch.values() for size in (each.num_prompts, each.num_validation)]
+        if max(self.validation.num_prompts, self.test.num_prompts, *watched) * self.seeds_per_prompt > MOST:
             raise ValueError(f"num_prompts times seeds_per_prompt must be at most {MOST:,}")
         return self
 
@@ -377,6 +409,32 @@ class Config(Section):
         return {name: reward.weight for name, reward in self.objectives.items() if reward.weight}
 
     @property
+    def watching(self) -> dict[str, dict[str, Reward | WatchedReward]]:
+        """For each set of watched prompts, in order of name, its objectives by the name under which scores are kept.
+
+        An objective that is given as the run's own is the run's own. Any other has the name of its set before it, such
+        as `cities/perplexity`.
+        """
+        return {name: self._scoring(name, self.watch[name].objectives) for name in sorted(self.watch)}
+
+    def _scoring(self, name: str, given: Mapping[str, WatchedReward]) -> dict[str, Reward | WatchedReward]:
+        own = {key: (reward.name or key, reward.options) for key, reward in self.objectives.items()}
+        return {
+            key if own.get(key) == (reward.name or key, reward.options) else f"{name}/{key}": reward
+            for key, reward in (given or self.objectives).items()
+        }
+
+    @property
+    def only_watching(self) -> dict[str, WatchedReward]:
+        """The objectives that score nothing but watched prompts, by the name under which their scores are kept."""
+        return {
+            key: WatchedReward(name=reward.name or key.partition("/")[2], **reward.options)
+            for scoring in self.watching.values()
+            for key, reward in scoring.items()
+            if key not in self.objectives
+        }
+
+    @property
     def fingerprint(self) -> str:
         """A digest of every key that can change a number.
 
@@ -384,6 +442,9 @@ class Config(Section):
         `engine.identity`), so that files may be in another place when a run is resumed.
         """
         parts = {"adapter", "objectives", "combine", "prompts", "optimizer"}
-        values = self.model_dump(mode="json", exclude={*parts, *KEYS_CHANGE_NO_NUMBER})
+        values = self.model_dump(mode="json", exclude={*parts, "watch", *KEYS_CHANGE_NO_NUMBER})
+        if self.watch:
+            scoring = {n: {k: each.name or k for k, each in own.items()} for n, own in self.watching.items()}
+            values["watch"] = {n: [each.num_prompts, each.num_validation, scoring[n]] for n, each in self.watch.items()}
         rewards = {name: [reward.name, reward.weight] for name, reward in self.objectives.items()}
         return digest([values, rewards, self.adapter.name, self.combine.name, self.optimizer.name])

@@ -26,6 +26,7 @@ def model_card(calibration: Calibration, pictures: Sequence[Picture], name: str,
         f"# {_text(name)}",
         _what(calibration),
         "## Gain\n\n" + _gain(calibration),
+        _watched(calibration),
         "## Use\n\n" + _use(name),
         _gallery(pictures),
         "## How it was made\n\n" + _made(calibration),
@@ -77,6 +78,27 @@ def _gain(calibration: Calibration) -> str:
     lines += [
         f"| {each.num_steps or ''} | {each.neutral:.3f} | {each.calibrated:.3f} | {each.gain.told} |"
         for each in calibration.by_steps
+    ]
+    return "\n".join(lines)
+
+
+def _watched(calibration: Calibration) -> str:
+    """Return what calibrating changed on watched prompts; empty if none were watched."""
+    if not calibration.watched:
+        return ""
+    lines = [
+        "## Elsewhere",
+        "",
+        "Other prompts, which were not optimised: what the calibration changes there. A loss is negative; intervals "
+        "are those of the paired change, 95 %.",
+        "",
+        "| prompts | objective | neutral | calibrated | change |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {_text(each.prompts)} | {_text(each.objective)} | {each.neutral:.3f} | {each.calibrated:.3f} | "
+        f"{each.gain.told} |"
+        for each in calibration.watched
     ]
     return "\n".join(lines)
 

@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ..engine.alarm import Alarm
-from ..engine.evaluation import Evaluation, Place
+from ..engine.alarm import Alarm, own_name
+from ..engine.evaluation import Evaluation, Place, watched_at
 from ..engine.record import Check
 from ..engine.run import Run
 from ..engine.schema import Config
@@ -88,7 +88,8 @@ class ProgressWatcher(Watcher):
 
     def stage_started(self, run: Run, stage: str) -> None:
         """Show the name of the stage."""
-        self._stage = STAGE_TITLES.get(stage, stage)
+        watched = watched_at(stage)
+        self._stage = f"measuring on watched prompts, {watched}" if watched else STAGE_TITLES.get(stage, stage)
         self._show()
 
     def evaluation_recorded(self, run: Run, place: Place, evaluation: Evaluation) -> None:
@@ -167,6 +168,8 @@ def print_result(console: Console, summary: Mapping[str, Any]) -> None:
     print_alarms(console, summary)
     if len(comparisons) > 1:
         console.print(steps_table(comparisons))
+    if watched := summary["outcome"].get("watched"):
+        console.print(watched_table(watched))
     console.print(
         f"stopped: {escape(summary['stop_reason'])}; {summary['num_images']:,} {named} in "
         f"{duration(summary['seconds'])}"
@@ -209,6 +212,24 @@ def steps_table(comparisons: Sequence[Mapping[str, Any]]) -> Table:
             f"{each['calibrated']:.3f}",
             f"{signed(gain['mean'])} {interval(gain)}",
             f"{signed(across['mean'])} {interval(across)}",
+        )
+    return table
+
+
+def watched_table(watched: Sequence[Mapping[str, Any]]) -> Table:
+    """Return a table of neutral and calibrated scores and their change on watched prompts."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("watched prompts", "objective"):
+        table.add_column(heading)
+    for heading in ("neutral", "calibrated", "change"):
+        table.add_column(heading, justify="right")
+    for each in watched:
+        table.add_row(
+            escape(each["prompts"]),
+            escape(own_name(each["objective"], each["prompts"])),
+            f"{each['neutral']:.3f}",
+            f"{each['calibrated']:.3f}",
+            f"{signed(each['gain']['mean'])} {interval(each['gain'])}",
         )
     return table
 

@@ -17,7 +17,7 @@ from ..setup.recorded import record_of
 from .nouns import made_by, noun
 from .standing import Standing, standing_of
 from .tags import movements_by_tag
-from .watched import Moved, movements, rescored_in
+from .watched import Moved, OnWatched, movements, on_watched, rescored_in
 
 if TYPE_CHECKING:
     from ..storage import RunRow, SqliteStore
@@ -47,6 +47,7 @@ class Facts:
         comparisons: Neutral against calibrated by number of steps; empty until the run has finished.
         noise: The sources of variance of the search's scores, or None if there are too few scores.
         by_tag: Objective to tag of a prompt to the change of the score on the test bucket.
+        on_watched: Scores on watched prompts, by set and objective.
         rescores: Reward added after the run to stage to the change of its score, neutral to calibrated.
         sizes: Stage to the number of images of a training, validation or test score.
     """
@@ -59,6 +60,7 @@ class Facts:
     comparisons: Sequence[Mapping[str, Any]]
     noise: Noise | None
     by_tag: Mapping[str, Mapping[str, Moved]]
+    on_watched: Sequence[OnWatched]
     rescores: Mapping[str, Mapping[str, Moved]]
     sizes: Mapping[str, int]
 
@@ -155,6 +157,7 @@ def gather(store: SqliteStore, run_id: str) -> Facts:
         comparisons=outcome.get("comparisons", ()),
         noise=_noise(record),
         by_tag=movements_by_tag(record.pair, outcome.get("tags", {})),
+        on_watched=on_watched(record, shown.generation if shown else 0),
         rescores=rescored_in(store, run_id, record, shown.generation) if shown else {},
         sizes={
             "training": row.config["bucket_size"],

@@ -32,6 +32,7 @@ def figures(facts: Facts) -> dict[str, go.Figure]:
         "gains": gains_figure,
         "grid": grid_figure,
         "differences": differences_figure,
+        "watched": watched_figure,
     }
     made = {name: make(facts) for name, make in makers.items()}
     return {name: figure for name, figure in made.items() if figure is not None}
@@ -262,6 +263,26 @@ def differences_figure(facts: Facts) -> go.Figure | None:
         figure.update_yaxes(title_text=facts.noun, row=row, col=1)
     figure.update_xaxes(title_text="calibrated \N{MINUS SIGN} neutral", row=len(differences), col=1)
     return dress(figure, 90 + 200 * len(differences), None, None)
+
+
+def watched_figure(facts: Facts) -> go.Figure | None:
+    """Draw the mean score of every objective on watched prompts by check; the first point is neutral."""
+    courses = [each for each in facts.on_watched if len(each.course) > 1]
+    if not courses:
+        return None
+    from plotly.subplots import make_subplots
+
+    titles = [escape(f"{each.objective} on {each.prompts}") for each in courses]
+    figure = make_subplots(rows=len(courses), shared_xaxes=True, vertical_spacing=0.3 / len(courses),
+                           subplot_titles=titles)  # fmt: skip
+    figure.update_annotations(x=0, xanchor="left")
+    for row, each in enumerate(courses, start=1):
+        generations, means = list(each.course), list(each.course.values())
+        add_line(figure, generations, means, titles[row - 1], TEAL, showlegend=False, row=row, col=1)
+        if 0 in each.course:
+            add_level(figure, each.course[0], None, row=row, col=1)
+    figure.update_xaxes(title_text="generations told", row=len(courses), col=1)
+    return dress(figure, 80 + 120 * len(courses), None, None)
 
 
 def _last_number(label: str) -> float | None:

@@ -23,7 +23,7 @@ from .sections import (
     test_section,
 )
 from .skeleton import chart, whole_page, write_page
-from .watched_sections import rescores_section, watched_section
+from .watched_sections import prompts_section, rescores_section, watched_section
 
 if TYPE_CHECKING:
     from ..storage import SqliteStore
@@ -69,11 +69,12 @@ def render(facts: Facts, files: RunFiles, folder: Path) -> str:
         folder: The folder of the store, for the commands that the page shows.
     """
     charts = {name: chart(name, figure.to_json()) for name, figure in figures(facts).items()}
+    watched = (watched_section(facts), prompts_section(facts, charts))
     body = "\n".join(
         part
         for part in (
             header(facts),
-            watched_section(facts) if facts.record.alarms else "",
+            *(watched if facts.record.alarms else ()),
             gallery_section(facts, read_pictures(files.images)),
             answers_section(facts, read_answers(files.images)),
             search_section(facts, charts),
@@ -82,7 +83,7 @@ def render(facts: Facts, files: RunFiles, folder: Path) -> str:
             test_section(facts, charts),
             objectives_section(facts),
             tags_section(facts),
-            "" if facts.record.alarms else watched_section(facts),
+            *(() if facts.record.alarms else watched),
             rescores_section(facts),
             scores_section(facts),
             apply_section(facts, files.calibration, folder),

@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..engine.alarm import own_name
 from ..engine.record import TEST, Pair, Record
 from ..engine.statistics import Gain, paired_gain
 
 if TYPE_CHECKING:
     from ..storage import SqliteStore
+
+
+class OnWatched(NamedTuple):
+    """A score on watched prompts: by check, and on test prompts.
+
+    Attributes:
+        prompts: The name of the watched prompts.
+        objective: The name of the objective in its set.
+        course: The number of generations before each check to the mean score; 0 is the neutral setting.
+        shown: The change on the validation prompts from the neutral setting to the one that is shown, if it is known.
+        test: The change on the test prompts; None until it is measured.
+        alarmed: Whether its fall raised an alarm.
+    """
+
+    prompts: str
+    objective: str
+    course: Mapping[int, float]
+    shown: Moved | None
+    test: Moved | None
+    alarmed: bool
 
 
 class Moved(NamedTuple):
@@ -51,6 +72,26 @@ def movements(pair: Pair | None, names: Sequence[str] | None = None) -> dict[str
         for name in (before.scores if names is None else names)
         if name in before.scores and name in after.scores
     }
+
+
+def on_watched(record: Record, generation: int) -> list[OnWatched]:
+    """Return every score on watched prompts, by set and objective.
+
+    Args:
+        record: The record of the run.
+        generation: The number of generations before the recommendation that is shown; 0 for the neutral setting.
+    """
+    alarmed = {(alarm.prompts, alarm.objective) for alarm in record.alarms}
+    found = []
+    for name, each in record.watched_sets.items():
+        sides = (each.checks.get(0), each.checks.get(generation))
+        at_check = movements((sides[0], sides[1])) if generation and sides[0] and sides[1] else {}
+        on_test = movements(each.pair)
+        for key in dict.fromkeys(key for check in (*each.checks.values(), *(each.pair or ())) for key in check.scores):
+            course = {at: math.fsum(check.scores[key]) / len(check.bucket) for at, check in each.checks.items()}
+            label, raised = own_name(key, name), (name, key) in alarmed
+            found.append(OnWatched(name, label, course, at_check.get(key), on_test.get(key), raised))
+    return found
 
 
 def moved(before: Sequence[float], after: Sequence[float], prompts: Sequence[str]) -> Moved:

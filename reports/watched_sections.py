@@ -8,7 +8,7 @@ from html import escape
 
 from .facts import Facts, decimals_for
 from .skeleton import table
-from .watched import Moved, movements
+from .watched import Moved, OnWatched, movements
 from .words import gain_text
 
 #: How outputs change where a search finds a hole in its reward, as far as statistics that are always watched show it.
@@ -23,7 +23,7 @@ def watched_section(facts: Facts) -> str:
     """Return the section on alarms and on every watched score of the neutral and the calibrated outputs."""
     if not facts.record.watched:
         return ""
-    raised = "".join(f'<p class="verdict">Alarm: {escape(str(alarm))}.</p>' for alarm in facts.record.alarms)
+    raised = _raised(facts, elsewhere=False)
     title = "Alarms and watched scores" if raised else "Watched scores"
     tables = "".join(
         table([images, "neutral", "calibrated", "change"], rows)
@@ -43,8 +43,40 @@ def watched_section(facts: Facts) -> str:
     )
 
 
+def prompts_section(facts: Facts, charts: Mapping[str, str]) -> str:
+    """Return the section on watched prompts: what calibrating changed there, and how it went from check to check."""
+    if not facts.on_watched:
+        return ""
+    raised = _raised(facts, elsewhere=True)
+    rows = {
+        "validation": [_row(each, each.shown) for each in facts.on_watched if each.shown],
+        "test": [_row(each, each.test) for each in facts.on_watched if each.test],
+    }
+    head = ["prompts", "objective", "neutral", "calibrated", "change"]
+    tables = "".join(f"<h3>On {pool} prompts</h3>{table(head, found)}" for pool, found in rows.items() if found)
+    title = "Alarms and watched prompts" if raised else "Watched prompts"
+    return (
+        f'<section id="watched-prompts"><h2>{title}</h2>{raised}'
+        '<p class="note">Other prompts, which the search never saw and which decided nothing: what calibrating for the '
+        "optimised score changes elsewhere. A change is significant where its interval leaves out 0; a loss is "
+        f"negative. Intervals are those of the paired change, 95 %.{'' if raised else ' No alarm was raised.'}</p>"
+        f"{tables}{charts.get('watched', '')}</section>"
+    )
+
+
+def _row(each: OnWatched, change: Moved | None) -> list[str]:
+    assert change is not None
+    return [each.prompts, f"{each.objective} (alarm)" if each.alarmed else each.objective, *_cells(change)]
+
+
+def _raised(facts: Facts, *, elsewhere: bool) -> str:
+    """Return the alarms of watched scores, or those of watched prompts, as paragraphs."""
+    alarms = [alarm for alarm in facts.record.alarms if bool(alarm.prompts) == elsewhere]
+    return "".join(f'<p class="verdict">Alarm: {escape(str(alarm))}.</p>' for alarm in alarms)
+
+
 def _rows(facts: Facts, moved: Mapping[str, Moved]) -> list[list[str]]:
-    alarmed = {alarm.objective for alarm in facts.record.alarms}
+    alarmed = {alarm.objective for alarm in facts.record.alarms if not alarm.prompts}
     return [[f"{name} (alarm)" if name in alarmed else name, *_cells(each)] for name, each in moved.items()]
 
 

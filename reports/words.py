@@ -64,12 +64,16 @@ def alarm_verdict(facts: Facts) -> str:
     """Return the sentence of the alarms, or an empty string if there are none."""
     if not facts.record.alarms:
         return ""
-    moved = ", ".join(f"{alarm.objective} by {signed(alarm.change, 1)}" for alarm in facts.record.alarms)
-    return (
+    alarms = facts.record.alarms
+    moved = ", ".join(f"{alarm.objective} by {signed(alarm.change, 1)}" for alarm in alarms if not alarm.prompts)
+    fell = ", ".join(f"{alarm.what} from {alarm.neutral:.3g} to {alarm.now:.3g}" for alarm in alarms if alarm.prompts)
+    hacked = (
         f"ALARM: while the optimised score rose, watched scores moved away, in standard deviations between neutral "
         f"outputs: {moved}. The search may have found a hole in its reward; look at the {facts.noun} before believing "
         f"the score."
     )
+    lost = f"ALARM: while the optimised score rose, other prompts got worse: {fell}."
+    return " ".join([*([hacked] if moved else []), *([lost] if fell else [])])
 
 
 def silence(outcome: Mapping[str, Any] | None) -> str:

@@ -193,7 +193,10 @@ def _leaves(config: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in config.items():
         if key in KEYS_CHANGE_NO_NUMBER or key in _PARTS:
             continue
-        if isinstance(value, Mapping) and value:
+        if key == "watch":  # its prompts and objectives are parts too
+            sizes = {name: {k: v for k, v in each.items() if k not in _PARTS} for name, each in value.items()}
+            found |= {f"watch.{name}.{k}": v for name, each in sizes.items() for k, v in each.items()}
+        elif isinstance(value, Mapping) and value:
             found |= {f"{key}.{inner}": each for inner, each in value.items()}
         elif value != {}:
             found[key] = value

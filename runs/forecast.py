@@ -63,7 +63,7 @@ def _measure(run: Run) -> tuple[float, int]:
         begun = time.perf_counter()
         [made] = run.adapter.generate(np.array(neutral), bucket)
         place = Place("test", 0, 0)
-        score_outputs(run.objectives, checked(run.adapter, made, bucket, place), bucket, place)
+        score_outputs(run.scored("test"), checked(run.adapter, made, bucket, place), bucket, place)
         seconds = time.perf_counter() - begun
     return len(bucket) / seconds, _peak_memory()
 

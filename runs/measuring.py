@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,13 @@ from . import session
 from .results import Files
 
 #: What a measurement takes of the configuration that a calibration's file holds.
-TAKEN = ("adapter", "objectives", "combine", "prompts", "seeds_per_prompt", "validation", "test", "by_steps", "keep")
+TAKEN = (
+    *("adapter", "objectives", "combine", "prompts", "seeds_per_prompt", "validation", "test", "by_steps", "watch"),
+    "keep",
+)
 #: What another's file may not decide on this machine: code to execute, and where outputs and secrets are sent.
 TRUSTED_ONLY = ("url", "token_env", "allow_execution")
+UNWATCHED = "watch={}"  # the override of whoever takes only the other parts of a file's configuration
 NEEDED = ("adapter", "objectives", "prompts")
 #: Keys of a search, which a measurement has none of; the same keys below `validation` as well.
 OF_A_SEARCH = ("start", "generations", "seed", "ladder", "sensitivity", "budget", "bucket_size", "group_size")
@@ -140,15 +144,25 @@ def _own(file: Path, made: Calibration, folder: Path, given: set[str]) -> dict[s
             Notice,
             stacklevel=4,
         )
-    rewards = own.get("objectives")
-    for name, reward in rewards.items() if isinstance(rewards, Mapping) and "objectives" not in given else ():
-        sent = [key for key in TRUSTED_ONLY if isinstance(reward, Mapping) and reward.get(key) is not None]
+    for name, reward in _rewards_in(own, given):
+        if not isinstance(reward, Mapping):
+            continue
+        sent = [key for key in TRUSTED_ONLY if reward.get(key) is not None]
         if sent:
             raise CalibrationError(
                 f"{file} says of its reward {name!r} {sent[0]}: {short(reward[sent[0]])}, which nobody has vouched for "
                 "here; give the rewards to measure with, in a configuration or with objectives=..."
             )
     return own
+
+
+def _rewards_in(own: Mapping[str, Any], given: set[str]) -> Iterator[tuple[str, object]]:
+    """Yield the rewards of a configuration, those of watched prompts too, unless they are given anew."""
+    watched = own.get("watch") if "watch" not in given else None
+    sections = [own.get("objectives") if "objectives" not in given else None]
+    sections += [each.get("objectives") for each in watched.values() if isinstance(each, Mapping)] if watched else []
+    for rewards in sections:
+        yield from rewards.items() if isinstance(rewards, Mapping) else ()
 
 
 def _recorded(file: Path, made: Calibration, folder: Path) -> tuple[Mapping[str, Any], bool]:

@@ -15,14 +15,15 @@ from typing import Any
 from ..engine.evaluation import Place
 from ..engine.identity import described
 from ..engine.knobs import digest
-from ..engine.record import DECISIVE, TEST
+from ..engine.record import TEST, decisive
 from ..engine.scoring import score_outputs
 from ..ground.errors import StoreError
 from ..reports.nouns import made_by
 from ..reports.watched import Moved, moved
-from ..setup.assembly import scoring_versions, tell_metadata, told_of
+from ..setup.assembly import scoring_versions
 from ..setup.plugins import Plugins, plugins
 from ..setup.recorded import record_of
+from ..setup.telling import tell_metadata, told_of
 from ..storage import SqliteStore
 from .session import prompts_of
 
@@ -129,7 +130,7 @@ def rescore(
             made = told_of(made, reward, prompts)
         went_through = scoring_versions(known, objective)
         fingerprint = digest([objective, described("objective", objective, reward, made), went_through])
-        record, kept = record_of(row, store.evaluations(row.id, DECISIVE)), dict(store.kept(row.id))
+        record, kept = record_of(row, store.evaluations(row.id, decisive(row.config))), dict(store.kept(row.id))
         places, neutral = record.evaluations, record.neutral_place
         judged = [record.place_of(generation) for generation in record.judged if generation]
         wanted = [place for place in (neutral, *judged, *TEST) if place in kept and place in places]

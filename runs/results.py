@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..engine.record import DECISIVE
+from ..engine.record import decisive
 from ..reports.nouns import made_by
 from ..setup.recorded import record_of
 from ..storage import RunRow, SqliteStore
@@ -52,7 +52,7 @@ def report(store: SqliteStore, run_id: str) -> Files:
 def summary(store: SqliteStore, row: RunRow) -> dict[str, Any]:
     """Return the summary of a run that `trimpot show --json` prints."""
     files = Files.of(store.folder / row.id)
-    record = record_of(row, store.evaluations(row.id, DECISIVE))
+    record = record_of(row, store.evaluations(row.id, decisive(row.config)))
     comparisons = row.outcome["comparisons"] if row.outcome else []
     totals = store.totals(row.id)
     spent = totals.pop("generate_seconds") + totals.pop("score_seconds")

@@ -23,6 +23,7 @@ from ..setup.live import PREFIX, Live, lacking_sentence
 from ..setup.overrides import Overrides
 from ..setup.parts import check_parts
 from ..setup.plugins import Plugins, plugins
+from ..setup.telling import prompts_for
 from ..storage import RunRow, SqliteStore
 from ..storage.kept import IMAGES, Keeper
 from ..workshops import hired
@@ -145,7 +146,7 @@ def begun_with(
         config: The configuration that the run continues with.
     """
     begun = as_recorded(row.config)
-    prompts = store.prompts(row.id) if config.prompts == begun.prompts else None
+    prompts = store.prompts(row.id) if _prompts_in(config) == _prompts_in(begun) else None
     start = row.start if config.start == begun.start else None
     now = _prompts_now(row, known) if prompts else None
     if prompts and now and now.fingerprint != prompts.fingerprint:
@@ -165,11 +166,14 @@ def prompts_of(row: RunRow, store: SqliteStore, known: Plugins) -> PromptSet | N
 def _prompts_now(row: RunRow, known: Plugins) -> PromptSet | None:
     """Return the prompts that a run's files hold now, or None if the files are gone or invalid."""
     try:
-        prompts = as_recorded(row.config).prompts
-        made: PromptSet = known.make("prompts", prompts.name, prompts.options)
+        return prompts_for(as_recorded(row.config), known)
     except TrimpotError:
         return None
-    return made
+
+
+def _prompts_in(config: Config) -> list[object]:
+    """Return the parts of a configuration that say which prompts there are."""
+    return [config.prompts, {name: each.prompts for name, each in config.watch.items()}]
 
 
 def _latest_unfinished(store: SqliteStore) -> RunRow:

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ..engine.alarm import Alarm
+from ..engine.alarm import Alarm, own_name
 from ..engine.evaluation import Evaluation, Place
 from ..engine.knobs import Setting, digest
 from ..engine.loop import Outcome
-from ..engine.record import DECISIVE, Check, Record
+from ..engine.record import Check, Record, decisive
 from ..engine.run import Run
 from ..engine.statistics import paired_gain
 from ..engine.tracker import TrackedRun, Tracker
@@ -123,7 +123,7 @@ class Tracking(Watcher):
         if not any(each.lacks("validation/score", self._images) for each in self._held.values()):
             return
         row = self._store.run(run.id)
-        record = record_of(row, self._store.evaluations(run.id, DECISIVE), self._known)
+        record = record_of(row, self._store.evaluations(run.id, decisive(row.config)), self._known)
         self._log(_of_check(record, check))
         by_name, single = _knobs(check.setting)
         self._log(single)
@@ -133,7 +133,8 @@ class Tracking(Watcher):
 
     def alarm_raised(self, run: Run, alarm: Alarm) -> None:
         """Show an alarm as the change, in standard deviations, of the watched score."""
-        self._log({f"alarm/{alarm.objective}": alarm.change})
+        path = ("alarm", alarm.prompts, own_name(alarm.objective, alarm.prompts))
+        self._log({"/".join(filter(None, path)): alarm.change})
 
     def finished(self, run: Run, outcome: Outcome, files: Files) -> None:
         """Show the result of a run: its gains, and the pictures before and after."""
@@ -147,6 +148,11 @@ class Tracking(Watcher):
             found = {"neutral": measured.neutral, "calibrated": measured.calibrated, "gain": gain.mean}
             found |= {"gain_low": gain.low, "gain_high": gain.high}
             values |= {f"{group}/{name}": value for name, value in found.items()}
+        for seen in outcome.watched:
+            group = f"watch_test/{seen.prompts}/{own_name(seen.objective, seen.prompts)}"
+            values |= {f"{group}/neutral": seen.neutral, f"{group}/calibrated": seen.calibrated}
+            values |= {f"{group}/gain": seen.gain.mean, f"{group}/gain_low": seen.gain.low}
+            values |= {f"{group}/gain_high": seen.gain.high}
         for each in self._held.values():
             each.summarize(values, self._images)
             for name, picture, caption in _pictures(files):
@@ -307,6 +313,10 @@ def _of_check(record: Record, check: Check) -> dict[str, float]:
         values[f"{group}/{name}"] = statistics.fmean(scores)
         if name in neutral.scores:
             values[f"{group}/{name}_neutral"] = statistics.fmean(neutral.scores[name])
+    for prompts, seen in record.watched_sets.items():
+        for generation, end in ((check.generation, ""), (0, "_neutral")):
+            for name, scores in seen.checks[generation].scores.items() if generation in seen.checks else ():
+                values[f"watch/{prompts}/{own_name(name, prompts)}{end}"] = statistics.fmean(scores)
     return values
 
 

@@ -95,7 +95,7 @@ def tags_of(run: Run) -> dict[str, dict[str, str]]:
     """
     said = {prompt: about["tag"] for prompt, about in run.prompts.metadata.items() if isinstance(about.get("tag"), str)}
     found: dict[str, dict[str, str]] = {}
-    for name, objective in run.objectives.items():
+    for name, objective in run.scored("test").items():
         known = said if name in run.config.objectives else {}
         tags = {prompt: objective.tag(prompt) or known.get(prompt) for prompt in run.test_bucket.prompts}
         found[name] = {prompt: tag for prompt, tag in tags.items() if tag is not None}

@@ -6,28 +6,28 @@ import functools
 import importlib.metadata
 import platform
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 from ..engine.bucket import PromptSet
 from ..engine.identity import content_of
-from ..engine.knobs import KnobSpace, Setting, Vector, digest
+from ..engine.knobs import KnobSpace, Setting, Vector
 from ..engine.ladder import rungs_of
 from ..engine.run import Run
 from ..engine.seams import Adapter, Objective, Optimizer
 from ..engine.search import group_size
 from ..engine.sensitivity import refuse_strange
-from ..engine.vetting import HeldOptimizer, blamed, who_made
+from ..engine.vetting import HeldOptimizer
 from ..ground.devices import resolve
-from ..ground.errors import ConfigError, ScoreError, TrimpotError, near_misses
+from ..ground.errors import ConfigError, near_misses
 from ..ground.extras import require
-from ..ground.plain import quoted
 from .config import Config
 from .parts import check_parts
 from .plan import check_budget
 from .plugins import Plugins
 from .starting import calibration_file, inside, start_of
+from .telling import prompts_for, tell_metadata, tell_of_shared, told_of
 
 NUMERIC_PACKAGES = (
     "trimpot",
@@ -113,10 +113,13 @@ def assemble(
     check_parts(config, plugins)
     if not (outline or sharing):
         _check_devices(config, plugins)
+    begun = prompts is None and not isinstance(sharing, Run)
     if sharing:
         prompts = sharing.prompts
     elif prompts is None:
-        prompts = plugins.make("prompts", config.prompts.name, config.prompts.options)
+        prompts = prompts_for(config, plugins)
+    if begun:
+        tell_of_shared(prompts)
     objectives = (
         dict(sharing.objectives)
         if sharing
@@ -126,6 +129,8 @@ def assemble(
             if not outline
         }
     )
+    if not (outline or sharing):
+        objectives.update(_only_watching(config, plugins))
     weights, combine = dict(config.weights), config.combine
     combination = plugins.make("combinations", combine.name, combine.options, weights)
     for name in combination.uses:
@@ -137,7 +142,7 @@ def assemble(
     for name, statistic in ({} if outline or sharing else _statistics(adapter, plugins)).items():
         objectives.setdefault(name, statistic)
     if not sharing:
-        tell_metadata(adapter, objectives, prompts)
+        tell_metadata(adapter, objectives, prompts, config)
     if config.by_steps.steps and adapter.num_steps is None:
         raise ConfigError(
             f"by_steps.steps asks for {list(config.by_steps.steps)} steps, but adapter {config.adapter.name!r} "
@@ -168,7 +173,7 @@ def _origins(run: Run, plugins: Plugins, sharing: Parts | None) -> dict[str, Any
     config, rung = run.config, run.rungs[0]
     held = run.optimizer(rung.space, rung.lower(run.adapter.space.defaults))
     search = held.wrapped if isinstance(held, HeldOptimizer) else held
-    rewards = {name: (reward.name or name, reward.options) for name, reward in config.objectives.items()}
+    rewards = _registered(config)
     shared = (
         sharing.origins()
         if sharing
@@ -199,56 +204,20 @@ def _origins(run: Run, plugins: Plugins, sharing: Parts | None) -> dict[str, Any
     }
 
 
-def told_of(made: dict[str, Any], part: Adapter | Objective, prompts: PromptSet) -> dict[str, Any]:
-    """Add a digest of the prompts' metadata to the description of a part, if the part takes metadata."""
-    counts = part.takes_metadata and prompts.metadata
-    return {**made, "metadata": digest(prompts.metadata)} if counts else made
+def _only_watching(config: Config, plugins: Plugins) -> dict[str, Objective]:
+    """Make the objectives that score nothing but watched prompts; sets that name the same one share it."""
+    made: dict[str, tuple[Any, Objective]] = {}
+    for key, reward in config.only_watching.items():
+        asked = (reward.name, reward.options)
+        shared = next((objective for other, objective in made.values() if other == asked), None)
+        made[key] = (asked, shared or plugins.make("objectives", reward.name or key, reward.options))
+    return {key: objective for key, (_, objective) in made.items()}
 
 
-def tell_metadata(adapter: Adapter | None, objectives: Mapping[str, Objective], prompts: PromptSet) -> None:
-    """Give the adapter and every objective the metadata of the prompts, before they work or describe themselves.
-
-    The adapter then checks the prompts.
-
-    Args:
-        adapter: The backbone, or None if only objectives are told.
-        objectives: The rewards by name.
-        prompts: The prompts of the run.
-
-    Raises:
-        ConfigError: If a prompt's metadata lack a key that an objective needs.
-        ModelError: If the adapter cannot use the metadata or a prompt.
-        ScoreError: If an objective cannot use the metadata.
-    """
-    if adapter is not None:
-        with blamed(who_made(adapter, "the adapter")):
-            adapter.take_metadata(prompts.metadata)
-            adapter.check_prompts(prompts.all)
-    for name, objective in objectives.items():
-        lacking = _lacking(objective, prompts)
-        if lacking:
-            raise ConfigError(
-                f"objective {name!r} needs the `{lacking[0]}` of every prompt, and {lacking[2]:,} of "
-                f"{len(prompts.all):,} prompts have none, such as {quoted(lacking[1])}; give it in the records of "
-                "the prompt files"
-            )
-        try:
-            objective.prepare(prompts.metadata)
-        except TrimpotError:
-            raise
-        except Exception as error:  # a plugin's reward may raise anything
-            raise ScoreError(
-                f"objective {name!r} failed on the metadata of the prompts: {type(error).__name__}: {error}"
-            ) from error
-
-
-def _lacking(objective: Objective, prompts: PromptSet) -> tuple[str, str, int] | None:
-    """Return a key that an objective needs of prompts that lack it, the first of them, and their number; or None."""
-    for key in objective.needs:
-        without = [prompt for prompt in prompts.all if prompts.metadata.get(prompt, {}).get(key) is None]
-        if without:
-            return key, without[0], len(without)
-    return None
+def _registered(config: Config) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return the registered name and the options of every objective, by the name under which its scores are kept."""
+    own = {name: (reward.name or name, reward.options) for name, reward in config.objectives.items()}
+    return {**own, **{key: (reward.name or key, reward.options) for key, reward in config.only_watching.items()}}
 
 
 def _check_devices(config: Config, plugins: Plugins) -> None:
@@ -257,7 +226,7 @@ def _check_devices(config: Config, plugins: Plugins) -> None:
     Raises:
         ConfigError: If a device does not exist.
     """
-    rewards = [("objectives", reward.name or key, reward.options) for key, reward in config.objectives.items()]
+    rewards = [("objectives", name, options) for name, options in _registered(config).values()]
     for kind, name, options in [("adapters", config.adapter.name, config.adapter.options), *rewards]:
         device = options.get("device")
         if isinstance(device, str) and plugins.get(kind, name).origin == "trimpot":  # plugins may mean something else
@@ -267,7 +236,11 @@ def _check_devices(config: Config, plugins: Plugins) -> None:
 def _names_of(config: Config) -> tuple[Any, ...]:
     """Return the keys of a configuration that determine the backbone, the rewards and the prompts."""
     rewards = {name: (reward.name, reward.options) for name, reward in config.objectives.items()}
-    return config.adapter, rewards, config.combine, config.prompts
+    watched = {
+        name: (each.prompts, {key: (reward.name, reward.options) for key, reward in each.objectives.items()})
+        for name, each in config.watch.items()
+    }
+    return config.adapter, rewards, config.combine, config.prompts, watched
 
 
 def _try(run: Run) -> None:
@@ -278,6 +251,12 @@ def _try(run: Run) -> None:
     for name, pool in (("validation", run.prompts.validation), ("test", run.prompts.test)):
         if len(set(pool)) < 2:
             raise ConfigError(f"there is only one {name} prompt, which gives no interval; give at least two")
+    for name, made in run.prompts.watched.items():
+        for kind, there in (("validation", made.validation), ("test", made.test)):
+            if len(set(there)) < 2:
+                raise ConfigError(
+                    f"watch.{name} has only one {kind} prompt, which gives no interval; give at least two"
+                )
     for rung in run.rungs:
         optimizer = run.optimizer(rung.space, rung.lower(run.adapter.space.defaults))
         group_size(optimizer, run.config, len(optimizer.ask()))
@@ -299,10 +278,19 @@ def _check_seeds(run: Run) -> None:
         "validation": (config.validation.num_prompts, "validation.num_prompts"),
         "test": (config.test.num_prompts, "test.num_prompts"),
     }
-    for name, (size, key) in asked.items():
-        there = len(set(getattr(run.prompts, name)))
-        if size > there:
-            raise ConfigError(f"{who}, and {key} is {size} with {there} {name} prompts; set it to at most {there}")
+    for kind, (size, key) in asked.items():
+        _check_size(who, key, size, kind, getattr(run.prompts, kind))
+    for name, each in config.watch.items():
+        _check_size(
+            who, f"watch.{name}.num_validation", each.num_validation, "validation", run.prompts.watched[name].validation
+        )
+        _check_size(who, f"watch.{name}.num_prompts", each.num_prompts, "test", run.prompts.watched[name].test)
+
+
+def _check_size(who: str, key: str, size: int, pool: str, prompts: Sequence[str]) -> None:
+    there = len(set(prompts))
+    if size > there:
+        raise ConfigError(f"{who}, and {key} is {size} with {there} {pool} prompts; set it to at most {there}")
 
 
 def _statistics(adapter: Adapter, plugins: Plugins) -> Mapping[str, Objective]:
@@ -328,8 +316,8 @@ def origins_of(config: Config, plugins: Plugins) -> dict[str, Any]:
     return {
         "adapter": plugins.made_of("adapters", adapter.name, None, adapter.options),
         "objectives": {
-            name: plugins.made_of("objectives", reward.name or name, None, reward.options)
-            for name, reward in config.objectives.items()
+            name: plugins.made_of("objectives", registered, None, options)
+            for name, (registered, options) in _registered(config).items()
         },
         "combination": plugins.made_of("combinations", combine.name, None, combine.options),
         "optimizer": plugins.made_of("optimizers", optimizer.name, None, optimizer.options),
@@ -343,7 +331,7 @@ def libraries(config: Config, plugins: Plugins) -> dict[str, str]:
         ("adapters", config.adapter.name),
         ("combinations", config.combine.name),
         ("optimizers", config.optimizer.name),
-        *(("objectives", reward.name or name) for name, reward in config.objectives.items()),
+        *(("objectives", registered) for registered, _ in _registered(config).values()),
     ]
     return {name: version for part in named for name, version in plugins.libraries(*part).items()}
 

@@ -37,6 +37,7 @@ KINDS = {
 _ONE_OF = {**{kind: kind.removesuffix("s") for kind in KINDS.values()}, "prompts": "prompts"}
 _MADE_FOR_A_RUN = {"combinations": "the weights", "optimizers": "the knob space, the start and the seed"}
 Place = tuple[str, ...]
+_WATCHED = ("prompts", "objectives")  # the keys of watched prompts that name parts
 
 
 @dataclass(frozen=True)
@@ -146,8 +147,11 @@ class Live:
 
     def remembering(self, config: Config, prompts: PromptSet | None) -> Live:
         """Return the objects together with recorded prompts, in the place of an object that is not given again."""
-        recorded = prompts is not None and config.prompts.name.startswith(PREFIX)
-        return Live({("prompts", config.prompts.name): prompts}) | self if recorded else self
+        if prompts is None:
+            return self
+        recorded = {config.prompts.name: prompts}
+        recorded |= {each.prompts.name: prompts.watched[name] for name, each in config.watch.items()}
+        return Live({("prompts", name): each for name, each in recorded.items() if name.startswith(PREFIX)}) | self
 
 
 def taken(values: Mapping[str, Any]) -> tuple[dict[str, Any], Live]:
@@ -180,8 +184,11 @@ def by_leaves(values: Mapping[str, Any]) -> dict[str, Any]:
 def lacking_sentence(run: str, keys: list[str]) -> str:
     """Return the sentence that says what is needed to go on with a run that was begun from Python."""
     plain = [f"{key}=..." for key in keys if "." not in key]
-    rewards = ", ".join(f"{key.partition('.')[2]!r}: ..." for key in keys if "." in key)
-    given = ", ".join([*plain, *([f"objectives={{{rewards}}}"] if rewards else [])])
+    rewards = ", ".join(f"{key.partition('.')[2]!r}: ..." for key in keys if key.startswith("objectives."))
+    dotted = ", ".join(f"{key!r}: ..." for key in keys if key.startswith("watch."))
+    given = ", ".join(
+        [*plain, *([f"objectives={{{rewards}}}"] if rewards else []), *([f"**{{{dotted}}}"] if dotted else [])]
+    )
     many = len(keys) > 1
     return (
         f"run {run} was begun from Python with {'objects' if many else 'an object'} of its program as "
@@ -194,24 +201,34 @@ def _kind_at(place: Place) -> str | None:
     """Return the kind of part whose name or value stands at a place of a configuration, or None."""
     if place[-1:] == ("name",):
         place = place[:-1]
+    place = _within(place)
     kind = KINDS.get(place[0]) if place else None
     return kind if kind and len(place) == (2 if kind == "objectives" else 1) else None
 
 
+def _within(place: Place) -> Place:
+    """Return a place below `watch.NAME` as if it were one of the whole configuration, and any other as it is."""
+    return place[2:] if place[:1] == ("watch",) and place[2:3] and place[2] in _WATCHED else place
+
+
 def _taken(place: Place, value: Any, live: dict[tuple[str, str], Any]) -> Any:
-    kind = KINDS.get(place[0])
+    inner = _within(place)
+    kind = KINDS.get(inner[0])
+    if kind is None and place[0] == "watch" and isinstance(value, Mapping):
+        return {key: _taken((*place, str(key)), each, live) for key, each in value.items()}
     if kind is None:
         return value
-    if place == ("objectives",) and _is_object(kind, value):
+    if inner == ("objectives",) and _is_object(kind, value):
         return {_label(value): _taken((*place, _label(value)), value, live)}
-    if place == ("objectives",) and isinstance(value, (list, tuple)) and any(_is_object(kind, each) for each in value):
+    if inner == ("objectives",) and isinstance(value, (list, tuple)) and any(_is_object(kind, each) for each in value):
         raise ConfigError(
             "objectives are given as a list; give each a name, such as objectives={'one': ..., 'other': ...}"
         )
     if _kind_at(place) and _is_object(kind, value):
-        name = PREFIX + (place[1] if kind == "objectives" else _label(value))
+        own = inner[1] if kind == "objectives" else _label(value)
+        name = PREFIX + ("/".join([place[1], own]) if inner != place else own)
         live[kind, name] = value
-        return name if kind != "objectives" or (place[-1:] == ("name",) and len(place) == 3) else {"name": name}
+        return name if kind != "objectives" or (inner[-1:] == ("name",) and len(inner) == 3) else {"name": name}
     if _kind_at(place) and not isinstance(value, (str, Mapping, list, tuple, bool, int, float, type(None))):
         raise ConfigError(
             f"{'.'.join(place)} is given {short(value)}; give a name, or a function, a class or an object that is "
@@ -283,6 +300,10 @@ def _live_parts(config: Config) -> list[tuple[str, str, str]]:
     """Return the key, the kind and the name of every part of a configuration that is an object of a program."""
     named = [(key, kind, getattr(config, key).name) for key, kind in KINDS.items() if kind != "objectives"]
     named += [(f"objectives.{key}", "objectives", reward.name or key) for key, reward in config.objectives.items()]
+    for name, each in config.watch.items():
+        named.append((f"watch.{name}.prompts", "prompts", each.prompts.name))
+        for key, reward in each.objectives.items():
+            named.append((f"watch.{name}.objectives.{key}", "objectives", reward.name or key))
     return [(key, kind, name) for key, kind, name in named if name.startswith(PREFIX)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -104,8 +104,12 @@ def _hint(name: str, error: ErrorDetails) -> str:
 
 def _keys(path: Sequence[str], root: Any) -> Sequence[str]:
     """Return the known keys at a place of the configuration."""
-    model = root
+    model, by_name = root, False
     for part in path:
+        if by_name:  # the name of one of several sections that are alike
+            by_name = False
+            continue
         annotation = model.model_fields[part].annotation
         model = next(kind for kind in (annotation, *get_args(annotation)) if hasattr(kind, "model_fields"))
+        by_name = get_origin(annotation) is dict
     return list(model.model_fields) if model is not None else []

@@ -104,11 +104,12 @@ def apply(values: dict[str, Any], override: Override, parts: Sequence[str] = ())
         )
     *parents, last = override.path
     section = values
-    for parent in parents:
+    for depth, parent in enumerate(parents):
         inner = section.get(parent)
-        if isinstance(inner, str) and section is values and parent in parts:
+        of_a_part = depth == 0 or (depth == 2 and parents[0] == "watch" and "prompts" in parts)
+        if isinstance(inner, str) and of_a_part and parent in parts:
             inner = {"name": inner}
-        elif section is values and parent in ("objectives", "trackers"):
+        elif of_a_part and parent in ("objectives", "trackers"):
             inner = by_key(inner)
         elif section is values and parent == "workers" and not isinstance(inner, Mapping):
             inner = {} if last in ("ray", "address") else {"processes": inner}  # of two kinds, the one that is given

@@ -36,6 +36,13 @@ def parts_of(values: Mapping[str, Any]) -> dict[Place, NamedOne]:
         named = by_key(values.get(kind))
         if isinstance(named, Mapping):
             entries += [((kind, key), kind, each or {}, key) for key, each in named.items()]
+    watched = values.get("watch")
+    for name, section in watched.items() if isinstance(watched, Mapping) else ():
+        if isinstance(section, Mapping):
+            entries.append((("watch", str(name), "prompts"), "prompts", section.get("prompts"), None))
+            named = by_key(section.get("objectives"))
+            for key, each in named.items() if isinstance(named, Mapping) else ():
+                entries.append((("watch", str(name), "objectives", key), "objectives", each or {}, key))
     found: dict[Place, NamedOne] = {}
     for place, kind, value, default in entries:
         given = {"name": value} if isinstance(value, str) else value

@@ -57,6 +57,9 @@ def plan(run: Run) -> Plan:
         "validation": config.validation.num_prompts * repeats * checks,
         "test": 2 * config.test.num_prompts * repeats,
     }
+    images["watched"] = repeats * sum(
+        (1 + checks) * each.num_validation + 2 * each.num_prompts for each in config.watch.values()
+    )
     images["pools"] = _search_pools(run, spaces) + _held_out_pools(run, checks)
     others = config.by_steps
     elsewhere = num_neutrals * min(others.num_validation, config.validation.num_prompts)

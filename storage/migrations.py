@@ -272,5 +272,12 @@ def m009_studies(db: Database) -> None:
     Records(db.conn, _path(db)).seal(("studies", "pictures"))
 
 
+@migrations()
+def m010_watched_prompts(db: Database) -> None:
+    """The watched prompts of a run beside its other prompts, and their view."""
+    db.execute("ALTER TABLE prompts ADD COLUMN watched TEXT")
+    put(db.conn)
+
+
 def _path(db: Database) -> Path:
     return Path(next(row["file"] for row in db.query("PRAGMA database_list") if row["name"] == "main"))

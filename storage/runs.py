@@ -138,8 +138,9 @@ class Runs(StoreFile):
     def _insert_prompts(self, prompts: PromptSet | None) -> None:
         """Write the prompts of a run or an analysis unless they are there already; call this in a transaction."""
         if prompts:
-            kept = {pool: dump(getattr(prompts, pool)) for pool in POOLS}
+            kept: Row = {pool: dump(getattr(prompts, pool)) for pool in POOLS}
             kept |= {"id": prompts.fingerprint, "metadata": dump(prompts.metadata)}
+            kept |= {"watched": dump(_watched(prompts)) if prompts.watched else None}
             self.records.insert("prompts", kept, ignore=True)
 
     def _free_name(self, prefix: str) -> str:
@@ -210,7 +211,13 @@ class Runs(StoreFile):
         row = self.records.named(f"{table} {name!r}", "prompts", id=owner["prompts"])
         with decoding(self.path, f"prompts {row['id']!r}"):
             train, validation, test = (tuple(json.loads(row[pool])) for pool in POOLS)
-            return PromptSet(train, validation, test, metadata=json.loads(row["metadata"]))
+            watched = {
+                name: PromptSet(
+                    tuple(each["train"]), tuple(each["validation"]), tuple(each["test"]), metadata=each["metadata"]
+                )
+                for name, each in json.loads(row["watched"] or "{}").items()
+            }
+            return PromptSet(train, validation, test, metadata=json.loads(row["metadata"]), watched=watched)
 
     def update_run(self, run_id: str, **columns: Any) -> None:
         """Set columns of a run, and the time spent on it; mappings and lists are stored as JSON.
@@ -309,6 +316,14 @@ class Runs(StoreFile):
             return held(self._lock_path(run_id))
         lock.release()
         return False
+
+
+def _watched(prompts: PromptSet) -> dict[str, Any]:
+    """Return the watched prompts of a run as they are stored."""
+    return {
+        name: {**{pool: getattr(each, pool) for pool in POOLS}, "metadata": each.metadata}
+        for name, each in prompts.watched.items()
+    }
 
 
 def _created(row: Row) -> str:

@@ -396,5 +396,7 @@ def _place(row: Row) -> Place:
     return Place(row["stage"], row["generation"], row["position"])
 
 
-def _order(row: Row) -> tuple[int, int, int]:
-    return _ORDER.get(row["stage"], len(_ORDER)), row["generation"], row["position"]
+def _order(row: Row) -> tuple[int, str, int, int]:
+    """Return the place of a candidate among the others: stages as they follow, then watched prompts by name."""
+    stage = row["stage"]
+    return _ORDER.get(stage, len(_ORDER)), "" if stage in _ORDER else stage, row["generation"], row["position"]

@@ -11,6 +11,7 @@ plain_settings     one row per candidate and knob
 plain_checks       the recommendations that a finished run judged, and which one it chose
 plain_alarms       the alarms of finished runs
 plain_gains        the gains of finished runs, one row per number of steps
+plain_watched      what finished runs changed on watched prompts, one row per set and objective
 plain_images       the files of kept outputs
 plain_rescores     scores of kept outputs by rewards added after the run
 plain_members      the runs of comparisons, with their gains
@@ -106,9 +107,9 @@ SELECT r.id AS run, r.created, json_extract(r.config,'$.adapter.name') AS adapte
 FROM runs r""",
     "evaluations": """
 SELECT {place}, c.number, c.fresh,
- (SELECT total({score}*{weight})/e.num_images
+ CASE WHEN c.stage LIKE 'watch/%' THEN NULL ELSE (SELECT total({score}*{weight})/e.num_images
   FROM runs r, names n, json_each(n.names) o, json_each(b.seeds) i
-  WHERE r.id=c.run AND n.id=e.objectives AND {counts} AND {weight}) AS fitness,
+  WHERE r.id=c.run AND n.id=e.objectives AND {counts} AND {weight}) END AS fitness,
  e.num_images, e.num_steps, e.generate_seconds, e.score_seconds, e.recorded, c.evaluation
 FROM {evaluated} JOIN buckets b ON b.id=e.bucket WHERE e.num_images IS NOT NULL""",
     "scores": """
@@ -130,8 +131,15 @@ FROM runs r, json_each(r.outcome,'$.checks') k""",
 SELECT r.id AS run, json_extract(a.value,'$.generation') AS generation,
  json_extract(a.value,'$.objective') AS objective, json_extract(a.value,'$.neutral') AS neutral,
  json_extract(a.value,'$.now') AS now, json_extract(a.value,'$.change') AS change,
- json_extract(a.value,'$.gain') AS gain
+ json_extract(a.value,'$.gain') AS gain, ifnull(json_extract(a.value,'$.prompts'),'') AS prompts
 FROM runs r, json_each(r.outcome,'$.alarms') a""",
+    "watched": """
+SELECT r.id AS run, json_extract(w.value,'$.prompts') AS prompts, json_extract(w.value,'$.objective') AS objective,
+ json_extract(w.value,'$.neutral') AS neutral, json_extract(w.value,'$.calibrated') AS calibrated,
+ json_extract(w.value,'$.gain.mean') AS gain, json_extract(w.value,'$.gain.low') AS gain_low,
+ json_extract(w.value,'$.gain.high') AS gain_high, json_extract(w.value,'$.gain.num_prompts') AS num_prompts,
+ json_extract(w.value,'$.gain.num_images') AS num_images
+FROM runs r, json_each(r.outcome,'$.watched') w""",
     "gains": """
 SELECT r.id AS run, json_extract(m.value,'$.num_steps') AS num_steps, m.key=0 AS at_calibrated_steps,
  json_extract(m.value,'$.baseline.label') AS baseline, json_extract(m.value,'$.neutral') AS neutral,

@@ -24,7 +24,7 @@ from ..engine.knobs import Setting, digest
 from ..engine.seams import Adapter
 from ..ground.errors import CalibrationError, ConfigError, Notice
 from ..ground.listings import read_listing
-from ..runs.measuring import configured
+from ..runs.measuring import UNWATCHED, configured
 from ..runs.session import parts_for, prompts_of
 from ..runs.work import ENCODED
 from ..setup.starting import start_of
@@ -48,7 +48,7 @@ class Model:
         self.file, self._store = file, store
         self.calibration = Calibration.load(file)
         # Nothing is scored here: the rewards of a file from elsewhere need not be there, nor be reached.
-        self.config = configured(file, None, ["objectives=entropy"], folder=store.folder)
+        self.config = configured(file, None, ["objectives=entropy", UNWATCHED], folder=store.folder)
         self.known = parts_for(self.config)
         self.row = self._row()
 

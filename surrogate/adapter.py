@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from ..engine.bucket import Bucket
-from ..engine.evaluation import POOL
+from ..engine.evaluation import POOL, watched_at
 from ..engine.hooks import Register, hookimpl
 from ..engine.knobs import KnobSpace, Setting
 from ..engine.seams import Adapter, Population
@@ -108,7 +108,10 @@ def make_surrogate(*, run: Path, noise: Annotated[float, Field(ge=0, allow_inf_n
         (
             evaluation
             for place, evaluation in record.evaluations.items()
-            if place.stage != "test" and not place.stage.endswith(POOL) and evaluation.num_steps == neutral.num_steps
+            if place.stage != "test"
+            and not place.stage.endswith(POOL)
+            and not watched_at(place.stage)
+            and evaluation.num_steps == neutral.num_steps
         ),
         space,
     )

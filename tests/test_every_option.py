@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 from trimpot.engine.knobs import Knob, KnobSpace
-from trimpot.engine.schema import AdaptiveBucket, Section, Sensitivity
+from trimpot.engine.schema import AdaptiveBucket, Section, Sensitivity, WatchedPrompts
 from trimpot.engine.vetting import HeldOptimizer
 from trimpot.ground.errors import TrimpotError
 from trimpot.setup.assembly import assemble
@@ -78,11 +78,14 @@ def keys(model: type[BaseModel] = Config) -> Iterator[tuple[str, ...]]:
     if model is Config:
         yield from [("adapter", "name"), ("objectives", "value"), ("objectives", "value", "weight")]
         yield from [("objectives", "value", "name"), ("prompts", "name"), ("optimizer", "name"), ("combine", "name")]
+        yield from [("watch", "cities"), *(("watch", "cities", key) for key in WatchedPrompts.model_fields)]
+        yield from [("watch", "cities", "objectives", "value"), ("watch", "cities", "objectives", "value", "name")]
 
 
 def with_value(path: tuple[str, ...], value: Any) -> dict[str, Any]:
     """The configuration with one value exchanged."""
-    values: dict[str, Any] = dict(BASE)
+    watched = {"watch": {"cities": {"prompts": "compositional"}}} if path[0] == "watch" else {}
+    values: dict[str, Any] = {**BASE, **watched}
     section = values
     for part in path[:-1]:
         inner = section.get(part)
@@ -167,6 +170,7 @@ def test_keys_that_have_sensible_values_here_are_used() -> None:
     named |= {path for path in keys() if path[-1] == "name" and len(path) > 1}
     named |= {("group_size",), ("budget", "images")}  # too small for a generation
     named |= {("workers", "address")}  # of a cluster that nobody asks for
+    named |= {("watch", *rest) for rest in (["cities"], ["cities", "prompts"], ["cities", "objectives", "value"])}
     named |= {("sensitivity", "measured")}  # effects by knob, which an ablation's file holds
     assert set(keys()) - taken == named - {("objectives", "value", "name")}
 

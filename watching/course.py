@@ -12,11 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.evaluation import POOL, Evaluation, Place
+from ..engine.evaluation import POOL, Evaluation, Place, watched_at
 from ..engine.knobs import Setting
 from ..engine.noise import Noise, estimate_noise
-from ..engine.record import DECISIVE, Record
+from ..engine.record import DECISIVE, Record, decisive
 from ..reports.facts import Facts, Generation
+from ..reports.watched import on_watched
 from ..setup.recorded import record_of
 from ..storage import Look, RunRow
 
@@ -124,7 +125,7 @@ class Course:
                 self._settings[1].append(made.setting)
         elif stage == "search" + POOL:
             self.pools.add(place.generation)
-        elif stage in DECISIVE:
+        elif stage in DECISIVE or watched_at(stage):
             self._decisive.append((place, made))
 
     @property
@@ -182,17 +183,18 @@ class Course:
 
     def record(self, row: RunRow) -> Record:
         """The record of the run, from the evaluations that decide about its result."""
-        stages = ("baseline", "reference", "validation", "test")
-        ordered = sorted(self._decisive, key=lambda each: (stages.index(each[0].stage), each[0]))
+        order = {stage: number for number, stage in enumerate(decisive(row.config))}
+        ordered = sorted(self._decisive, key=lambda each: (order[each[0].stage], each[0]))
         return record_of(row, ordered)
 
     def facts(self, row: RunRow) -> Facts:
         """The facts of the run that sentences are made of."""
         record, outcome, repeats = self.record(row), row.outcome or {}, row.config.get("seeds_per_prompt", 1)
+        shown = record.chosen if row.outcome else record.recommended
         return Facts(
             row=row,
             record=record,
-            shown=record.chosen if row.outcome else record.recommended,
+            shown=shown,
             totals={"num_evaluations": self._number, "num_images": self.num_images},
             generations=[
                 Generation(number + 1, max(values), math.fsum(values) / len(values), self.sigmas[number])
@@ -202,6 +204,7 @@ class Course:
             comparisons=outcome.get("comparisons", ()),
             noise=self.noise(),
             by_tag={},
+            on_watched=on_watched(record, shown.generation if shown else 0),
             rescores={},
             sizes={
                 "training": row.config["bucket_size"],

@@ -17,7 +17,7 @@ from ..reports.console import duration
 from ..reports.facts import decimals_for
 from ..reports.gallery import Said
 from ..reports.sections import answer_card, apply_section
-from ..reports.watched_sections import watched_section
+from ..reports.watched_sections import prompts_section, watched_section
 from ..reports.words import alarm_verdict, caution, gain_text, headline, verdict
 from ..storage import AnalysisRow, RunRow
 from .charts import curves, knobs
@@ -203,7 +203,7 @@ def run(scene: Scene, folder: Path, name: str) -> dict[str, str]:
         "curves": "" if measures else curves(view.facts),
         "pictures": _pictures(view),
         "knobs": knobs(view.facts, view.course),
-        "watched": watched_section(view.facts),
+        "watched": watched_section(view.facts) + prompts_section(view.facts, {}),
         "workers": _workers(view),
         "next": _next(view, folder),
         "config": _config(view),

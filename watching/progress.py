@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..engine.evaluation import POOL
+from ..engine.evaluation import POOL, watching_stages
 from ..storage import RunRow
 from .course import Course, Speed
 
@@ -58,7 +58,8 @@ def progress_of(row: RunRow, course: Course) -> Progress:
     if speed is not None and known:
         seconds = sum(left.values()) / speed.work
         if (allowed := _seconds_allowed(row)) is not None:
-            held_out = sum(left.get(stage, 0) for stage in ("test", "elsewhere")) / speed.work
+            tests = ["test", "elsewhere", *(watching_stages(name)[1] for name in row.config.get("watch") or ())]
+            held_out = sum(left.get(stage, 0) for stage in tests) / speed.work
             seconds = min(seconds, max(0.0, allowed - row.seconds) + held_out)
     return Progress(done, done + sum(left.values()), course.num_images, sum(images.values()), known, speed, seconds)
 
@@ -92,6 +93,10 @@ def _expected(row: RunRow, course: Course) -> dict[str, int]:
     held_out = course.images["baseline" + POOL] / max(1, course.images["baseline"])  # neutral images for each
     for stage, share in (("validation", 1.0), ("test", 0.5)):  # both sides of a test have one pool
         found[stage + POOL] = math.ceil(held_out * share * found[stage])
+    for name, each in (config.get("watch") or {}).items():
+        checked, tested = watching_stages(name)
+        found[checked] = (1 + checks) * each["num_validation"] * repeats
+        found[tested] = 2 * each["num_prompts"] * repeats
     return found
 
 

@@ -17,6 +17,7 @@ from ..setup.config import Config
 from ..setup.live import Live
 from ..setup.parts import check_parts
 from ..setup.plugins import Joined, Plugins
+from ..setup.telling import prompts_for
 from .bench import Keep, Recipe
 from .crew import Crew
 from .distant import DistantParts, parts_of
@@ -64,7 +65,7 @@ def hired(
         return
     check_parts(config, known())
     if prompts is None:
-        prompts = known().make("prompts", config.prompts.name, config.prompts.options)
+        prompts = prompts_for(config, known())
     recipe = Recipe(config.model_dump(mode="json"), prompts, start, keeper, known, folder)
     with contextlib.ExitStack() as stack:
         seats = _ray_seats(recipe, config, stack) if workers.ray is not None else _process_seats(recipe, config)

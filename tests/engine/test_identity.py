@@ -179,10 +179,13 @@ def keys(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, Any]]:
     for name, field in model.model_fields.items():
         inner = [kind for kind in (field.annotation, *typing.get_args(field.annotation)) if inspect.isclass(kind)]
         sections = [
-            kind for kind in inner if issubclass(kind, BaseModel) and kind.__name__ not in ("Part", "Reward", "Tracked")
+            kind
+            for kind in inner
+            if issubclass(kind, BaseModel) and kind.__name__ not in ("Part", "Reward", "Tracked", "WatchedReward")
         ]
         if sections:
-            yield from keys(sections[0], f"{above}{name}.")
+            one = "cities." if typing.get_origin(field.annotation) is dict else ""
+            yield from keys(sections[0], f"{above}{name}.{one}")
         else:
             yield above + name, field
 
@@ -191,9 +194,17 @@ ONE_FILE = Path(__file__).parents[2] / "examples" / "one-file" / "camera.py"
 CHANGES: dict[str, Any] = {
     "name": "another", "start": "elsewhere/calibration.json", "ladder": "{block: 2, gate: 3}", "keep": "all",
     "group_size": 2, "by_steps.steps": "[3]", "trackers": "tensorboard", "plugins": f"[{ONE_FILE}]",
+    "watch.cities.objectives": "value",
     "sensitivity.measured": "{knob.0: 2}",
 }  # fmt: skip
-BY_NAME = ("adapter", "objectives", "combine", "prompts", "optimizer")  # parts, each with options of its own
+BY_NAME = (
+    "adapter",
+    "objectives",
+    "combine",
+    "prompts",
+    "optimizer",
+    "watch.cities.prompts",
+)  # parts, each with options of its own
 
 
 @pytest.mark.parametrize("key", [key for key, _ in keys(Config) if key not in BY_NAME])
@@ -205,6 +216,8 @@ def test_every_key_of_a_configuration_is_part_of_a_run_s_identity_or_declared_to
     base = {**SMALL, "bucket_size": 4, "optimizer": {"name": "cma-es", "population_size": 8}}
     if key.startswith("adaptive_bucket."):
         base["adaptive_bucket"] = {"largest": 60}
+    if key.startswith("watch."):
+        base["watch"] = {"cities": {"prompts": "views"}}
     if key.startswith("sensitivity."):
         base["sensitivity"] = {"most": 7}
     if key == "workers.address":

@@ -49,11 +49,12 @@ def test_every_option_that_names_weights_or_files_is_one() -> None:
     names = {option for _, _, option, _ in PATHS}
     assert names == {
         *("model", "transformer", "lora", "processor", "clip", "tokenizer", "base", "vision", "detector", "head"),
-        *("metadata", "train", "validation", "test", "run"),
+        *("metadata", "schema", "train", "validation", "test", "run"),
         *("source", "hpdv3", "t2i_compbench"),  # of prompts by name
     }
     assert len(PATHS) >= 35
-    assert {option for _, _, option, always in PATHS if always} == {"metadata", "train", "validation", "test", "run"}
+    always = {"metadata", "schema", "train", "validation", "test", "run"}
+    assert {option for _, _, option, is_one in PATHS if is_one} == always
 
 
 @pytest.mark.parametrize(("kind", "name", "option", "always"), PATHS, ids=lambda each: str(each))

@@ -200,7 +200,7 @@ def test_commands_that_take_parts_take_a_file() -> None:
     assert re.search(r"line +A line\. \(line\.py\)", shown) and re.search(r"mine +The output itself\.", shown)
     listed = json.loads(done("plugins", "--plugin", "line.py", "--json"))["plugins"]
     assert "line.py" in json.dumps(listed)
-    assert "images" in done("plan", "line.yaml")
+    assert "outputs" in done("plan", "line.yaml")
     ended = typed("knobs", "lin", "--plugin", "line.py")
     assert "did you mean 'line'" in refused(ended)
 

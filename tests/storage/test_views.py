@@ -140,7 +140,7 @@ def test_runs_checks_gains_and_alarms_are_what_show_says(folder: Path, store: Sq
             (m["neutral"], m["calibrated"], m["gain"]["mean"], m["gain"]["num_prompts"]) for m in outcome["comparisons"]
         ]
         alarms = rows(folder, f"SELECT * FROM plain_alarms WHERE run = '{run.id}'")
-        assert alarms == [{"run": run.id, **alarm} for alarm in outcome["alarms"]]
+        assert alarms == [{"run": run.id, "prompts": "", **alarm} for alarm in outcome["alarms"]]
         assert row["num_alarms"] == (len(outcome["alarms"]) if run.outcome else None)
 
 

@@ -20,7 +20,7 @@ from trimpot.watching.course import Course, Made
 from trimpot.watching.progress import progress_of
 from watched import stepped
 
-pytestmark = pytest.mark.usefixtures("short_reports")
+pytestmark = [pytest.mark.usefixtures("short_reports"), pytest.mark.filterwarnings("ignore:watch.views: ")]
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -29,6 +29,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "a budget of images": {"budget": {"images": 60}},
     "groups": {"group_size": 4},
     "a win rate": {"combine": "winrate"},
+    "watched prompts": {"watch": {"views": {"prompts": "views", "num_validation": 3, "num_prompts": 5}}},
 }
 
 
