@@ -43,6 +43,7 @@ from trimpot.storage import SqliteStore
 METHODS = {
     **{name: [f"protocol={name}"] for name in protocols()},
     "published, sigma0 0.1": ["protocol=published", "optimizer.sigma0=0.1"],
+    "grouped, drop 1": ["protocol=grouped", "optimizer.drop=1.0"],
 }
 FORM = "+.3f"
 
