@@ -71,7 +71,10 @@ DIAGONAL = {"diagonal": True, "mirrored": True, "sigma0": 0.1}
 LARGE = {**DIAGONAL, "population_factor": 4}
 METHODS = {
     **{name: of_protocol(name) for name in protocols()},
-    "published, sigma0 0.1": Method("cma-es", {**of_protocol("published").options, "sigma0": 0.1}),
+    **{
+        f"published, sigma0 {step}": Method("cma-es", {**of_protocol("published").options, "sigma0": step})
+        for step in (0.03, 0.05, 0.1)
+    },
     "adaptive, sigma0 0.25": Method("cma-es", {**LARGE, "sigma0": 0.25}, 2, adaptive=AdaptiveBucket()),
     "adaptive, not mirrored": Method("cma-es", {**LARGE, "mirrored": False}, 2, adaptive=AdaptiveBucket()),
     "cma-es, diagonal": Method("cma-es", {"diagonal": True, "sigma0": 0.1}),
@@ -171,7 +174,9 @@ def kept(task: Task, folder: Path) -> dict[str, Any]:
 
 def tasks(options: argparse.Namespace) -> Iterator[Task]:
     """Return all tasks, shortest first."""
-    for num_knobs, variant, seed in itertools.product(options.knobs, options.variants, range(options.seeds)):
+    for num_knobs, variant, seed in itertools.product(
+        options.knobs, options.variants, range(options.first_seed, options.first_seed + options.seeds)
+    ):
         images = PUBLISHED_IMAGES[num_knobs] // (8 if options.quick else 1)
         for method in dict.fromkeys([options.reference, *options.methods]):
             share = 1 if method == options.reference else options.share
@@ -216,6 +221,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["adaptive", "grouped", "grouped-cma"], choices=sorted(METHODS))
     parser.add_argument("--reference", default="published", choices=[name for name in METHODS if "published" in name])
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first-seed", type=int, default=0, help="the first model; a grid is searched on other models")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--share", type=float, default=0.33, help="share of the images, for the other methods")
     parser.add_argument("--quick", action="store_true", help="use an eighth of the images, for a trial")

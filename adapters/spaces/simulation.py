@@ -76,15 +76,19 @@ class Simulation(Adapter):
         """Return the expected score f of every candidate, shape (population_size,)."""
         return np.array([self._world.expected(row) for row in self._moves(population)])
 
+    def slope(self, vector: Vector) -> Vector:
+        """Return the gradient of f, shape (num_knobs,)."""
+        _, slope = self._world.slope(vector[self._knob_of] - 1.0)
+        gathered: Vector = np.bincount(self._knob_of, weights=slope).astype(np.float64)
+        return gathered
+
     @cached_property
     def best(self) -> Vector:
         """The best setting, shape (num_knobs,), by gradient ascent from the optimum without ripples."""
         from scipy import optimize
 
         def loss(vector: Vector) -> tuple[float, Vector]:
-            value, slope = self._world.slope(vector[self._knob_of] - 1.0)
-            gathered: Vector = np.bincount(self._knob_of, weights=slope).astype(np.float64)
-            return -value, -gathered
+            return -float(self.exact(vector[None])[0]), -self.slope(vector)
 
         first = np.bincount(self._knob_of, weights=self._world.optimum) / np.bincount(self._knob_of)
         starts = (self.space.defaults, self.space.defaults + first)
