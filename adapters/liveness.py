@@ -26,6 +26,8 @@ from .sites import Site
 if TYPE_CHECKING:
     from torch import nn
 
+_found: dict[tuple[type, str, tuple[Site, ...], str], frozenset[int]] = {}
+
 
 def dead_sites(
     model: nn.Module, sites: Sequence[Site], kwargs: Mapping[str, Any], *, measured: bool = False
@@ -111,10 +113,43 @@ def _flipping(model: nn.Module, site: Site, kwargs: Mapping[str, Any], untouched
 
 
 def _reached_on_meta(model: nn.Module, sites: Sequence[Site], kwargs: Mapping[str, Any]) -> set[int]:
+    """Return the sites that are reached in a copy of the model on the meta device.
+
+    What is reached follows from the class, its configuration, the sites and the shapes, so it is found once for them.
+    """
+    config: Any = model.config
+    try:
+        own = {name: value for name, value in config.items() if not name.startswith("_")}
+        key = (type(model), _plain(own), tuple(sites), _plain(kwargs))
+    except TypeError:  # an argument of a class of its own
+        return _reached_by_twin(model, sites, kwargs)
+    if key not in _found:
+        _found[key] = frozenset(_reached_by_twin(model, sites, kwargs))
+    return set(_found[key])
+
+
+def _reached_by_twin(model: nn.Module, sites: Sequence[Site], kwargs: Mapping[str, Any]) -> set[int]:
     with torch.device("meta"):
         config: Any = model.config
         twin: nn.Module = type(model).from_config(config).eval()  # type: ignore[attr-defined]
         return _reached(twin, sites, _each(dict(kwargs), _without_numbers))
+
+
+def _plain(value: Any) -> str:
+    """Write arguments down, with shapes and dtypes in place of numbers.
+
+    Raises:
+        TypeError: If a value is of a class that cannot be written down.
+    """
+    if isinstance(value, Tensor):
+        return f"{tuple(value.shape)} {value.dtype}"
+    if isinstance(value, Mapping):
+        return str({name: _plain(part) for name, part in value.items()})
+    if isinstance(value, list | tuple):
+        return f"{type(value).__name__} {[_plain(part) for part in value]}"
+    if value is None or isinstance(value, bool | int | float | str | torch.dtype):
+        return repr(value)
+    raise TypeError(f"no plain value: {type(value).__name__}")
 
 
 def _reached(model: nn.Module, sites: Sequence[Site], kwargs: Mapping[str, Any]) -> set[int]:

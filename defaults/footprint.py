@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..adapters.components import component_class, silent
-from ..adapters.published import outlined
+from ..adapters.published import CHECKPOINTS, outlined
 from ..adapters.sites import SECOND, find_sites
 from ..adapters.sources import located
 from ..ground.errors import ModelError, first_line
@@ -110,6 +110,9 @@ class Footprint:
         return math.ceil(pixels * min(self.frames, FRAMES_TOGETHER) * self.channels * CHANNELS_ALIVE * BYTES[dtype])
 
 
+_published: dict[tuple[str, str | None, str], Footprint] = {}
+
+
 def footprint(model: Model, options: Mapping[str, Any]) -> Footprint:
     """Measure a model.
 
@@ -120,6 +123,20 @@ def footprint(model: Model, options: Mapping[str, Any]) -> Footprint:
     Raises:
         ModelError: If a configuration cannot be read or does not fit its class, or the transformer has no sites.
     """
+    replaced = options.get("transformer") or model.transformer
+    if replaced or model.is_local or model.source not in CHECKPOINTS:
+        return _footprint(model, options)
+    key = (
+        model.source,
+        model.revision,
+        repr(sorted(options.items())),
+    )  # what is published is in the package, and stays as it is
+    if key not in _published:
+        _published[key] = _footprint(model, options)
+    return _published[key]
+
+
+def _footprint(model: Model, options: Mapping[str, Any]) -> Footprint:
     components: dict[str, Component] = {}
     modules: dict[str, Any] = {}
     for name, entry in model.components.items():

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from ..adapters.checkpoints import own_choices, own_settings, pipeline_class
-from ..adapters.families import FAMILIES
 from ..adapters.published import CHECKPOINTS
 from ..adapters.sources import INDEX_FILE, PICKLES, WEIGHTS, OnHub, damage, located
 from ..ground.errors import ConfigError, ModelError, near_misses
@@ -60,6 +59,8 @@ class Model:
     @property
     def adapter(self) -> str:
         """The named adapter of the pipeline's class, or `diffusers`."""
+        from ..adapters.families import FAMILIES  # imports torch, which tells nothing of a name
+
         family = FAMILIES.get(str(self.index.get("_class_name")))
         return family.adapter if family else GENERAL
 

@@ -18,7 +18,7 @@ import hashlib
 import inspect
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, MappingProxyType, MethodType, ModuleType
@@ -90,6 +90,7 @@ class _Walk:
         self._inside = 0  # the number of library objects around the current one
         self._packages: set[str] = set()
         self._files: set[str] = set()
+        self._folders: dict[Path, set[str]] = {}  # what lies in the folders of code, in lower case
 
     def thing(self, label: str, thing: Any, depth: int = 0) -> None:
         """Add a function, class, module, object or value, under a label."""
@@ -234,25 +235,32 @@ class _Walk:
         """Add an author's modules, the packages that they import and the files that they name."""
         files = [home] if home.is_file() else sorted(_modules(home))
         base = home.parent if home.is_file() else home
+        root = base.resolve()
         self.words.add(f"{top} {_sources(tuple(files), base)}")
         for file in files:
             if file.suffix == ".py":
                 imports, texts = _mentioned(file, *_stamp(file))
                 for name in imports:
                     self._package(name)
-                self._named(top, texts, {file.parent, base}, base, whole=home.is_dir())
+                for folder in {file.parent, base}:
+                    for path in self._perhaps(folder, texts):
+                        self._named(top, path, base, root, whole=home.is_dir())
 
-    def _named(self, top: str, texts: Iterable[str], folders: set[Path], base: Path, *, whole: bool) -> None:
-        """Add files and folders beside the code that the texts name."""
-        root = base.resolve()
-        for path in [path for folder in sorted(folders) for path in _perhaps(folder, texts)]:
-            with contextlib.suppress(OSError, ValueError, ConfigError):
-                if path.suffix in CODE or not path.exists() or root not in path.resolve().parents:
-                    continue
-                name = f"{top} {path.relative_to(base).as_posix()}"
-                if name not in self._files and (path.is_file() or whole):
-                    self._files.add(name)
-                    self.words.add(f"{name} {content_digest(path)}")
+    def _perhaps(self, folder: Path, texts: Mapping[str, list[str]]) -> list[Path]:
+        """Return the paths in a folder that texts may name, leaving out texts whose first part is not in the folder."""
+        if folder not in self._folders:
+            self._folders[folder] = {name.lower() for name in os.listdir(folder)}
+        return [folder / text for first in texts.keys() & {"", *self._folders[folder]} for text in texts[first]]
+
+    def _named(self, top: str, path: Path, base: Path, root: Path, *, whole: bool) -> None:
+        """Add a file or folder beside the code that a text may name."""
+        with contextlib.suppress(OSError, ValueError, ConfigError):
+            if path.suffix in CODE or not path.exists() or root not in path.resolve().parents:
+                return
+            name = f"{top} {path.relative_to(base).as_posix()}"
+            if name not in self._files and (path.is_file() or whole):
+                self._files.add(name)
+                self.words.add(f"{name} {content_digest(path)}")
 
 
 @functools.cache
@@ -376,13 +384,16 @@ def _sources(files: tuple[Path, ...], base: Path) -> str:
 
 
 @functools.lru_cache(maxsize=4096)
-def _mentioned(file: Path, *_stamp: int) -> tuple[list[str], list[str]]:
-    """Return the top-level names that a module imports anywhere, and the texts in the module that may name files."""
+def _mentioned(file: Path, *_stamp: int) -> tuple[list[str], dict[str, list[str]]]:
+    """Return the top-level names that a module imports anywhere, and the texts in the module that may name files.
+
+    The texts lie under their first part in lower case, or under an empty one if they begin at the root or above.
+    """
     imports, texts = set(), set()
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError, RecursionError):  # a file that nobody imports, such as a template
-        return [], []
+        return [], {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             imports |= {each.name.partition(".")[0] for each in node.names}
@@ -394,14 +405,9 @@ def _mentioned(file: Path, *_stamp: int) -> tuple[list[str], list[str]]:
             called = getattr(node.func, "attr", getattr(node.func, "id", ""))
             if called in ("import_module", "__import__") and isinstance(node.args[0].value, str):
                 imports.add(node.args[0].value.partition(".")[0])
-    named = [text for text in texts if 0 < len(text) <= 200 and text.isprintable() and text.strip("./\\ ")]
-    return sorted(filter(None, imports)), sorted(named)
-
-
-def _perhaps(folder: Path, texts: Iterable[str]) -> Iterator[Path]:
-    """Yield the paths in a folder that texts may name, leaving out texts whose first part is not in the folder."""
-    there = {name.lower() for name in os.listdir(folder)}
+    named: dict[str, list[str]] = {}
     for text in texts:
-        first = next((part for part in text.replace("\\", "/").split("/") if part != "."), "")
-        if first in ("", "..") or first.lower() in there:
-            yield folder / text
+        if 0 < len(text) <= 200 and text.isprintable() and text.strip("./\\ "):
+            first = next((part for part in text.replace("\\", "/").split("/") if part != "."), "")
+            named.setdefault("" if first == ".." else first.lower(), []).append(text)
+    return sorted(filter(None, imports)), named

@@ -48,8 +48,11 @@ def content_digest(path: Path, passed_over: Collection[str] = ()) -> str:
         files = list(islice(_files(path, passed_over), MOST_FILES + 1)) if path.is_dir() else [(path.suffix, path)]
         if len(files) > MOST_FILES:
             raise ConfigError(f"{path} holds more than {MOST_FILES} files; give the files that are needed")
-        with ThreadPoolExecutor(_THREADS) as pool:
-            digests = list(pool.map(file_digest, [file for _, file in files]))
+        if sum(file.stat().st_size for _, file in files) < LARGE:  # threads take longer to start than this to read
+            digests = [file_digest(file) for _, file in files]
+        else:
+            with ThreadPoolExecutor(_THREADS) as pool:
+                digests = list(pool.map(file_digest, [file for _, file in files]))
     except OSError as error:
         raise ConfigError(f"cannot read {error.filename or path}: {error.strerror}") from None
     for (name, _), each in zip(files, digests, strict=True):

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -75,14 +76,22 @@ def _closed_pipe() -> Iterator[TextIO]:
 OUTPUTS = {"full": _full, "closed pipe": _closed_pipe}
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a configuration and a finished run."""
-    (tmp_path / "sphere.yaml").write_text(yaml.safe_dump(SPHERE))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("TRIMPOT_STORE", raising=False)
-    done = typed("calibrate", "sphere.yaml")
+    folder = tmp_path_factory.mktemp("calibrated")
+    (folder / "sphere.yaml").write_text(yaml.safe_dump(SPHERE))
+    done = typed("calibrate", "sphere.yaml", cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
+    return folder
+
+
+@pytest.fixture
+def here(calibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same folder, of the test's own."""
+    monkeypatch.delenv("TRIMPOT_STORE", raising=False)
+    shutil.copytree(calibrated, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 

@@ -81,11 +81,17 @@ class Later:
         register("informed", lambda: Informed())
 
 
+@pytest.fixture(scope="module")
+def made() -> Plugins:
+    """The canvas and a reward that comes later."""
+    found = canvas_plugins()
+    found.add(Later(), name="later", origin="tests")
+    return found
+
+
 @pytest.fixture
-def known(monkeypatch: pytest.MonkeyPatch) -> Plugins:
-    """The canvas and a reward that comes later, wherever plugins are asked for."""
-    made = canvas_plugins()
-    made.add(Later(), name="later", origin="tests")
+def known(made: Plugins, monkeypatch: pytest.MonkeyPatch) -> Plugins:
+    """The same, wherever plugins are asked for."""
     for module in (session, rescoring):
         monkeypatch.setattr(module, "plugins", lambda: made)
     Moody.asked, Moody.patience = 0, 99
@@ -175,11 +181,28 @@ def test_equal_images_are_kept_once(known: Plugins, tmp_path: Path) -> None:
     assert list((tmp_path / "images").rglob("*.part")) == []
 
 
+def told_of(folder: Path) -> Any:
+    """The digest of a run, what it keeps, and the kept files and pictures to the byte."""
+    with SqliteStore(folder) as store:
+        files = {path.name: path.read_bytes() for path in (folder / "images").rglob("*.png")}
+        pictures = [[picture.tobytes() for picture in store.outputs(key)] for _, key in store.kept("hill-1")]
+        return store.totals("hill-1")["digest"], dict(store.kept("hill-1")), files, pictures
+
+
+@pytest.fixture(scope="module")
+def undisturbed(made: Plugins, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What is told of a run that nothing happens to."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "plugins", lambda: made)
+        begin(folder)
+    return told_of(folder)
+
+
 @pytest.mark.parametrize("moment", range(1, 30, 4))
 def test_a_run_killed_between_keeping_and_recording_resumes_to_the_same(
-    known: Plugins, tmp_path: Path, moment: int, monkeypatch: pytest.MonkeyPatch
+    known: Plugins, undisturbed: Any, tmp_path: Path, moment: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin(tmp_path / "undisturbed")
     keep, left = SqliteStore.record, [moment]
 
     def killed(store: SqliteStore, *arguments: Any) -> None:
@@ -191,15 +214,9 @@ def test_a_run_killed_between_keeping_and_recording_resumes_to_the_same(
     with monkeypatch.context() as patch:
         patch.setattr(SqliteStore, "record", killed)
         with contextlib.suppress(KeyboardInterrupt):
-            begin(tmp_path / "killed")
-    session.resume("hill-1", tmp_path / "killed")
-    states = []
-    for name in ("undisturbed", "killed"):
-        with SqliteStore(tmp_path / name) as store:
-            files = {path.name: path.read_bytes() for path in (tmp_path / name / "images").rglob("*.png")}
-            pictures = [[picture.tobytes() for picture in store.outputs(key)] for _, key in store.kept("hill-1")]
-            states.append((store.totals("hill-1")["digest"], dict(store.kept("hill-1")), files, pictures))
-    assert states[0] == states[1]
+            begin(tmp_path)
+    session.resume("hill-1", tmp_path)
+    assert told_of(tmp_path) == undisturbed
 
 
 def test_what_was_scored_is_found_and_a_failure_costs_only_what_it_failed(known: Plugins, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -44,6 +45,23 @@ def test_what_a_call_leaves_out_matters() -> None:
     """FLUX.3's reference blocks are dead without a reference picture, and alive with one."""
     assert {name.split(".")[0] for name in dead_names(EXAMPLES["Flux3Transformer2DModel"])} == {"image_cond"}
     assert dead_names(VARIANTS["flux3-reference"]) == set()
+
+
+@pytest.mark.parametrize("layers", [2, 3])
+def test_what_was_found_once_is_not_taken_for_another_configuration_or_call(layers: int) -> None:
+    """Asked in turns and twice in one process, each gets its own answer."""
+    qwen, flux = EXAMPLES["QwenImageTransformer2DModel"], EXAMPLES["Flux3Transformer2DModel"]
+    pictured = VARIANTS["flux3-reference"]
+    for _ in range(2):
+        small: Any = qwen.build()
+        model = type(small).from_config({**small.config, "num_layers": layers})
+        sites = find_sites(model)
+        dead = dead_sites(model, sites, qwen.arguments())
+        assert {sites[index].block for index in dead} == {f"block.{layers - 1:02}"}
+    model = pictured.build()
+    sites = find_sites(model)
+    for _ in range(2):
+        assert dead_sites(model, sites, flux.arguments()) and not dead_sites(model, sites, pictured.arguments())
 
 
 def test_measuring_finds_what_is_joined_and_cut_apart_again() -> None:

@@ -151,8 +151,8 @@ def test_a_file_or_folder_counts_by_what_it_holds(
         monkeypatch.chdir(home)
         path = str(home / name) if written == "absolute" else name
         value = {"list": [path], "dict": {"key": path}}.get(annotated, path)
-        referring = Registration("objectives", "referring", factory, "somebody")
-        found.append(made_of(referring, Height(), {"source": value}))
+        referring = Registration("objectives", "referring", factory, "somebody", known_code=Code(frozenset(), {}))
+        found.append(made_of(referring, None, {"source": value}))
     assert found[0] == found[1] != found[2]
     assert str(tmp_path) not in repr(found)
 
