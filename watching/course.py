@@ -225,10 +225,8 @@ class Course:
                 record = record_of(row, sorted(self._decisive, key=lambda each: (order[each[0].stage], each[0])))
             shown = record.chosen if row.outcome else record.recommended
             on_prompts = on_watched(record, shown.generation if shown else 0)
-        notes = tuple(
-            dict.fromkeys((*notes, *(str(each.message) for each in said if issubclass(each.category, Notice))))
-        )
-        made = Decided(record, shown, on_prompts, notes)
+        told = [str(each.message) for each in said if issubclass(each.category, Notice)]
+        made = Decided(record, shown, on_prompts, tuple(dict.fromkeys((*notes, *told))))
         self._decided = (known, len(self._decisive), made)
         return made
 

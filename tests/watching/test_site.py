@@ -431,13 +431,18 @@ def test_a_further_reader_costs_no_look_and_no_drawing(
     from trimpot.watching.site import Site
 
     drawn = {"curves": 0, "knobs": 0, "watched_section": 0}
-    for name in drawn:
 
-        def counted(*given: Any, name: str = name, draw: Any = getattr(parts, name)) -> Any:
+    def counting(name: str) -> Any:
+        draw = getattr(parts, name)
+
+        def counted(*given: Any) -> Any:
             drawn[name] += 1
             return draw(*given)
 
-        monkeypatch.setattr(parts, name, counted)
+        return counted
+
+    for name in drawn:
+        monkeypatch.setattr(parts, name, counting(name))
     folder, changes = Folder(tmp_path, 0.0), 0
     monkeypatch.setattr("trimpot.watching.reading.SHARE", 1e9)
     site, before = Site(folder), None
