@@ -209,11 +209,11 @@ class Course:
     def decided(self, row: RunRow) -> Decided:
         """What the checks and tests of the run say; it is worked out again only when there is another of them."""
         known, decided = (row.outcome, row.config), self._decided
-        if decided is None or decided[0] != known:
-            fresh, record, notes = self._decisive, None, ()
-        elif len(self._decisive) == decided[1]:
-            return decided[2]
-        else:
+        fresh, record = self._decisive, None
+        notes: tuple[str, ...] = ()
+        if decided is not None and decided[0] == known:
+            if len(self._decisive) == decided[1]:
+                return decided[2]
             fresh, record, notes = self._decisive[decided[1] :], decided[2].record, decided[2].notes
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always", Notice)
