@@ -226,7 +226,7 @@ def figure(costs: Costs) -> go.Figure:
                 customdata=[f"{bill.images:,}" for bill in bills],
                 hovertemplate="%{x:.4g} s, %{customdata} images<extra>" + stage + "</extra>",
             )
-    made.update_layout(barmode="stack", bargap=0.35)
+    made.update_layout(barmode="stack", bargap=0.35, legend_traceorder="normal")
     made.update_yaxes(type="category")
     return made
 

@@ -143,7 +143,7 @@ def gains_figure(crossed: Crossed) -> go.Figure:
     several = len(crossed.measures) > 1
     figure = new_figure(
         120 + 26 * len(rows) * max(2, len(crossed.measures)),
-        "gain, in standard deviations between uncalibrated pictures" if several else "gain on test prompts",
+        "gain, in standard deviations" if several else "gain on test prompts",
         None,
     )
     names = [escape(row_name(row)) for row in rows]
@@ -176,7 +176,9 @@ def gains_figure(crossed: Crossed) -> go.Figure:
 
 def parts(crossed: Crossed, note: str) -> list[Part]:
     """Return the sections that every crossing has."""
-    found = [Part("What each gains", f"{note} {LEGEND}", (drawn(gains_figure(crossed)),), (matrix(crossed),))]
+    several = len(crossed.measures) > 1
+    unit = " The picture shows them in standard deviations between uncalibrated pictures." if several else ""
+    found = [Part("What each gains", f"{note} {LEGEND}{unit}", (drawn(gains_figure(crossed)),), (matrix(crossed),))]
     if crossed.pairs:
         found.append(
             Part(
@@ -238,12 +240,12 @@ def cautions(crossed: Crossed) -> list[str]:
 
 
 def told(cell: Cell) -> str:
-    """Return a cell as text: the gain with its interval and its mark, and the spread of its seeds."""
+    """Return a cell as text: the gain with its interval and its mark; in a second line, the spread of its seeds."""
     places = decimals(cell.gain)
     text = gain_text(vars(cell.gain), places) + MARKS[cell.standing]
     if len(cell.by_seed) < 2:
         return text
-    return f"{text} ({signed(min(cell.by_seed), places)} to {signed(max(cell.by_seed), places)})"
+    return f"{text}\n({signed(min(cell.by_seed), places)} to {signed(max(cell.by_seed), places)})"
 
 
 def decimals(gain: Gain) -> int:

@@ -79,6 +79,24 @@ def is_analysis(name: str | None, store: Path) -> bool:
     return False
 
 
+def unfinished_analysis(store: Path) -> str | None:
+    """Return the latest analysis that has stopped unfinished, if no run besides its own was begun later and stopped."""
+    from ..storage import Analyses, SqliteStore
+    from ..storage.database import FILE_NAME
+
+    if not (store / FILE_NAME).exists():
+        return None
+    stopped = ("interrupted", "failed", "unreported")
+    with SqliteStore(store, create=False) as opened:
+        analyses = [row for row in Analyses(opened).all() if row.status in stopped]
+        if not analyses:
+            return None
+        latest = analyses[-1]
+        runs = [row for row in opened.readable_runs()[0] if row.status in stopped]
+    later = [row for row in runs if row.created > latest.created and not row.id.startswith(f"{latest.id}.")]
+    return None if later else latest.id
+
+
 def analysed(work: Callable[[Any], str], store: Path, as_json: bool) -> None:
     """Work on an analysis, show its progress and what it found; if it stops, say how to go on."""
     from ..analyses.progress import Progress

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from ..ground.errors import ConfigError, TrimpotError
 from ..ground.folders import store_option
-from .analyse import is_analysis, resume_analysis
+from .analyse import is_analysis, resume_analysis, unfinished_analysis
 from .app import FOLDER, JsonOption, StoreOption, app, print_json
 from .completion import keys, stored_runs
 from .menu import look, menu
@@ -110,7 +110,9 @@ def _show_plan(
 def resume(
     run: Annotated[
         str | None,
-        typer.Argument(help="The run's name; default: the latest unfinished run.", autocompletion=stored_runs),
+        typer.Argument(
+            help="The name of a run or an analysis; default: the latest unfinished one.", autocompletion=stored_runs
+        ),
     ] = None,
     overrides: Annotated[
         list[str] | None,
@@ -125,12 +127,14 @@ def resume(
     store: StoreOption = FOLDER,
     as_json: JsonOption = False,
 ) -> None:
-    """Continue a stopped run, with the same result as without the stop; or extend a finished run.
+    """Continue a stopped run or analysis, with the same result as without the stop; or extend a finished run.
 
     Example:  trimpot resume shapes-1
     """
     from ..runs.session import resume as go_on
 
+    if run is None and not overrides and not allow_drift:
+        run = unfinished_analysis(store)
     if run is not None and is_analysis(run, store):
         if overrides or allow_drift:
             raise ConfigError(f"{run} is an analysis, which goes on as it was begun; begin another with other keys")

@@ -56,7 +56,8 @@ def runs(
 ) -> None:
     """List the runs of a store. If a run is damaged, the others are listed and the exit status is 1.
 
-    The runs of a comparison are one line. With --json, every record is read and checked.
+    The runs of a comparison are one line. Analyses and studies follow, unless some runs or an order are asked for. With
+    --json, every record of the runs is read and checked.
 
     Example:  trimpot runs --status finished --sort gain --limit 10
     """
@@ -74,11 +75,15 @@ def runs(
             line.rows = [row for row in line.rows if row.id in read]
             if read:
                 found.append(_for_programs(line, read) if as_json else _for_people(line, read))
+        everything = (status, adapter, model, since, name, sort, limit) == (None,) * 7
+        others = _others(opened, told) if everything else []
         unknown = "" if told else opened.unknown_folders()
     if as_json:
-        print_json(found)
-    elif found:
-        _print_table(found)
+        print_json([*found, *others])
+    else:
+        if found:
+            _print_table(found)
+        _print_others(others, apart=bool(found))
     for sentence in filter(None, (*told, unknown, "no run is all that is asked for" if rows and not asked else "")):
         typer.echo(f"trimpot: {printable(sentence)}", err=True)
     if told:
@@ -102,6 +107,59 @@ def _read(opened: SqliteStore, row: RunRow, told: list[str], *, whole: bool) -> 
     except TrimpotError as error:
         told.append(f"cannot show run {row.id}: {error}")
         return None
+
+
+def _others(opened: SqliteStore, told: list[str]) -> list[dict[str, Any]]:
+    """Return what there is besides runs, analyses first; add a sentence to `told` for what is damaged."""
+    from ..storage import Analyses, Studies
+
+    found: list[dict[str, Any]] = []
+    count = opened.records.tally
+    try:
+        for row in Analyses(opened).all():
+            about = {"kind": row.kind, "status": row.status, "created": row.created, "seconds": row.seconds}
+            about["num_evaluations"] = count("analysed", row.id)[0]
+            about["headline"] = (row.outcome or {}).get("headline")
+            found.append({"run": None, "analysis": row.id, **about})
+        studies = Studies(opened)
+        for each in studies.all():
+            raters = studies.raters(each.id)
+            about = {"status": "running" if opened.locked(each.id) else "stopped", "created": each.created}
+            about |= {"num_raters": len(raters), "num_answers": sum(count("answers", rater.id)[0] for rater in raters)}
+            found.append({"run": None, "study": each.id, **about})
+    except TrimpotError as error:
+        told.append(str(error))
+    return found
+
+
+def _print_others(others: list[dict[str, Any]], *, apart: bool) -> None:
+    """Print a table of the analyses and one of the studies."""
+    from ..reports.console import duration
+
+    analyses = [
+        [each["analysis"], each["status"], f"{each['num_evaluations']:,}", duration(each["seconds"])]
+        for each in others
+        if "analysis" in each
+    ]
+    studies = [
+        [each["study"], each["status"], f"{each['num_raters']:,}", f"{each['num_answers']:,}"]
+        for each in others
+        if "study" in each
+    ]
+    for heads, rows in (
+        (("analysis", "status", "evaluations", "time"), analyses),
+        (("study", "status", "raters", "answers"), studies),
+    ):
+        if rows:
+            if apart:
+                typer.echo()
+            apart = True
+            table = Table(box=None, pad_edge=False)
+            for heading in heads:
+                table.add_column(heading)
+            for cells in rows:
+                table.add_row(*map(escape, cells))
+            Console(highlight=False).print(table)
 
 
 def _for_programs(line: Line, read: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -180,11 +180,11 @@ def _print_result(result: Result, files: Files, as_json: bool) -> None:
         console.print()
         shown = Table(title=TITLES[name], title_justify="left", box=None, pad_edge=False)
         for head in ("", "chosen", "no difference", "other chosen", "wins minus losses"):
-            shown.add_column(head, justify="left" if not head else "right")
+            shown.add_column(head, justify="left" if not head else "right", no_wrap=not head)
         for each in found.matches:
             first, second = (escape(result.design.entrants[at]) for at in (each.first, each.second))
             cells = (percent(each.wins), percent(each.ties), percent(each.losses), net(each.net))
-            shown.add_row(f"{first} : {second}", *map(escape, cells))
+            shown.add_row(f"{first} : {second}", *(escape(cell.replace(" [", "\n[")) for cell in cells))
         console.print(shown)
         told: list[Any] = [f"{each.name} {100 * each.agreement.value:.0f} %" for each in found.rewards]
         if told:

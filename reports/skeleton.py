@@ -88,22 +88,28 @@ def made_with(command: str, again: tuple[str, str], versions: Sequence[tuple[str
         asked: The name of what was asked for, and its text.
     """
     (doing, again_command), (name, text) = again, asked
+    listed = table(["package", "version"], [list(each) for each in versions])
     return (
         "<section><h2>Made with</h2>"
         + (f"<pre>{escape(command)}</pre>" if command else "")
         + f"<p>{escape(doing)}</p><pre>{escape(again_command)}</pre>"
-        + (table(["package", "version"], [list(each) for each in versions]) if versions else "")
+        + (f"<details><summary>Versions</summary>{listed}</details>" if versions else "")
         + f"<details><summary>{escape(name)}</summary><pre>{escape(text)}</pre></details></section>"
     )
 
 
+def _lines(text: str) -> str:
+    first, _, second = text.partition("\n")
+    return escape(first) + (f"<small>{escape(second)}</small>" if second else "")
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], main: int | None = None) -> str:
-    """Return an HTML table; column number `main` is emphasised."""
+    """Return an HTML table; column number `main` is emphasised, and a cell's second line is small."""
     headings = "".join(f"<th>{escape(text)}</th>" for text in head)
     lines = []
     for row in rows:
         cells = "".join(
-            f'<td class="main">{escape(text)}</td>' if column == main else f"<td>{escape(text)}</td>"
+            f'<td class="main">{_lines(text)}</td>' if column == main else f"<td>{_lines(text)}</td>"
             for column, text in enumerate(row)
         )
         lines.append(f"<tr>{cells}</tr>")

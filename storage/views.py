@@ -15,6 +15,7 @@ plain_watched      what finished runs changed on watched prompts, one row per se
 plain_images       the files of kept outputs
 plain_rescores     scores of kept outputs by rewards added after the run
 plain_members      the runs of comparisons, with their gains
+plain_analyses     one row per analysis: what it asks, how much it evaluated, what it found
 
 trimpot itself reads the tables, whose rows have checksums; it never reads a view.
 """
@@ -159,6 +160,13 @@ SELECT m.comparison, m.contender, m.seed, m.run, json_extract(r.outcome,'$.compa
  json_extract(r.outcome,'$.comparisons[0].gain.low') AS gain_low,
  json_extract(r.outcome,'$.comparisons[0].gain.high') AS gain_high
 FROM members m JOIN runs r ON r.id=m.run""",
+    "analyses": """
+SELECT a.id AS analysis, a.created, a.kind, a.outcome IS NOT NULL AS finished, a.seconds,
+ (SELECT count(*) FROM analysed d WHERE d.analysis=a.id) AS num_evaluations,
+ (SELECT ifnull(sum(e.num_images),0) FROM analysed d JOIN evaluations e ON e.key=d.evaluation
+  WHERE d.analysis=a.id) AS num_images,
+ json_extract(a.outcome,'$.headline') AS headline, a.error
+FROM analyses a""",
 }
 
 #: The statement that creates each view, by its name.

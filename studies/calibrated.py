@@ -18,7 +18,7 @@ import numpy as np
 
 from ..engine.bucket import Bucket, PromptSet, draw_bucket
 from ..engine.calibration import Calibration
-from ..engine.evaluation import Evaluation
+from ..engine.evaluation import COMBINED, Evaluation
 from ..engine.identity import described
 from ..engine.knobs import Setting, digest
 from ..engine.seams import Adapter
@@ -166,13 +166,17 @@ class Side:
         return dict(zip(zip(bucket.prompts, bucket.seeds, strict=True), store.outputs(key), strict=False))
 
     def scores(self, items: Sequence[Item]) -> dict[str, list[float | None]]:
-        """Return the score that every reward gave the picture of each item, if it did."""
-        if self.evaluation is None:
+        """Return the score that every reward of the run gave the picture of each item, if it did.
+
+        What is watched of every run besides, such as the share of dark pixels, is not better where it is higher.
+        """
+        if self.evaluation is None or self.model.row is None:
             return {}
         bucket = self.evaluation[1].bucket
         index = {each: at for at, each in enumerate(zip(bucket.prompts, bucket.seeds, strict=True))}
         places = [index.get((item.prompt, item.seed or 0)) for item in items]
-        scores = self.evaluation[1].scores
+        rewards = (*self.model.row.config["objectives"], COMBINED)
+        scores = {name: row for name, row in self.evaluation[1].scores.items() if name in rewards}
         return {name: [None if at is None else row[at] for at in places] for name, row in scores.items()}
 
 

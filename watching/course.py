@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime
 import math
+import warnings
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 from ..engine.evaluation import POOL, Evaluation, Place, watched_at
 from ..engine.knobs import Setting
 from ..engine.noise import Noise, estimate_noise
-from ..engine.record import DECISIVE, Record, decisive
+from ..engine.record import DECISIVE, Check, Record, decisive
+from ..ground.errors import Notice
 from ..reports.facts import Facts, Generation
-from ..reports.watched import on_watched
+from ..reports.watched import OnWatched, on_watched
 from ..setup.recorded import record_of
 from ..storage import Look, RunRow
 
@@ -56,6 +58,22 @@ class Speed(NamedTuple):
     pause: float
 
 
+class Decided(NamedTuple):
+    """What the evaluations that decide about a run's result say.
+
+    Attributes:
+        record: The record of the run.
+        shown: The check whose setting is shown; see `Facts`.
+        on_watched: Scores on watched prompts.
+        notes: What had to be said while the record was read.
+    """
+
+    record: Record
+    shown: Check | None
+    on_watched: Sequence[OnWatched]
+    notes: tuple[str, ...]
+
+
 class Course:
     """What is known of a run's evaluations. Candidates of the search are reduced to numbers; the others are kept.
 
@@ -80,8 +98,11 @@ class Course:
         self._decisive: list[tuple[Place, Evaluation]] = []
         self._fitness: dict[int, list[float]] = {}
         self._values: dict[tuple[int, str], list[NDArray[np.float64]]] = {}
+        self._tables: dict[tuple[int, str], NDArray[np.float64]] = {}  # of the same groups
         self._made: deque[Made] = deque(maxlen=REMEMBERED)
         self._settings: tuple[int, list[Setting]] = (-1, [])
+        self._now: Setting | None = None
+        self._decided: tuple[object, int, Decided] | None = None
 
     def read(self, look: Look) -> None:
         """Read what has been recorded since the last time.
@@ -119,10 +140,12 @@ class Course:
             self._values.setdefault((generation, made.bucket.fingerprint), []).append(made.values)
             for old in [key for key in self._values if key[0] <= generation - NOISY]:
                 del self._values[old]
+                self._tables.pop(old, None)
             if generation > self._settings[0]:
                 self._settings = (generation, [])
             if generation == self._settings[0]:
                 self._settings[1].append(made.setting)
+                self._now = None
         elif stage == "search" + POOL:
             self.pools.add(place.generation)
         elif stage in DECISIVE or watched_at(stage):
@@ -148,15 +171,17 @@ class Course:
     def now(self) -> Setting | None:
         """The mean setting of the latest generation's candidates: where the search is."""
         settings = self._settings[1]
-        if not settings:
-            return None
-        return {name: math.fsum(each[name] for each in settings) / len(settings) for name in settings[0]}
+        if self._now is None and settings:
+            self._now = {name: math.fsum(each[name] for each in settings) / len(settings) for name in settings[0]}
+        return self._now
 
     def noise(self) -> Noise | None:
         """The sources of variance in the scores of the latest generations, or None if there are too few."""
-        groups = [each for each in self._values.values() if len({len(values) for values in each}) == 1]
-        tables = [np.stack(each) for each in groups if len(each) > 1]
-        tables = [each for each in tables if min(each.shape) > 1]
+        for key, group in self._values.items():
+            if len(self._tables.get(key, ())) != len(group):
+                alike = len({len(values) for values in group}) == 1
+                self._tables[key] = np.stack(group) if alike else np.empty((len(group), 0))
+        tables = [self._tables[key] for key in self._values if min(self._tables[key].shape) > 1]
         return estimate_noise(tables) if tables else None
 
     def speed(self) -> Speed | None:
@@ -181,16 +206,34 @@ class Course:
             pause=max(pauses[begin:]),
         )
 
-    def record(self, row: RunRow) -> Record:
-        """The record of the run, from the evaluations that decide about its result."""
-        order = {stage: number for number, stage in enumerate(decisive(row.config))}
-        ordered = sorted(self._decisive, key=lambda each: (order[each[0].stage], each[0]))
-        return record_of(row, ordered)
+    def decided(self, row: RunRow) -> Decided:
+        """What the checks and tests of the run say; it is worked out again only when there is another of them."""
+        known, decided = (row.outcome, row.config), self._decided
+        fresh, record = self._decisive, None
+        notes: tuple[str, ...] = ()
+        if decided is not None and decided[0] == known:
+            if len(self._decisive) == decided[1]:
+                return decided[2]
+            fresh, record, notes = self._decisive[decided[1] :], decided[2].record, decided[2].notes
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", Notice)
+            if record is not None and {place.stage for place, _ in fresh} == {"validation"}:
+                for place, judged in fresh:  # what was told of earlier checks stands
+                    record.add(place.generation, judged)
+            else:
+                order = {stage: number for number, stage in enumerate(decisive(row.config))}
+                record = record_of(row, sorted(self._decisive, key=lambda each: (order[each[0].stage], each[0])))
+            shown = record.chosen if row.outcome else record.recommended
+            on_prompts = on_watched(record, shown.generation if shown else 0)
+        told = [str(each.message) for each in said if issubclass(each.category, Notice)]
+        made = Decided(record, shown, on_prompts, tuple(dict.fromkeys((*notes, *told))))
+        self._decided = (known, len(self._decisive), made)
+        return made
 
     def facts(self, row: RunRow) -> Facts:
         """The facts of the run that sentences are made of."""
-        record, outcome, repeats = self.record(row), row.outcome or {}, row.config.get("seeds_per_prompt", 1)
-        shown = record.chosen if row.outcome else record.recommended
+        outcome, repeats = row.outcome or {}, row.config.get("seeds_per_prompt", 1)
+        record, shown, on_prompts, _ = self.decided(row)
         return Facts(
             row=row,
             record=record,
@@ -204,7 +247,7 @@ class Course:
             comparisons=outcome.get("comparisons", ()),
             noise=self.noise(),
             by_tag={},
-            on_watched=on_watched(record, shown.generation if shown else 0),
+            on_watched=on_prompts,
             rescores={},
             sizes={
                 "training": row.config["bucket_size"],

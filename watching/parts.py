@@ -6,7 +6,7 @@ import datetime
 import shlex
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from ..ground.folders import store_option
 from ..reports.console import duration
-from ..reports.facts import decimals_for
+from ..reports.facts import Facts, decimals_for
 from ..reports.gallery import Said
 from ..reports.sections import answer_card, apply_section
 from ..reports.watched_sections import prompts_section, watched_section
@@ -195,22 +195,48 @@ def run(scene: Scene, folder: Path, name: str) -> dict[str, str]:
         said = said or absent or scene.told[0]
         return {"title": name, **empty, "head": _trouble(name, said), "absent": absent}
     share = "" if row.outcome is not None else f"{view.progress.share:.0%} · "
-    measures = not row.config["generations"]
+    facts = view.facts
     return {
         "title": f"{share}{name}",
         **empty,
         "head": _head(view),
-        "curves": "" if measures else curves(view.facts),
+        "curves": _drawn(view, "curves", lambda: _curves(view), facts.record.checks, facts.generations),
         "pictures": _pictures(view),
-        "knobs": knobs(view.facts, view.course),
-        "watched": watched_section(view.facts) + prompts_section(view.facts, {}),
+        "knobs": _drawn(view, "knobs", lambda: knobs(facts, view.course), *_turned(view)),
+        "watched": _drawn(view, "watched", lambda: _watched(view), *_compared(facts)),
         "workers": _workers(view),
         "next": _next(view, folder),
-        "config": _config(view),
+        "config": _drawn(view, "config", lambda: _config(view), row.config),
     }
 
 
 RUN_PARTS = ("head", "curves", "pictures", "knobs", "watched", "workers", "next", "config")
+
+
+def _drawn(view: View, part: str, draw: Callable[[], str], *shown: object) -> str:
+    """Return a part of a run's page; it is drawn again only if what it shows has changed."""
+    before = view.drawn.get(part)
+    if before is None or before[0] != shown:
+        view.drawn[part] = before = (shown, draw())
+    return before[1]
+
+
+def _curves(view: View) -> str:
+    return curves(view.facts) if view.row.config["generations"] else ""
+
+
+def _turned(view: View) -> tuple[object, ...]:
+    """Return the settings that the knobs are drawn from."""
+    return view.facts.neutral, view.facts.shown, view.course.now(), view.facts.finished
+
+
+def _compared(facts: Facts) -> tuple[object, ...]:
+    """Return what the intervals of watched scores are of, and what is said beside them."""
+    return facts.validation_pair, facts.record.pair, facts.record.alarms, facts.on_watched, facts.noun
+
+
+def _watched(view: View) -> str:
+    return watched_section(view.facts) + prompts_section(view.facts, {})
 
 
 def _head(view: View) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..engine.answer import text_of
 from ..engine.record import TEST, Record
-from ..ground.errors import Notice, StoreError, TrimpotError
+from ..ground.errors import StoreError, TrimpotError
 from ..reports.facts import Facts
 from ..reports.gallery import read_answers, read_pictures
 from ..storage import Analyses, AnalysisRow, Comparisons, Look, RunRow
@@ -24,7 +24,7 @@ from .course import Course
 from .progress import Progress, progress_of
 
 PACE = 1.0  # seconds between two looks, at least
-SHARE = 0.05  # of the time is spent on looking, at most
+SHARE = 0.02  # of the time of one core is spent on looking and drawing, at most
 NUM_PICTURES = 8
 RENEWED = 10.0  # seconds after which a page is made again though nothing was recorded, since time passes in it
 
@@ -54,6 +54,7 @@ class View:
         pictures: The latest pictures or answers, neutral beside calibrated.
         pictured: What the pictures are of.
         notes: What else must be said of it.
+        drawn: The parts of its page as they were drawn last, each with what it was drawn from.
     """
 
     row: RunRow
@@ -63,6 +64,7 @@ class View:
     pictures: tuple[Pair, ...]
     pictured: str
     notes: tuple[str, ...]
+    drawn: dict[str, tuple[object, str]] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass
@@ -105,7 +107,7 @@ class Folder:
         self._scene = Scene()
         self._version = 0
         self._stamp: object = None
-        self._due = 0.0
+        self._due = self._looked = self._spent = 0.0
         self._wanted: set[str] = set()
         self._courses: dict[str, Course] = {}
         self._made: dict[tuple[str, str], tuple[int, float, dict[str, str]]] = {}
@@ -118,7 +120,7 @@ class Folder:
             name: What the page is about; the run of a page of kind `run` is looked into.
             make: Makes the parts.
         """
-        with self._lock:
+        with self._lock, self._measured():
             self._look()
             if kind == "run" and name in self._scene.rows and name not in self._wanted:
                 self._wanted.add(name)
@@ -133,10 +135,20 @@ class Folder:
                 self._made[(kind, name)] = (self._version, time.monotonic() + RENEWED, parts)
             return parts
 
+    @contextlib.contextmanager
+    def _measured(self) -> Iterator[None]:
+        """Put the next look off by what this work takes: by the time of a core, since a busy machine must not be it."""
+        begun = time.thread_time()
+        try:
+            yield
+        finally:
+            self._spent += time.thread_time() - begun
+            self._due = self._looked + max(self.pace, self._spent / SHARE)
+
     def _look(self) -> None:
-        begun = time.monotonic()
-        if begun < self._due:
+        if time.monotonic() < self._due:
             return
+        self._looked, self._spent = time.monotonic(), 0.0
         seen = stamp(self.path)
         if seen != self._stamp or self._scene.problem:
             self._stamp = seen
@@ -144,7 +156,6 @@ class Folder:
             self._version += 1
         else:
             self._look_at_locks()
-        self._due = time.monotonic() + max(self.pace, (time.monotonic() - begun) / SHARE)
 
     def _read(self) -> None:
         if not (self.path / FILE_NAME).exists():
@@ -193,16 +204,15 @@ class Folder:
         course.read(look)
         if known is not None and known.course is course and course.state == before and known.row == row:
             return known
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always", Notice)
-            facts = course.facts(row)
-            record, alarms = facts.record, facts.record.alarms  # computed here, where what they say is heard
-        notes = tuple(str(each.message) for each in said if issubclass(each.category, Notice))
-        pictures, pictured = _pictures(look, course, record)
-        if not pictures and row.outcome is not None:
-            pictures, pictured = _before_and_after(look.folder, row, record), "test prompts"
-        assert alarms is not None
-        return View(row, course, facts, progress_of(row, course), pictures, pictured, notes)
+        facts, notes = course.facts(row), course.decided(row).notes
+        if known is not None and known.facts.record is facts.record and known.pictures:
+            pictures, pictured = known.pictures, known.pictured
+        else:
+            pictures, pictured = _pictures(look, course, facts.record)
+            if not pictures and row.outcome is not None:
+                pictures, pictured = _before_and_after(look.folder, row, facts.record), "test prompts"
+        drawn = known.drawn if known is not None else {}
+        return View(row, course, facts, progress_of(row, course), pictures, pictured, notes, drawn)
 
     def _look_at_locks(self) -> None:
         """Notice that a run or analysis has begun or ended to be worked on, which changes nothing in the database."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import io
+import json
 import re
+import threading
 import time
 from collections.abc import Callable
 from html import escape
@@ -53,6 +56,7 @@ def watch_server(
     Raises:
         ConfigError: If it cannot listen at the address.
     """
+    importlib.import_module("scipy.stats")  # slow to load, and needed by the first check of a run that is watched
     return Server(Site(Folder(folder, pace)).routes(), host=host, port=port, token=token)
 
 
@@ -65,6 +69,8 @@ class Site:
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
+        self._told: dict[str, tuple[Made, Made, str | None]] = {}  # of the pages of each kind, the latest
+        self._telling = threading.Lock()
 
     def routes(self) -> list[Route]:
         """Return the addresses."""
@@ -97,18 +103,28 @@ class Site:
         kind, name = request.path_params["kind"], request.path_params.get("name", "")
         if kind not in PAGES:
             raise HTTPException(404)
-        sent: Made = {}
+        sent: Made | None = None
 
-        def news() -> dict[str, Any] | None:
-            made = self._made(kind, name)
-            changed = {part: html for part, html in made.items() if sent.get(part) != html}
-            if not changed:
-                return None
-            sent.update(changed)
-            parts = {part: html for part, html in changed.items() if part in PAGES[kind][1]}
-            return {"now": time.time(), "title": f"{made['title']} · trimpot", "parts": parts}
+        def news() -> str | None:
+            nonlocal sent
+            before, sent = sent, self._made(kind, name)
+            return None if sent is before else self._news(kind, before, sent)
 
         return event_stream(request, news, self._folder.pace)
+
+    def _news(self, kind: str, before: Made | None, now: Made) -> str | None:
+        """Return what a reader of one state of a page is told of the next; readers in step are told the same text."""
+        with self._telling:
+            known = self._told.get(kind)
+            if before is not None and known is not None and known[0] is before and known[1] is now:
+                return known[2]
+            changed = {part: html for part, html in now.items() if (before or {}).get(part) != html}
+            parts = {part: html for part, html in changed.items() if part in PAGES[kind][1]}
+            told = {"now": time.time(), "title": f"{now['title']} · trimpot", "parts": parts}
+            text = json.dumps(told, ensure_ascii=False, separators=(",", ":")) if changed else None
+            if before is not None:
+                self._told[kind] = (before, now, text)
+            return text
 
     async def _image(self, request: Request) -> Response:
         """Answer with a kept picture, by its name in the store."""

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-TICK = 0.1  # seconds between two looks at whether the server is about to stop
+TICK = 0.25  # seconds between two looks at whether the server is about to stop
 SILENCE = 10.0  # seconds after which a sign of life is sent, so that a reader that has gone is noticed
 
 
-def event_stream(request: Request, news: Callable[[], Any], every: float) -> StreamingResponse:
+def event_stream(request: Request, news: Callable[[], str | None], every: float) -> StreamingResponse:
     """Return an answer that tells a browser what is new until it goes away or the server stops.
 
     Args:
         request: The request of the browser.
-        news: Returns what to tell, as JSON, or None if nothing is new; called in a thread.
+        news: Returns what to tell as a line of text, or None if nothing is new; called in a thread.
         every: Seconds between two calls. A browser that reads slowly is told less often, and then the latest.
     """
 
@@ -31,7 +29,7 @@ def event_stream(request: Request, news: Callable[[], Any], every: float) -> Str
             said = await run_in_threadpool(news)
             silent = 0.0 if said is not None else silent + every
             if said is not None:
-                yield f"data: {json.dumps(said, ensure_ascii=False, separators=(',', ':'))}\n\n"
+                yield f"data: {said}\n\n"
             elif silent >= SILENCE:
                 silent = 0.0
                 yield ": nothing new\n\n"

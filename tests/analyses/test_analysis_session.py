@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,11 @@ import tower
 import yaml
 from trimpot.analyses.kinds import KINDS, kind_named
 from trimpot.commands.analyse import KINDS as OFFERED
+from trimpot.commands.analyse import unfinished_analysis
 from trimpot.ground.errors import StoreError
 from trimpot.storage import Analyses, SqliteStore
 from trimpot.storage.backup import back_up
+from trimpot.storage.database import FILE_NAME
 from typed import Said, typed
 from unwritable import unwritable
 
@@ -85,7 +89,23 @@ def test_small_buckets_are_shared_too_although_several_would_fit_into_a_call() -
 # It goes on
 
 
-@pytest.mark.parametrize("again", [("resume", NAME), ("analyse", "ablation", "tower.yaml", "seeds=2", "scales=0,1.25")])
+def test_without_a_name_the_latest_that_stopped_goes_on_and_an_analysis_before_its_own_runs() -> None:
+    assert unfinished_analysis(FOLDER) is None
+    with SqliteStore(FOLDER) as store:
+        analyses = Analyses(store)
+        first, second = (analyses.add("rewards-x", "a", "rewards", {"targets": []}, {}) for _ in range(2))
+        assert unfinished_analysis(FOLDER) == second
+        store.add_run(f"{second}.shapes", "b", {}, {})
+        assert unfinished_analysis(FOLDER) == second, "its own run would not finish it"
+        analyses.update(second, outcome={"headline": "done"})
+        assert unfinished_analysis(FOLDER) is None, "the run was begun after the first analysis"
+        with store.lock(f"{second}.shapes-1"):
+            assert unfinished_analysis(FOLDER) == first, "a run that is at work is not to be gone on with"
+
+
+@pytest.mark.parametrize(
+    "again", [("resume",), ("resume", NAME), ("analyse", "ablation", "tower.yaml", "seeds=2", "scales=0,1.25")]
+)
 def test_stopped_anywhere_it_goes_on_to_the_same_findings(again: tuple[str, ...]) -> None:
     words = ("seeds=2", "scales=0,1.25")
     whole = counted(*words)
@@ -153,6 +173,15 @@ def test_no_command_stumbles_over_an_analysis() -> None:
     name = "ablation-tower-1-1"
     listed = typed("runs")
     assert listed.status == 0 and "tower-1" in listed.out and not listed.err
+    assert name in listed.out and name not in typed("runs", "--status", "finished").out
+    [row] = [each for each in json.loads(typed("runs", "--json").out) if each.get("analysis")]
+    shown = json.loads(typed("show", name, "--json").out)
+    assert row == {"run": None, "analysis": name, **{key: shown[key] for key in row if key not in ("run", "analysis")}}
+    with contextlib.closing(sqlite3.connect(FOLDER / FILE_NAME)) as connection:
+        view = "SELECT analysis, kind, finished, num_evaluations, num_images, headline FROM plain_analyses"
+        keys = ("kind", "num_evaluations", "num_images", "headline")
+        kind, evaluations, images, headline = (shown[key] for key in keys)
+        assert connection.execute(view).fetchall() == [(name, kind, 1, evaluations, images, headline)]
     assert typed("resume", name, "generations=+3").err.startswith(f"trimpot: {name} is an analysis, which goes on as")
     assert "did you mean 'ablation-tower-1-1'" in typed("show", "ablation-tower-1-l").err
     with SqliteStore(FOLDER, create=False) as store:

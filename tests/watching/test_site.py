@@ -420,3 +420,63 @@ def test_many_requests_cost_one_look_a_second(installed: Installed, tmp_path: Pa
             page(server, "run/hill-1")
             page(server, f"run/none-{number}", 404)
     assert len(looks) == 2, "one for the list, and one more for the run that somebody wants to see"
+
+
+def test_a_further_reader_costs_no_look_and_no_drawing(
+    installed: Installed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What readers in step are told is one text, and a part is drawn again only if what it shows has changed."""
+    from trimpot.watching import parts
+    from trimpot.watching.reading import Folder
+    from trimpot.watching.site import Site
+
+    drawn = {"curves": 0, "knobs": 0, "watched_section": 0}
+
+    def counting(name: str) -> Any:
+        draw = getattr(parts, name)
+
+        def counted(*given: Any) -> Any:
+            drawn[name] += 1
+            return draw(*given)
+
+        return counted
+
+    for name in drawn:
+        monkeypatch.setattr(parts, name, counting(name))
+    folder, changes = Folder(tmp_path, 0.0), 0
+    monkeypatch.setattr("trimpot.watching.reading.SHARE", 1e9)
+    site, before = Site(folder), None
+    with stepped(tmp_path) as (steps, thread):
+        while thread.is_alive() and steps.go_if_it_can(2):
+            now = site._made("run", "hill-1")
+            if before is not None:
+                first, *others = (site._news("run", before, now) for _ in range(5))
+                assert first and all(each is first for each in others)
+            changes, before = changes + 1, now
+    before, looked = site._made("run", "hill-1"), dict(drawn)
+    with SqliteStore(tmp_path) as store:
+        store.update_run("hill-1", error="of no matter")
+    assert site._made("run", "hill-1") is not before and drawn == looked
+    assert changes > 10 and drawn["watched_section"] < changes / 2 and drawn["curves"] < changes / 2, (drawn, changes)
+
+
+def test_looking_and_drawing_take_a_small_share_of_a_core(
+    installed: Installed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What drawing takes puts the next look off, in the time of the core that it took and not of a busy machine."""
+    from trimpot.watching.reading import SHARE, Folder
+
+    interrupt(tmp_path)
+    clock = [0.0]
+    monkeypatch.setattr(time, "thread_time", lambda: clock[0])
+    folder = Folder(tmp_path, 1.0)
+
+    def slow(_: Any) -> dict[str, str]:
+        clock[0] += 3.0
+        return {}
+
+    begun = time.monotonic()
+    folder.made("overview", "", slow)
+    assert folder._due - begun >= 3.0 / SHARE
+    folder.made("overview", "", slow)
+    assert clock[0] == 3.0, "what is drawn already is not drawn again"

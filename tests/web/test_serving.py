@@ -42,7 +42,7 @@ async def broken(_: Request) -> Response:
 
 
 async def endless(request: Request) -> Response:
-    return event_stream(request, time.monotonic, 0.02)
+    return event_stream(request, lambda: str(time.monotonic()), 0.02)
 
 
 ROUTES = [
