@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import re
-import resource
 import shlex
 import subprocess
 import sys
@@ -82,18 +81,31 @@ NOT_COMPLETED = {  # parameter to the reason
 }
 
 
-def completed(folder: Path, *words: str, shell: str = "bash") -> tuple[list[str], str, float]:
-    """What a shell is told when the last word is completed, what it must not be told, and the CPU time in seconds."""
+HEAVY = {
+    "torch",
+    "diffusers",
+    "transformers",
+    "scipy",
+    "plotly",
+    "cma",
+    "nevergrad",
+    "yaml",
+    "sqlite_utils",
+    "starlette",
+}
+
+
+def completed(
+    folder: Path, *words: str, shell: str = "bash", spared: set[str] = HEAVY - {"yaml"}
+) -> tuple[list[str], str]:
+    """What a shell is told when the last word is completed, and what it must not be told."""
     code = "import sys; sys.argv = ['trimpot']; from trimpot.cli import main\n"
-    code += "try:\n  main()\nfinally:\n  assert 'torch' not in sys.modules"
+    code += f"try:\n  main()\nfinally:\n  assert not {spared} & {{*sys.modules}}, {spared} & {{*sys.modules}}"
     line = shlex.join(["trimpot", *words]) if words[-1] else f"{shlex.join(['trimpot', *words[:-1]])} "
     asked = {"_TRIMPOT_COMPLETE": f"complete_{shell}", "COMP_WORDS": line, "COMP_CWORD": str(len(words))}
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = {key: value for key, value in os.environ.items() if key != "TRIMPOT_STORE"} | asked
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return done.stdout.split(), done.stderr, spent
+    return done.stdout.split(), done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -142,22 +154,22 @@ def test_names_are_completed_without_torch_and_without_leaving_anything_behind(
     folder: Path, words: tuple[str, ...], expected: list[str]
 ) -> None:
     before = sorted(path.name for path in (folder / "trimpot-runs").iterdir())
-    found, errors, _ = completed(folder, *words)
+    found, errors = completed(folder, *words)
     assert not errors
     if expected != [*found]:
         assert set(expected) <= set(found) and all(each.startswith(words[-1]) for each in found), found
     assert sorted(path.name for path in (folder / "trimpot-runs").iterdir()) == before
 
 
-def test_completion_takes_less_than_half_a_second_of_a_core(folder: Path) -> None:
-    least = min(completed(folder, "show", "")[2] for _ in range(5))
-    assert least < 0.5, f"{least:.2f} s"
+def test_names_of_runs_are_completed_without_any_library_that_is_slow_to_import(folder: Path) -> None:
+    found, errors = completed(folder, "show", "", spared=HEAVY)
+    assert "sphere-1" in found and not errors
 
 
 def test_a_store_that_is_damaged_completes_nothing_in_silence(tmp_path: Path) -> None:
     (tmp_path / "trimpot-runs").mkdir()
     (tmp_path / "trimpot-runs" / "trimpot.sqlite").write_text("no database" * 100)
-    assert completed(tmp_path, "show", "")[:2] == ([], "")
+    assert completed(tmp_path, "show", "") == ([], "")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "pwsh"])
