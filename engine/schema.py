@@ -158,7 +158,8 @@ class Validation(Section):
 
     Attributes:
         num_prompts: Validation prompts, one seed each; the same for every check.
-        every: Generations between two checks.
+        every: Generations between two checks; `geometric` checks four times while the generations of a search (of a
+            rung) double, and never more often than every 4; see `engine.checking`.
         every_images: Images of the search between two checks, instead of generations; use this key to check searches
             with generations of different sizes equally often.
         patience: The search stops after this many checks in a row without a significant gain over the best before.
@@ -167,7 +168,7 @@ class Validation(Section):
     """
 
     num_prompts: Several = 64
-    every: Count = 4
+    every: Count | Literal["geometric"] = "geometric"
     every_images: Images | None = None
     patience: Count = 6
     significance: Annotated[Real, Field(gt=0, lt=1)] = 0.1
