@@ -1,17 +1,17 @@
 """Which rule stops a search in time: outputs saved, gain lost, and what checking costs, on two simulations.
 
     python benchmarks/stopping.py --out DIR [--adapters simulated simulated-bounded] [--knobs 57 114]
-        [--protocols grouped-cma grouped] [--drop 1.0] [--seeds 10] [--per-knob 450]
+        [--protocols grouped-cma grouped] [--drop 1.0] [--seeds 10] [--per-knob 450] [--generations 200]
 
 Every search goes on to the end of its outputs, `--per-knob` for each knob, and its recommendation is judged every 4
 generations on 64 validation prompts, as a run does. DIR keeps a file per search. From these checks the table says where
 each rule would have stopped each search, and what it would have chosen there. Every seed has a model of its own, whose
-expected score is known exactly.
+expected score is known exactly. A line takes a fraction of a second once its searches are done.
 
-Columns: `stopped`, the thousands of outputs of the search when it ended; `double`, the share of the reachable gain that
-the result lacks of the one with twice the outputs, and `all`, of the one with all outputs; `> .03`, the share of
-searches that lack more than .03 in either; `validation`, its share of the outputs of search and validation until then.
-Medians with quartiles, or shares, over all searches of a line.
+Columns: `spent`, the outputs of the search at its end, as a share of those of `--generations`; `at the end`, the share
+of searches that no rule stopped before these; `whole`, what the result lacks of that after `--generations`, in shares
+of the reachable gain, and `> .03`, the share of searches that lack more; `twice`, the same against a search with twice
+the outputs; `validation`, its share of all outputs of search and validation. Medians with quartiles over searches.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from trimpot.setup.assembly import assemble
 from trimpot.setup.config import load_config
 from trimpot.setup.plugins import plugins
 
-PROMPTS = 256  # of validation in a search; rules take the first of them
+PROMPTS = 64  # of validation
 DENSE = 4  # generations between two checks of a search; every rule's checks are among them
 LEVEL = 0.03  # of the reachable gain
 
@@ -81,8 +81,7 @@ class Rule:
 
 RULES = [
     Rule(4, 6, 0.1),
-    *(Rule(4, 12, level) for level in (0.1, 0.5)),
-    *(Rule("geometric", patience, level) for patience in (4, 6, 8) for level in (0.1, 0.2, 0.5)),
+    *(Rule("geometric", patience, level) for patience in (4, 6, 8, 12) for level in (0.1, 0.2, 0.5)),
 ]
 
 
@@ -169,56 +168,77 @@ def tasks(options: argparse.Namespace) -> Iterator[Task]:
             yield Task(adapter, num_knobs, protocol, options.drop, seed, options.per_knob * num_knobs)
 
 
-def stopped(rule: Rule, found: Judged) -> tuple[int, float, float, float]:
-    """Return where a rule stops a search, and what that costs.
+@dataclass(frozen=True)
+class Stopped:
+    """Where a rule stops a search, and what that costs.
 
-    Returns:
-        The outputs of the search until then, the share of the reachable gain that the chosen setting lacks of the one
-        with at most twice the outputs, and of the one with all outputs, and the share of validation.
+    Attributes:
+        spent: The share of the outputs of the whole search.
+        to_the_end: Whether the whole search was made.
+        whole: The share of the reachable gain that the chosen setting lacks of that of the whole search.
+        twice: The same against a search with at most twice the outputs.
+        validation: The share of validation in all outputs.
     """
-    plateau, judged = Plateau(found.prompts, rule.patience, rule.significance), []
-    last = len(found.generations) - 1
-    for check in range(last + 1):
-        if check and not rule.judges(int(found.generations[check])) and check < last:
-            continue
+
+    spent: float
+    to_the_end: bool
+    whole: float
+    twice: float
+    validation: float
+
+
+def stopped(rule: Rule, found: Judged, generations: int) -> Stopped:
+    """Return where a rule stops a search of so many generations."""
+    plateau, last = Plateau(found.prompts, rule.patience, rule.significance), len(found.generations) - 1
+    end = int(np.searchsorted(found.generations, generations, side="right")) - 1
+
+    def due(first: int, to: int) -> list[int]:
+        return [at for at in range(first, to + 1) if at in (0, to) or rule.judges(int(found.generations[at]))]
+
+    def gain(checks: list[int]) -> float:
+        return float(found.gains[max(checks, key=lambda at: (found.values[at].mean(), -at))])
+
+    judged = []
+    for check in due(0, end):
         judged.append(check)
         plateau.add(found.values[check])
         if plateau.reason:
             break
     spent = int(found.outputs[judged[-1]])
-    later = [check for check in range(judged[-1] + 1, last + 1) if rule.judges(int(found.generations[check]))]
-    twice = [check for check in later if found.outputs[check] <= 2 * spent]
-
-    def gain(checks: list[int]) -> float:
-        return float(found.gains[max(checks, key=lambda check: (found.values[check].mean(), -check))])
-
+    twice = int(np.searchsorted(found.outputs, min(2 * spent, found.outputs[last]), side="right")) - 1
     chosen, validated = gain(judged), PROMPTS * (len(judged) - 1)
-    return spent, gain(judged + twice) - chosen, gain(judged + later) - chosen, validated / (validated + spent)
+    return Stopped(
+        spent / int(found.outputs[end]),
+        judged[-1] == end,
+        gain(judged + due(judged[-1] + 1, end)) - chosen,
+        gain(judged + due(judged[-1] + 1, twice)) - chosen,
+        validated / (validated + spent),
+    )
 
 
-def report(found: dict[Task, Judged]) -> None:
-    """Print a table for every simulation and number of knobs, and one over all."""
+def report(found: dict[Task, Judged], generations: int) -> None:
+    """Print a table for every simulation, number of knobs and searcher, and one over all."""
     cells = sorted({(task.adapter, task.num_knobs, task.kind) for task in found})
     for cell in [*cells, None]:
         here = [each for task, each in found.items() if cell in (None, (task.adapter, task.num_knobs, task.kind))]
         where = f"{cell[0]}, {cell[1]} knobs, {cell[2]}" if cell else "all of these"
-        whole = _spread([max(each.outputs) / 1000 for each in here], ".1f")
-        print(f"\n{where}: {len(here)} searches of {whole} thousand outputs")
-        print(f"{'rule':<36} {'stopped':<19} {'double':<19} {'> .03':<6} {'all':<19} {'> .03':<6} validation")
+        print(f"\n{where}: {len(here)} searches of {generations} generations")
+        print(f"{'rule':<36} spent  at the end  {'whole':<20} > .03  {'twice':<20} > .03  validation")
         for rule in RULES:
-            spent, double, whole_lost, share = (
-                np.array(each) for each in zip(*(stopped(rule, each) for each in here), strict=True)
-            )
+            made = [stopped(rule, each, generations) for each in here]
+            whole, twice = [each.whole for each in made], [each.twice for each in made]
             print(
-                f"{rule!s:<36} {_spread(spent / 1000, '.1f'):<19} {_spread(double, '.3f'):<19} "
-                f"{(double > LEVEL).mean():<6.0%} {_spread(whole_lost, '.3f'):<19} {(whole_lost > LEVEL).mean():<6.0%} "
-                f"{np.median(share):.0%}"
+                f"{rule!s:<36} {np.mean([each.spent for each in made]):>5.0%}  "
+                f"{np.mean([each.to_the_end for each in made]):>10.0%}  "
+                f"{_spread(whole)}  {np.mean(np.array(whole) > LEVEL):>5.0%}  "
+                f"{_spread(twice)}  {np.mean(np.array(twice) > LEVEL):>5.0%}  "
+                f"{np.median([each.validation for each in made]):>10.0%}"
             )
 
 
-def _spread(values: Iterable[float], form: str) -> str:
-    low, middle, high = (format(each, form) for each in np.percentile(list(values), [25, 50, 75]))
-    return f"{middle} [{low}, {high}]"
+def _spread(values: Iterable[float]) -> str:
+    low, middle, high = np.percentile(list(values), [25, 50, 75])
+    return f"{f'{middle:.3f} [{low:.3f}, {high:.3f}]':<20}"
 
 
 def main() -> None:
@@ -231,9 +251,10 @@ def main() -> None:
     parser.add_argument("--drop", type=float, help="option of the optimizer `grouped`, instead of the protocol's")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--per-knob", type=int, default=450, help="outputs of a search for each knob")
+    parser.add_argument("--generations", type=int, default=200, help="of the search that a rule may stop")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    report({task: kept(task, given.out) for task in tasks(given)})
+    report({task: kept(task, given.out) for task in tasks(given)}, given.generations)
 
 
 if __name__ == "__main__":

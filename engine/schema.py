@@ -162,7 +162,8 @@ class Validation(Section):
             rung) double, and never more often than every 4; see `engine.checking`.
         every_images: Images of the search between two checks, instead of generations; use this key to check searches
             with generations of different sizes equally often.
-        patience: The search stops after this many checks in a row without a significant gain over the best before.
+        patience: The search stops after this many checks in a row without a significant gain over the best before; 12
+            geometric checks are three doublings of the generations.
         significance: One-sided level of that paired test.
         seed: Draws prompts and seeds; separate from the run's seed, so that runs can be compared.
     """
@@ -170,7 +171,7 @@ class Validation(Section):
     num_prompts: Several = 64
     every: Count | Literal["geometric"] = "geometric"
     every_images: Images | None = None
-    patience: Count = 6
+    patience: Count = 12
     significance: Annotated[Real, Field(gt=0, lt=1)] = 0.1
     seed: Seed = 1
 
