@@ -172,7 +172,7 @@ class Validation(Section):
     every: Count | Literal["geometric"] = "geometric"
     every_images: Images | None = None
     patience: Count = 12
-    significance: Annotated[Real, Field(gt=0, lt=1)] = 0.1
+    significance: Annotated[Real, Field(gt=0, lt=1)] = 0.2
     seed: Seed = 1
 
 

@@ -94,9 +94,9 @@ def test_checks_are_geometric_unless_a_configuration_says_otherwise() -> None:
 
 #: What runs were told before checks could be geometric, and the digests of these configurations then.
 BEFORE: list[tuple[dict[str, Any], str]] = [
-    ({"every": 4, "patience": 6}, "5b9c8359de783fb9"),
-    ({"every": 9, "patience": 6}, "5efbf24b4b85780b"),
-    ({"every": 4, "every_images": 100, "patience": 6}, "c4c5d95a08a88ede"),
+    ({"every": 4, "patience": 6, "significance": 0.1}, "5b9c8359de783fb9"),
+    ({"every": 9, "patience": 6, "significance": 0.1}, "5efbf24b4b85780b"),
+    ({"every": 4, "every_images": 100, "patience": 6, "significance": 0.1}, "c4c5d95a08a88ede"),
     ({"every": 3, "patience": 2, "significance": 0.2}, "9b034b437dbb3c86"),
 ]
 
