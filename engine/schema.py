@@ -158,12 +158,10 @@ class Validation(Section):
 
     Attributes:
         num_prompts: Validation prompts, one seed each; the same for every check.
-        every: Generations between two checks; `geometric` checks four times while the generations of a search (of a
-            rung) double, and never more often than every 4; see `engine.checking`.
+        every: Generations between two checks; or `geometric`, four checks a doubling, see `engine.checking`.
         every_images: Images of the search between two checks, instead of generations; use this key to check searches
             with generations of different sizes equally often.
-        patience: The search stops after this many checks in a row without a significant gain over the best before; 12
-            geometric checks are three doublings of the generations.
+        patience: The search stops after this many checks in a row without a significant gain over the best before.
         significance: One-sided level of that paired test.
         seed: Draws prompts and seeds; separate from the run's seed, so that runs can be compared.
     """
