@@ -32,8 +32,8 @@ from .rewards import all_wait, entry, leading, names_of, score_pictures, sized, 
 from .settings import OWN, Settings, family_of_adapter, settings_of
 
 PROMPTS = "compositional"
-SIZES = {"generations": 100, "validation": {"num_prompts": 64, "every": 5}, "test": {"num_prompts": 256}}
-VIDEO_SIZES = {"generations": 40, "validation": {"num_prompts": 16, "every": 5}, "test": {"num_prompts": 32}}
+SIZES = {"generations": 100, "validation": {"num_prompts": 64}, "test": {"num_prompts": 256}}
+VIDEO_SIZES = {"generations": 40, "validation": {"num_prompts": 16}, "test": {"num_prompts": 32}}
 GIVEN = "as you gave it"
 _UNNAMED = re.compile(r"[^A-Za-z0-9_.-]+")
 
@@ -214,9 +214,8 @@ def _why_so_many(makes: str) -> dict[str, str]:
     few = ", few because videos cost more" if makes == "video" else ""
     return {
         "protocol": "among those that saved the most images in all measurements",
-        "generations": "at most; a search that no longer gains stops earlier",
+        "generations": "at most" if few else "at most; a search that gains nothing for long stops earlier",
         "validation.num_prompts": f"{makes}s that choose the result{few}",
-        "validation.every": "generations between two checks",
         "test.num_prompts": f"{makes}s that measure the gain, once{few}",
     }
 

@@ -158,7 +158,7 @@ class Validation(Section):
 
     Attributes:
         num_prompts: Validation prompts, one seed each; the same for every check.
-        every: Generations between two checks.
+        every: Generations between two checks; or `geometric`, four checks a doubling, see `engine.checking`.
         every_images: Images of the search between two checks, instead of generations; use this key to check searches
             with generations of different sizes equally often.
         patience: The search stops after this many checks in a row without a significant gain over the best before.
@@ -167,10 +167,10 @@ class Validation(Section):
     """
 
     num_prompts: Several = 64
-    every: Count = 4
+    every: Count | Literal["geometric"] = "geometric"
     every_images: Images | None = None
-    patience: Count = 6
-    significance: Annotated[Real, Field(gt=0, lt=1)] = 0.1
+    patience: Count = 12
+    significance: Annotated[Real, Field(gt=0, lt=1)] = 0.2
     seed: Seed = 1
 
 

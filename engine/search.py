@@ -6,6 +6,7 @@ import numpy as np
 
 from ..ground.errors import ConfigError
 from .bucket_sizing import BucketSizer
+from .checking import is_geometric
 from .evaluation import POOL, Evaluation, Place
 from .evaluator import Evaluator
 from .jobs import Group
@@ -63,7 +64,7 @@ class Search:
             self._at = self.recommend()
         if run.config.sensitivity:
             rung = spread_by_sensitivity(self._evaluator, rung, number, rung.lower(self._at))
-        self._rung, self._last = rung, self.generation + rung.generations
+        self._rung, self._begun, self._last = rung, self.generation, self.generation + rung.generations
         self._optimizer = run.optimizer(rung.space, rung.lower(self._at))
         self.stop_reason = ""
         self._evaluator.watch.stage_started(run=run, stage="search")
@@ -133,9 +134,11 @@ class Search:
     def check_is_due(self) -> bool:
         """Whether the optimizer's recommendation is due to be checked on the validation bucket."""
         validation = self._evaluator.run.config.validation
-        if validation.every_images is None:
-            return self.generation % validation.every == 0
-        return self._spent // validation.every_images > self._recommended_at // validation.every_images
+        if validation.every_images is not None:
+            return self._spent // validation.every_images > self._recommended_at // validation.every_images
+        if validation.every == "geometric":
+            return is_geometric(self.generation - self._begun)
+        return self.generation % validation.every == 0
 
     @property
     def _spent(self) -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..engine.bucket import Bucket
+from ..engine.checking import num_checks
 from ..engine.ladder import Rung
 from ..engine.run import Run
 from ..engine.search import group_size
@@ -46,9 +46,8 @@ def plan(run: Run) -> Plan:
         searched = min(searched, config.budget.images)
     measured = config.sensitivity and config.sensitivity.measured is not None
     ablated = config.sensitivity.num_prompts if config.sensitivity and not measured else 0
-    every_images = config.validation.every_images
-    periods = searched / every_images if every_images else generations / config.validation.every
-    checks = 1 if config.measures else math.ceil(periods) + len(run.rungs) - 1
+    lengths = [rung.generations for rung in run.rungs]
+    checks = 1 if config.measures else num_checks(config.validation, lengths, searched)
     images = {
         "baseline": num_neutrals * config.validation.num_prompts * repeats,
         "reference": config.bucket_size,

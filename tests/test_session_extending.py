@@ -72,6 +72,18 @@ LONGER: dict[str, tuple[Mapping[str, Any], Mapping[str, Any], list[str], Mapping
         ["generations=+6"],
         {"generations": 11},
     ),
+    "geometric checks": (
+        {"validation": {"num_prompts": 4, "every": "geometric", "patience": 50}},
+        {"generations": 10},
+        ["generations=+14"],
+        {"generations": 24},
+    ),
+    "geometric checks in a ladder": (
+        {"validation": {"num_prompts": 4, "every": "geometric", "patience": 50}},
+        {"ladder": {"pairs": 5, "own": 4}},
+        ["ladder.own=+6"],
+        {"ladder": {"pairs": 5, "own": 10}},
+    ),
     "images spent in the first rung": (
         {"sensitivity": {"num_prompts": 3}, "ladder": {"pairs": 9, "own": 9}},
         {"budget": {"images": 150}},

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ..engine.checking import num_checks
 from ..engine.evaluation import POOL, watching_stages
+from ..engine.schema import Validation
 from ..storage import RunRow
 from .course import Course, Speed
 
@@ -67,21 +69,18 @@ def progress_of(row: RunRow, course: Course) -> Progress:
 def _expected(row: RunRow, course: Course) -> dict[str, int]:
     """Return the most images of every stage, without those at other numbers of steps."""
     config = row.config
-    repeats, generations = config.get("seeds_per_prompt", 1), config["generations"]
+    repeats, rungs = config.get("seeds_per_prompt", 1), [*(config.get("ladder") or {}).values()]
+    rungs = rungs or [config["generations"]]
+    generations = sum(rungs)
     population = max(course.candidates.values(), default=0)
     size = course.images["search"] / max(1, sum(course.candidates.values()))
     searched = math.ceil(size * population * generations)
     budget = (config.get("budget") or {}).get("images")
     if budget is not None:
         searched = min(searched, budget)
-    validation = config["validation"]
-    if not generations:
-        checks = 1
-    elif validation.get("every_images"):
-        checks = math.ceil(searched / validation["every_images"])
-    else:
-        checks = math.ceil(generations / validation["every"])
-    judged = validation["num_prompts"] * repeats
+    validation = Validation.model_validate(config["validation"])
+    checks = num_checks(validation, rungs, searched) if generations else 1
+    judged = validation.num_prompts * repeats
     found = {
         "search": searched,
         "reference": config["bucket_size"] if generations else 0,

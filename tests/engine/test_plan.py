@@ -32,6 +32,8 @@ CASES: dict[str, dict[str, Any]] = {
     "sensitivity": {"sensitivity": {"num_prompts": 2}},
     "a ladder and sensitivity": {"ladder": {"block": 3, "own": 3}, "sensitivity": {"num_prompts": 2}},
     "checks by images": {"validation": {"num_prompts": 9, "every_images": 36}},
+    "geometric checks": {"generations": 18, "validation": {"num_prompts": 9, "patience": 99}},
+    "geometric checks in a ladder": {"ladder": {"block": 4, "own": 9}, "validation": {"num_prompts": 9}},
     "a budget that fits": {"budget": {"images": 3 + 4 * 18}},
     "groups": {"group_size": 2},
     "judged against a pool": {"combine": {"name": "winrate", "references": 2}},

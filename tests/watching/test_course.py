@@ -25,6 +25,8 @@ pytestmark = [pytest.mark.usefixtures("short_reports"), pytest.mark.filterwarnin
 CONFIGS: dict[str, dict[str, Any]] = {
     "plain": {},
     "checked by images": {"validation": {"num_prompts": 4, "every": 1, "every_images": 40}},
+    "geometric checks": {"generations": 7, "validation": {"num_prompts": 4}},
+    "a ladder": {"ladder": {"pairs": 2, "own": 3}, "optimizer": {"name": "cma-es", "population_size": 6}},
     "several seeds": {"seeds_per_prompt": 3},
     "a budget of images": {"budget": {"images": 60}},
     "groups": {"group_size": 4},
