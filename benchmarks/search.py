@@ -1,19 +1,21 @@
 """Which search saves images: methods against the published protocol, on a simulated reward of known expectation.
 
-    python benchmarks/search.py --out DIR [--knobs 57 114] [--variants default noisy] [--methods adaptive grouped]
-        [--reference "published, sigma0 0.1"] [--seeds 10] [--processes 2] [--share 0.33] [--quick]
+    python benchmarks/search.py --out DIR [--knobs 57 114] [--variants default bounded] [--methods adaptive grouped]
+        [--references published "published, sigma0 0.1"] [--seeds 10] [--first-seed 0] [--processes 2] [--share 0.33]
+        [--quick]
 
 Every seed has a different model; the variant `bounded` is the second simulation, `simulated-bounded`. DIR keeps a file
 per search, so an interrupted benchmark goes on where it stopped and the table can be printed again; after a change to a
-searcher, use another DIR. The reference is the published protocol (full covariance, one bucket of 16 prompts a
-generation), with its own first step or another. It has the published number of images, the other methods `--share` of
-that number. The protocols are the shipped ones. Only images of the search are counted, not those of validation.
+searcher, use another DIR. The references are the published protocol (full covariance, one bucket of 16 prompts a
+generation) with its own first step, and with the step that is best for it on other models (`--first-seed 100`). They
+have the published number of images, the other methods `--share` of that number. The protocols are the shipped ones.
+All images count: those of the search, and 64 of validation for every check, at the default's ever rarer checks (for a
+method whose buckets grow, as many as if they did not).
 
-Columns: `gain`, the share of the reachable gain that the last recommendation has; `saving`, how many times fewer
-images than the reference a method needs to reach the gain of the reference's result (the candidate with the best
-training score), and `saving (mean)`, the same for the mean of the reference's distribution; `to 90 %`, images until
-every later recommendation has 90 % of the reachable gain; `chosen`, the gain lost if the best training score chooses
-the result instead of the recommendation. Numbers are medians, with quartiles in brackets; a dash means not reached.
+Columns: `gain`, the share of the reachable gain that the last recommendation has; `saving`, how many times fewer images
+than a reference a method needs until every later recommendation has the score of the reference's last mean; `to 84 %`,
+images until every later recommendation has this share of the reachable gain. Numbers are medians, with quartiles in
+brackets; a dash means not reached.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +38,13 @@ from trimpot.adapters.spaces.simulated import VARIANTS, SimulatedReward
 from trimpot.adapters.spaces.simulation import Simulation
 from trimpot.engine.bucket import draw_bucket
 from trimpot.engine.bucket_sizing import BucketSizer
+from trimpot.engine.checking import is_geometric
 from trimpot.engine.schema import AdaptiveBucket
 from trimpot.setup.config import load_config, protocols
 from trimpot.setup.plugins import plugins
 
+LEVELS = (0.7, 0.84, 0.9)  # shares of the reachable gain
+VALIDATION = 64  # images of a check
 PUBLISHED_IMAGES = {57: 51_200, 76: 104_960, 114: 276_480, 216: 729_600, 482: 221_760}
 
 
@@ -67,6 +73,7 @@ def of_protocol(name: str) -> Method:
     return Method(told.optimizer.name, told.optimizer.options, told.bucket_size, told.group_size, told.adaptive_bucket)
 
 
+BEST_STEP = "published, sigma0 0.1"  # of 0.25, 0.1, 0.05 and 0.03
 DIAGONAL = {"diagonal": True, "mirrored": True, "sigma0": 0.1}
 LARGE = {**DIAGONAL, "population_factor": 4}
 METHODS = {
@@ -80,6 +87,7 @@ METHODS = {
     "cma-es, diagonal": Method("cma-es", {"diagonal": True, "sigma0": 0.1}),
     "cma-es, diagonal mirrored": Method("cma-es", DIAGONAL),
     "grouped-cma, 128": Method("cma-es", {**DIAGONAL, "population_size": 128}, 1, group_size=8),
+    "grouped-cma, 256": Method("cma-es", {**DIAGONAL, "population_size": 256}, 1, group_size=8),
     "grouped, sigma0 0.25": Method("grouped", {}, 1),
     "grouped, drop 1": Method("grouped", {"sigma0": 0.1, "drop": 1.0}, 1),
     "grouped, 32 by 8": Method("grouped", {"sigma0": 0.1, "population_size": 32}, 1),
@@ -87,6 +95,23 @@ METHODS = {
     "nevergrad DiagonalCMA": Method("nevergrad:DiagonalCMA"),
     "nevergrad TBPSA": Method("nevergrad:TBPSA", {}, 4),
 }
+
+
+@cache
+def generation_size(method: str, num_knobs: int) -> int:
+    """Return the images of a method's generation; of its first, if its buckets grow."""
+    space = SimulatedReward(num_knobs).space
+    made = METHODS[method]
+    optimizer = plugins().make("optimizers", made.optimizer, made.options, space, start=space.defaults, seed=0)
+    return len(optimizer.ask()) * made.bucket_size
+
+
+def with_validation(curve: list[list[float]], method: str, num_knobs: int) -> list[list[float]]:
+    """Return a curve whose images are those of the search and of the checks until then."""
+    size = generation_size(method, num_knobs)
+    due = np.cumsum([is_geometric(done) for done in range(1, int(curve[-1][0]) // size + 2)])
+    checks = [0, *(int(each) for each in due)]
+    return [[images + VALIDATION * checks[int(images) // size], *values] for images, *values in curve]
 
 
 @dataclass(frozen=True)
@@ -174,42 +199,38 @@ def kept(task: Task, folder: Path) -> dict[str, Any]:
 
 def tasks(options: argparse.Namespace) -> Iterator[Task]:
     """Return all tasks, shortest first."""
-    for num_knobs, variant, seed in itertools.product(
-        options.knobs, options.variants, range(options.first_seed, options.first_seed + options.seeds)
-    ):
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    for num_knobs, variant, seed in itertools.product(options.knobs, options.variants, seeds):
         images = PUBLISHED_IMAGES[num_knobs] // (8 if options.quick else 1)
-        for method in dict.fromkeys([options.reference, *options.methods]):
-            share = 1 if method == options.reference else options.share
+        for method in dict.fromkeys([*options.references, *options.methods]):
+            share = 1 if method in options.references else options.share
             yield Task(method, num_knobs, variant, seed, int(images * share))
 
 
 def report(found: dict[Task, dict[str, Any]], options: argparse.Namespace) -> None:
     """Print a table for every number of knobs and variant."""
+    heads = [f"saving, {name.removeprefix('published, ')}" for name in options.references]
+    heads += [f"to {level:.0%}" for level in LEVELS]
     for num_knobs, variant in itertools.product(options.knobs, options.variants):
-        where = num_knobs, variant
-        here = {task: each["curve"] for task, each in found.items() if (task.num_knobs, task.variant) == where}
-        theirs_by_seed = {
-            task.seed: (task.images, curve) for task, curve in here.items() if task.method == options.reference
-        }
-        print(f"\n{num_knobs} knobs, {variant}, {len(theirs_by_seed)} models, against {options.reference}")
-        print(f"{'method':<36} {'images':>8}  {'gain':<20} {'saving':<20} {'saving (mean)':<20} {'to 90 %':<24} chosen")
-        for method in dict.fromkeys([options.reference, *options.methods]):
-            curves = {task.seed: curve for task, curve in here.items() if task.method == method}
-            if not curves:
-                continue
-            savings: dict[int, list[float | None]] = {1: [], 2: []}
-            for seed, curve in curves.items():
-                images, theirs = theirs_by_seed[seed]
-                for column, mine in savings.items():
-                    needed = images_to(curve, theirs[-1][column])
-                    mine.append(None if needed is None else images / needed)
-            gains = quartiles((curve[-1][1] for curve in curves.values()), ".2f", np.nan)
-            lost = quartiles((curve[-1][2] - curve[-1][1] for curve in curves.values()), "+.2f", np.nan)
-            print(
-                f"{method:<36} {max(curve[-1][0] for curve in curves.values()):>8,}  {gains:<20} "
-                f"{quartiles(savings[2], '.1f', 0):<20} {quartiles(savings[1], '.1f', 0):<20} "
-                f"{quartiles((images_to(curve, 0.9) for curve in curves.values()), ',.0f', np.inf):<24} {lost}"
-            )
+        curves: dict[str, dict[int, list[list[float]]]] = {}
+        for task, each in found.items():
+            if (task.num_knobs, task.variant) == (num_knobs, variant):
+                of_method = curves.setdefault(task.method, {})
+                of_method[task.seed] = with_validation(each["curve"], task.method, num_knobs)
+        print(f"\n{num_knobs} knobs, {variant}, {options.seeds} models")
+        print(f"{'method':<24} {'images':>8}  {'gain':<20} " + " ".join(f"{head:<24}" for head in heads))
+        for method in dict.fromkeys([*options.references, *options.methods]):
+            mine = curves[method]
+            cells = []
+            for reference in options.references:
+                theirs = {seed: curves[reference][seed][-1] for seed in mine}
+                needed = {seed: images_to(curve, theirs[seed][1]) for seed, curve in mine.items()}
+                saved = (theirs[seed][0] / images if images else None for seed, images in needed.items())
+                cells.append(quartiles(saved, ".1f", 0))
+            cells += [quartiles((images_to(each, level) for each in mine.values()), ",.0f", np.inf) for level in LEVELS]
+            gain = quartiles((curve[-1][1] for curve in mine.values()), ".2f", np.nan)
+            spent = max(curve[-1][0] for curve in mine.values())
+            print(f"{method:<24} {spent:>8,.0f}  {gain:<20} " + " ".join(f"{cell:<24}" for cell in cells))
 
 
 def main() -> None:
@@ -219,7 +240,13 @@ def main() -> None:
     parser.add_argument("--knobs", type=int, nargs="+", default=[57, 114], choices=sorted(PUBLISHED_IMAGES))
     parser.add_argument("--variants", nargs="+", default=["default"], choices=[*sorted(VARIANTS), "bounded"])
     parser.add_argument("--methods", nargs="+", default=["adaptive", "grouped", "grouped-cma"], choices=sorted(METHODS))
-    parser.add_argument("--reference", default="published", choices=[name for name in METHODS if "published" in name])
+    parser.add_argument(
+        "--references",
+        nargs="+",
+        default=["published", BEST_STEP],
+        choices=[name for name in METHODS if "published" in name],
+        help="methods that the others must reach; each is searched with all of its images",
+    )
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=0, help="the first model; a grid is searched on other models")
     parser.add_argument("--processes", type=int, default=2)
