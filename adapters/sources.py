@@ -145,7 +145,8 @@ def damage(folder: Path) -> str | None:
             return f"{path} is a pointer of git-lfs and not the file itself; run git lfs pull in its folder"
         if path.suffix == ".json" and not _is_json(path):
             return f"{path} is not JSON; download it again"
-        if path.suffix == ".safetensors" and (why := _damaged_safetensors(path)):
+        check = {".safetensors": _damaged_safetensors, ".gguf": _damaged_gguf}.get(path.suffix)
+        if check and (why := check(path)):
             return f"{path} is damaged or incomplete ({why}); download it again"
     return None
 
@@ -167,6 +168,22 @@ def _damaged_safetensors(path: Path) -> str | None:
         with safe_open(path, framework="pt") as file:
             file.keys()
     except Exception as error:  # safetensors raises a class of its own
+        return first_line(error)
+    return None
+
+
+def _damaged_gguf(path: Path) -> str | None:
+    import warnings
+
+    try:
+        from gguf import GGUFReader
+    except ImportError:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            GGUFReader(path)  # it finds the place of every tensor
+    except Exception as error:  # a file that ends too early fails in many classes
         return first_line(error)
     return None
 

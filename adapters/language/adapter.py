@@ -24,7 +24,7 @@ from ..liveness import dead_sites
 from ..scaling import Scaling
 from ..sites import find_sites
 from .generation import generated
-from .items import Item, Wording, item_of, shown
+from .items import Item, Limits, Wording, item_of, shown
 from .likelihood import Coarse, Passage, Predicted, caches, predicted
 from .options import LanguageOptions, mistake
 
@@ -97,14 +97,7 @@ class LanguageAdapter(LanguageOutline):
 
     def __init__(self, model: Any, tokenizer: Any, source: Mapping[str, Any], options: LanguageOptions) -> None:
         super().__init__(model, source, options)
-        most = _most_tokens(model) if options.max_prompt_tokens is None else options.max_prompt_tokens
-        self._wording = Wording(
-            tokenizer,
-            chat=options.chat,
-            system=options.system,
-            most_prompt=most,
-            most_answer=options.max_answer_tokens,
-        )
+        self._wording = Wording(tokenizer, _limits(model, options), chat=options.chat, system=options.system)
         self._pad = _padding(model, tokenizer)
         self._items: dict[str, Item] = {}
         self._passages: dict[str, tuple[list[str], list[Passage]]] = {}
@@ -305,11 +298,26 @@ def _unsorted(made: Sequence[Any], order: Sequence[int]) -> list[Any]:
     return back
 
 
-def _most_tokens(model: Any) -> int | None:
-    """Return the most tokens that a model's configuration allows, or None if it names no limit."""
-    config = model.config.get_text_config(decoder=True)
-    most = getattr(config, "max_position_embeddings", None)
-    return most if isinstance(most, int) and most > 0 else None
+def _limits(model: Any, options: LanguageOptions) -> Limits:
+    """Return how many tokens a model and the options allow.
+
+    Raises:
+        ModelError: If the options allow longer prompts than the model.
+    """
+    most = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    most = most if isinstance(most, int) and most > 0 else None
+    if most is not None and options.max_prompt_tokens is not None and options.max_prompt_tokens > most:
+        raise ModelError(
+            f"max_prompt_tokens is {options.max_prompt_tokens}, and the model takes at most {most} tokens; lower it"
+        )
+    writes = options.mode == "generate"
+    return Limits(
+        model.get_input_embeddings().weight.shape[0],
+        most,
+        options.max_prompt_tokens,
+        options.max_answer_tokens,
+        options.max_new_tokens if writes else 0,
+    )
 
 
 def _padding(model: Any, tokenizer: Any) -> int:
