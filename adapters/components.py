@@ -165,7 +165,7 @@ def refuse_integers(folder: Path, what: str) -> None:
         except Exception:  # the loader reports a damaged file
             continue
         whole = [
-            name for name, dtype in dtypes.items() if name.endswith(".weight") and dtype[0] in "IUB" and dtype != "BF16"
+            name for name, dtype in dtypes.items() if name.endswith(".weight") and not dtype.startswith(("F", "BF"))
         ]
         if whole:
             raise ModelError(

@@ -88,6 +88,8 @@ def located(given: str, what: str, instead: str, revision: str | None = None) ->
             raise ModelError(f"{given} is a link to nothing; correct the link, or give {instead}")
         if not os.access(path, os.R_OK | os.X_OK if path.is_dir() else os.R_OK):
             raise ModelError(f"the {what} {given} may not be read; give yourself the permission to read it")
+        if revision is not None:
+            raise ModelError(f"{given} is not on the hub, so it has no revision {revision!r}; leave the revision out")
         return path
     repository, inside = _as_hub_id(given)
     if not repository:

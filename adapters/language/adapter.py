@@ -58,6 +58,8 @@ class LanguageOutline(Adapter):
             sites, ["all"], granularity=options.granularity, low=options.low, high=options.high, dead=dead
         )
         self.space, self.frozen = self.layout.space, self.layout.frozen
+        self.holds = ("written",) if options.mode == "generate" else ("reference", "options")
+        self.holds += ("divergence",) if options.divergence else ()
         self.uses_seed = options.mode == "generate" and options.temperature > 0
         self.outputs_per_call = options.batch_size  # not the size that fits memory: a resumed run repeats calls
 
