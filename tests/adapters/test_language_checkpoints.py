@@ -83,55 +83,11 @@ def test_a_lora_is_merged(llama: Path, tmp_path: Path) -> None:
     assert logprobs(merged) != logprobs(made(llama))
 
 
-def write_gguf(path: Path) -> Path:
-    """A GGUF file of a tiny Llama in float32, with its tokenizer."""
-    library = pytest.importorskip("gguf")
-    model, words = tiny.model("llama"), [*tiny.SPECIAL, *tiny.LETTERS, "is"]
-    config = model.config
-    writer = library.GGUFWriter(path, "llama")
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_vocab_size(config.vocab_size)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list(words)
-    writer.add_token_merges(["i s"])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_chat_template(tiny.TEMPLATE)
-    names = {
-        "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
-        "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
-        "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
-        "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
-        "model.layers": "blk",
-    }  # fmt: skip
-    heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
-    for name, value in model.state_dict().items():
-        for ours, theirs in names.items():
-            name = name.replace(ours, theirs)
-        for part, count in heads.items():  # llama.cpp interleaves the halves that rotate together
-            if part in name:
-                rows = value.shape[0] // count // 2
-                value = value.reshape(count, 2, rows, -1).swapaxes(1, 2).reshape(value.shape)
-        writer.add_tensor(name, value.contiguous().numpy())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
-
-
 def test_a_gguf_file_is_converted_once_and_is_the_model(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gguf, "cache", lambda: tmp_path / "cache")
-    file = write_gguf(tmp_path / "tiny.gguf")
+    file = tiny.write_gguf(tmp_path / "tiny.gguf")
     with pytest.warns(Notice, match=r"tiny\.gguf is converted once, into"):
         first = made(file)
     again = made(tmp_path)  # the folder that holds the file
