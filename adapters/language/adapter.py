@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,8 +27,10 @@ from .generation import generated
 from .items import Item, Limits, Wording, item_of, shown
 from .likelihood import Coarse, Passage, Predicted, caches, predicted
 from .options import LanguageOptions, mistake
+from .probing import check_causal, fills
 
 Row = tuple[int, str, int]  # candidate, prompt, seed
+Shared = TypeVar("Shared")
 
 
 class LanguageOutline(Adapter):
@@ -101,6 +103,10 @@ class LanguageAdapter(LanguageOutline):
         super().__init__(model, source, options)
         self._wording = Wording(tokenizer, _limits(model, options), chat=options.chat, system=options.system)
         self._pad = _padding(model, tokenizer)
+        check_causal(model)
+        writes = options.mode == "generate"
+        stateful = bool(getattr(model, "_is_stateful", False)) and writes  # a recurrent state has no mask
+        self._alike = stateful or not fills(model, self._pad, "front" if writes else "end")
         self._items: dict[str, Item] = {}
         self._passages: dict[str, tuple[list[str], list[Passage]]] = {}
         self._neutral: dict[str, Coarse] = {}
@@ -156,12 +162,10 @@ class LanguageAdapter(LanguageOutline):
         """Generate a text for each row."""
         sizes = {prompt: len(self._wording.context(prompt)) for _, prompt, _ in rows}
         order = sorted(range(len(rows)), key=lambda at: sizes[rows[at][1]])  # rows of like length fill up little
-        stateful = bool(getattr(self.model, "_is_stateful", False))  # a recurrent state has no mask
 
         def work(batch: Sequence[Row]) -> list[Answer]:
             made: list[Answer] = []
-            alike = groupby(batch, key=lambda row: sizes[row[1]]) if stateful else [(0, batch)]
-            for _, group in alike:
+            for group in self._shared(batch, lambda row: sizes[row[1]]):
                 candidates, prompts, seeds = map(list, zip(*group, strict=True))
                 scale(scales[candidates])
                 made += generated(self.model, self._wording, prompts, seeds, self._pad, self.options)
@@ -182,9 +186,11 @@ class LanguageAdapter(LanguageOutline):
         order = sorted(range(len(asked)), key=lambda at: asked[at][2].length)
 
         def work(batch: Sequence[tuple[int, int, Passage]]) -> list[tuple[Predicted, float | None]]:
-            scale(scales[[rows[at][0] for at, _, _ in batch]])
-            compared = [self.options.divergence and which == 0 for _, which, _ in batch]
-            made = predicted(self.model, [passage for _, _, passage in batch], self._pad, compared)
+            made: list[Predicted] = []
+            for group in self._shared(batch, lambda each: each[2].length):
+                scale(scales[[rows[at][0] for at, _, _ in group]])
+                compared = [self.options.divergence and which == 0 for _, which, _ in group]
+                made += predicted(self.model, [passage for _, _, passage in group], self._pad, compared)
             return [
                 (one, None if one.table is None else self._neutral[rows[at][1]].divergence(one.table))
                 for one, (at, _, _) in zip(made, batch, strict=True)
@@ -192,6 +198,10 @@ class LanguageAdapter(LanguageOutline):
 
         found = iter(_unsorted(self._batches.map([asked[at] for at in order], work), order))
         return [self._answer(prompt, [next(found) for _ in self._asked(prompt)[1]]) for _, prompt, _ in rows]
+
+    def _shared(self, batch: Sequence[Shared], size: Callable[[Shared], int]) -> list[list[Shared]]:
+        """Divide a batch, sorted by size, into rows that can share a pass: all, or those of one size."""
+        return [list(group) for _, group in groupby(batch, key=size)] if self._alike else [list(batch)]
 
     def _answer(self, prompt: str, made: Sequence[tuple[Predicted, float | None]]) -> Answer:
         """Put together what was computed of a prompt's texts."""
@@ -306,8 +316,7 @@ def _limits(model: Any, options: LanguageOptions) -> Limits:
     Raises:
         ModelError: If the options allow longer prompts than the model.
     """
-    most = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
-    most = most if isinstance(most, int) and most > 0 else None
+    most = _most_tokens(model)
     if most is not None and options.max_prompt_tokens is not None and options.max_prompt_tokens > most:
         raise ModelError(
             f"max_prompt_tokens is {options.max_prompt_tokens}, and the model takes at most {most} tokens; lower it"
@@ -320,6 +329,17 @@ def _limits(model: Any, options: LanguageOptions) -> Limits:
         options.max_answer_tokens,
         options.max_new_tokens if writes else 0,
     )
+
+
+def _most_tokens(model: Any) -> int | None:
+    """Return the most tokens that a model can be given, by its configuration and its tables of places, if any."""
+    config = model.config.get_text_config(decoder=True)
+    named = (getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len"))
+    most = [each for each in named if isinstance(each, int) and each > 0]
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Embedding) and "position" in name.rpartition(".")[2]:
+            most.append(module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1))
+    return min(most, default=None)
 
 
 def _padding(model: Any, tokenizer: Any) -> int:
