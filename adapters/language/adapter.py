@@ -27,7 +27,7 @@ from .generation import generated
 from .items import Item, Limits, Wording, item_of, shown
 from .likelihood import Coarse, Passage, Predicted, caches, predicted
 from .options import LanguageOptions, mistake
-from .probing import check_causal, fills
+from .probing import check_causal, fills, run_on_tokens
 
 Row = tuple[int, str, int]  # candidate, prompt, seed
 Shared = TypeVar("Shared")
@@ -55,7 +55,7 @@ class LanguageOutline(Adapter):
         sites = find_sites(model, options.blocks)
         example: dict[str, Any] = {"input_ids": torch.tensor([[1, 2, 3]], device=model.device)}
         example |= {"use_cache": False} if caches(model) else {}
-        dead = dead_sites(model, sites, example)
+        dead = run_on_tokens(model, lambda: dead_sites(model, sites, example))
         self.layout = Layout(
             sites, ["all"], granularity=options.granularity, low=options.low, high=options.high, dead=dead
         )
@@ -105,8 +105,10 @@ class LanguageAdapter(LanguageOutline):
         self._pad = _padding(model, tokenizer)
         check_causal(model)
         writes = options.mode == "generate"
-        stateful = bool(getattr(model, "_is_stateful", False)) and writes  # a recurrent state has no mask
-        self._alike = stateful or not fills(model, self._pad, "front" if writes else "end")
+        self._alike = not fills(
+            model, self._pad, "front" if writes else "end"
+        )  # rows that share a pass are of one length
+        self._alike |= writes and bool(getattr(model, "_is_stateful", False))  # a recurrent state has no mask
         self._items: dict[str, Item] = {}
         self._passages: dict[str, tuple[list[str], list[Passage]]] = {}
         self._neutral: dict[str, Coarse] = {}
@@ -332,14 +334,14 @@ def _limits(model: Any, options: LanguageOptions) -> Limits:
 
 
 def _most_tokens(model: Any) -> int | None:
-    """Return the most tokens that a model can be given, by its configuration and its tables of places, if any."""
+    """Return the most tokens that a model can be given, or None if its configuration names no limit."""
     config = model.config.get_text_config(decoder=True)
     named = (getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len"))
-    most = [each for each in named if isinstance(each, int) and each > 0]
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Embedding) and "position" in name.rpartition(".")[2]:
-            most.append(module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1))
-    return min(most, default=None)
+    most = next((each for each in named if isinstance(each, int) and each > 0), None)
+    for module in model.modules():  # some tables begin to count behind the place for padding
+        if isinstance(module, torch.nn.Embedding) and module.num_embeddings == most and module.padding_idx is not None:
+            return most - module.padding_idx - 1
+    return most
 
 
 def _padding(model: Any, tokenizer: Any) -> int:

@@ -7,7 +7,8 @@ classes count the places that a mask leaves out.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,9 +17,11 @@ from ...ground.devices import shortage
 from ...ground.errors import ModelError, first_line
 from .likelihood import caches
 
+Made = TypeVar("Made")
 SHARE = 0.5  # of the digits of a dtype that rounding may change
 IDS, OTHER = (1, 2, 3, 1), (1, 2, 3, 2)
 FILL = 3  # places
+WRITTEN = 3  # tokens: some classes count places anew with each of them
 
 
 def check_causal(model: Any) -> None:
@@ -60,16 +63,19 @@ def fills(model: Any, pad: int, where: Literal["front", "end"]) -> bool:
 def _logits(model: Any, ids: Any, mask: Any) -> Tensor:
     """Return the logits of one row, shape (num_places, vocabulary)."""
     more = {"use_cache": False} if caches(model) else {}
-    return _run(model, lambda: model(**_inputs(model, ids, mask), **more).logits[0].float())
+    made = run_on_tokens(model, lambda: model(**_inputs(model, ids, mask), **more).logits[0].float())
+    if len(made) != len(ids):
+        raise ModelError(f"a {type(model).__name__} predicts {len(made)} tokens from {len(ids)}, not one at each place")
+    return made
 
 
 def _next(model: Any, ids: Any, mask: Any, pad: int) -> Tensor:
-    """Return the logits from which `generate` chooses the first token of one row, shape (vocabulary,)."""
+    """Return the logits from which `generate` chooses the first tokens of one row, shape (WRITTEN, vocabulary)."""
     if not model.can_generate():
         raise ModelError(f"a {type(model).__name__} of transformers cannot generate; set mode: likelihood")
-    given = {"max_new_tokens": 1, "do_sample": False, "pad_token_id": pad}
+    given = {"max_new_tokens": WRITTEN, "min_new_tokens": WRITTEN, "do_sample": False, "pad_token_id": pad}
     given |= {"return_dict_in_generate": True, "output_logits": True}
-    return _run(model, lambda: model.generate(**_inputs(model, ids, mask), **given).logits[0][0].float())
+    return run_on_tokens(model, lambda: torch.cat(model.generate(**_inputs(model, ids, mask), **given).logits).float())
 
 
 def _inputs(model: Any, ids: Any, mask: Any) -> dict[str, Tensor]:
@@ -77,10 +83,15 @@ def _inputs(model: Any, ids: Any, mask: Any) -> dict[str, Tensor]:
     return {"input_ids": torch.tensor([ids], device=device), "attention_mask": torch.tensor([mask], device=device)}
 
 
-def _run(model: Any, work: Any) -> Tensor:
+def run_on_tokens(model: Any, work: Callable[[], Made]) -> Made:
+    """Run a model.
+
+    Raises:
+        ModelError: If it cannot be run so.
+    """
     try:
         with torch.no_grad():
-            made: Tensor = work()
+            made = work()
     except Exception as error:  # a class may need other inputs, and fail in any way without
         if shortage(error) is not None:
             raise
