@@ -27,7 +27,7 @@ from .generation import generated
 from .items import Item, Limits, Wording, item_of, shown
 from .likelihood import Coarse, Passage, Predicted, caches, predicted
 from .options import LanguageOptions, mistake
-from .probing import check_causal, fills, run_on_tokens
+from .probing import check_causal, run_on_tokens, sharing
 
 Row = tuple[int, str, int]  # candidate, prompt, seed
 Shared = TypeVar("Shared")
@@ -105,10 +105,9 @@ class LanguageAdapter(LanguageOutline):
         self._pad = _padding(model, tokenizer)
         check_causal(model)
         writes = options.mode == "generate"
-        self._alike = not fills(
-            model, self._pad, "front" if writes else "end"
-        )  # rows that share a pass are of one length
-        self._alike |= writes and bool(getattr(model, "_is_stateful", False))  # a recurrent state has no mask
+        self._sharing = sharing(model, self._pad, "front" if writes else "end")
+        if writes and self._sharing == "any" and getattr(model, "_is_stateful", False):
+            self._sharing = "length"  # a recurrent state has no mask
         self._items: dict[str, Item] = {}
         self._passages: dict[str, tuple[list[str], list[Passage]]] = {}
         self._neutral: dict[str, Coarse] = {}
@@ -202,8 +201,11 @@ class LanguageAdapter(LanguageOutline):
         return [self._answer(prompt, [next(found) for _ in self._asked(prompt)[1]]) for _, prompt, _ in rows]
 
     def _shared(self, batch: Sequence[Shared], size: Callable[[Shared], int]) -> list[list[Shared]]:
-        """Divide a batch, sorted by size, into rows that can share a pass: all, or those of one size."""
-        return [list(group) for _, group in groupby(batch, key=size)] if self._alike else [list(batch)]
+        """Divide a batch, sorted by size, into rows that can share a pass."""
+        if self._sharing == "any":
+            return [list(batch)]
+        groups = [list(group) for _, group in groupby(batch, key=size)]
+        return groups if self._sharing == "length" else [[row] for group in groups for row in group]
 
     def _answer(self, prompt: str, made: Sequence[tuple[Predicted, float | None]]) -> Answer:
         """Put together what was computed of a prompt's texts."""

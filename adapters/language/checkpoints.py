@@ -159,18 +159,23 @@ def _class_of(folder: Path, name: str) -> tuple[Any, Any]:
     Raises:
         ModelError: If the configuration cannot be read, or transformers has no such class.
     """
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+    from transformers import (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+        MODEL_FOR_MULTIMODAL_LM_MAPPING,
+        AutoConfig,
+    )
 
     try:
         config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # configurations fail in many classes; the cause of a wrong value says which
         raise cannot_load(name, "language model", folder, error.__cause__ or error) from error
-    try:
-        found = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    except KeyError:
-        kind = type(config).__name__.removesuffix("Config")
-        raise ModelError(f"{name} is a {kind}, of which transformers has no causal language model") from None
-    return config, found[0] if isinstance(found, tuple) else found
+    for mapping in (MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, MODEL_FOR_MULTIMODAL_LM_MAPPING):
+        if type(config) in mapping:  # classes that read pictures or sound too are given texts alone
+            found = mapping[type(config)]
+            return config, found[0] if isinstance(found, tuple) else found
+    kind = type(config).__name__.removesuffix("Config")
+    raise ModelError(f"{name} is a {kind}, of which transformers has no causal language model")
 
 
 def _model(folder: Path, config: Any, kind: Any, options: LanguageOptions, device: str) -> Any:

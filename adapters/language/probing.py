@@ -1,13 +1,14 @@
 """What a loaded model does with its inputs, found by passes of a few tokens: what libraries promise differs by class.
 
-A likelihood is one of what follows only if no place sees the tokens after it; classes such as BERT's do unless their
-configuration says `is_decoder`. Rows of different lengths can share a batch only if filling them up changes none; some
+A likelihood is one of what follows only if no place sees the tokens after it; classes such as BERT's do, unless their
+configuration says `is_decoder`. Rows of different lengths can share a pass only if filling them up changes none; some
 classes count the places that a mask leaves out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -18,6 +19,7 @@ from ...ground.errors import ModelError, first_line
 from .likelihood import caches
 
 Made = TypeVar("Made")
+Sharing = Literal["any", "length", "none"]
 SHARE = 0.5  # of the digits of a dtype that rounding may change
 IDS, OTHER = (1, 2, 3, 1), (1, 2, 3, 2)
 FILL = 3  # places
@@ -31,7 +33,7 @@ def check_causal(model: Any) -> None:
         ModelError: If it does, or the model cannot be run on tokens alone.
     """
     kind = type(model).__name__
-    before, after = (_logits(model, ids, [1] * len(ids))[:-1] for ids in (IDS, OTHER))
+    before, after = (_logits(model, [ids], [[1] * len(ids)])[0][:-1] for ids in (IDS, OTHER))
     if _differ(before, after, model):
         raise ModelError(
             f"this {kind} sees the tokens after each place, so that it predicts nothing; give a causal language model "
@@ -39,48 +41,54 @@ def check_causal(model: Any) -> None:
         )
 
 
-def fills(model: Any, pad: int, where: Literal["front", "end"]) -> bool:
-    """Return whether a row can be filled up with masked tokens, at its front or end, without a change.
+def sharing(model: Any, pad: int, where: Literal["front", "end"]) -> Sharing:
+    """Return which rows can share a pass without a change of any.
 
     Args:
         model: The model.
-        pad: The token to fill with.
-        where: `front`, as for generating, or `end`, as for likelihoods.
+        pad: The token to fill rows up with.
+        where: Where they are filled up: at the `front`, as for generating, or the `end`, as for likelihoods.
+
+    Returns:
+        `any` rows, rows of one `length`, or `none`.
 
     Raises:
         ModelError: If the model cannot be run on tokens alone, or cannot generate.
     """
     padding, hidden, shown = [pad] * FILL, [0] * FILL, [1] * len(IDS)
-    if where == "end":
-        plain = _logits(model, IDS, shown)
-        filled = _logits(model, [*IDS, *padding], [*shown, *hidden])[: len(IDS)]
-    else:
-        plain = _next(model, IDS, shown, pad)
-        filled = _next(model, [*padding, *IDS], [*hidden, *shown], pad)
-    return not _differ(plain, filled, model)
+    run = _logits if where == "end" else partial(_first, pad=pad)
+    row, filled, mask = list(IDS), [*IDS, *padding], [*shown, *hidden]
+    if where == "front":
+        filled, mask = [*padding, *IDS], [*hidden, *shown]
+    plain = run(model, [row], [shown])[0]
+    if _differ(plain, run(model, [row, row], [shown, shown])[1], model):
+        return "none"
+    return "length" if _differ(plain, run(model, [filled], [mask])[0][: len(plain)], model) else "any"
 
 
 def _logits(model: Any, ids: Any, mask: Any) -> Tensor:
-    """Return the logits of one row, shape (num_places, vocabulary)."""
+    """Return the logits of every row, shape (num_rows, num_places, vocabulary)."""
     more = {"use_cache": False} if caches(model) else {}
-    made = run_on_tokens(model, lambda: model(**_inputs(model, ids, mask), **more).logits[0].float())
-    if len(made) != len(ids):
-        raise ModelError(f"a {type(model).__name__} predicts {len(made)} tokens from {len(ids)}, not one at each place")
+    made = run_on_tokens(model, lambda: model(**_inputs(model, ids, mask), **more).logits.float())
+    if made.shape[1] != len(ids[0]):
+        raise ModelError(f"a {type(model).__name__} does not predict one token at each place, as a language model does")
     return made
 
 
-def _next(model: Any, ids: Any, mask: Any, pad: int) -> Tensor:
-    """Return the logits from which `generate` chooses the first tokens of one row, shape (WRITTEN, vocabulary)."""
+def _first(model: Any, ids: Any, mask: Any, pad: int) -> Tensor:
+    """Return the logits from which `generate` chooses the first tokens of every row, (num_rows, WRITTEN, size)."""
     if not model.can_generate():
         raise ModelError(f"a {type(model).__name__} of transformers cannot generate; set mode: likelihood")
     given = {"max_new_tokens": WRITTEN, "min_new_tokens": WRITTEN, "do_sample": False, "pad_token_id": pad}
     given |= {"return_dict_in_generate": True, "output_logits": True}
-    return run_on_tokens(model, lambda: torch.cat(model.generate(**_inputs(model, ids, mask), **given).logits).float())
+    return run_on_tokens(
+        model, lambda: torch.stack(model.generate(**_inputs(model, ids, mask), **given).logits, 1).float()
+    )
 
 
 def _inputs(model: Any, ids: Any, mask: Any) -> dict[str, Tensor]:
     device = model.device
-    return {"input_ids": torch.tensor([ids], device=device), "attention_mask": torch.tensor([mask], device=device)}
+    return {"input_ids": torch.tensor(ids, device=device), "attention_mask": torch.tensor(mask, device=device)}
 
 
 def run_on_tokens(model: Any, work: Callable[[], Made]) -> Made:

