@@ -69,7 +69,7 @@ def sharing(model: Any, pad: int, where: Literal["front", "end"]) -> Sharing:
 def _logits(model: Any, ids: Any, mask: Any) -> Tensor:
     """Return the logits of every row, shape (num_rows, num_places, vocabulary)."""
     more = {"use_cache": False} if caches(model) else {}
-    made = run_on_tokens(model, lambda: model(**_inputs(model, ids, mask), **more).logits.float())
+    made: Tensor = run_on_tokens(model, lambda: model(**_inputs(model, ids, mask), **more).logits.float())
     if made.shape[1] != len(ids[0]):
         raise ModelError(f"a {type(model).__name__} does not predict one token at each place, as a language model does")
     return made
@@ -109,5 +109,5 @@ def run_on_tokens(model: Any, work: Callable[[], Made]) -> Made:
 
 def _differ(one: Tensor, other: Tensor, model: Any) -> bool:
     """Return whether logits differ by more than rounding; numbers that are not finite are told of elsewhere."""
-    allowed = torch.finfo(model.dtype).eps ** SHARE * max(1.0, float(one.abs().max()))
+    allowed = float(torch.finfo(model.dtype).eps) ** SHARE * max(1.0, float(one.abs().max()))
     return float((one - other).abs().max()) > allowed

@@ -34,7 +34,7 @@ class TextObjective(Objective):
         **said: Its options, for `describe`.
     """
 
-    reads = ("text", "written")
+    reads: tuple[str, ...] = ("text", "written")
 
     def __init__(self, name: str, **said: Any) -> None:
         self.name, self._said = name, said
