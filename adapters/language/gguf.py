@@ -7,7 +7,7 @@ import importlib.metadata
 import io
 import re
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ READY = "config.json"  # a folder takes its name only when all of it is written
 
 # Tensors that transformers does not load by their names: frequencies that it computes, heads that predict several
 # tokens ahead, experts that it stacks, and the head of GPT-2.
-_NOT_NAMED = re.compile(r"rope_(freqs|factors_\w+)\.weight|.*\.nextn\..*|.*_exps\..*|output\.weight")
+_NOT_NAMED = re.compile(
+    r"rope_(freqs|factors_\w+)\.weight|.*\.nextn\..*|.*_exps(\..*)?|.*\.exp_probs_b\.bias|output\.weight"
+)
 
 
 def cache() -> Path:
@@ -96,17 +98,32 @@ def _read(file: Path) -> tuple[Any, Any]:
 
 def _unused(file: Path, model: Any) -> list[str]:
     """Return the tensors of a file that are no weights of its model; transformers leaves them out in silence."""
-    from gguf import MODEL_ARCH_NAMES, GGUFReader, get_tensor_name_map
+    from gguf import GGUFReader
 
     reader = GGUFReader(file)
     field = reader.get_field("general.architecture")
-    asked = field.contents() if field is not None else None
-    architecture = next((key for key, name in MODEL_ARCH_NAMES.items() if name == asked), None)
-    if architecture is None:
-        raise ValueError(f"its architecture {asked} is not known to the package gguf")
-    known = get_tensor_name_map(architecture, model.config.get_text_config(decoder=True).num_hidden_layers)
+    return unused([each.name for each in reader.tensors], field.contents() if field is not None else None, model)
+
+
+def unused(tensors: Iterable[str], architecture: Any, model: Any) -> list[str]:
+    """Return the names of tensors that are no weights of a model.
+
+    Args:
+        tensors: The names of a file's tensors.
+        architecture: The architecture that the file names.
+        model: The model.
+
+    Raises:
+        ValueError: If the architecture is not known to the package `gguf`.
+    """
+    from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
+
+    key = next((key for key, name in MODEL_ARCH_NAMES.items() if name == architecture), None)
+    if key is None:
+        raise ValueError(f"its architecture {architecture} is not known to the package gguf")
+    known = get_tensor_name_map(key, model.config.get_text_config(decoder=True).num_hidden_layers)
     used = {f"{found}{ending}" for name, ending in _endings(model.state_dict()) if (found := known.get_name(name))}
-    return sorted(name for each in reader.tensors if (name := each.name) not in used and not _NOT_NAMED.fullmatch(name))
+    return sorted(name for name in tensors if name not in used and not _NOT_NAMED.fullmatch(name))
 
 
 def _endings(names: Collection[str]) -> Iterator[tuple[str, str]]:

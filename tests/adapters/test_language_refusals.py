@@ -213,6 +213,36 @@ def test_a_gguf_file_with_a_tensor_too_many_is_refused(tmp_path: Path, monkeypat
         assert len(made(computed).space) == 4
 
 
+#: Architectures of GGUF whose models have another name in transformers.
+ARCHITECTURES = {
+    "qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe", "gemma3_text": "gemma3", "gemma4_text": "gemma4",
+    "minimax_m2": "minimax-m2", "gpt_oss": "gpt-oss",
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_no_tensor_that_transformers_loads_is_taken_for_one_too_many() -> None:
+    """The independent route: the names of tensors as transformers itself maps them, of every architecture."""
+    pytest.importorskip("gguf")
+    from transformers import modeling_gguf_pytorch_utils as theirs
+    from trimpot.proofs.language import causal_classes, examples
+    from trimpot.proofs.transformers.table import quiet
+
+    walked, wrong = set(), {}
+    for kind, example in examples().items():
+        known = causal_classes()[kind].config_class.model_type  # type: ignore[attr-defined]
+        name = ARCHITECTURES.get(known, known)
+        if known == "mistral" or not {known, name} & set(theirs.GGUF_SUPPORTED_ARCHITECTURES):
+            continue  # a Mistral's file says llama
+        with quiet():
+            model: Any = example.build()
+        processor = theirs.TENSOR_PROCESSORS.get(name, theirs.TensorProcessor)(config=model.config.to_dict())
+        if extra := gguf.unused(theirs.get_gguf_hf_weights_map(model, processor), name, model):
+            wrong[kind] = extra
+        walked.add(name)
+    assert wrong == {} and len(walked) >= 17
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize(
     ("kind", "config", "said"),
