@@ -7,6 +7,7 @@ classes count the places that a mask leaves out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -20,7 +21,6 @@ from .likelihood import caches
 
 Made = TypeVar("Made")
 Sharing = Literal["any", "length", "none"]
-SHARE = 0.5  # of the digits of a dtype that rounding may change
 IDS, OTHER = (1, 2, 3, 1), (1, 2, 3, 2)
 FILL = 3  # places
 WRITTEN = 3  # tokens: some classes count places anew with each of them
@@ -108,6 +108,6 @@ def run_on_tokens(model: Any, work: Callable[[], Made]) -> Made:
 
 
 def _differ(one: Tensor, other: Tensor, model: Any) -> bool:
-    """Return whether logits differ by more than rounding; numbers that are not finite are told of elsewhere."""
-    allowed = float(torch.finfo(model.dtype).eps) ** SHARE * max(1.0, float(one.abs().max()))
+    """Return whether logits differ in more than half of their digits; NaN and infinity are told of elsewhere."""
+    allowed = math.sqrt(torch.finfo(model.dtype).eps) * max(1.0, float(one.abs().max()))
     return float((one - other).abs().max()) > allowed
