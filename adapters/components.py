@@ -73,6 +73,8 @@ def load_component(kind: Any, folder: Path, what: str, options: dict[str, Any]) 
     """
     refuse_pickles(folder, what)
     already = _quantization(folder)
+    if not already:
+        refuse_integers(folder, what)
     if already and options.get("quantization_config") is not None:
         raise ModelError(f"{what} is quantized already ({already}); leave out quantization")
     try:
@@ -97,7 +99,12 @@ def _quantization(folder: Path) -> str | None:
 
 
 def check_keys(
-    kind: Any, what: str, missing: Collection[str], unexpected: Collection[str], names: Collection[str]
+    kind: Any,
+    what: str,
+    missing: Collection[str],
+    unexpected: Collection[str],
+    names: Collection[str],
+    others: Collection[str] = _OTHER_PARTS,
 ) -> None:
     """Refuse files with missing weights, which would be random, or with unused weights.
 
@@ -107,6 +114,7 @@ def check_keys(
         missing: Names of weights that the files lack.
         unexpected: Names of weights in the files that the model does not have.
         names: Names of all weights of the model.
+        others: Beginnings of names of other models' parts, which the files may hold unused.
 
     Raises:
         ModelError: If a weight is missing or unused.
@@ -114,7 +122,7 @@ def check_keys(
     if missing:
         raise ModelError(f"{what} lacks {len(missing)} of the {kind.__name__}'s weights, first {min(missing)}")
     parts = {name.partition(".")[0] for name in names}
-    others = [part for part in _OTHER_PARTS if part not in parts]
+    others = [part for part in others if part not in parts]
     unused = sorted(
         name for name in unexpected if not _BUFFERS.fullmatch(name) and name.partition(".")[0] not in others
     )
@@ -140,6 +148,30 @@ def refuse_pickles(folder: Path, what: str) -> None:
         raise ModelError(
             f"{what} holds its weights as a pickle ({min(names)}), which can run code; save them as .safetensors"
         )
+
+
+def refuse_integers(folder: Path, what: str) -> None:
+    """Refuse weights that are whole numbers: quantized ones whose scales nobody names, which loading would cast.
+
+    Raises:
+        ModelError: If a file has such a weight.
+    """
+    from safetensors import safe_open
+
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt") as file:
+                dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118  # no mapping
+        except Exception:  # the loader reports a damaged file
+            continue
+        whole = [
+            name for name, dtype in dtypes.items() if name.endswith(".weight") and not dtype.startswith(("F", "BF"))
+        ]
+        if whole:
+            raise ModelError(
+                f"{what} is quantized in a way that its config.json does not tell (it holds {dtypes[whole[0]]} numbers "
+                f"as {whole[0]}); give it in float32, bfloat16 or float16"
+            )
 
 
 @contextlib.contextmanager

@@ -38,7 +38,7 @@ def inspect(pipe: Any, given: Mapping[str, Any], loading: Loading) -> None:
             )
     for name, component in pipe.components.items():
         if isinstance(component, nn.Module):
-            _check_dtypes(name, component, loading)
+            check_dtypes(name, component, dtype_of(name, loading))
     for name in QUANTIZED if loading.quantization else ():
         component = getattr(pipe, name, None)
         if component is not None and not quantized(component):
@@ -61,11 +61,19 @@ def quantized(model: Any) -> list[str]:
     ]
 
 
-def _check_dtypes(name: str, model: Any, loading: Loading) -> None:
-    """Check that each weight has the requested dtype, is quantized, or is kept in float32 by its class."""
+def check_dtypes(name: str, model: Any, asked: Dtype) -> None:
+    """Check that each weight has the requested dtype, is quantized, or is kept in float32 by its class.
+
+    Args:
+        name: The model's name for the error message.
+        model: The model.
+        asked: The requested dtype.
+
+    Raises:
+        ModelError: If a weight has another dtype.
+    """
     import torch
 
-    asked = dtype_of(name, loading)
     wanted = getattr(torch, asked)
     skipped = set(quantized(model))
     keep = (*(getattr(model, "_keep_in_fp32_modules", None) or ()),)

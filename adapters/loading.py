@@ -78,6 +78,8 @@ def check_loading(loading: Loading) -> None:
 
 def conflict(loading: Loading) -> str | None:
     """Return a sentence that names options that exclude each other or the device; None if there are none."""
+    if loading.lora_revision is not None and loading.lora is None:
+        return "lora_revision is of a LoRA, and there is none; give lora, or leave lora_revision out"
     gguf = (loading.transformer or "").endswith(".gguf")
     quantized = "a GGUF file" if gguf else loading.quantization
     if gguf and loading.quantization:

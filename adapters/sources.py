@@ -88,6 +88,8 @@ def located(given: str, what: str, instead: str, revision: str | None = None) ->
             raise ModelError(f"{given} is a link to nothing; correct the link, or give {instead}")
         if not os.access(path, os.R_OK | os.X_OK if path.is_dir() else os.R_OK):
             raise ModelError(f"the {what} {given} may not be read; give yourself the permission to read it")
+        if revision is not None:
+            raise ModelError(f"{given} is not on the hub, so it has no revision {revision!r}; leave the revision out")
         return path
     repository, inside = _as_hub_id(given)
     if not repository:
@@ -145,7 +147,8 @@ def damage(folder: Path) -> str | None:
             return f"{path} is a pointer of git-lfs and not the file itself; run git lfs pull in its folder"
         if path.suffix == ".json" and not _is_json(path):
             return f"{path} is not JSON; download it again"
-        if path.suffix == ".safetensors" and (why := _damaged_safetensors(path)):
+        check = {".safetensors": _damaged_safetensors, ".gguf": _damaged_gguf}.get(path.suffix)
+        if check and (why := check(path)):
             return f"{path} is damaged or incomplete ({why}); download it again"
     return None
 
@@ -167,6 +170,22 @@ def _damaged_safetensors(path: Path) -> str | None:
         with safe_open(path, framework="pt") as file:
             file.keys()
     except Exception as error:  # safetensors raises a class of its own
+        return first_line(error)
+    return None
+
+
+def _damaged_gguf(path: Path) -> str | None:
+    import warnings
+
+    try:
+        from gguf import GGUFReader
+    except ImportError:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            GGUFReader(path)  # it finds the place of every tensor
+    except Exception as error:  # a file that ends too early fails in many classes
         return first_line(error)
     return None
 

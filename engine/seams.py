@@ -35,6 +35,8 @@ class Adapter(ABC):
         num_steps: Denoising steps an image, or None if the backbone has no steps.
         makes: `image` if outputs are PIL images, `video` if they are lists of PIL images, `text` if they are texts or
             objects of the class `engine.answer.Answer`, else None.
+        holds: What its texts come with, for objectives that read more than a text: `written` if the model wrote them,
+            and the attributes `reference`, `options` and `divergence` of `Answer`; None if that is not known.
         uses_seed: Whether an output depends on its seed. If not, a prompt has one output only: several seeds a prompt
             and buckets larger than their pool of prompts are refused.
         frozen: Names of knobs left out of the space because they cannot change the output.
@@ -60,6 +62,7 @@ class Adapter(ABC):
     space: KnobSpace
     num_steps: int | None = None
     makes: Medium | None = None
+    holds: tuple[str, ...] | None = None
     uses_seed: bool = True
     frozen: tuple[str, ...] = ()
     outputs_per_call: int = 16
@@ -204,6 +207,8 @@ class Objective(ABC):
             one GPU. Otherwise `score` runs in another thread while the next outputs are generated.
         scores_sets: Whether a score also depends on the prompt's other outputs, like a measure of diversity.
         needs: The keys that the metadata of every prompt must hold, such as `answer`; a run does not begin without.
+        reads: What a score is computed from: one or more media, as in `Adapter.makes`, and any of the names in
+            `Adapter.holds`; empty if anything may be scored. A run whose outputs are nothing of that does not begin.
         changes_no_number: The factory's options that change no number, each with the reason, such as a folder for
             temporary files. Every other option belongs to the objective's identity.
 
@@ -219,6 +224,7 @@ class Objective(ABC):
     waits: bool = False
     scores_sets: bool = False
     needs: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
     changes_no_number: Mapping[str, str] = {}
 
     def prepare(self, metadata: Mapping[str, Mapping[str, Any]]) -> None:  # noqa: B027  # most need nothing

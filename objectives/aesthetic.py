@@ -21,7 +21,7 @@ from ..ground.errors import ScoreError
 from ..ground.weights import weights_digest
 from .clip import PROCESSED, Clip
 from .hosting import Host, awake
-from .images import rgb
+from .images import PICTURES, rgb
 from .pretrained import Weights, versions
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ class Aesthetic(Objective):
         head: The file of another head: a state dict of linear layers `layers.N`. None uses the shipped head.
         host: The host of CLIP; the head computes in float64.
     """
+
+    reads = PICTURES
 
     def __init__(self, *, model: str, revision: str | None, head: str | None, host: Host) -> None:
         self.host = host

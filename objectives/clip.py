@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..engine.seams import Objective, Output
 from .hosting import Host, awake
-from .images import Truncation, rgb
+from .images import PICTURES, Truncation, rgb
 from .pixels import normalized, shortest_edge, to_tensor
 from .pretrained import Weights, versions
 
@@ -169,6 +169,8 @@ class ClipReward(Objective):
         processor: The source of the tokenizer and the image processor; None uses the source of the weights.
         host: The host of the towers.
     """
+
+    reads = PICTURES
 
     def __init__(
         self,

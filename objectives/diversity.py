@@ -21,7 +21,7 @@ from ..ground.errors import ScoreError
 from ..ground.plain import quoted
 from .clip import PROCESSED, unit
 from .hosting import Host, awake
-from .images import rgb
+from .images import PICTURES, rgb
 from .lpips import SMALLEST, Lpips
 from .pretrained import Weights, versions
 
@@ -34,6 +34,7 @@ Distances = NDArray[np.float64]
 class Diversity(Objective):
     """The mean distance of a picture to the other pictures of its prompt."""
 
+    reads = PICTURES
     scores_sets = True
     host: Host
 

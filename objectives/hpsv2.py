@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..engine.seams import Objective, Output
 from .clip import Clip
 from .hosting import Host, awake
-from .images import rgb
+from .images import PICTURES, rgb
 from .pixels import CLIP_MEAN, CLIP_STD, longest_edge, normalized, to_tensor
 from .pretrained import Weights, renamed, versions
 
@@ -56,6 +56,8 @@ class Hpsv2(Objective):
         clip: The source of the configuration and the tokenizer of the architecture.
         host: The host of the towers.
     """
+
+    reads = PICTURES
 
     def __init__(self, *, model: str, revision: str | None, file: str, clip: str, host: Host) -> None:
         self.host = host

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine.seams import Objective, Output
-from .images import rgb
+from .images import PICTURES, rgb
 
 Pixels = NDArray[np.uint8]
 
@@ -73,6 +73,8 @@ class Statistic(Objective):
     Args:
         name: A key of `STATISTICS`.
     """
+
+    reads = PICTURES
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..engine.seams import Objective, Output
 from ..ground.errors import ScoreError
 from .hosting import Host, awake
-from .images import Truncation, rgb
+from .images import PICTURES, Truncation, rgb
 from .pixels import clip_pixels
 from .pretrained import Weights, part, renamed, transformers, versions
 
@@ -59,6 +59,8 @@ class ImageReward(Objective):
         tokenizer: The source of BERT's tokenizer.
         host: The host of the towers and of the head, which computes in float32.
     """
+
+    reads = PICTURES
 
     def __init__(self, *, model: str, revision: str | None, file: str, tokenizer: str, host: Host) -> None:
         self._weights, self._reader, self._file = Weights(model, revision), Weights(tokenizer), file

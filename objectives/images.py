@@ -12,6 +12,7 @@ from ..ground.errors import ScoreError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+PICTURES = ("image", "video")  # what rewards of pictures read: a video of one frame is a picture
 _OPAQUE = ("RGB", "L", "1")
 _MAYBE_CLEAR = ("RGBA", "LA", "PA", "P")
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine.seams import Objective, Output
-from .images import rgb
+from .images import PICTURES, rgb
 from .pretrained import versions
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ class JpegSize(Objective):
     Args:
         direction: `incompressible` is the size in kB; `compressible` is its negative divided by 500, as published.
     """
+
+    reads = PICTURES
 
     def __init__(self, *, direction: Direction) -> None:
         self.direction = direction

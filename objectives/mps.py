@@ -24,7 +24,7 @@ from ..engine.seams import Objective, Output
 from ..ground.errors import ScoreError
 from .clip import PROCESSED, Clip, unit
 from .hosting import Host, awake
-from .images import rgb
+from .images import PICTURES, rgb
 from .pretrained import Weights, part, versions
 
 CONDITION = (
@@ -49,6 +49,8 @@ class Mps(Objective):
     Raises:
         ScoreError: If the threshold is outside [0, 1), or the file lacks the cross model.
     """
+
+    reads = PICTURES
 
     def __init__(
         self,

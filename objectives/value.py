@@ -15,6 +15,8 @@ from ..ground.errors import ScoreError
 class Value(Objective):
     """The output itself as the score, for adapters whose outputs are numbers."""
 
+    reads = ("number",)
+
     def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:
         """Return the outputs as float64. See `Objective.score`.
 

@@ -27,7 +27,7 @@ from .parts import check_parts
 from .plan import check_budget
 from .plugins import Plugins
 from .starting import calibration_file, inside, start_of
-from .telling import prompts_for, tell_metadata, tell_of_shared, told_of
+from .telling import prompts_for, tell_metadata, tell_of_shared, told_of, unreadable
 
 NUMERIC_PACKAGES = (
     "trimpot",
@@ -296,7 +296,8 @@ def _check_size(who: str, key: str, size: int, pool: str, prompts: Sequence[str]
 def _statistics(adapter: Adapter, plugins: Plugins) -> Mapping[str, Objective]:
     of_media: dict[str, Iterable[str]] = {"image": STATISTICS, "text": TEXT_STATISTICS}
     names = of_media.get(str(adapter.makes), ())
-    return {name: plugins.make("objectives", name, TEXT_STATISTICS.get(name, {})) for name in names}
+    made = {name: plugins.make("objectives", name, TEXT_STATISTICS.get(name, {})) for name in names}
+    return {name: each for name, each in made.items() if unreadable(adapter, name, each) is None}
 
 
 def planned_evaluations(config: Config, plugins: Plugins) -> dict[str, int]:

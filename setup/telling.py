@@ -16,6 +16,14 @@ from ..ground.plain import quoted
 from .config import Config
 from .plugins import Plugins
 
+#: What a text may come with: what that is, and how a language model is asked for it.
+HELD: Mapping[str, tuple[str, str]] = {
+    "written": ("texts that the model wrote", "set mode: generate, or choose exact-match or a reward of likelihoods"),
+    "reference": ("how likely the answer is", "set mode: likelihood"),
+    "options": ("how likely each of the options is", "set mode: likelihood"),
+    "divergence": ("the divergence from the neutral model", "set mode: likelihood and divergence: true"),
+}
+
 
 def prompts_for(config: Config, plugins: Plugins) -> PromptSet:
     """Make the prompts of a run, with its watched prompts.
@@ -63,12 +71,16 @@ def tell_metadata(
         config: Says which objectives score watched prompts; None if none is watched.
 
     Raises:
-        ConfigError: If a prompt lacks metadata that an objective needs which scores it.
+        ConfigError: If a prompt lacks metadata that an objective needs which scores it, or an objective cannot score
+            what the adapter makes.
         ModelError: If the adapter cannot use the metadata or a prompt.
         ScoreError: If an objective cannot use the metadata.
     """
     metadata = prompts.all_metadata
     if adapter is not None:
+        for name, objective in objectives.items():
+            if problem := unreadable(adapter, name, objective):
+                raise ConfigError(problem)
         with blamed(who_made(adapter, "the adapter")):
             adapter.take_metadata(metadata)
             adapter.check_prompts(prompts.all)
@@ -82,6 +94,30 @@ def tell_metadata(
             raise ScoreError(
                 f"objective {name!r} failed on the metadata of the prompts: {type(error).__name__}: {error}"
             ) from error
+
+
+def unreadable(adapter: Adapter, name: str, objective: Objective) -> str | None:
+    """Return a sentence that says why an objective cannot score what an adapter makes; None if it can, as far as known.
+
+    Args:
+        adapter: The backbone.
+        name: The name of the objective.
+        objective: The reward.
+    """
+    media = [each for each in objective.reads if each not in HELD]
+    if adapter.makes is None or not media:
+        return None
+    who = f"objective {name!r}"
+    if adapter.makes not in media:
+        return (
+            f"{who} scores {' and '.join(f'{each}s' for each in media)}, and {who_made(adapter, 'the adapter')} makes "
+            f"{adapter.makes}s; choose a reward of what is made"
+        )
+    absent = [each for each in objective.reads if each in HELD and each not in (adapter.holds or (each,))]
+    if absent:
+        needs, ask = HELD[absent[0]]
+        return f"{who} needs {needs}, which {who_made(adapter, 'the adapter')} does not give as it is set; {ask}"
+    return None
 
 
 def _scored_by(name: str, prompts: PromptSet, config: Config | None) -> tuple[str, ...]:
@@ -100,4 +136,11 @@ def _refuse_lacking(
             raise ConfigError(
                 f"objective {name!r} needs the `{key}` of every prompt, and {len(without):,} of {len(scored):,} "
                 f"prompts have none, such as {quoted(without[0])}; give it in the records of the prompt files"
+            )
+    for prompt in scored if "reference" in objective.reads else ():
+        known = metadata.get(prompt, {})
+        if known.get("options") is not None and known.get("answer") is None:
+            raise ConfigError(
+                f"objective {name!r} needs the `answer` of every prompt that has options, and the record of "
+                f"{quoted(prompt)} has none; give it in the prompt file"
             )

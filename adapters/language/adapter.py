@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,11 +24,13 @@ from ..liveness import dead_sites
 from ..scaling import Scaling
 from ..sites import find_sites
 from .generation import generated
-from .items import Item, Wording, item_of, shown
+from .items import Item, Limits, Wording, item_of, shown
 from .likelihood import Coarse, Passage, Predicted, caches, predicted
 from .options import LanguageOptions, mistake
+from .probing import check_causal, run_on_tokens, sharing
 
 Row = tuple[int, str, int]  # candidate, prompt, seed
+Shared = TypeVar("Shared")
 
 
 class LanguageOutline(Adapter):
@@ -53,11 +55,13 @@ class LanguageOutline(Adapter):
         sites = find_sites(model, options.blocks)
         example: dict[str, Any] = {"input_ids": torch.tensor([[1, 2, 3]], device=model.device)}
         example |= {"use_cache": False} if caches(model) else {}
-        dead = dead_sites(model, sites, example)
+        dead = run_on_tokens(model, lambda: dead_sites(model, sites, example))
         self.layout = Layout(
             sites, ["all"], granularity=options.granularity, low=options.low, high=options.high, dead=dead
         )
         self.space, self.frozen = self.layout.space, self.layout.frozen
+        self.holds = ("written",) if options.mode == "generate" else ("reference", "options")
+        self.holds += ("divergence",) if options.divergence else ()
         self.uses_seed = options.mode == "generate" and options.temperature > 0
         self.outputs_per_call = options.batch_size  # not the size that fits memory: a resumed run repeats calls
 
@@ -97,15 +101,13 @@ class LanguageAdapter(LanguageOutline):
 
     def __init__(self, model: Any, tokenizer: Any, source: Mapping[str, Any], options: LanguageOptions) -> None:
         super().__init__(model, source, options)
-        most = _most_tokens(model) if options.max_prompt_tokens is None else options.max_prompt_tokens
-        self._wording = Wording(
-            tokenizer,
-            chat=options.chat,
-            system=options.system,
-            most_prompt=most,
-            most_answer=options.max_answer_tokens,
-        )
+        self._wording = Wording(tokenizer, _limits(model, options), chat=options.chat, system=options.system)
         self._pad = _padding(model, tokenizer)
+        check_causal(model)
+        writes = options.mode == "generate"
+        self._sharing = sharing(model, self._pad, "front" if writes else "end")
+        if writes and self._sharing == "any" and getattr(model, "_is_stateful", False):
+            self._sharing = "length"  # a recurrent state has no mask
         self._items: dict[str, Item] = {}
         self._passages: dict[str, tuple[list[str], list[Passage]]] = {}
         self._neutral: dict[str, Coarse] = {}
@@ -161,12 +163,10 @@ class LanguageAdapter(LanguageOutline):
         """Generate a text for each row."""
         sizes = {prompt: len(self._wording.context(prompt)) for _, prompt, _ in rows}
         order = sorted(range(len(rows)), key=lambda at: sizes[rows[at][1]])  # rows of like length fill up little
-        stateful = bool(getattr(self.model, "_is_stateful", False))  # a recurrent state has no mask
 
         def work(batch: Sequence[Row]) -> list[Answer]:
             made: list[Answer] = []
-            alike = groupby(batch, key=lambda row: sizes[row[1]]) if stateful else [(0, batch)]
-            for _, group in alike:
+            for group in self._shared(batch, lambda row: sizes[row[1]]):
                 candidates, prompts, seeds = map(list, zip(*group, strict=True))
                 scale(scales[candidates])
                 made += generated(self.model, self._wording, prompts, seeds, self._pad, self.options)
@@ -187,9 +187,11 @@ class LanguageAdapter(LanguageOutline):
         order = sorted(range(len(asked)), key=lambda at: asked[at][2].length)
 
         def work(batch: Sequence[tuple[int, int, Passage]]) -> list[tuple[Predicted, float | None]]:
-            scale(scales[[rows[at][0] for at, _, _ in batch]])
-            compared = [self.options.divergence and which == 0 for _, which, _ in batch]
-            made = predicted(self.model, [passage for _, _, passage in batch], self._pad, compared)
+            made: list[Predicted] = []
+            for group in self._shared(batch, lambda each: each[2].length):
+                scale(scales[[rows[at][0] for at, _, _ in group]])
+                compared = [self.options.divergence and which == 0 for _, which, _ in group]
+                made += predicted(self.model, [passage for _, _, passage in group], self._pad, compared)
             return [
                 (one, None if one.table is None else self._neutral[rows[at][1]].divergence(one.table))
                 for one, (at, _, _) in zip(made, batch, strict=True)
@@ -197,6 +199,13 @@ class LanguageAdapter(LanguageOutline):
 
         found = iter(_unsorted(self._batches.map([asked[at] for at in order], work), order))
         return [self._answer(prompt, [next(found) for _ in self._asked(prompt)[1]]) for _, prompt, _ in rows]
+
+    def _shared(self, batch: Sequence[Shared], size: Callable[[Shared], int]) -> list[list[Shared]]:
+        """Divide a batch, sorted by size, into rows that can share a pass."""
+        if self._sharing == "any":
+            return [list(batch)]
+        groups = [list(group) for _, group in groupby(batch, key=size)]
+        return groups if self._sharing == "length" else [[row] for group in groups for row in group]
 
     def _answer(self, prompt: str, made: Sequence[tuple[Predicted, float | None]]) -> Answer:
         """Put together what was computed of a prompt's texts."""
@@ -305,11 +314,36 @@ def _unsorted(made: Sequence[Any], order: Sequence[int]) -> list[Any]:
     return back
 
 
+def _limits(model: Any, options: LanguageOptions) -> Limits:
+    """Return how many tokens a model and the options allow.
+
+    Raises:
+        ModelError: If the options allow longer prompts than the model.
+    """
+    most = _most_tokens(model)
+    if most is not None and options.max_prompt_tokens is not None and options.max_prompt_tokens > most:
+        raise ModelError(
+            f"max_prompt_tokens is {options.max_prompt_tokens}, and the model takes at most {most} tokens; lower it"
+        )
+    writes = options.mode == "generate"
+    return Limits(
+        model.get_input_embeddings().weight.shape[0],
+        most,
+        options.max_prompt_tokens,
+        options.max_answer_tokens,
+        options.max_new_tokens if writes else 0,
+    )
+
+
 def _most_tokens(model: Any) -> int | None:
-    """Return the most tokens that a model's configuration allows, or None if it names no limit."""
+    """Return the most tokens that a model can be given, or None if its configuration names no limit."""
     config = model.config.get_text_config(decoder=True)
-    most = getattr(config, "max_position_embeddings", None)
-    return most if isinstance(most, int) and most > 0 else None
+    named = (getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len"))
+    most = next((each for each in named if isinstance(each, int) and each > 0), None)
+    for module in model.modules():  # some tables begin to count behind the place for padding
+        if isinstance(module, torch.nn.Embedding) and module.num_embeddings == most and module.padding_idx is not None:
+            return most - module.padding_idx - 1
+    return most
 
 
 def _padding(model: Any, tokenizer: Any) -> int:

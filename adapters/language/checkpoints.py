@@ -12,13 +12,15 @@ from ...ground.errors import ModelError, first_line
 from ...ground.extras import require
 from ...ground.hub import commit_of, hub_file, hub_folder
 from ...ground.weights import quiet_import
-from ..inspection import quantized
-from ..sources import PICKLES, OnHub, cannot_load, local_source, located
+from ..inspection import check_dtypes, quantized
+from ..sources import PICKLES, OnHub, cannot_load, damage, local_source, located
 from .gguf import converted
 from .options import LanguageOptions
 
 CONFIG = "config.json"
-TOKENIZERS = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "chat_template*", "spiece.model")
+VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab*", "spiece.model", "*.tiktoken", "tekken.json")
+TOKENIZERS = (*VOCABULARIES, "tokenizer*", "special_tokens_map.json", "merges.txt", "chat_template*")
+_NO_TOKENIZER = "has no tokenizer: it holds no tokenizer.json or vocabulary; add the model's own"
 _INSTEAD = "a folder with a config.json, a GGUF file, or a hub id"
 
 
@@ -76,8 +78,9 @@ def outlined(options: LanguageOptions) -> tuple[Any, dict[str, Any]]:
 
 def _loaded(options: LanguageOptions, device: str) -> tuple[Any, Any, dict[str, Any]]:
     folder, source = _find(options)
+    config, kind = _class_of(folder, options.model)
     tokenizer = _tokenizer(folder, options.model)
-    model = _model(folder, options, device)
+    model = _model(folder, config, kind, options, device)
     if options.lora:
         from ..lora import merge_lora
 
@@ -140,11 +143,14 @@ def _tokenizer(folder: Path, name: str) -> Any:
     from transformers import AutoTokenizer
 
     if not any(any(folder.glob(pattern)) for pattern in TOKENIZERS):
-        raise ModelError(f"{name} has no tokenizer: it holds no tokenizer.json or vocabulary; add the model's own")
+        raise ModelError(f"{name} {_NO_TOKENIZER}")
     try:
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # tokenizers fail in many classes
-        raise ModelError(f"cannot load the tokenizer of {name}: {first_line(error)}") from error
+        if not any(any(folder.glob(pattern)) for pattern in VOCABULARIES):
+            raise ModelError(f"{name} {_NO_TOKENIZER}") from error
+        why = damage(folder) or f"{first_line(error)}; add the model's own"
+        raise ModelError(f"cannot load the tokenizer of {name}: {why}") from error
 
 
 def _class_of(folder: Path, name: str) -> tuple[Any, Any]:
@@ -153,29 +159,35 @@ def _class_of(folder: Path, name: str) -> tuple[Any, Any]:
     Raises:
         ModelError: If the configuration cannot be read, or transformers has no such class.
     """
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+    from transformers import (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+        MODEL_FOR_MULTIMODAL_LM_MAPPING,
+        AutoConfig,
+    )
 
     try:
         config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # configurations fail in many classes
-        raise cannot_load(name, "language model", folder, error) from error
-    try:
-        found = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    except KeyError:
-        kind = type(config).__name__.removesuffix("Config")
-        raise ModelError(f"{name} is a {kind}, of which transformers has no causal language model") from None
-    return config, found[0] if isinstance(found, tuple) else found
+    except Exception as error:  # configurations fail in many classes; the cause of a wrong value says which
+        raise cannot_load(name, "language model", folder, error.__cause__ or error) from error
+    for mapping in (MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, MODEL_FOR_MULTIMODAL_LM_MAPPING):
+        if type(config) in mapping:  # classes that read pictures or sound too are given texts alone
+            found = mapping[type(config)]
+            return config, found[0] if isinstance(found, tuple) else found
+    kind = type(config).__name__.removesuffix("Config")
+    raise ModelError(f"{name} is a {kind}, of which transformers has no causal language model")
 
 
-def _model(folder: Path, options: LanguageOptions, device: str) -> Any:
+def _model(folder: Path, config: Any, kind: Any, options: LanguageOptions, device: str) -> Any:
     """Load a model, and check that no weight is missing or unused, and that all are as they were asked for."""
     import torch
 
-    from ..components import check_keys
+    from ..components import check_keys, refuse_integers
 
     name = options.model
-    config, kind = _class_of(folder, name)
-    already = getattr(config, "quantization_config", None)
+    already = _quantized_by(config, name)
+    if not already:
+        refuse_integers(folder, name)
     given: dict[str, Any] = {
         "dtype": getattr(torch, options.dtype),
         "ignore_mismatched_sizes": True,  # they are refused below, by name
@@ -193,10 +205,34 @@ def _model(folder: Path, options: LanguageOptions, device: str) -> Any:
             raise
         raise cannot_load(name, kind.__name__, folder, error) from error
     unlike = {key for key, *_ in info.get("mismatched_keys", ())}
-    check_keys(kind, name, set(info["missing_keys"]) | unlike, info["unexpected_keys"], model.state_dict())
+    missing = set(info["missing_keys"]) | unlike
+    check_keys(kind, name, missing, info["unexpected_keys"], model.state_dict(), others=())
+    check_dtypes("model", model, options.dtype)
     if options.quantization and not quantized(model):
         raise ModelError(f"quantization: {options.quantization} left {name} as it was; choose another, or none")
     return model
+
+
+def _quantized_by(config: Any, name: str) -> str | None:
+    """Return the method that a checkpoint's weights are quantized with, or None.
+
+    Raises:
+        ModelError: If transformers does not know the method; it would take the weights for plain numbers.
+    """
+    from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
+
+    said = getattr(config, "quantization_config", None)
+    if not said:
+        return None
+    said = said if isinstance(said, dict) else said.to_dict()
+    method = str(said.get("quant_method", ""))
+    short = f"{method}_4bit" if said.get("load_in_4bit") else f"{method}_8bit"
+    if not {method, short} & set(AUTO_QUANTIZER_MAPPING):
+        raise ModelError(
+            f"{name} is quantized by {method or 'a method without a name'}, which transformers does not know; give it "
+            "in float32, bfloat16 or float16"
+        )
+    return method
 
 
 def _check_quantization(options: LanguageOptions, device: str) -> None:

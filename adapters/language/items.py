@@ -73,29 +73,46 @@ def shown(prompt: str) -> str:
     return repr(prompt if len(prompt) <= SHOWN else f"{prompt[: SHOWN - 3]}...")
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How many tokens there may be.
+
+    Attributes:
+        vocabulary: The number of tokens that the model knows.
+        context: The most tokens that the model can be given; None if its configuration names no limit.
+        prompt: The most tokens of a prompt; None for the context.
+        answer: The most tokens of an answer or option.
+        written: The most tokens that the model writes after a prompt; 0 if it writes none.
+    """
+
+    vocabulary: int
+    context: int | None
+    prompt: int | None
+    answer: int
+    written: int = 0
+
+
 class Wording:
     """Turns prompts and answers into tokens.
 
     Args:
         tokenizer: The model's tokenizer.
+        limits: How many tokens there may be.
         chat: Whether a prompt becomes a user's message in the tokenizer's chat template.
         system: The message before it, or None.
-        most_prompt: The most tokens of a prompt; None for no limit.
-        most_answer: The most tokens of an answer.
 
     Raises:
-        ModelError: If there is no chat template, although one is needed.
+        ModelError: If a chat is asked for and there is no template, or it fails, or leaves out the prompt.
     """
 
-    def __init__(
-        self, tokenizer: Any, *, chat: bool, system: str | None, most_prompt: int | None, most_answer: int
-    ) -> None:
+    def __init__(self, tokenizer: Any, limits: Limits, *, chat: bool, system: str | None) -> None:
         if chat and not getattr(tokenizer, "chat_template", None):
             raise ModelError("the model's tokenizer has no chat template; leave out chat")
-        self._tokenizer, self._chat, self._system = tokenizer, chat, system
-        self._most_prompt, self._most_answer = most_prompt, most_answer
-        if chat:
-            self.context("a")  # a template may refuse a system message
+        self._tokenizer, self._chat, self._system, self._limits = tokenizer, chat, system, limits
+        if chat and self._worded("a") == self._worded("b"):  # a template may also refuse a system message
+            raise ModelError("the model's chat template leaves out the prompt; leave out chat")
+        if chat and system and system not in self._worded("a"):
+            raise ModelError("the model's chat template leaves out the system message; leave out system")
 
     def context(self, prompt: str) -> list[int]:
         """Return the tokens that the model is given for a prompt.
@@ -109,9 +126,14 @@ class Wording:
             if start is None:
                 raise ModelError(f"the prompt {shown(prompt)} has no tokens, and the model has no token to start with")
             ids = [start]
-        if self._most_prompt is not None and len(ids) > self._most_prompt:
+        limits = self._limits
+        self._check_fit(prompt, len(ids), len(ids))
+        given = len(ids) + max(limits.written - 1, 0)  # all but the last token that is written
+        if limits.context is not None and given > limits.context:
             raise ModelError(
-                f"the prompt {shown(prompt)} has {len(ids)} tokens, and at most {self._most_prompt} fit; shorten it"
+                f"the prompt {shown(prompt)} has {len(ids)} tokens, and with max_new_tokens: {limits.written} there "
+                f"would be {given}, of which the model takes at most {limits.context}; shorten it, or lower "
+                "max_new_tokens"
             )
         return ids
 
@@ -129,15 +151,16 @@ class Wording:
         tail = whole[len(context) :] if whole[: len(context)] == context else self._ids(text, special=False)
         if not tail:
             raise ModelError(f"the answer {text!r} of the prompt {shown(prompt)} has no tokens; give another")
-        if len(tail) > self._most_answer:
+        limits = self._limits
+        if len(tail) > limits.answer:
             raise ModelError(
                 f"an answer or option of the prompt {shown(prompt)} has {len(tail)} tokens, and max_answer_tokens is "
-                f"{self._most_answer}; shorten it, or raise the option"
+                f"{limits.answer}; shorten it, or raise the option"
             )
-        if self._most_prompt is not None and len(context) + len(tail) > self._most_prompt + 1:
+        if limits.context is not None and len(context) + len(tail) > limits.context + 1:
             raise ModelError(
                 f"the prompt {shown(prompt)} and its answer have {len(context) + len(tail)} tokens, and at most "
-                f"{self._most_prompt} fit; shorten them"
+                f"{limits.context} fit; shorten them"
             )
         return context, tail
 
@@ -153,10 +176,7 @@ class Wording:
             ids = [start, *ids]
         if len(ids) < 2:
             raise ModelError(f"the prompt {shown(prompt)} has fewer than two tokens, so that nothing is predicted")
-        if self._most_prompt is not None and len(ids) > self._most_prompt + 1:
-            raise ModelError(
-                f"the prompt {shown(prompt)} has {len(ids)} tokens, and at most {self._most_prompt} fit; shorten it"
-            )
+        self._check_fit(prompt, len(ids), len(ids) - 1)
         return ids[:1], ids[1:]
 
     def text(self, ids: Sequence[int]) -> str:
@@ -167,6 +187,12 @@ class Wording:
         """Describe how prompts become tokens."""
         template = self._tokenizer.chat_template if self._chat else None
         return {"chat_template": template, "system": self._system}
+
+    def _check_fit(self, prompt: str, size: int, given: int) -> None:
+        """Refuse a prompt of `size` tokens if fewer fit than those that the model would be given."""
+        fit = min((each for each in (self._limits.prompt, self._limits.context) if each is not None), default=given)
+        if given > fit:
+            raise ModelError(f"the prompt {shown(prompt)} has {size} tokens, and at most {fit} fit; shorten it")
 
     def _worded(self, prompt: str) -> str:
         if not self._chat:
@@ -179,4 +205,10 @@ class Wording:
             raise ModelError(f"the model's chat template fails: {first_line(error)}") from error
 
     def _ids(self, text: str, *, special: bool) -> list[int]:
-        return [int(each) for each in self._tokenizer(text, add_special_tokens=special)["input_ids"]]
+        ids = [int(each) for each in self._tokenizer(text, add_special_tokens=special)["input_ids"]]
+        if max(ids, default=0) >= self._limits.vocabulary:
+            raise ModelError(
+                f"the tokenizer makes token {max(ids)} of {shown(text)}, and the model has {self._limits.vocabulary} "
+                "tokens; give the tokenizer that belongs to the model"
+            )
+        return ids

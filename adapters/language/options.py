@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,6 +15,11 @@ Positive = Annotated[int, Field(ge=1)]
 Scale = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 Share = Annotated[float, Field(gt=0, le=1)]
 MOST_TOKENS = 100_000
+#: The options that only one mode reads.
+OF_MODE: Mapping[str, tuple[str, ...]] = {
+    "likelihood": ("prose", "divergence", "max_answer_tokens"),
+    "generate": ("max_new_tokens", "temperature", "top_k", "top_p", "stop"),
+}
 
 
 class LanguageOptions(BaseModel):
@@ -83,14 +89,12 @@ def mistake(options: LanguageOptions) -> str | None:
     """Return a sentence that names options that exclude each other, or None."""
     if options.system is not None and not options.chat:
         return "system is a message of a chat; set chat: true, or leave system out"
-    if options.mode == "generate":
-        for name in ("prose", "divergence"):
-            if getattr(options, name):
-                return f"{name} is of mode: likelihood, and the mode is generate; leave {name} out"
-    else:
-        for name in ("temperature", "top_k", "top_p", "stop"):
-            if getattr(options, name):
-                return f"{name} is of mode: generate, and the mode is likelihood; leave {name} out"
+    for mode, names in OF_MODE.items():
+        for name in names if mode != options.mode else ():
+            if getattr(options, name) != type(options).model_fields[name].default:
+                return f"{name} is of mode: {mode}, and the mode is {options.mode}; leave {name} out"
+    if options.lora_revision is not None and options.lora is None:
+        return "lora_revision is of a LoRA, and there is none; give lora, or leave lora_revision out"
     if options.temperature == 0:
         for name in ("top_k", "top_p"):
             if getattr(options, name) is not None:

@@ -26,7 +26,7 @@ from PIL import Image
 from ...engine.seams import Objective, Output
 from ...ground.errors import ScoreError
 from ..hosting import Host, awake
-from ..images import rgb
+from ..images import PICTURES, rgb
 from ..pretrained import Weights, versions
 from .vqascore import checked_question
 
@@ -53,6 +53,8 @@ class ClipFlanT5(Objective):
         question: The question, with {} in place of the prompt.
         host: The host of the networks; the authors run them in bfloat16.
     """
+
+    reads = PICTURES
 
     def __init__(
         self,

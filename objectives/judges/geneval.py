@@ -28,7 +28,7 @@ from ...engine.knobs import digest
 from ...engine.seams import Objective, Output
 from ...ground.errors import ConfigError, ScoreError
 from ..hosting import Host, awake
-from ..images import rgb
+from ..images import PICTURES, rgb
 from ..pretrained import Weights, versions
 from .geneval_scenes import COLOURS, NAMES, Scene, parse, read_metadata, scene_of
 from .geneval_verdict import Convention, Found, verdict
@@ -55,6 +55,8 @@ class GenEval(Objective):
     Raises:
         ScoreError: If the detector does not have COCO's eighty classes.
     """
+
+    reads = PICTURES
 
     def __init__(
         self,

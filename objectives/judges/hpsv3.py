@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from ...engine.seams import Objective, Output
 from ...ground.errors import ScoreError
 from ..hosting import Host, awake
-from ..images import rgb
+from ..images import PICTURES, rgb
 from ..pretrained import Weights
 from .chat import Reader, Row
 from .hpsv3_prompt import QUESTION, REWARD
@@ -50,6 +50,8 @@ class HPSv3(Objective):
     Raises:
         ScoreError: If the weights do not fit the model.
     """
+
+    reads = PICTURES
 
     def __init__(self, weights: Weights, base: Weights, host: Host) -> None:
         self.weights, self.base, self.host = weights, base, host

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ...engine.seams import Objective, Output
 from ...ground.errors import ConfigError, ScoreError
 from ...ground.extras import EXTRAS, require
-from ..images import rgb
+from ..images import PICTURES, rgb
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -44,6 +44,8 @@ class OCR(Objective):
         ConfigError: If `target` is no regular expression or has no group.
         MissingError: If a package of the extra `ocr` is not installed.
     """
+
+    reads = PICTURES
 
     def __init__(self, *, target: str | None = None, detect: bool = True, upscale: int = 1) -> None:
         try:

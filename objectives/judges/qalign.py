@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from ...engine.seams import Objective, Output
 from ...ground.errors import ScoreError
 from ..hosting import awake
-from ..images import rgb
+from ..images import PICTURES, rgb
 from .chat import Chat
 
 Aspect = Literal["quality", "aesthetics"]
@@ -44,6 +44,8 @@ class QAlign(Objective):
     Raises:
         ScoreError: If two of the five words begin with the same token.
     """
+
+    reads = PICTURES
 
     def __init__(self, chat: Chat, *, aspect: Aspect = "quality", question: str | None = None) -> None:
         self.chat, self.host = chat, chat.host

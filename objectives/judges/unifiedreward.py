@@ -30,7 +30,7 @@ from PIL import Image
 from ...engine.seams import Objective, Output
 from ...ground.errors import ScoreError
 from ..hosting import awake
-from ..images import rgb
+from ..images import PICTURES, rgb
 from .chat import Chat
 
 Convention = Literal["v1", "flow-grpo", "v2"]
@@ -76,6 +76,8 @@ class UnifiedReward(Objective):
         max_new_tokens: The largest number of tokens in an answer.
         unparsed: The score of an answer that holds no score; None makes such an answer an error.
     """
+
+    reads = PICTURES
 
     def __init__(
         self,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ...engine.seams import Objective, Output
 from ...ground.errors import ConfigError, ScoreError
 from ..hosting import awake
-from ..images import rgb
+from ..images import PICTURES, rgb
 from .chat import Chat
 
 QUESTION = 'Does this figure show "{}"? Please answer Yes or No.'
@@ -36,6 +36,8 @@ class VQAScore(Objective):
     Raises:
         ScoreError: If "Yes" is not a single token of the model.
     """
+
+    reads = PICTURES
 
     def __init__(self, chat: Chat, *, question: str = QUESTION) -> None:
         self.chat, self.host, self.question = chat, chat.host, checked_question(question)

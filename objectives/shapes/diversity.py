@@ -19,6 +19,7 @@ from scipy.optimize import linear_sum_assignment
 
 from ...engine.seams import Objective, Output
 from ...ground.errors import ScoreError
+from ..images import PICTURES
 from . import drawing
 from .checker import Thing, find_things, hue_match, picture_of
 from .scenes import Scene, parse
@@ -43,6 +44,7 @@ class Look(NamedTuple):
 class ShapesDiversity(Objective):
     """The mean distance of a picture to the other pictures of its caption, from 0 to 1 (see this module)."""
 
+    reads = PICTURES
     scores_sets = True
 
     def score(self, outputs: Sequence[Output], prompts: Sequence[str]) -> NDArray[np.float64]:

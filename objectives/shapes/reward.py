@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...engine.seams import Objective, Output
+from ..images import PICTURES
 from .checker import check
 
 CONVENTION = 1  # increased whenever a change of the checker changes a score
@@ -20,6 +21,8 @@ class ShapesReward(Objective):
         factor: A number of the checker's verdict to return instead of the whole score: `faithful` and `strict` are
             about the prompt, `vivid`, `crisp` and `clean` about the picture alone.
     """
+
+    reads = PICTURES
 
     def __init__(self, factor: str | None = None) -> None:
         self._factor = factor

@@ -27,6 +27,8 @@ class MultipleChoice(ByLikelihood):
             answer's share of exp(level), from 0 to 1.
     """
 
+    reads = ("text", "options")
+
     def __init__(self, normalise: Normalise, measure: Literal["accuracy", "probability"]) -> None:
         super().__init__("multiple-choice", ("answer", "options"), normalise, measure=measure)
         self._measure = measure
@@ -47,6 +49,8 @@ class Margin(ByLikelihood):
     Args:
         normalise: What log-probabilities are divided by.
     """
+
+    reads = ("text", "options")
 
     def __init__(self, normalise: Normalise) -> None:
         super().__init__("margin", ("answer", "options"), normalise)
@@ -97,6 +101,8 @@ class BitsPerByte(ByLikelihood):
 
 class KLToNeutral(ByLikelihood):
     """Minus the Kullback-Leibler divergence from the neutral model, a token: 0 if nothing changed, else negative."""
+
+    reads = ("text", "divergence")
 
     def __init__(self) -> None:
         super().__init__("kl-to-neutral")

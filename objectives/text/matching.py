@@ -23,6 +23,8 @@ class ExactMatch(KeyedObjective):
         take: The part that is compared.
     """
 
+    reads = ("text",)  # with likelihoods, the most likely token at each place: a teacher-forced match
+
     def __init__(self, ignore: Sequence[Ignored], take: Part) -> None:
         super().__init__("exact-match", ("answer",), ignore=sorted(set(ignore)), take=take)
         self._take, self._form = take, normal_form(ignore, take)

@@ -34,6 +34,8 @@ class TextObjective(Objective):
         **said: Its options, for `describe`.
     """
 
+    reads: tuple[str, ...] = ("text", "written")
+
     def __init__(self, name: str, **said: Any) -> None:
         self.name, self._said = name, said
         self._records: Mapping[str, Mapping[str, Any]] = {}
@@ -134,6 +136,8 @@ class ByLikelihood(KeyedObjective):
         normalise: What a log-probability is divided by.
         **said: Other options, for `describe`.
     """
+
+    reads = ("text", "reference")
 
     def __init__(self, name: str, needs: Sequence[str] = (), normalise: Normalise = "none", **said: Any) -> None:
         super().__init__(name, needs, **said, normalise=normalise)

@@ -8,5 +8,6 @@
 """
 
 from .example import LanguageExample, causal_classes, examples
+from .reading import reading_classes
 
-__all__ = ["LanguageExample", "causal_classes", "examples"]
+__all__ = ["LanguageExample", "causal_classes", "examples", "reading_classes"]

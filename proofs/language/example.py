@@ -78,9 +78,14 @@ class LanguageExample:
     exact_rows: bool = True
     streams: int | None = 1
 
+    @property
+    def made_of(self) -> type[nn.Module]:
+        """The class."""
+        return causal_classes()[self.kind]
+
     def settings(self) -> Any:
         """Return the configuration."""
-        kind = causal_classes()[self.kind].config_class  # type: ignore[attr-defined]
+        kind = self.made_of.config_class  # type: ignore[attr-defined]
         names = set(getattr(kind, "__dataclass_fields__", ())) or set(inspect.signature(kind.__init__).parameters)
         given = {name: value for name, value in SIZES.items() if name in names}
         words = (word.partition("=") for word in self.config.split())
@@ -93,7 +98,7 @@ class LanguageExample:
         torch.manual_seed(0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # warnings that concern only large instances
-            model: nn.Module = causal_classes()[self.kind](self.settings())
+            model: nn.Module = self.made_of(self.settings())
         shake(model)
         for parameter in model.parameters():
             parameter.data = parameter.data.to(dtype)
@@ -103,7 +108,7 @@ class LanguageExample:
         """Return keyword arguments of a forward call with `rows` rows."""
         generator = torch.Generator().manual_seed(seed)
         ids = torch.randint(3, VOCABULARY, (min(rows, self.max_rows), LENGTH), generator=generator)
-        takes = inspect.signature(causal_classes()[self.kind].forward).parameters
+        takes = inspect.signature(self.made_of.forward).parameters
         return {"input_ids": ids, **({"use_cache": False} if {"use_cache", "kwargs"} & set(takes) else {})}
 
 

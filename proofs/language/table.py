@@ -9,10 +9,11 @@ from ...adapters.sites import find_blocks, find_sites, tie
 from ..transformers.table import Row, first_line, mechanism, quiet, verdicts_of
 from .classes import NOT_RUN
 from .example import causal_classes, examples
+from .reading import reading_example
 
 
 def rows(kinds: Iterable[str] = ()) -> Iterator[Row]:
-    """Check the named causal language models of the installed transformers, or all if none are named."""
+    """Check the named classes of the installed transformers, or all causal language models if none are named."""
     for kind in kinds or causal_classes():
         with quiet():
             yield row(kind)
@@ -22,7 +23,7 @@ def row(kind: str) -> Row:
     """Check one class."""
     if kind in NOT_RUN:
         return Row(kind, reason=NOT_RUN[kind])
-    example = examples()[kind]
+    example = examples().get(kind) or reading_example(kind)
     try:
         model = example.build()
         sites = find_sites(model)

@@ -42,14 +42,18 @@ def checked(kinds: list[str], library: str = "diffusers") -> list[Row]:
     """
     if library == "transformers":
         from ..language import causal_classes as classes
+        from ..language import reading_classes
         from ..language.table import rows
     else:
         from .example import transformer_classes as classes
         from .table import rows
     known = sorted(classes())
+    more = sorted(reading_classes()) if kinds and library == "transformers" else []  # listed by name only
     for kind in kinds:
-        if kind not in known:
-            raise ModelError(f"{library} has no {kind!r} among its {CLASSES[library]}; {near_misses(kind, known)}")
+        if kind not in [*known, *more]:
+            raise ModelError(
+                f"{library} has no {kind!r} among its {CLASSES[library]}; {near_misses(kind, [*known, *more])}"
+            )
     kinds = kinds or known
     found: list[Row] = []
     with Console(stderr=True).status("") as status:

@@ -83,55 +83,11 @@ def test_a_lora_is_merged(llama: Path, tmp_path: Path) -> None:
     assert logprobs(merged) != logprobs(made(llama))
 
 
-def write_gguf(path: Path) -> Path:
-    """A GGUF file of a tiny Llama in float32, with its tokenizer."""
-    library = pytest.importorskip("gguf")
-    model, words = tiny.model("llama"), [*tiny.SPECIAL, *tiny.LETTERS, "is"]
-    config = model.config
-    writer = library.GGUFWriter(path, "llama")
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_vocab_size(config.vocab_size)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list(words)
-    writer.add_token_merges(["i s"])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_chat_template(tiny.TEMPLATE)
-    names = {
-        "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
-        "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
-        "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
-        "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
-        "model.layers": "blk",
-    }  # fmt: skip
-    heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
-    for name, value in model.state_dict().items():
-        for ours, theirs in names.items():
-            name = name.replace(ours, theirs)
-        for part, count in heads.items():  # llama.cpp interleaves the halves that rotate together
-            if part in name:
-                rows = value.shape[0] // count // 2
-                value = value.reshape(count, 2, rows, -1).swapaxes(1, 2).reshape(value.shape)
-        writer.add_tensor(name, value.contiguous().numpy())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
-
-
 def test_a_gguf_file_is_converted_once_and_is_the_model(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gguf, "cache", lambda: tmp_path / "cache")
-    file = write_gguf(tmp_path / "tiny.gguf")
+    file = tiny.write_gguf(tmp_path / "tiny.gguf")
     with pytest.warns(Notice, match=r"tiny\.gguf is converted once, into"):
         first = made(file)
     again = made(tmp_path)  # the folder that holds the file
@@ -230,6 +186,37 @@ def test_folders_without_or_with_several_models_are_one_sentence(tmp_path: Path)
     (tmp_path / "words.txt").write_text("")
     with pytest.raises(ModelError, match=r"words\.txt is not a language model"):
         made(tmp_path / "words.txt")
+
+
+#: Classes that read pictures or sound too: the configuration, and where its text model lies in it.
+VISION = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+READING: dict[str, tuple[str, dict[str, Any]]] = {
+    "a picture": ("LlavaConfig", {"vision_config": {"model_type": "clip_vision_model", **VISION, "image_size": 28}}),
+    "sound": ("VoxtralConfig", {"audio_config": {"model_type": "voxtral_encoder", **VISION, "num_mel_bins": 8}}),
+}
+
+
+@pytest.mark.parametrize("case", READING)
+def test_a_model_that_reads_more_than_text_is_scaled_and_asked_as_its_text_model(tmp_path: Path, case: str) -> None:
+    """The independent route: the text model by itself, with the same weights."""
+    import transformers
+
+    name, sizes = READING[case]
+    text = tiny.model("llama")
+    config = getattr(transformers, name)(text_config=text.config.to_dict(), **sizes)
+    kind = transformers.MODEL_FOR_MULTIMODAL_LM_MAPPING[type(config)]
+    whole = kind(config).eval()
+    assert whole.model.language_model.load_state_dict(text.model.state_dict()) and whole.lm_head
+    whole.lm_head.load_state_dict(text.lm_head.state_dict())
+    whole.save_pretrained(tmp_path / "whole")
+    tiny.tokenizer().save_pretrained(tmp_path / "whole")
+    tiny.folder(tmp_path / "text")
+    reading, plain = made(tmp_path / "whole"), made(tmp_path / "text")
+    assert reading.space.names == plain.space.names and reading.describe()["transformer"] == kind.__name__
+    vector = np.linspace(0.5, 1.5, len(plain.space))
+    for one, other in zip(*(each.generate(vector[None], BUCKET)[0] for each in (reading, plain)), strict=True):
+        assert one.reference is not None and other.reference is not None
+        assert one.reference.logprob == pytest.approx(other.reference.logprob, abs=1e-4)
 
 
 @pytest.mark.slow

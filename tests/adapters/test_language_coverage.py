@@ -6,9 +6,10 @@ import pytest
 from trimpot.adapters.language.site_table import LANGUAGE_BLOCKS
 from trimpot.adapters.site_table import BLOCKS
 from trimpot.adapters.sites import find_sites, parse_line
-from trimpot.proofs.language import causal_classes, examples
+from trimpot.proofs.language import causal_classes, examples, reading_classes
 from trimpot.proofs.language.classes import BESIDE, CONFIGS, FLOAT32, NOT_DIFFERENTIATED, NOT_RUN
 from trimpot.proofs.language.table import row
+from trimpot.proofs.transformers.__main__ import checked
 from trimpot.proofs.transformers.table import CHECKS, quiet, summary
 
 #: A class of each kind: pre-norm, sandwich norms, norms behind, parallel, GPT-2, experts, state spaces, a hybrid,
@@ -41,6 +42,27 @@ def test_every_check_of_sites_holds_for_every_causal_language_model() -> None:
     assert {one.kind: one for one in found if not one.holds and one.kind not in NOT_RUN} == {}
     assert all(one.reason for one in found if one.kind in NOT_RUN)
     assert f"{len(found) - len(NOT_RUN)} of {len(found)} causal language models" in summary(found, "transformers")
+
+
+#: Classes that read pictures or sound as well, in the ways in which their text model lies in them.
+READING = ("LlavaForConditionalGeneration", "Gemma3ForConditionalGeneration", "Qwen3VLForConditionalGeneration")
+#: At least so many of such classes can be run with texts alone and have a text model with a site line.
+MOST = 55
+
+
+@pytest.mark.parametrize("kind", READING)
+def test_every_check_of_sites_holds_for_the_text_model_of_a_class_that_reads_more(kind: str) -> None:
+    [found] = checked([kind], "transformers")
+    assert found.holds and set(found.verdicts) == set(CHECKS), found
+
+
+@pytest.mark.slow
+def test_the_text_models_of_classes_that_read_more_are_covered_for_nothing_or_not_at_all() -> None:
+    """One that is run keeps every promise; the others need more than texts, or have no site line."""
+    with quiet():
+        found = [row(kind) for kind in reading_classes()]
+    run = [one for one in found if not one.reason and "Error" not in one.verdicts["neutral"]]
+    assert [one for one in run if not one.holds] == [] and len(run) >= MOST
 
 
 def test_every_line_is_read_and_no_class_has_two() -> None:

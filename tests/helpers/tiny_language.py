@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from trimpot.proofs.transformers import shake
 
@@ -60,4 +62,50 @@ def folder(path: Path, kind: str = "llama", seed: int = 0, **of_tokenizer: Any) 
     """Save a tiny model and its tokenizer as transformers does."""
     model(kind, seed).save_pretrained(path)
     tokenizer(**of_tokenizer).save_pretrained(path)
+    return path
+
+
+def write_gguf(path: Path, more: Mapping[str, Any] | None = None) -> Path:
+    """A GGUF file of a tiny Llama in float32, with its tokenizer and further tensors."""
+    library = pytest.importorskip("gguf")
+    made, words = model("llama"), [*SPECIAL, *LETTERS, "is"]
+    config = made.config
+    writer = library.GGUFWriter(path, "llama")
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(words)
+    writer.add_token_merges(["i s"])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_chat_template(TEMPLATE)
+    names = {
+        "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
+        "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
+        "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+        "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
+        "model.layers": "blk",
+    }  # fmt: skip
+    heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
+    for name, value in made.state_dict().items():
+        for ours, theirs in names.items():
+            name = name.replace(ours, theirs)
+        for part, count in heads.items():  # llama.cpp interleaves the halves that rotate together
+            if part in name:
+                rows = value.shape[0] // count // 2
+                value = value.reshape(count, 2, rows, -1).swapaxes(1, 2).reshape(value.shape)
+        writer.add_tensor(name, value.contiguous().numpy())
+    for name, value in (more or {}).items():
+        writer.add_tensor(name, value)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
     return path
