@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...ground.errors import ModelError, first_line
+from .formats import Asked, Format
 
 SHOWN = 60  # characters of a prompt in an error message
 
@@ -78,8 +79,8 @@ class Wording:
 
     Args:
         tokenizer: The model's tokenizer.
-        chat: Whether a prompt becomes a user's message in the tokenizer's chat template.
-        system: The message before it, or None.
+        chat: Whether there are prompts of a chat, for which the tokenizer's chat template is needed.
+        system: The first message of a chat, or None.
         most_prompt: The most tokens of a prompt; None for no limit.
         most_answer: The most tokens of an answer.
 
@@ -95,27 +96,30 @@ class Wording:
         self._tokenizer, self._chat, self._system = tokenizer, chat, system
         self._most_prompt, self._most_answer = most_prompt, most_answer
         if chat:
-            self.context("a")  # a template may refuse a system message
+            self.context(Asked("a", Format(chat=True)))  # a template may refuse a system message
 
-    def context(self, prompt: str) -> list[int]:
+    def context(self, asked: Asked) -> list[int]:
         """Return the tokens that the model is given for a prompt.
 
         Raises:
             ModelError: If the template fails, the prompt has no tokens, or too many.
         """
-        ids = self._ids(self._worded(prompt), special=not self._chat)
+        prompt = asked.prompt
+        ids = self._ids(self._worded(asked), special=not asked.format.chat)
         if not ids:
             start = self._tokenizer.bos_token_id
             if start is None:
                 raise ModelError(f"the prompt {shown(prompt)} has no tokens, and the model has no token to start with")
             ids = [start]
         if self._most_prompt is not None and len(ids) > self._most_prompt:
+            with_examples = f" with its {len(asked.examples)} examples" if asked.examples else ""
             raise ModelError(
-                f"the prompt {shown(prompt)} has {len(ids)} tokens, and at most {self._most_prompt} fit; shorten it"
+                f"the prompt {shown(prompt)}{with_examples} has {len(ids)} tokens, and at most {self._most_prompt} "
+                f"fit; shorten it{', or give fewer shots' if with_examples else ''}"
             )
         return ids
 
-    def continued(self, prompt: str, text: str) -> tuple[list[int], list[int]]:
+    def continued(self, asked: Asked, text: str) -> tuple[list[int], list[int]]:
         """Return the tokens of a prompt, and those of a text that continues it.
 
         The prompt's tokens are those from which the model would generate. The text's tokens are what follows if both
@@ -124,9 +128,10 @@ class Wording:
         Raises:
             ModelError: If the text has no tokens, or too many.
         """
-        context = self.context(prompt)
-        whole = self._ids(self._worded(prompt) + text, special=not self._chat)
-        tail = whole[len(context) :] if whole[: len(context)] == context else self._ids(text, special=False)
+        prompt, chat, reply = asked.prompt, asked.format.chat, asked.format.reply(text)
+        context = self.context(asked)
+        whole = self._ids(self._worded(asked) + reply, special=not chat)
+        tail = whole[len(context) :] if whole[: len(context)] == context else self._ids(reply, special=False)
         if not tail:
             raise ModelError(f"the answer {text!r} of the prompt {shown(prompt)} has no tokens; give another")
         if len(tail) > self._most_answer:
@@ -168,11 +173,10 @@ class Wording:
         template = self._tokenizer.chat_template if self._chat else None
         return {"chat_template": template, "system": self._system}
 
-    def _worded(self, prompt: str) -> str:
-        if not self._chat:
-            return prompt
-        messages = [] if self._system is None else [{"role": "system", "content": self._system}]
-        messages.append({"role": "user", "content": prompt})
+    def _worded(self, asked: Asked) -> str:
+        if not asked.format.chat:
+            return asked.text
+        messages = asked.messages(self._system)
         try:
             return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
         except Exception as error:  # a template is a program of the model's authors
