@@ -61,3 +61,12 @@ def folder(path: Path, kind: str = "llama", seed: int = 0, **of_tokenizer: Any) 
     model(kind, seed).save_pretrained(path)
     tokenizer(**of_tokenizer).save_pretrained(path)
     return path
+
+
+def by_hand(model: Any, ids: list[int], size: int) -> float:
+    """The log-probability of the last tokens, one after the other."""
+    with torch.no_grad():
+        return sum(
+            float(model(input_ids=torch.tensor([ids[:at]])).logits[0, -1].log_softmax(-1)[ids[at]])
+            for at in range(len(ids) - size, len(ids))
+        )
