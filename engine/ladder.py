@@ -49,8 +49,7 @@ class Rung:
     def summed(self, values: NDArray[Any]) -> Vector:
         """Sum values of the adapter's knobs, shape (num_knobs,), over those that each of the rung's knobs ties."""
         tied = self.parents >= 0
-        sums: Vector = np.bincount(self.parents[tied], weights=values[tied], minlength=len(self.space))
-        return sums
+        return np.bincount(self.parents[tied], values[tied].astype(np.float64), len(self.space)).astype(np.float64)
 
     def lower(self, vector: Vector) -> Vector:
         """Return the rung's nearest point to a vector of shape (num_knobs,): each knob is its tied knobs' mean."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -236,12 +236,11 @@ class LanguageAdapter(LanguageOutline):
 
         found = iter(_unsorted(self._batches.map([asked[at] for at in order], work), order))
         made = [[next(found) for _ in self._asked(prompt, ways[candidate])[1]] for candidate, prompt, _ in rows]
-        biases = {
-            (candidate, text): manners[candidate].bias * float(next(found)[0].logprobs.sum())
-            for candidate, text in unprompted
-        }
+        biases: list[dict[str, float]] = [{} for _ in manners]
+        for candidate, text in unprompted:
+            biases[candidate][text] = manners[candidate].bias * float(next(found)[0].logprobs.sum())
         return [
-            self._answer(prompt, ways[candidate], each, lambda text, of=candidate: biases.get((of, text), 0.0))
+            self._answer(prompt, ways[candidate], each, biases[candidate])
             for (candidate, prompt, _), each in zip(rows, made, strict=True)
         ]
 
@@ -257,7 +256,7 @@ class LanguageAdapter(LanguageOutline):
         prompt: str,
         manner: Manner,
         made: Sequence[tuple[Predicted, float | None]],
-        bias: Callable[[str], float],
+        biases: Mapping[str, float],
     ) -> Answer:
         """Put together what was computed of a prompt's texts."""
         item = self._item(prompt)
@@ -266,7 +265,7 @@ class LanguageAdapter(LanguageOutline):
             text: Likelihood(text, float(one.logprobs.sum()), len(passage.text), one.best == passage.text)
             for text, passage, (one, _) in zip(texts, passages, made, strict=True)
         }
-        options = tuple(replace(known[each], bias=bias(each)) for each in item.options)
+        options = tuple(replace(known[each], bias=biases.get(each, 0.0)) for each in item.options)
         first, divergence = made[0]
         if options:
             said = max(options, key=lambda each: each.unbiased).text
