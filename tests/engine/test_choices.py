@@ -19,7 +19,7 @@ from trimpot.engine.record import _labels
 from trimpot.reports.words import neutral_side
 from trimpot.setup.plan import plan
 
-WORTH = {1.0: 0.0, 2.0: 0.5, 3.0: 0.25}
+WORTH = {1.0: 0.0, 2.5: 0.5, 3.0: 0.25}  # between them is no way
 
 
 class Forked(Hill):
@@ -51,14 +51,14 @@ class Forked(Hill):
 def test_the_best_choice_is_made_before_the_search_and_kept_by_all_of_it(further: Any) -> None:
     run, store = hill_run({"optimizer": {"name": "cma-es", "population_size": 8}, **further}, Forked()), MemoryStore()
     outcome = calibrate(run, store, Notes())
-    assert outcome.baseline.label == "way 2, knob.0 1.1" and len(outcome.baseline.grid) == 6
+    assert outcome.baseline.label == "way 2.5, knob.0 1.1" and len(outcome.baseline.grid) == 6
     made = {place: store.evaluations[key].weighed(run.config.weights) for (_, place), key in store.keys.items()}
     found = {place.stage: set[float]() for place in made}
     for place, evaluation in made.items():
         found[place.stage].add(evaluation.setting["way"])
     assert found.pop("baseline") == set(WORTH)
-    assert all(ways == {2.0} for ways in found.values()), found
-    assert outcome.calibrated["way"] == 2.0
+    assert all(ways == {2.5} for ways in found.values()), found
+    assert outcome.calibrated["way"] == 2.5
     # The gain is over the best neutral setting: what the way alone is worth is none.
     before, after = (made[place] for place in sorted(made) if place.stage == "test")
     assert before.setting == outcome.baseline.setting
