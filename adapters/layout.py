@@ -40,10 +40,11 @@ class Layout:
         high: Upper bound of every scale.
         dead: Indices of sites that cannot reach the output; a knob with only dead sites is frozen at 1.
         output_weight: Whether a single member has a weight too.
+        others: Knobs that scale nothing, which the adapter reads itself.
 
     Attributes:
         names: The names of the scales of one member, dead ones included, in order.
-        space: The knobs that are searched.
+        space: The knobs, with those that scale nothing at the end.
         frozen: Names of the knobs that are not searched.
     """
 
@@ -59,6 +60,7 @@ class Layout:
         high: float = 2.0,
         dead: Collection[int] = (),
         output_weight: bool = False,
+        others: Sequence[Knob] = (),
     ) -> None:
         self.sites = tuple(sites)
         self.members = tuple(members)
@@ -74,7 +76,9 @@ class Layout:
         self.frozen = tuple(scope + name for scope in scopes for name in frozen)
         scales = [Knob(scope + name, low, high) for scope in scopes for name in self._tied if name not in frozen]
         neutral = zip(self._weights, neutral_weights(self.members, guidance), strict=False)
-        self.space = KnobSpace(scales + [Knob(name, -WEIGHT_BOUND, WEIGHT_BOUND, at) for name, at in neutral])
+        weights = [Knob(name, -WEIGHT_BOUND, WEIGHT_BOUND, at) for name, at in neutral]
+        self._others = tuple(knob.name for knob in others)
+        self.space = KnobSpace([*scales, *weights, *others])
 
     def tables(self, population: Population) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Expand knob values to one scale per member and site, and one weight per member.
@@ -98,7 +102,7 @@ class Layout:
         return scales, weights
 
     def tied(self, granularity: str) -> dict[str, list[str]]:
-        """Map each knob of a coarser granularity to the knobs of this space that it ties; weights map to themselves.
+        """Map each knob of a coarser granularity to the knobs of this space that it ties; others map to themselves.
 
         Raises:
             ModelError: If `granularity` is unknown or finer than this layout's.
@@ -117,7 +121,7 @@ class Layout:
             for knob, indices in self._tied.items():
                 if scope + knob not in self.frozen:
                     groups.setdefault(scope + coarse[indices[0]], []).append(scope + knob)
-        return {**groups, **{name: [name] for name in self._weights}}
+        return {**groups, **{name: [name] for name in (*self._weights, *self._others)}}
 
     def recipe(self, setting: Setting, neutral: Setting) -> list[dict[str, Any]]:
         """Return each member's weight and its scales by module address, for a calibration file."""

@@ -45,7 +45,7 @@ def groups_of(adapter: Adapter, granularity: Granularity) -> tuple[Group, ...]:
         ConfigError: If the backbone has no such groups.
     """
     if granularity == "knob":
-        placed = {name: place for place, name in enumerate(adapter.space.names)}
+        placed = {knob.name: place for place, knob in enumerate(adapter.space) if knob.searched}
         return tuple(Group(name, (name,), place, "knob") for name, place in placed.items())
     try:
         tied = adapter.tied(granularity)

@@ -23,6 +23,7 @@ from ..engine.calibration import Calibration
 from ..ground.errors import CalibrationError, ConfigError, ModelError, Notice, near_misses
 from ..ground.plain import number
 from . import callers
+from .asking import Asking
 from .located import located_calibration
 from .recipe import Recipe, longest_prompt, mixed, recipe_of, sites_of
 from .recommended import departures, other_scheduler, recommended_call, without_effect
@@ -129,6 +130,19 @@ class AppliedCalibration:
         self._hooked = _hooked(pipe, sites, both, longest_prompt(self.calibration))
         self._parts[name], self._weights[name] = _Part(calibration, recipe), weight
         self._set()
+
+    def asked(self, prompt: str) -> str | list[dict[str, str]]:
+        """Return a prompt as it was put to the language model when the calibration was measured.
+
+        Args:
+            prompt: The prompt.
+
+        Returns:
+            The text to tokenize, with its format and examples; or the messages for the tokenizer's
+            `apply_chat_template`, if it was a chat.
+        """
+        [first, *_] = self._parts.values()
+        return (first.recipe.asking or Asking()).asked(prompt)
 
     @property
     def enabled(self) -> bool:
@@ -259,7 +273,8 @@ def _compare(pipe: Any, calibration: Calibration, recipe: Recipe, stacklevel: in
     """Warn if a pipeline is not, or may not be, the one that a calibration was made on."""
     weights = recipe.weights.model_dump() if recipe.weights else {}
     models = {prefix: unwrapped(model) for prefix, model in transformers(pipe).items()}
-    for told in (warning(pipe, models, calibration.backbone, weights), _told(other_scheduler(pipe, calibration))):
+    likeness = warning(pipe, models, calibration.backbone, weights)
+    for told in (likeness, _told(other_scheduler(pipe, calibration)), _told_asking(recipe)):
         if told:
             warnings.warn(told, Notice, stacklevel=stacklevel)
 
@@ -273,6 +288,15 @@ def _tell_saving(_model: Any, _prefix: str, _keep_vars: bool) -> None:
             Notice,
             stacklevel=2,
         )
+
+
+def _told_asking(recipe: Recipe) -> str:
+    """Return a sentence on what a language model's calibration was measured with beside its scales, or nothing."""
+    told = recipe.asking.told if recipe.asking else ""
+    return told and (
+        f"the calibration was measured with {told}, which scales alone do not do; `asked` of what load_calibration "
+        "returns puts a prompt as it was put"
+    )
 
 
 def _told(scheduler: str | None) -> str | None:

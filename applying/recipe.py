@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..adapters.factories import NAMED
+from ..adapters.language.formats import BIAS, CHOICES
 from ..adapters.layout import LARGEST, LONGEST_EMPTY, LONGEST_PROMPT, MOST_MEMBERS, Sees, check_members
 from ..adapters.likeness import NUM_SAMPLES
 from ..adapters.rows import site_within, unwrapped
@@ -17,11 +18,12 @@ from ..adapters.sites import Site, find_sites
 from ..engine.calibration import Calibration, Finite
 from ..ground.errors import CalibrationError, ModelError, near_misses
 from ..ground.plain import number
+from .asking import Asking
 
 if TYPE_CHECKING:
     from torch import nn
 DISAGREES = "the calibration's setting and what it applies say different things"
-_WEIGHT = re.compile(r"member\d+\.weight")
+_WEIGHT = re.compile(r"member(\d+)\.weight")
 CLOSE = 1e-6  # of a value in the setting and the same value applied: a soup calculates the two apart
 
 Factor = Annotated[float, Field(strict=True, ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
@@ -46,7 +48,10 @@ class Weights(BaseModel):
 
 
 class Recipe(BaseModel):
-    """What to scale: the transformer's class, custom site lines, the members, and the prompt for no prompt."""
+    """What to scale: the transformer's class, custom site lines, the members, and how prompts are put to it.
+
+    The prompt for no prompt is of diffusion models, the way of asking of language models.
+    """
 
     model_config = ConfigDict(extra="forbid")
     transformer: str
@@ -54,11 +59,22 @@ class Recipe(BaseModel):
     weights: Weights | None = None
     members: list[Member] = Field(max_length=MOST_MEMBERS)
     empty: str | None = Field(default=None, max_length=LONGEST_EMPTY)
+    asking: Asking | None = None
 
     @property
     def weighs(self) -> bool:
         """Whether outputs are summed by weight: always with several members, and if an only member has a weight."""
         return len(self.members) > 1 or {self.members[0].weight, self.members[0].neutral_weight} != {1.0}
+
+    def chooses(self, knob: str) -> bool:
+        """Return whether a knob is a choice of how to ask, which has no neutral value of its own."""
+        return self.asking is not None and knob in CHOICES
+
+    def neutral_of(self, knob: str) -> float:
+        """Return the value at which a knob of a built-in adapter changes nothing: 1 for a scale."""
+        if found := _WEIGHT.fullmatch(knob):
+            return self.members[int(found[1]) - 1].neutral_weight
+        return self.asking.neutral_bias if self.asking and knob == BIAS else 1.0
 
 
 def recipe_of(calibration: Calibration) -> Recipe:
@@ -153,6 +169,9 @@ def mixed(recipes: Sequence[Recipe], weights: Sequence[float]) -> Recipe:
             raise CalibrationError("their ensembles have other members or another neutral guidance")
         if other.empty != first.empty:
             raise CalibrationError("their unconditional members see different prompts")
+        one, two = first.asking or Asking(), other.asking or Asking()
+        if (one.apart, one.neutral_bias) != (two.apart, two.neutral_bias):
+            raise CalibrationError("their prompts are asked in other ways")
     blocks = {kind: line for recipe in recipes for kind, line in recipe.blocks.items()}
     addresses = dict.fromkeys(address for recipe in recipes for address in recipe.members[0].scales)
     members = []
@@ -165,7 +184,13 @@ def mixed(recipes: Sequence[Recipe], weights: Sequence[float]) -> Recipe:
         }
         total = member.neutral_weight + sum(weight * (each.weight - each.neutral_weight) for weight, each in pairs)
         members.append(member.model_copy(update={"scales": scales, "weight": total}))
-    return first.model_copy(update={"members": members, "blocks": blocks})
+    changed: dict[str, Any] = {"members": members, "blocks": blocks}
+    if first.asking:
+        biases = [each.asking.bias for each in recipes if each.asking]
+        neutral_bias = first.asking.neutral_bias
+        bias = neutral_bias + sum(w * (each - neutral_bias) for w, each in zip(weights, biases, strict=True))
+        changed["asking"] = first.asking.model_copy(update={"bias": bias})
+    return first.model_copy(update=changed)
 
 
 def longest_prompt(calibration: Calibration) -> int | None:

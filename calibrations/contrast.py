@@ -85,8 +85,7 @@ def contrast(first: Calibration, second: Calibration) -> Contrast:
         )
     if set(first.setting) == set(second.setting):
         pairs = tuple(Pair(name, value, second.setting[name]) for name, value in first.setting.items())
-        known = _neutral(first) if first.apply else {}
-        neutral = {pair.name: known.get(pair.name, 1.0) for pair in pairs} if first.apply else {}
+        neutral = _neutral_knobs(first) if first.apply else {}
         return Contrast(*names, "knob", made_on, pairs, neutral)
     if not applied:
         raise CalibrationError(f"{names[0]} and {names[1]} have other knobs, so they cannot be compared")
@@ -157,6 +156,13 @@ def _by_module(calibration: Calibration) -> dict[str, float]:
     if recipe_of(calibration).weighs:
         values |= {f"member{number}.weight": member.weight for number, member in enumerate(members, start=1)}
     return values
+
+
+def _neutral_knobs(calibration: Calibration) -> dict[str, float]:
+    """Return the neutral value of every knob; a choice has none but its own."""
+    recipe = recipe_of(calibration)
+    setting = calibration.setting.items()
+    return {knob: value if recipe.chooses(knob) else recipe.neutral_of(knob) for knob, value in setting}
 
 
 def _neutral(calibration: Calibration) -> dict[str, float]:

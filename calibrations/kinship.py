@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..adapters.likeness import same_weights
+from ..applying.asking import Asking
 from ..applying.recipe import Recipe, recipe_of
 from ..engine.calibration import Calibration, Parent, Provenance
 
@@ -35,6 +36,7 @@ def differences(one: Calibration, other: Calibration) -> list[str]:
         "custom sites": (first.blocks, second.blocks),
         "members": (_members(first), _members(second)),
         "prompt for no prompt": (first.empty, second.empty),
+        **_asking(first, second),
         "steps": (one.num_steps, other.num_steps),
         **{name: (_size(one, name), _size(other, name)) for name in SIZES},
         "scheduler": (_scheduler(one), _scheduler(other)),
@@ -82,6 +84,11 @@ def _models(one: Calibration, other: Calibration, first: Recipe, second: Recipe)
         if same:
             return found
     return {**found, "model": (there.get("id"), here.get("id"))}
+
+
+def _asking(one: Recipe, other: Recipe) -> dict[str, tuple[Any, Any]]:
+    first, second = (each.asking or Asking() for each in (one, other))
+    return {name: (value, second.apart[name]) for name, value in first.apart.items()}
 
 
 def _source(calibration: Calibration) -> Mapping[str, Any]:

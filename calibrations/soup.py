@@ -5,7 +5,6 @@ The idea is that of averaging weights (model soups, Wortsman et al. 2022), on a 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,6 @@ from ..ground.plain import number
 from .kinship import descendant, differences, parent
 
 LOW, HIGH = -1, 2  # of a weight, as when several calibrations are applied
-_WEIGHT = re.compile(r"member(\d+)\.weight")
 
 
 def soup(calibrations: Sequence[Calibration], weights: Sequence[float] | None = None, *, name: str) -> Calibration:
@@ -61,18 +59,24 @@ def soup(calibrations: Sequence[Calibration], weights: Sequence[float] | None = 
         tuple(parent(each, f"weight {share:g}") for each, share in zip(calibrations, shares, strict=True)),
         _common([each.provenance.config for each in calibrations]),
         setting=_mixed_setting(calibrations, shares, recipes[0]),
-        apply={**first.apply, "members": [member.model_dump() for member in recipe.members]},
+        apply={
+            **first.apply,
+            "members": [member.model_dump() for member in recipe.members],
+            **({"asking": recipe.asking.model_dump(mode="json")} if recipe.asking else {}),
+        },
     )
     recipe_of(made)  # scales and weights have bounds
     return made
 
 
 def _mixed_setting(calibrations: Sequence[Calibration], shares: Sequence[float], recipe: Recipe) -> dict[str, float]:
-    """Return the knobs by the formula of `applying.recipe.mixed`: neutral is 1 for a scale."""
+    """Return the knobs by the formula of `applying.recipe.mixed`."""
     setting = {}
-    for knob in calibrations[0].setting:
-        found = _WEIGHT.fullmatch(knob)
-        neutral = recipe.members[int(found[1]) - 1].neutral_weight if found else 1
+    for knob, value in calibrations[0].setting.items():
+        if recipe.chooses(knob):
+            setting[knob] = value  # all ask in the same way
+            continue
+        neutral = recipe.neutral_of(knob)
         setting[knob] = neutral + sum(
             share * (each.setting[knob] - neutral) for share, each in zip(shares, calibrations, strict=True)
         )

@@ -51,7 +51,7 @@ def knobs(
     if made.frozen:
         typer.echo(f"frozen, since they cannot reach the output: {', '.join(made.frozen)}", err=True)
     if count:
-        typer.echo(len(space))
+        typer.echo(space.searched.sum())
     elif as_json:
         print_json([asdict(knob) for knob in space])
     else:
@@ -59,7 +59,8 @@ def knobs(
         for heading in ("knob", "default", "low", "high", "spread"):
             table.add_column(heading, justify="left" if heading == "knob" else "right")
         for knob in space:
-            table.add_row(knob.name, *(f"{v:g}" for v in (knob.default, knob.low, knob.high, knob.spread)))
+            numbers = [f"{value:g}" for value in (knob.default, knob.low, knob.high)]
+            table.add_row(knob.name, *numbers, f"{knob.spread:g}" if knob.searched else "not searched")
         Console(highlight=False).print(table)
 
 

@@ -18,12 +18,20 @@ class Likelihood:
         logprob: The sum of the log-probabilities of its tokens, in nats.
         num_tokens: The number of its tokens, each of which was given the tokens before it.
         greedy: Whether every token was the most likely one, so that greedy decoding would have begun with this text.
+        bias: Of an option, what is subtracted from `logprob` before options are compared, in nats: a share of its
+            log-probability without the prompt.
     """
 
     text: str
     logprob: float
     num_tokens: int
     greedy: bool
+    bias: float = 0.0
+
+    @property
+    def unbiased(self) -> float:
+        """The log-probability less the bias, by which options are compared, in nats."""
+        return self.logprob - self.bias
 
     @property
     def num_bytes(self) -> int:
@@ -73,14 +81,14 @@ class Answer:
     @property
     def finite(self) -> bool:
         """Whether every number is finite."""
-        numbers = [*self.logprobs, *(each.logprob for each in self.likelihoods), self.divergence or 0.0]
+        numbers = [*self.logprobs, *(each.unbiased for each in self.likelihoods), self.divergence or 0.0]
         return all(map(math.isfinite, numbers))
 
     def failed(self) -> Answer:
         """Return the same answer without a text and at the bottom of every scale, for a candidate that failed."""
 
         def bottom(each: Likelihood) -> Likelihood:
-            return replace(each, logprob=FLOOR * each.num_tokens, greedy=False)
+            return replace(each, logprob=FLOOR * each.num_tokens, greedy=False, bias=0.0)
 
         return Answer(
             "",
@@ -111,7 +119,9 @@ class Answer:
         if len(ours) != len(theirs) or apart(self.divergence, other.divergence):
             return True
         if any(
-            one.text != two.text or one.num_tokens != two.num_tokens or apart(one.logprob, two.logprob)
+            (one.text, one.num_tokens) != (two.text, two.num_tokens)
+            or apart(one.logprob, two.logprob)
+            or apart(one.bias, two.bias)
             for one, two in zip(ours, theirs, strict=True)
         ):
             return True

@@ -36,6 +36,8 @@ class Knob:
         default: The neutral value, at which the model is untouched.
         spread: Width of the first sample in the knob's own unit: its first standard deviation is the
             optimizer's sigma0 times `spread`.
+        searched: Whether the search may change it. Otherwise it is a choice that only neutral settings make, such as
+            the format of a prompt: a search keeps the value of the setting that it begins from.
 
     Raises:
         ConfigError: If a number is not finite, the bounds do not enclose the default, or the spread is not positive.
@@ -46,6 +48,7 @@ class Knob:
     high: float = 2.0
     default: float = 1.0
     spread: float = 1.0
+    searched: bool = True
 
     def __post_init__(self) -> None:
         for label, least in (("low", -LARGEST), ("high", -LARGEST), ("default", -LARGEST), ("spread", SMALLEST_SPREAD)):
@@ -146,7 +149,17 @@ class KnobSpace(Sequence[Knob]):
     @cached_property
     def fingerprint(self) -> str:
         """A digest of every knob; equal spaces have equal fingerprints."""
-        return digest([asdict(knob) for knob in self._knobs])
+        return digest([_told(knob) for knob in self._knobs])
+
+    @property
+    def searched(self) -> NDArray[np.bool_]:
+        """Whether the search may change each knob, shape (num_knobs,)."""
+        return np.array([knob.searched for knob in self._knobs], dtype=np.bool_)
+
+
+def _told(knob: Knob) -> dict[str, object]:
+    """Return a knob's numbers; whether it is searched only if it is not, as most are."""
+    return {name: value for name, value in asdict(knob).items() if name != "searched" or not value}
 
 
 def digest(value: object) -> str:

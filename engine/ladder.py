@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,24 +26,35 @@ class Rung:
 
     Attributes:
         space: The rung's knobs.
-        parents: For each knob of the adapter's space, the index of its knob in the rung, shape (num_knobs,).
+        parents: For each knob of the adapter's space, the index of its knob in the rung, shape (num_knobs,); -1 for
+            a knob that is not searched.
         generations: The number of generations to search.
+        held: The values of the knobs that are not searched, in a vector of shape (num_knobs,).
     """
 
     space: KnobSpace
     parents: NDArray[np.intp]
     generations: int
+    held: Vector
 
     def lift(self, population: Population) -> Population:
         """Lift candidates to the adapter's space: (population_size, rung knobs) to (population_size, num_knobs)."""
-        lifted: Population = population[:, self.parents]
+        lifted: Population = np.where(self.parents < 0, self.held, population[:, self.parents])
         return lifted
+
+    def holding(self, vector: Vector) -> Rung:
+        """Return the same rung with the knobs that are not searched at the values of a vector, shape (num_knobs,)."""
+        return replace(self, held=vector)
+
+    def summed(self, values: NDArray[Any]) -> Vector:
+        """Sum values of the adapter's knobs, shape (num_knobs,), over those that each of the rung's knobs ties."""
+        tied = self.parents >= 0
+        return np.bincount(self.parents[tied], values[tied].astype(np.float64), len(self.space)).astype(np.float64)
 
     def lower(self, vector: Vector) -> Vector:
         """Return the rung's nearest point to a vector of shape (num_knobs,): each knob is its tied knobs' mean."""
-        sums = np.bincount(self.parents, weights=vector, minlength=len(self.space))
         low, high = self.space.bounds
-        lowered: Vector = np.clip(sums / np.bincount(self.parents, minlength=len(self.space)), low, high)
+        lowered: Vector = np.clip(self.summed(vector) / self.summed(np.ones(len(self.parents))), low, high)
         return lowered
 
     def spread(self, factors: Vector) -> Rung:
@@ -64,9 +76,8 @@ def rungs_of(adapter: Adapter, ladder: Mapping[str, int], generations: int) -> t
     Raises:
         ConfigError: If a rung is not coarser than the next, or the last is not the adapter's own space.
     """
-    own = np.arange(len(adapter.space))
     if not ladder:
-        return (Rung(adapter.space, own, generations),)
+        return (_own(adapter.space, generations),)
     rungs = []
     for granularity, length in ladder.items():
         try:
@@ -78,13 +89,14 @@ def rungs_of(adapter: Adapter, ladder: Mapping[str, int], generations: int) -> t
     for (coarse_name, coarse), (fine_name, fine) in zip(
         zip(ladder, rungs, strict=True), list(zip(ladder, rungs, strict=True))[1:], strict=False
     ):
-        pairs = set(zip(fine.parents.tolist(), coarse.parents.tolist(), strict=True))
+        pairs = set(zip(fine.parents.tolist(), coarse.parents.tolist(), strict=True)) - {(-1, -1)}
         if len(pairs) > len(fine.space) or len(coarse.space) >= len(fine.space):
             raise ConfigError(f"ladder: {fine_name!r} does not refine {coarse_name!r}; order it from coarse to fine")
-    if len(rungs[-1].space) != len(adapter.space):
+    num_searched = int(adapter.space.searched.sum())
+    if len(rungs[-1].space) != num_searched:
         raise ConfigError(
             f"ladder: it ends at {list(ladder)[-1]!r} with {len(rungs[-1].space)} knobs, the adapter has "
-            f"{len(adapter.space)}; end it at the adapter's own granularity, or give the adapter this one"
+            f"{num_searched}; end it at the adapter's own granularity, or give the adapter this one"
         )
     return tuple(rungs)
 
@@ -100,20 +112,30 @@ def _refuse_untied(adapter: Adapter, granularity: str, tied: Mapping[str, Sequen
         )
 
 
+def _own(space: KnobSpace, generations: int) -> Rung:
+    """Return the rung of all knobs of a space that are searched."""
+    searched = space.searched
+    knobs = space if searched.all() else KnobSpace([knob for knob in space if knob.searched])
+    return Rung(knobs, np.where(searched, np.cumsum(searched) - 1, -1), generations, space.defaults)
+
+
 def tie_knobs(space: KnobSpace, tied: Mapping[str, Sequence[str]], generations: int) -> Rung:
     """Make a rung from the ties between knobs.
 
     Args:
         space: The adapter's space.
         tied: The name of each coarse knob to the names of the knobs that it replaces; every knob occurs exactly once.
+            A knob that is not searched stands alone, and is left out.
         generations: The number of generations to search.
     """
     index = {name: position for position, name in enumerate(space.names)}
     parents = np.full(len(space), -1, dtype=np.intp)
-    knobs = []
-    for position, (name, members) in enumerate(tied.items()):
+    knobs: list[Knob] = []
+    for name, members in tied.items():
         parts = [space[index[member]] for member in members]
-        parents[[index[member] for member in members]] = position
+        if not all(part.searched for part in parts):
+            continue
+        parents[[index[member] for member in members]] = len(knobs)
         knobs.append(
             Knob(
                 name,
@@ -123,4 +145,4 @@ def tie_knobs(space: KnobSpace, tied: Mapping[str, Sequence[str]], generations: 
                 spread=float(np.mean([part.spread for part in parts])),
             )
         )
-    return Rung(KnobSpace(knobs), parents, generations)
+    return Rung(KnobSpace(knobs), parents, generations, space.defaults)

@@ -45,7 +45,7 @@ def prove(adapter: Adapter, bucket: Bucket, make: Make) -> None:
     space = adapter.space
     low, high = space.bounds
     neutral = space.defaults
-    other = np.clip(neutral + np.where(neutral < high, 1, -1) * space.spreads, low, high)
+    other = np.clip(neutral + space.searched * np.where(neutral < high, 1, -1) * space.spreads, low, high)
     alone = bucket.head(1)
     pair = Bucket((bucket.prompts[-1], alone.prompts[0]), (alone.seeds[0] ^ 1, alone.seeds[0]))
     first = make(neutral[None], alone)[0]

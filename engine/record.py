@@ -199,8 +199,8 @@ class Record:
     def grids(self) -> dict[int | None, dict[str, float]]:
         """Number of steps to the validation score of every neutral setting by label; the calibrated steps come first.
 
-        A finished run has the adapter's labels in its outcome. For an unfinished run, a label gives the value of the
-        first knob in which the settings differ.
+        A finished run has the adapter's labels in its outcome. For an unfinished run, a label gives the values of the
+        first knobs in which the settings differ.
         """
         if self._outcome:
             return {each["num_steps"]: each["baseline"]["grid"] for each in self._outcome["comparisons"]}
@@ -253,4 +253,8 @@ def _labels(tried: Collection[Evaluation]) -> list[str]:
     if len(settings) == 1:
         return ["neutral"]
     differ = [name for name in settings[0] if len({setting[name] for setting in settings}) > 1]
-    return [", ".join(f"{name} {setting[name]:g}" for name in differ[:1]) for setting in settings]
+    for size in range(1, len(differ) + 1):  # of guidance, one of two weights tells them apart
+        labels = [", ".join(f"{name} {setting[name]:g}" for name in differ[:size]) for setting in settings]
+        if len(set(labels)) == len(labels):
+            return labels
+    return [f"neutral {position}" for position in range(1, len(settings) + 1)]

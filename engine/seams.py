@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..ground.errors import ModelError
-from .bucket import Bucket
+from .bucket import Bucket, PromptSet
 from .knobs import KnobSpace, Setting, Vector
 
 if TYPE_CHECKING:
@@ -85,8 +85,18 @@ class Adapter(ABC):
         """Whether the class overrides `take_metadata`."""
         return type(self).take_metadata is not Adapter.take_metadata
 
+    def take_prompts(self, prompts: PromptSet) -> None:  # noqa: B027  # most need nothing
+        """Receive the prompts of a run, once, after `take_metadata`.
+
+        Override it if what is made of a prompt depends on others, such as training prompts that a language model is
+        shown with their answers. The choice then belongs into `describe`.
+
+        Args:
+            prompts: All prompts, told apart by what they are for.
+        """
+
     def check_prompts(self, prompts: Sequence[str]) -> None:  # noqa: B027  # most take any prompt
-        """Refuse prompts that cannot be used, before a run begins; called once, after `take_metadata`.
+        """Refuse prompts that cannot be used, before a run begins; called once, after `take_prompts`.
 
         Args:
             prompts: All prompts of the run.

@@ -62,6 +62,7 @@ class Search:
         run = self._evaluator.run
         if number:
             self._at = self.recommend()
+        rung = rung.holding(self._at)
         if run.config.sensitivity:
             rung = spread_by_sensitivity(self._evaluator, rung, number, rung.lower(self._at))
         self._rung, self._begun, self._last = rung, self.generation, self.generation + rung.generations

@@ -64,9 +64,7 @@ def _measured(space: KnobSpace, rung: Rung, measured: Mapping[str, float]) -> tu
     """
     squares = np.array([measured.get(name, 0.0) ** 2 for name in space.names])
     given = np.array([name in measured for name in space.names])
-    size = len(rung.space)
-    effect = np.sqrt(np.bincount(rung.parents, weights=squares, minlength=size))
-    return effect, np.bincount(rung.parents, weights=given, minlength=size) > 0
+    return np.sqrt(rung.summed(squares)), rung.summed(given) > 0
 
 
 def _spread(rung: Rung, change: Vector, given: NDArray[np.bool_], most: float) -> Rung:

@@ -15,7 +15,7 @@ from ..applying.applied import load_calibration
 from ..applying.located import FILE_NAME
 from ..applying.recipe import recipe_of
 from ..engine.calibration import Calibration
-from ..ground.errors import CalibrationError, near_misses
+from ..ground.errors import CalibrationError, Notice, near_misses
 from ..ground.extras import require
 from ..ground.folders import whole_folder
 from . import comfyui_node
@@ -117,8 +117,14 @@ def export(pipe: Any, calibration: Calibration, road: str, folder: Path, *, sing
         CalibrationError: If there is no such format, the folder exists, or the calibration cannot be expressed.
     """
     check_road(road, single_file)
-    if calibration.apply:
-        recipe_of(calibration)  # also where the format is the calibration's own file
+    asking = recipe_of(calibration).asking if calibration.apply else None  # also for the calibration's own file
+    if asking and asking.told and road != "native":
+        warnings.warn(
+            f"the export holds the scales; the calibration was measured with {asking.told}, which whoever uses it must "
+            "do as well",
+            Notice,
+            stacklevel=2,
+        )
     with whole_folder(folder, error=CalibrationError) as partial:
         if single_file is None:
             ROADS[road].write(pipe, calibration, partial)

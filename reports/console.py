@@ -77,7 +77,7 @@ class ProgressWatcher(Watcher):
         space, steps = run.adapter.space, run.adapter.num_steps
         resumed = f", {work_done / self._total:.0%} done already" if work_done else ""
         self._console.print(
-            f"[bold]{escape(run.id)}[/]: {len(space)} knobs of {escape(run.config.adapter.name)}"
+            f"[bold]{escape(run.id)}[/]: {space.searched.sum()} knobs of {escape(run.config.adapter.name)}"
             + (f" at {steps} steps" if steps else "")
             + (", measuring a given setting" if run.config.measures else _search(run.config))
             + resumed

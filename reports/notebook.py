@@ -22,7 +22,7 @@ from .facts import Facts
 from .gallery import Picture, read_pictures
 from .page import RunFiles
 from .sections import image_tag
-from .words import alarm_verdict, caution, gain_text, headline, signed, verdict
+from .words import alarm_verdict, caution, gain_text, headline, signed, silence, verdict
 
 WIDTH, HEIGHT = 560, 210  # of the curve, in pixels
 MOST_PICTURES = 3
@@ -82,7 +82,7 @@ def card(facts: Facts, files: RunFiles, going_on: str) -> str:
         colour = f";color:{TEAL}" if gain["low"] > 0 and not facts.record.alarms else ""
         sentence = sentence.replace(number, f'<b style="white-space:nowrap{colour}">{number}</b>')
     error = facts.row.error if not facts.finished else None
-    said = (alarm_verdict(facts), verdict(facts), rough, error)
+    said = (alarm_verdict(facts), verdict(facts), rough, silence(facts.row.outcome), error)
     warnings = "".join(f'<div style="{_WARNING}">{escape(text)}</div>' for text in said if text)
     size = f"{facts.totals['num_images']:,} {facts.noun} in {duration(facts.row.seconds)}"
     last = f"report: <code>{escape(str(files.report))}</code>" if facts.finished else f"<code>{escape(going_on)}</code>"

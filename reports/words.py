@@ -90,10 +90,11 @@ def silence(outcome: Mapping[str, Any] | None) -> str:
 def neutral_side(comparison: Mapping[str, Any]) -> str:
     """Return the name and value of the neutral setting that calibrated was compared with."""
     baseline = comparison["baseline"]
-    kind, _, value = str(baseline["label"]).rpartition(" ")
+    label = str(baseline["label"])
+    kind, _, value = label.rpartition(" ")
     if len(baseline["grid"]) < 2:
-        return "neutral" if baseline["label"] == "neutral" else f"neutral ({baseline['label']})"
-    return f"neutral at its best {kind} ({value})" if kind else f"neutral at its best ({value})"
+        return "neutral" if label == "neutral" else f"neutral ({label})"
+    return f"neutral at its best {kind} ({value})" if kind and "," not in kind else f"neutral at its best ({label})"
 
 
 def gain_text(gain: Mapping[str, float], decimals: int) -> str:

@@ -44,7 +44,7 @@ def forecast(config: Config, rate: float | None = None, *, measured: bool = True
         rate, memory = _measure(run)
     seconds = None if rate is None else work / (run.adapter.num_steps or 1) / rate
     return {
-        "knobs": len(run.adapter.space),
+        "knobs": int(run.adapter.space.searched.sum()),
         **planned,
         "makes": run.adapter.makes,
         "rate": rate,

@@ -13,7 +13,7 @@ from ..engine.calibration import Calibration
 from ..engine.knobs import KnobSpace, Setting
 from ..engine.seams import Adapter
 from ..ground.errors import ConfigError, ModelError, Notice
-from ..ground.plain import number
+from ..ground.plain import number, short
 
 CLOSE = 1e-6  # of scales and weights
 
@@ -103,6 +103,25 @@ def _tell_of_other_weights(path: Path, calibration: Calibration, adapter: Adapte
             return
 
 
+def _asked_otherwise(said: object, done: object) -> str:
+    """Return how an adapter of a language model asks otherwise than a file says; empty if it does not."""
+    there, here = (each if isinstance(each, Mapping) else {} for each in (said, done))
+    for key in sorted({*there, *here} - {"neutral_bias"}):
+        one, two = there.get(key) or None, here.get(key) or None
+        if key == "format":
+            one, two = one or "{prompt}", two or "{prompt}"
+        if one == two or (key == "bias" and math.isclose(one or 0.0, two or 0.0, abs_tol=CLOSE)):
+            continue
+        if key == "examples":
+            return (
+                f"{len(one or ())} training records are shown before its prompts, and the adapter shows "
+                f"{'others' if one and two and len(one) == len(two) else len(two or ())}; give the training prompts "
+                "that it was calibrated with"
+            )
+        return f"its prompts are asked with {key} {short(one)}, and the adapter's with {short(two)}"
+    return ""
+
+
 def _departure(said: Mapping[str, Any], done: Mapping[str, Any], *, exactly: bool) -> str:
     """Return how what an adapter applies departs from what a file says is to be applied; empty if it does not.
 
@@ -119,6 +138,8 @@ def _departure(said: Mapping[str, Any], done: Mapping[str, Any], *, exactly: boo
     members, others = said.get("members"), done.get("members")
     if not isinstance(members, list) or not isinstance(others, list) or len(members) != len(others):
         return "it has other members than the adapter"
+    if exactly and (differs := _asked_otherwise(said.get("asking"), done.get("asking"))):
+        return differs
     for index, (one, two) in enumerate(zip(members, others, strict=True), start=1):
         if not isinstance(one, Mapping) or (exactly and one.get("sees") != two["sees"]):
             return f"its member {index} does not see what the adapter's member sees"

@@ -83,6 +83,7 @@ def tell_metadata(
                 raise ConfigError(problem)
         with blamed(who_made(adapter, "the adapter")):
             adapter.take_metadata(metadata)
+            adapter.take_prompts(prompts)
             adapter.check_prompts(prompts.all)
     for name, objective in objectives.items():
         _refuse_lacking(name, objective, _scored_by(name, prompts, config), metadata)

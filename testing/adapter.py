@@ -101,6 +101,8 @@ class AdapterContract:
             up, down = min(knob.high, knob.default + knob.spread), max(knob.low, knob.default - knob.spread)
             turned = neutral.copy()
             turned[index] = up if up - knob.default >= knob.default - down else down
+            if not knob.searched:
+                turned[index] = next(value for value in self._choices(adapter, knob.name) if value != knob.default)
             [after] = self._generate(adapter, turned[None], bucket)
             if all(np.array_equal(one, other) for one, other in zip(before, after, strict=True)):
                 still.append(knob.name)
@@ -186,8 +188,11 @@ class AdapterContract:
 
     def _population(self, adapter: Adapter) -> Population:
         space, generator = adapter.space, np.random.default_rng(0)
-        steps = generator.standard_normal((self.num_candidates, len(space)))
+        steps = space.searched * generator.standard_normal((self.num_candidates, len(space)))
         return np.clip(space.defaults + 0.25 * space.spreads * steps, *space.bounds)
+
+    def _choices(self, adapter: Adapter, name: str) -> list[float]:
+        return [setting[name] for setting in adapter.neutrals().values()]
 
     def _generate(self, adapter: Adapter, population: Population, bucket: Bucket) -> Outputs:
         return [[self.as_array(output) for output in outputs] for outputs in adapter.generate(population, bucket)]

@@ -18,7 +18,7 @@ from ..reports.facts import Facts, decimals_for
 from ..reports.gallery import Said
 from ..reports.sections import answer_card, apply_section
 from ..reports.watched_sections import prompts_section, watched_section
-from ..reports.words import alarm_verdict, caution, gain_text, headline, verdict
+from ..reports.words import alarm_verdict, caution, gain_text, headline, silence, verdict
 from ..storage import AnalysisRow, RunRow
 from .charts import curves, knobs
 from .course import QUIET
@@ -247,6 +247,7 @@ def _head(view: View) -> str:
         alarm_verdict(facts),
         verdict(facts),
         caution(facts.comparisons[0]["gain"]) if facts.comparisons else "",
+        silence(row.outcome),
         row.error if row.outcome is None and row.status == "failed" else "",
         *view.notes,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...engine.answer import Answer, Likelihood
-from ...engine.bucket import Bucket
+from ...engine.bucket import Bucket, PromptSet
 from ...engine.knobs import Setting
 from ...engine.seams import Adapter, Population
 from ...ground.batches import Batches
@@ -23,6 +24,7 @@ from ..likeness import weights_of
 from ..liveness import dead_sites
 from ..scaling import Scaling
 from ..sites import find_sites
+from .asking import Manner, Manners
 from .generation import generated
 from .items import Item, Limits, Wording, item_of, shown
 from .likelihood import Coarse, Passage, Predicted, caches, predicted
@@ -56,8 +58,15 @@ class LanguageOutline(Adapter):
         example: dict[str, Any] = {"input_ids": torch.tensor([[1, 2, 3]], device=model.device)}
         example |= {"use_cache": False} if caches(model) else {}
         dead = run_on_tokens(model, lambda: dead_sites(model, sites, example))
+        self._manners = Manners(options)
         self.layout = Layout(
-            sites, ["all"], granularity=options.granularity, low=options.low, high=options.high, dead=dead
+            sites,
+            ["all"],
+            granularity=options.granularity,
+            low=options.low,
+            high=options.high,
+            dead=dead,
+            others=self._manners.knobs,
         )
         self.space, self.frozen = self.layout.space, self.layout.frozen
         self.holds = ("written",) if options.mode == "generate" else ("reference", "options")
@@ -68,6 +77,10 @@ class LanguageOutline(Adapter):
     def generate(self, population: Population, bucket: Bucket) -> list[list[Answer]]:
         """Raise an error, because there are no weights. See `Adapter.generate`."""
         raise ModelError("an outline has no weights to answer with; leave out the option outline")
+
+    def neutrals(self) -> dict[str, Setting]:
+        """Return the untouched model with every way of asking. See `Adapter.neutrals`."""
+        return self._manners.neutrals(self.space.to_setting(self.space.defaults))
 
     def tied(self, granularity: str) -> dict[str, list[str]]:
         """Map coarser knobs to the knobs of this space that they tie. See `Adapter.tied`."""
@@ -81,6 +94,7 @@ class LanguageOutline(Adapter):
             "transformer": type(self.model).__name__,
             "granularity": self.layout.granularity,
             "frozen": list(self.frozen),
+            **self._manners.describe(),
         }
 
 
@@ -101,7 +115,8 @@ class LanguageAdapter(LanguageOutline):
 
     def __init__(self, model: Any, tokenizer: Any, source: Mapping[str, Any], options: LanguageOptions) -> None:
         super().__init__(model, source, options)
-        self._wording = Wording(tokenizer, _limits(model, options), chat=options.chat, system=options.system)
+        chat = any(each.chat for each in self._manners.formats)
+        self._wording = Wording(tokenizer, _limits(model, options), chat=chat, system=options.system)
         self._pad = _padding(model, tokenizer)
         check_causal(model)
         writes = options.mode == "generate"
@@ -109,8 +124,9 @@ class LanguageAdapter(LanguageOutline):
         if writes and self._sharing == "any" and getattr(model, "_is_stateful", False):
             self._sharing = "length"  # a recurrent state has no mask
         self._items: dict[str, Item] = {}
-        self._passages: dict[str, tuple[list[str], list[Passage]]] = {}
-        self._neutral: dict[str, Coarse] = {}
+        self._passages: dict[tuple[str, Manner], tuple[list[str], list[Passage]]] = {}
+        self._free: dict[tuple[str, Manner], Passage] = {}
+        self._neutral: dict[tuple[str, Manner], Coarse] = {}
         self._batches = Batches(options.batch_size, partial(_no_room, options))
         self._scaling = Scaling(model, self.layout.sites)
         if model.device.type == "cpu":
@@ -125,19 +141,33 @@ class LanguageAdapter(LanguageOutline):
     @property
     def takes_metadata(self) -> bool:
         """Whether answers are read; see `Adapter.takes_metadata`."""
-        return self.options.mode == "likelihood"
+        return self.options.mode == "likelihood" or self._manners.shows
+
+    def take_prompts(self, prompts: PromptSet) -> None:
+        """Choose the examples among the training prompts. See `Adapter.take_prompts`."""
+        self._manners.take(prompts)
+        for known in (self._passages, self._free, self._neutral):
+            known.clear()
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
         """Turn all prompts into tokens, and refuse those that cannot be used. See `Adapter.check_prompts`.
 
         Raises:
-            ModelError: If a prompt has no answer, or too many tokens.
+            ModelError: If a prompt has no answer, or too many tokens, or options are biased and there are none.
         """
         for prompt in dict.fromkeys(prompts):
-            if self.options.mode == "likelihood":
-                self._asked(prompt)
-            else:
-                self._wording.context(prompt)
+            for manner in self._manners.all:
+                if self.options.mode == "likelihood":
+                    self._asked(prompt, manner)
+                else:
+                    self._wording.context(self._manners.asked(prompt, manner))
+        if self._manners.biased:
+            options = dict.fromkeys(option for prompt in prompts for option in self._item(prompt).options)
+            if not options:
+                raise ModelError("bias_grid is for prompts with options, and no prompt has any; leave it out")
+            for manner in self._manners.all:
+                for option in options:
+                    self._unprompted(option, manner)
 
     def generate(self, population: Population, bucket: Bucket) -> list[list[Answer]]:
         """Make the answers of candidates on one bucket. See `Adapter.generate`."""
@@ -152,53 +182,70 @@ class LanguageAdapter(LanguageOutline):
             for candidate, bucket in enumerate(buckets)
             for prompt, seed in zip(bucket.prompts, bucket.seeds, strict=True)
         ]
+        manners = [self._manners.of(self.space.to_setting(vector)) for vector in population]
         with self._scaled() as scale:
             if self.options.mode == "generate":
-                answers = iter(self._texts(rows, scales, scale))
+                answers = iter(self._texts(rows, manners, scales, scale))
             else:
-                answers = iter(self._likelihoods(rows, scales, scale))
+                answers = iter(self._likelihoods(rows, manners, scales, scale))
         return [[next(answers) for _ in bucket.prompts] for bucket in buckets]
 
-    def _texts(self, rows: Sequence[Row], scales: Tensor, scale: Any) -> list[Answer]:
+    def _texts(self, rows: Sequence[Row], manners: Sequence[Manner], scales: Tensor, scale: Any) -> list[Answer]:
         """Generate a text for each row."""
-        sizes = {prompt: len(self._wording.context(prompt)) for _, prompt, _ in rows}
-        order = sorted(range(len(rows)), key=lambda at: sizes[rows[at][1]])  # rows of like length fill up little
+        asked = [self._manners.asked(prompt, manners[candidate]) for candidate, prompt, _ in rows]
+        lengths = {each: len(self._wording.context(each)) for each in dict.fromkeys(asked)}
+        sizes = [lengths[each] for each in asked]
+        order = sorted(range(len(rows)), key=sizes.__getitem__)  # rows of like length fill up little
 
-        def work(batch: Sequence[Row]) -> list[Answer]:
+        def work(batch: Sequence[int]) -> list[Answer]:
             made: list[Answer] = []
-            for group in self._shared(batch, lambda row: sizes[row[1]]):
-                candidates, prompts, seeds = map(list, zip(*group, strict=True))
-                scale(scales[candidates])
+            for places in self._shared(batch, sizes.__getitem__):
+                scale(scales[[rows[at][0] for at in places]])
+                prompts, seeds = [asked[at] for at in places], [rows[at][2] for at in places]
                 made += generated(self.model, self._wording, prompts, seeds, self._pad, self.options)
             return made
 
-        return _unsorted(self._batches.map([rows[at] for at in order], work), order)
+        return _unsorted(self._batches.map(order, work), order)
 
-    def _likelihoods(self, rows: Sequence[Row], scales: Tensor, scale: Any) -> list[Answer]:
+    def _likelihoods(self, rows: Sequence[Row], manners: Sequence[Manner], scales: Tensor, scale: Any) -> list[Answer]:
         """Compute the likelihoods of each row's texts, each text in a row of its own."""
+        ways = [replace(each, bias=0.0) for each in manners]  # the bias changes no token
         if self.options.divergence:
-            for prompt in dict.fromkeys(prompt for _, prompt, _ in rows):
-                self._neutral_of(prompt, scale)
-        asked = [
-            (at, which, passage)
-            for at, (_, prompt, _) in enumerate(rows)
-            for which, passage in enumerate(self._asked(prompt)[1])
+            for prompt, way in dict.fromkeys((prompt, ways[candidate]) for candidate, prompt, _ in rows):
+                self._neutral_of(prompt, way, scale)
+        asked: list[tuple[int, Passage, tuple[str, Manner] | None]] = [
+            (candidate, passage, (prompt, ways[candidate]) if self.options.divergence and not which else None)
+            for candidate, prompt, _ in rows
+            for which, passage in enumerate(self._asked(prompt, ways[candidate])[1])
         ]
-        order = sorted(range(len(asked)), key=lambda at: asked[at][2].length)
+        unprompted = dict.fromkeys(
+            (candidate, option)
+            for candidate, prompt, _ in rows
+            for option in (self._item(prompt).options if manners[candidate].bias else ())
+        )
+        asked += [(candidate, self._unprompted(text, ways[candidate]), None) for candidate, text in unprompted]
+        order = sorted(range(len(asked)), key=lambda at: asked[at][1].length)
 
-        def work(batch: Sequence[tuple[int, int, Passage]]) -> list[tuple[Predicted, float | None]]:
+        def work(batch: Sequence[tuple[int, Passage, Any]]) -> list[tuple[Predicted, float | None]]:
             made: list[Predicted] = []
-            for group in self._shared(batch, lambda each: each[2].length):
-                scale(scales[[rows[at][0] for at, _, _ in group]])
-                compared = [self.options.divergence and which == 0 for _, which, _ in group]
-                made += predicted(self.model, [passage for _, _, passage in group], self._pad, compared)
+            for group in self._shared(batch, lambda each: each[1].length):
+                scale(scales[[candidate for candidate, _, _ in group]])
+                compared = [bool(key) for *_, key in group]
+                made += predicted(self.model, [passage for _, passage, _ in group], self._pad, compared)
             return [
-                (one, None if one.table is None else self._neutral[rows[at][1]].divergence(one.table))
-                for one, (at, _, _) in zip(made, batch, strict=True)
+                (one, None if one.table is None else self._neutral[key].divergence(one.table))
+                for one, (_, _, key) in zip(made, batch, strict=True)
             ]
 
         found = iter(_unsorted(self._batches.map([asked[at] for at in order], work), order))
-        return [self._answer(prompt, [next(found) for _ in self._asked(prompt)[1]]) for _, prompt, _ in rows]
+        made = [[next(found) for _ in self._asked(prompt, ways[candidate])[1]] for candidate, prompt, _ in rows]
+        biases: list[dict[str, float]] = [{} for _ in manners]
+        for candidate, text in unprompted:
+            biases[candidate][text] = manners[candidate].bias * float(next(found)[0].logprobs.sum())
+        return [
+            self._answer(prompt, ways[candidate], each, biases[candidate])
+            for (candidate, prompt, _), each in zip(rows, made, strict=True)
+        ]
 
     def _shared(self, batch: Sequence[Shared], size: Callable[[Shared], int]) -> list[list[Shared]]:
         """Divide a batch, sorted by size, into rows that can share a pass."""
@@ -207,18 +254,31 @@ class LanguageAdapter(LanguageOutline):
         groups = [list(group) for _, group in groupby(batch, key=size)]
         return groups if self._sharing == "length" else [[row] for group in groups for row in group]
 
-    def _answer(self, prompt: str, made: Sequence[tuple[Predicted, float | None]]) -> Answer:
+    def _unprompted(self, text: str, manner: Manner) -> Passage:
+        """Return the passage of an option where nothing is asked."""
+        if (text, manner) not in self._free:
+            given, said = self._wording.continued(self._manners.asked(self._manners.content_free, manner), text)
+            self._free[text, manner] = Passage(tuple(given), tuple(said))
+        return self._free[text, manner]
+
+    def _answer(
+        self,
+        prompt: str,
+        manner: Manner,
+        made: Sequence[tuple[Predicted, float | None]],
+        biases: Mapping[str, float],
+    ) -> Answer:
         """Put together what was computed of a prompt's texts."""
         item = self._item(prompt)
-        texts, passages = self._asked(prompt)
+        texts, passages = self._asked(prompt, manner)
         known = {
             text: Likelihood(text, float(one.logprobs.sum()), len(passage.text), one.best == passage.text)
             for text, passage, (one, _) in zip(texts, passages, made, strict=True)
         }
-        options = tuple(known[each] for each in item.options)
+        options = tuple(replace(known[each], bias=biases.get(each, 0.0)) for each in item.options)
         first, divergence = made[0]
         if options:
-            said = max(options, key=lambda each: each.logprob).text
+            said = max(options, key=lambda each: each.unbiased).text
         else:
             said = "" if item.answer is None else self._said(item.answer, first, passages[0])
         return Answer(
@@ -232,27 +292,28 @@ class LanguageAdapter(LanguageOutline):
         """Return the most likely tokens at the places of an answer: the answer itself if they are its own."""
         return answer if made.best == passage.text else self._wording.text(made.best)
 
-    def _neutral_of(self, prompt: str, scale: Any) -> None:
+    def _neutral_of(self, prompt: str, manner: Manner, scale: Any) -> None:
         """Compute, once, what the neutral model predicts at the places of a prompt's first text, in a pass alone."""
-        if prompt not in self._neutral:
+        if (prompt, manner) not in self._neutral:
             scale(None)
-            [made] = predicted(self.model, self._asked(prompt)[1][:1], self._pad, [True])
+            [made] = predicted(self.model, self._asked(prompt, manner)[1][:1], self._pad, [True])
             assert made.table is not None, "it was asked for"
-            self._neutral[prompt] = Coarse.of(made.table)
+            self._neutral[prompt, manner] = Coarse.of(made.table)
 
     def _item(self, prompt: str) -> Item:
         return self._items.get(prompt) or Item(prompt)
 
-    def _asked(self, prompt: str) -> tuple[list[str], list[Passage]]:
+    def _asked(self, prompt: str, manner: Manner) -> tuple[list[str], list[Passage]]:
         """Return the texts of a prompt whose likelihoods are computed, the answer first, and their tokens.
 
         Raises:
             ModelError: If the prompt has neither an answer nor options, and is not prose.
         """
-        if prompt not in self._passages:
+        if (prompt, manner) not in self._passages:
             texts = list(self._item(prompt).texts)
             if texts:
-                pairs = [self._wording.continued(prompt, text) for text in texts]
+                asked = self._manners.asked(prompt, manner)
+                pairs = [self._wording.continued(asked, text) for text in texts]
             elif self.options.prose:
                 texts, pairs = [prompt], [self._wording.prose(prompt)]
             else:
@@ -260,8 +321,9 @@ class LanguageAdapter(LanguageOutline):
                     f"the prompt {shown(prompt)} has neither an answer nor options, whose likelihood could be "
                     "computed; give records with an answer, or set mode: generate, or prose: true for texts alone"
                 )
-            self._passages[prompt] = texts, [Passage(tuple(given), tuple(text)) for given, text in pairs]
-        return self._passages[prompt]
+            passages = [Passage(tuple(given), tuple(text)) for given, text in pairs]
+            self._passages[prompt, manner] = texts, passages
+        return self._passages[prompt, manner]
 
     @contextmanager
     def _scaled(self) -> Iterator[Any]:
@@ -281,11 +343,11 @@ class LanguageAdapter(LanguageOutline):
         self._batches.size = size or self.options.batch_size
 
     def export(self, setting: Setting, neutral: Setting) -> dict[str, Any]:
-        """Return the scales by module. See `Adapter.export`."""
+        """Return the scales by module, and the way of asking. See `Adapter.export`."""
         blocks = {"blocks": dict(self.options.blocks)} if self.options.blocks else {}
         weights = weights_of({"": self.model}, adapted=True)
-        members = self.layout.recipe(setting, neutral)
-        return {"transformer": type(self.model).__name__, **blocks, "weights": weights, "members": members}
+        members, asking = self.layout.recipe(setting, neutral), self._manners.export(setting, neutral)
+        return {"transformer": type(self.model).__name__, **blocks, "weights": weights, "members": members, **asking}
 
     def describe(self) -> dict[str, Any]:
         """Return everything that can change an answer. See `Adapter.describe`."""

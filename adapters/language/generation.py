@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...engine.answer import Answer
+from .formats import Asked
 from .items import Wording
 from .options import LanguageOptions
 
@@ -57,10 +58,11 @@ class Choice:
 
 @torch.no_grad()
 def generated(
-    model: Any, wording: Wording, prompts: Sequence[str], seeds: Sequence[int], pad: int, options: LanguageOptions
+    model: Any, wording: Wording, prompts: Sequence[Asked], seeds: Sequence[int], pad: int, options: LanguageOptions
 ) -> list[Answer]:
     """Generate one text a prompt, in one batch."""
     contexts = [wording.context(prompt) for prompt in prompts]
+    stops = [(*options.stop, *prompt.ends) for prompt in prompts]
     longest = max(map(len, contexts))
     ids = torch.full((len(contexts), longest), pad)
     mask = torch.zeros(len(contexts), longest, dtype=torch.long)
@@ -69,7 +71,7 @@ def generated(
         mask[row, longest - len(context) :] = 1
     choice = Choice(options, [torch.Generator().manual_seed(seed) for seed in seeds], [])
     ends = _ends(model)
-    stopped = _Stopped(wording, longest, options.stop)
+    stopped = _Stopped(wording, longest, stops)
     found = model.generate(
         input_ids=ids.to(model.device),
         attention_mask=mask.to(model.device),
@@ -78,12 +80,12 @@ def generated(
         pad_token_id=pad,
         eos_token_id=sorted(ends) or None,
         logits_processor=[choice],
-        stopping_criteria=[stopped] if options.stop else None,
+        stopping_criteria=[stopped] if any(stops) else None,
     )
     logprobs = torch.stack(choice.logprobs, -1).double()
     return [
-        _answer(wording, row[longest:].tolist(), numbers.tolist(), ends, options.stop)
-        for row, numbers in zip(found.cpu(), logprobs, strict=True)
+        _answer(wording, row[longest:].tolist(), numbers.tolist(), ends, stop)
+        for row, numbers, stop in zip(found.cpu(), logprobs, stops, strict=True)
     ]
 
 
@@ -110,10 +112,10 @@ def _answer(
 class _Stopped:
     """Tells `generate` which rows have written one of the texts that end them."""
 
-    def __init__(self, wording: Wording, begin: int, stop: Sequence[str]) -> None:
-        self._wording, self._begin, self._stop = wording, begin, stop
+    def __init__(self, wording: Wording, begin: int, stops: Sequence[Sequence[str]]) -> None:
+        self._wording, self._begin, self._stops = wording, begin, stops
 
     def __call__(self, ids: Tensor, _scores: Any, **_more: Any) -> Tensor:
         texts = [self._wording.text(row) for row in ids[:, self._begin :].tolist()]
-        found = [any(each in text for each in self._stop) for text in texts]
+        found = [any(each in text for each in stop) for text, stop in zip(texts, self._stops, strict=True)]
         return torch.tensor(found, device=ids.device)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...ground.errors import ModelError, first_line
+from .formats import Asked, Format
 
 SHOWN = 60  # characters of a prompt in an error message
 
@@ -73,6 +74,10 @@ def shown(prompt: str) -> str:
     return repr(prompt if len(prompt) <= SHOWN else f"{prompt[: SHOWN - 3]}...")
 
 
+def _examples(asked: Asked) -> str:
+    return f" with its {len(asked.examples)} examples" if asked.examples else ""
+
+
 @dataclass(frozen=True)
 class Limits:
     """How many tokens there may be.
@@ -98,8 +103,8 @@ class Wording:
     Args:
         tokenizer: The model's tokenizer.
         limits: How many tokens there may be.
-        chat: Whether a prompt becomes a user's message in the tokenizer's chat template.
-        system: The message before it, or None.
+        chat: Whether there are prompts of a chat, for which the tokenizer's chat template is needed.
+        system: The first message of a chat, or None.
 
     Raises:
         ModelError: If a chat is asked for and there is no template, or it fails, or leaves out the prompt.
@@ -109,35 +114,39 @@ class Wording:
         if chat and not getattr(tokenizer, "chat_template", None):
             raise ModelError("the model's tokenizer has no chat template; leave out chat")
         self._tokenizer, self._chat, self._system, self._limits = tokenizer, chat, system, limits
-        if chat and self._worded("a") == self._worded("b"):  # a template may also refuse a system message
+        if not chat:
+            return
+        first, second = (self._worded(Asked(text, Format(chat=True))) for text in ("a", "b"))
+        if first == second:
             raise ModelError("the model's chat template leaves out the prompt; leave out chat")
-        if chat and system and system not in self._worded("a"):
+        if system and system not in first:
             raise ModelError("the model's chat template leaves out the system message; leave out system")
 
-    def context(self, prompt: str) -> list[int]:
+    def context(self, asked: Asked) -> list[int]:
         """Return the tokens that the model is given for a prompt.
 
         Raises:
             ModelError: If the template fails, the prompt has no tokens, or too many.
         """
-        ids = self._ids(self._worded(prompt), special=not self._chat)
+        prompt = asked.prompt
+        ids = self._ids(self._worded(asked), special=not asked.format.chat)
         if not ids:
             start = self._tokenizer.bos_token_id
             if start is None:
                 raise ModelError(f"the prompt {shown(prompt)} has no tokens, and the model has no token to start with")
             ids = [start]
         limits = self._limits
-        self._check_fit(prompt, len(ids), len(ids))
+        self._check_fit(asked, len(ids), len(ids))
         given = len(ids) + max(limits.written - 1, 0)  # all but the last token that is written
         if limits.context is not None and given > limits.context:
             raise ModelError(
-                f"the prompt {shown(prompt)} has {len(ids)} tokens, and with max_new_tokens: {limits.written} there "
-                f"would be {given}, of which the model takes at most {limits.context}; shorten it, or lower "
-                "max_new_tokens"
+                f"the prompt {shown(prompt)}{_examples(asked)} has {len(ids)} tokens, and with max_new_tokens: "
+                f"{limits.written} there would be {given}, of which the model takes at most {limits.context}; shorten "
+                f"it, {'give fewer shots, ' if asked.examples else ''}or lower max_new_tokens"
             )
         return ids
 
-    def continued(self, prompt: str, text: str) -> tuple[list[int], list[int]]:
+    def continued(self, asked: Asked, text: str) -> tuple[list[int], list[int]]:
         """Return the tokens of a prompt, and those of a text that continues it.
 
         The prompt's tokens are those from which the model would generate. The text's tokens are what follows if both
@@ -146,9 +155,10 @@ class Wording:
         Raises:
             ModelError: If the text has no tokens, or too many.
         """
-        context = self.context(prompt)
-        whole = self._ids(self._worded(prompt) + text, special=not self._chat)
-        tail = whole[len(context) :] if whole[: len(context)] == context else self._ids(text, special=False)
+        prompt, chat, reply = asked.prompt, asked.format.chat, asked.format.reply(text)
+        context = self.context(asked)
+        whole = self._ids(self._worded(asked) + reply, special=not chat)
+        tail = whole[len(context) :] if whole[: len(context)] == context else self._ids(reply, special=False)
         if not tail:
             raise ModelError(f"the answer {text!r} of the prompt {shown(prompt)} has no tokens; give another")
         limits = self._limits
@@ -176,7 +186,7 @@ class Wording:
             ids = [start, *ids]
         if len(ids) < 2:
             raise ModelError(f"the prompt {shown(prompt)} has fewer than two tokens, so that nothing is predicted")
-        self._check_fit(prompt, len(ids), len(ids) - 1)
+        self._check_fit(Asked(prompt, Format()), len(ids), len(ids) - 1)
         return ids[:1], ids[1:]
 
     def text(self, ids: Sequence[int]) -> str:
@@ -188,17 +198,19 @@ class Wording:
         template = self._tokenizer.chat_template if self._chat else None
         return {"chat_template": template, "system": self._system}
 
-    def _check_fit(self, prompt: str, size: int, given: int) -> None:
+    def _check_fit(self, asked: Asked, size: int, given: int) -> None:
         """Refuse a prompt of `size` tokens if fewer fit than those that the model would be given."""
         fit = min((each for each in (self._limits.prompt, self._limits.context) if each is not None), default=given)
         if given > fit:
-            raise ModelError(f"the prompt {shown(prompt)} has {size} tokens, and at most {fit} fit; shorten it")
+            raise ModelError(
+                f"the prompt {shown(asked.prompt)}{_examples(asked)} has {size} tokens, and at most {fit} fit; shorten "
+                f"it{', or give fewer shots' if asked.examples else ''}"
+            )
 
-    def _worded(self, prompt: str) -> str:
-        if not self._chat:
-            return prompt
-        messages = [] if self._system is None else [{"role": "system", "content": self._system}]
-        messages.append({"role": "user", "content": prompt})
+    def _worded(self, asked: Asked) -> str:
+        if not asked.format.chat:
+            return asked.text
+        messages = asked.messages(self._system)
         try:
             return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
         except Exception as error:  # a template is a program of the model's authors

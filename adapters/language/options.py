@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ...engine.hooks import Source
 from ..layout import LARGEST
 from ..loading import Dtype, Quantization
+from .formats import CHAT, PROMPT, mistaken_format
 
 Positive = Annotated[int, Field(ge=1)]
 Scale = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
@@ -17,9 +18,12 @@ Share = Annotated[float, Field(gt=0, le=1)]
 MOST_TOKENS = 100_000
 #: The options that only one mode reads.
 OF_MODE: Mapping[str, tuple[str, ...]] = {
-    "likelihood": ("prose", "divergence", "max_answer_tokens"),
+    "likelihood": ("prose", "divergence", "max_answer_tokens", "bias_grid"),
     "generate": ("max_new_tokens", "temperature", "top_k", "top_p", "stop"),
 }
+MOST_SHOTS = 100
+LONGEST_FORMAT = 10_000  # characters
+LEAST_BIAS, MOST_BIAS = -1.0, 2.0
 
 
 class LanguageOptions(BaseModel):
@@ -32,6 +36,13 @@ class LanguageOptions(BaseModel):
         granularity: How sites are tied into knobs: one for each `block`, or one for each branch of it (`layer`).
         chat: Whether a prompt becomes a user's message in the model's own chat template.
         system: The message before it; only with `chat`.
+        formats: What stands around a prompt: texts with `{prompt}`, which may end in `{answer}`, or `chat` for the chat
+            template. Each is a neutral setting; the first is the default.
+        shots: How many training records are shown, with their answers, before a prompt. Each number is a neutral
+            setting; the first is the default.
+        bias_grid: Shares of each option's log-likelihood without the prompt that are subtracted from its
+            log-likelihood: neutral settings of the knob `bias` beside 0. Without any there is no such knob.
+        content_free: What stands in the prompt's place for the log-likelihood without it; None for `N/A`.
         prose: Whether a prompt without an answer is itself the text whose likelihood is computed.
         divergence: Whether to compute how far a candidate's predictions of the answer (or of the prose) are from the
             neutral model's. The neutral model's are computed once a prompt.
@@ -63,6 +74,10 @@ class LanguageOptions(BaseModel):
     granularity: Literal["block", "layer"] = "layer"
     chat: bool = False
     system: str | None = None
+    formats: Annotated[tuple[Annotated[str, Field(max_length=LONGEST_FORMAT)], ...], Field(min_length=1)] = (PROMPT,)
+    shots: Annotated[tuple[Annotated[int, Field(ge=0, le=MOST_SHOTS)], ...], Field(min_length=1)] = (0,)
+    bias_grid: tuple[Annotated[float, Field(ge=LEAST_BIAS, le=MOST_BIAS)], ...] = ()
+    content_free: Annotated[str, Field(min_length=1)] | None = None
     prose: bool = False
     divergence: bool = False
     max_new_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS)] = 64
@@ -87,7 +102,9 @@ class LanguageOptions(BaseModel):
 
 def mistake(options: LanguageOptions) -> str | None:
     """Return a sentence that names options that exclude each other, or None."""
-    if options.system is not None and not options.chat:
+    if problem := _mistaken_asking(options):
+        return problem
+    if options.system is not None and not (options.chat or CHAT in options.formats):
         return "system is a message of a chat; set chat: true, or leave system out"
     for mode, names in OF_MODE.items():
         for name in names if mode != options.mode else ():
@@ -106,3 +123,15 @@ def mistake(options: LanguageOptions) -> str | None:
     if not options.low <= 1 <= options.high:
         return f"low is {options.low:g} and high is {options.high:g}, and the neutral scale 1 must lie between them"
     return None
+
+
+def _mistaken_asking(options: LanguageOptions) -> str | None:
+    """Return a sentence on what is wrong with how prompts are asked, or None."""
+    for name in ("formats", "shots", "bias_grid"):
+        given: tuple[object, ...] = getattr(options, name)
+        if len(set(given)) < len(given):
+            twice = next(each for each in given if given.count(each) > 1)
+            return f"{name} holds {twice!r} twice; leave one out"
+    if options.content_free is not None and not options.bias_grid:
+        return "content_free is for a bias of options; set bias_grid, or leave content_free out"
+    return next(filter(None, (mistaken_format(each, chat=options.chat) for each in options.formats)), None)

@@ -144,9 +144,9 @@ class ByLikelihood(KeyedObjective):
         self.normalise = normalise
 
     def level(self, each: Likelihood) -> float:
-        """Return the log-probability of a text, divided as `normalise` says; in nats."""
+        """Return the log-probability of a text, less an option's bias, divided as `normalise` says; in nats."""
         parts = {"none": 1, "bytes": max(each.num_bytes, 1), "tokens": max(each.num_tokens, 1)}
-        return each.logprob / parts[self.normalise]
+        return each.unbiased / parts[self.normalise]
 
     def reference(self, output: Output, prompt: str) -> Likelihood:
         """Return how likely the prompt's own answer is.

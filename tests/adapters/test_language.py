@@ -12,10 +12,11 @@ import pytest
 import tiny_language as tiny
 import torch
 from numpy.typing import NDArray
+from tiny_language import by_hand
 from trimpot.adapters.language.adapter import LanguageAdapter
 from trimpot.adapters.language.options import LanguageOptions
 from trimpot.engine.answer import Answer
-from trimpot.engine.bucket import Bucket
+from trimpot.engine.bucket import Bucket, PromptSet
 from trimpot.engine.seams import Adapter
 from trimpot.ground.errors import ModelError
 from trimpot.testing.adapter import AdapterContract
@@ -35,12 +36,13 @@ def adapter_of(kind: str = "llama", about: Any = ABOUT, **options: Any) -> Langu
         tiny.model(kind), tiny.tokenizer(), {"id": kind, "weights": "0"}, LanguageOptions(model=kind, **options)
     )
     made.take_metadata(about)
+    made.take_prompts(PromptSet(("12+13=", "1+1="), ("b",), ("a",), metadata={"1+1=": {"answer": "2"}, **about}))
     return made
 
 
 def numbers(answer: Answer) -> NDArray[np.float64]:
     """Everything that an answer says, as numbers."""
-    found = [each.logprob for each in answer.likelihoods]
+    found = [number for each in answer.likelihoods for number in (each.logprob, each.bias)]
     tokens = [*answer.tokens, *[-1] * (LONG - len(answer.tokens))]
     logprobs = [*answer.logprobs, *[0.0] * (LONG - len(answer.logprobs))]
     return np.array([*found, answer.divergence or 0.0, *tokens, *logprobs])
@@ -48,6 +50,7 @@ def numbers(answer: Answer) -> NDArray[np.float64]:
 
 GENERATE = {"mode": "generate", "max_new_tokens": LONG}
 DRAWN = {**GENERATE, "temperature": 1.5, "top_k": 40, "top_p": 0.98}
+ASKED = {"shots": [0, 1], "formats": ["{prompt}", "q {prompt}"], "bias_grid": [0.5]}
 #: Name to the model, its options, and changes that make other answers.
 CASES: dict[str, tuple[str, dict[str, Any], Sequence[dict[str, Any]]]] = {
     "llama": ("llama", {"divergence": True, "batch_size": 4}, [{"divergence": False}, {"prose": True}, {"chat": True}]),
@@ -55,6 +58,7 @@ CASES: dict[str, tuple[str, dict[str, Any], Sequence[dict[str, Any]]]] = {
     "gpt2": ("gpt2", GENERATE, [{"max_new_tokens": 3}, {"stop": ["a"]}, {"chat": True}, {"temperature": 0.5}]),
     "mixtral": ("mixtral", DRAWN, [{"temperature": 1.0}, {"top_k": 5}, {"top_p": 0.5}, {"top_k": None}]),
     "mamba": ("mamba", GENERATE, []),
+    "asked": ("llama", ASKED, [{"shots": [0]}, {"formats": ["{prompt}"]}, {"bias_grid": [1]}, {"content_free": "n"}]),
 }
 
 
@@ -82,15 +86,6 @@ class TestLanguageAdapter(AdapterContract):
 
     def as_array(self, output: Any) -> NDArray[Any]:
         return numbers(output)
-
-
-def by_hand(model: Any, ids: list[int], size: int) -> float:
-    """The log-probability of the last tokens, one after the other."""
-    with torch.no_grad():
-        return sum(
-            float(model(input_ids=torch.tensor([ids[:at]])).logits[0, -1].log_softmax(-1)[ids[at]])
-            for at in range(len(ids) - size, len(ids))
-        )
 
 
 @pytest.mark.parametrize("kind", KINDS)

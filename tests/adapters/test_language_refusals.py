@@ -18,7 +18,7 @@ from trimpot.adapters.language import gguf
 from trimpot.adapters.language.adapter import LanguageAdapter
 from trimpot.adapters.language.factory import make_transformers
 from trimpot.adapters.language.options import OF_MODE, LanguageOptions, mistake
-from trimpot.engine.bucket import Bucket
+from trimpot.engine.bucket import Bucket, PromptSet
 from trimpot.ground import extras
 from trimpot.ground.errors import ModelError, TrimpotError
 
@@ -373,6 +373,10 @@ USED: Mapping[str, dict[str, Any] | str] = {
     "granularity": {"granularity": "block"},
     "chat": {"chat": True},
     "system": {"chat": True, "system": "z"},
+    "formats": {"formats": ["q {prompt}"]},
+    "shots": {"shots": [1]},
+    "bias_grid": {"bias_grid": [0.5]},
+    "content_free": {"bias_grid": [0.5], "content_free": "so"},
     "prose": {"prose": True},
     "divergence": {"divergence": True},
     "max_new_tokens": {**WRITES, "max_new_tokens": 2},
@@ -402,8 +406,10 @@ def made_of(adapter: Any) -> Any:
     shown = (adapter.describe(), adapter.space.names, [*map(tuple, adapter.space.bounds)], adapter.outputs_per_call)
     if not isinstance(adapter, LanguageAdapter):
         return shown
-    records = {"12+13=": {"answer": "25"}, "it is": {} if adapter.options.prose else {"answer": "so"}}
+    asked = {"12+13=": {"answer": "25", "options": ["25", "31"]}, "it is": {"answer": "so", "options": ["so", "no"]}}
+    records = {"12+13=": {"answer": "25"}, "it is": {}} if adapter.options.prose else asked
     adapter.take_metadata(records)
+    adapter.take_prompts(PromptSet(("a", "12+13="), ("it is",), ("so",), metadata={"a": {"answer": "b"}, **records}))
     adapter.check_prompts(list(records))
     return shown, adapter.generate(adapter.space.defaults[None] * 1.1, Bucket(tuple(records), (0, 1)))
 
@@ -437,7 +443,7 @@ def test_every_option_is_used_or_refused(folders: Callable[[str], Path], tmp_pat
 
 
 def test_the_options_of_one_mode_are_refused_in_the_other() -> None:
-    values: dict[str, Any] = {"top_k": 3, "top_p": 0.5, "stop": ["a"], "temperature": 1.0}
+    values: dict[str, Any] = {"top_k": 3, "top_p": 0.5, "stop": ["a"], "temperature": 1.0, "bias_grid": [0.5]}
     for mode, names in OF_MODE.items():
         other = next(each for each in OF_MODE if each != mode)
         for name in names:

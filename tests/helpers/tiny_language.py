@@ -109,3 +109,12 @@ def write_gguf(path: Path, more: Mapping[str, Any] | None = None) -> Path:
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def by_hand(model: Any, ids: list[int], size: int) -> float:
+    """The log-probability of the last tokens, one after the other."""
+    with torch.no_grad():
+        return sum(
+            float(model(input_ids=torch.tensor([ids[:at]])).logits[0, -1].log_softmax(-1)[ids[at]])
+            for at in range(len(ids) - size, len(ids))
+        )

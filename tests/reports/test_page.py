@@ -21,6 +21,7 @@ from trimpot.engine.hooks import hookimpl
 from trimpot.engine.seams import Adapter
 from trimpot.reports import page, skeleton
 from trimpot.reports.facts import Facts, gather
+from trimpot.reports.notebook import card
 from trimpot.reports.sections import image_tag
 from trimpot.reports.words import gain_text, headline, outcomes_by_prompt, verdict
 from trimpot.runs import session
@@ -163,10 +164,12 @@ def test_figures_hold_the_numbers_of_the_store(begin: Any, tmp_path: Path) -> No
     assert np.mean(differences) == pytest.approx(outcome["comparisons"][0]["gain"]["mean"])
 
 
-def test_no_gain_is_called_no_gain(begin: Any) -> None:
+def test_no_gain_is_called_no_gain_and_a_search_that_was_told_nothing_is_said_to_be(begin: Any, tmp_path: Path) -> None:
     facts, text = begin(Flat())
     assert facts.row.outcome["comparisons"][0]["gain"]["mean"] == 0
     assert "the calibration is the neutral setting itself" in visible(text)
+    nothing = "100% of the groups told the search nothing, because all their candidates scored the same"
+    assert nothing in visible(text) and nothing in card(facts, Files.of(tmp_path), "")
 
 
 def test_an_interval_with_0_inside_is_noise_and_one_below_is_a_warning(begin: Any) -> None:

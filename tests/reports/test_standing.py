@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,18 @@ def test_nobody_else_advises_a_result() -> None:
         text = path.read_text(encoding="utf-8")
         if "trimpot.load_calibration(" in text:
             assert "stand" in text, path
+
+
+def test_whoever_judges_a_result_says_how_much_of_its_search_was_told_nothing() -> None:
+    """Terminal, page, card and live page, whose sentences the tests of each read."""
+    rooms = [*(ROOM / "reports").glob("*.py"), *(ROOM / "watching").glob("*.py")]
+    judging = [path for path in rooms if re.search(r"words import .*\bcaution\b|^    caution,$", text_of(path), re.M)]
+    assert len(judging) == 4
+    assert all("silence(" in text_of(path) for path in judging)
+
+
+def text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
 
 
 def test_the_terminal_says_how_much_of_the_search_was_told_nothing() -> None:
