@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from ..engine.heldout import best_neutral
 from ..engine.knobs import Vector
+from ..engine.nouns import noun
 from ..engine.schema import MOST, Real, Section, Whole
 from ..engine.seams import Adapter, Population
 from ..ground.errors import ConfigError
@@ -84,8 +85,12 @@ class Ablation(Analysis):
             for setting in run.adapter.neutrals().values():  # refused before anything is evaluated
                 scaled(run.adapter, run.adapter.space.to_vector(setting), groups, options.scales)
             images = len(buckets) * len(buckets[0]) * (1 + len(groups) * len(options.scales))
+            outputs = noun(run.adapter.makes)
             if images > MOST * 1000:
-                raise ConfigError(f"an ablation of {images:,} images would never end; give fewer scales or seeds")
+                raise ConfigError(
+                    f"an ablation of {images:,} {outputs} would never end; give fewer scales"
+                    f"{' or seeds' * run.adapter.uses_seed}"
+                )
             bench.expect((images + plan(run).images["baseline"]) * (run.adapter.num_steps or 1))
             baseline, _ = best_neutral(evaluator)
             neutral = run.adapter.space.to_vector(baseline.setting)
@@ -100,6 +105,7 @@ class Ablation(Analysis):
             evaluations=made,
             weights=weights,
             rewards=rewards,
+            outputs=outputs,
         )
         return found(ablated)
 

@@ -51,6 +51,7 @@ class Ablated:
         evaluations: For each bucket, the evaluations of the neutral setting and of every group at every scale.
         weights: Objective name to its weight in the value.
         rewards: The names of the configured rewards.
+        outputs: What the outputs are called.
     """
 
     granularity: str
@@ -60,19 +61,20 @@ class Ablated:
     evaluations: Sequence[Sequence[Evaluation]]
     weights: Mapping[str, float]
     rewards: Sequence[str]
+    outputs: str = "images"
 
     @cached_property
     def prompts(self) -> list[str]:
-        """The prompt of every image, bucket by bucket."""
+        """The prompt of every output, bucket by bucket."""
         return [prompt for made in self.evaluations for prompt in made[0].bucket.prompts]
 
     @cached_property
     def scored(self) -> list[str]:
-        """The value, and every objective that scored the images."""
+        """The value, and every objective that scored the outputs."""
         return [VALUE, *(name for name in self.evaluations[0][0].scores if name != COMBINED)]
 
     def scores(self, reward: str, position: int) -> Array:
-        """Return the scores of a setting's images, bucket by bucket, shape (num_images,).
+        """Return the scores of a setting's outputs, bucket by bucket, shape (num_outputs,).
 
         Args:
             reward: `combined` or the name of an objective.
@@ -129,16 +131,18 @@ def found(ablated: Ablated) -> Findings:
     if len(ablated.rewards) > 1:
         parts.append(_rewards_part(ablated, differences))
     parts[-1] = Part(**{**vars(parts[-1]), "tables": [*parts[-1].tables, _table(ablated, differences)]})
-    num_prompts, num_images = len(set(ablated.prompts)), len(ablated.prompts)
+    num_prompts, num_outputs = len(set(ablated.prompts)), len(ablated.prompts)
+    seeds = num_outputs // num_prompts
+    on = f"{num_outputs} {ablated.outputs} of {num_prompts} test prompts with {seeds} seeds each"
+    on = on if seeds > 1 else f"{num_prompts} test prompts"
     judging = num_prompts - num_prompts // 2
     return Findings(
         headline=_headline(ablated, removed, best),
         parts=parts,
         sentences=[
             f"Every setting is compared with the backbone as it is, at its best neutral setting "
-            f"({ablated.baseline.label}, chosen on validation prompts), on the same {num_images} images of "
-            f"{num_prompts} test prompts with {num_images // num_prompts} seeds each. The unit of every interval and "
-            f"test is the prompt."
+            f"({ablated.baseline.label}, chosen on validation prompts), on the same {on}. The unit of "
+            "every interval and test is the prompt."
         ],
         cautions=[
             f"The best scales are judged on {judging} prompts, and the removals on {num_prompts}; take at least "
@@ -150,8 +154,9 @@ def found(ablated: Ablated) -> Findings:
             f"{ablated.granularity}s": str(len(ablated.groups)),
             "scales": ", ".join(f"{scale:g}" for scale in ablated.scales),
             "prompts": str(num_prompts),
-            "seeds each": str(num_images // num_prompts),
+            **({"seeds each": str(seeds)} if seeds > 1 else {}),
         },
+        outputs=ablated.outputs,
         numbers={
             "baseline": ablated.baseline.label,
             "neutral": float(ablated.scores(VALUE, 0).mean()),

@@ -84,6 +84,7 @@ class Findings:
         numbers: The findings for programs, JSON-like.
         files: Further files for the analysis's folder: name to text.
         runs: The runs that it rests on.
+        outputs: What the outputs are called that it evaluated.
     """
 
     headline: str
@@ -94,6 +95,7 @@ class Findings:
     numbers: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     runs: Sequence[str] = ()
+    outputs: str = "images"
 
     def to_json(self) -> dict[str, Any]:
         """Return the findings as JSON-like values, with numbers that are not finite as None."""

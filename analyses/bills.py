@@ -1,7 +1,7 @@
-"""What runs and analyses cost: images, seconds, hours and money, by run, by stage and by model, from the store alone.
+"""What runs and analyses cost: outputs, seconds, hours and money, by run, by stage and by model, from the store alone.
 
-An image counts where it was made. One that a run found in the store was paid for by the run that made it, so that a
-sum over all runs of a store counts every image once.
+An output counts where it was made. One that a run found in the store was paid for by the run that made it, so that a
+sum over all runs of a store counts every output once.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..engine.evaluation import POOL, watched_at
+from ..engine.nouns import noun
 from ..ground.errors import StoreError, near_misses
 from ..storage import Analyses, AnalysisRow, RunRow, SqliteStore
 from ..storage.store import Spent
 
-#: Where images are made, in the order of a run.
+#: Where outputs are made, in the order of a run.
 WATCHED = "watched prompts"
 STAGES = (
     "baseline",
@@ -35,8 +36,8 @@ class Bill:
     """What was spent on something.
 
     Attributes:
-        images: Images made.
-        found: Images found in the store, which cost nothing.
+        images: Outputs made.
+        found: Outputs found in the store, which cost nothing.
         generate_seconds: Time of generating, summed over workers.
         score_seconds: Time of scoring, summed over workers.
     """
@@ -79,6 +80,7 @@ class Spender:
         num_knobs: Number of knobs, or None if unknown.
         generations: Number of generations told to the optimizer.
         gain: The gain on test prompts over the best neutral setting; None if there is none.
+        outputs: What its outputs are called.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Spender:
     num_knobs: int | None = None
     generations: int = 0
     gain: Mapping[str, float] | None = None
+    outputs: str = "images"
 
     @property
     def total(self) -> Bill:
@@ -129,6 +132,12 @@ class Costs:
     def total(self) -> Bill:
         """What all cost."""
         return sum((each.total for each in self.spenders), Bill())
+
+    @property
+    def outputs(self) -> str:
+        """What the outputs of all are called."""
+        found = {each.outputs for each in self.spenders if each.total != Bill()}
+        return found.pop() if len(found) == 1 else "outputs"
 
     @property
     def wall_seconds(self) -> float:
@@ -199,12 +208,15 @@ def _of_run(store: SqliteStore, row: RunRow) -> Spender:
         len(first.setting) if first else None,
         row.outcome["num_generations"] if row.outcome else len(store.sigmas(row.id)),
         row.outcome["comparisons"][0]["gain"] if row.outcome else None,
+        noun((row.outcome or {}).get("makes", "image")),
     )
 
 
 def _of_analysis(store: SqliteStore, row: AnalysisRow) -> Spender:
     stages = _stages(store.spent(row.id, "analysed"))
-    return Spender(row.id, row.kind, row.status, row.config["targets"][0]["config"], stages, row.seconds)
+    outputs = (row.outcome or {}).get("outputs", "images")
+    config = row.config["targets"][0]["config"]
+    return Spender(row.id, row.kind, row.status, config, stages, row.seconds, outputs=outputs)
 
 
 def _stages(spent: Sequence[Spent]) -> dict[str, Bill]:

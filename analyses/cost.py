@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from ..engine.nouns import one_of
 from ..engine.schema import Real, Section
 from ..reports.console import duration
 from ..reports.drawing import GREY, LINES, new_figure
@@ -51,28 +52,28 @@ class Cost(Analysis):
         gather(store, self.options.runs)
 
     def examine(self, bench: Bench) -> Findings:
-        """Read the records; no image is made. See `Analysis.examine`."""
+        """Read the records; nothing is generated. See `Analysis.examine`."""
         return findings(gather(bench.store, self.options.runs, self.options.price))
 
 
 def findings(costs: Costs) -> Findings:
     """Return what runs cost as findings."""
-    total, count = costs.total, len(costs.spenders)
+    total, count, outputs = costs.total, len(costs.spenders), costs.outputs
     analyses = sum(run.kind != "run" for run in costs.spenders)
     runs = _counted(count - analyses, "run") + (
         f" and {_counted(analyses, 'analysis', 'analyses')}" if analyses else ""
     )
     money = costs.money(total.hours)
     paid = "" if money is None else f", {_money(money)} at {_money(costs.price or 0)} a device-hour"
-    headline = f"{runs} made {total.images:,} images in {_hours(total.hours)} of generating and scoring{paid}."
+    headline = f"{runs} made {total.images:,} {outputs} in {_hours(total.hours)} of generating and scoring{paid}."
     return Findings(
         headline,
         (
             Part(
                 "By run",
-                "Images that a run made, and those that it found in the store, which cost nothing: another run had "
-                "made them. Device time is that of generating and scoring, summed over workers. Wall time "
-                "counts loading, searching, waiting and reports too, over all resumes.",
+                f"{outputs.capitalize()} that a run made, and those that it found in the store, which cost nothing: "
+                "another run had made them. Device time is that of generating and scoring, summed over workers. Wall "
+                "time counts loading, searching, waiting and reports too, over all resumes.",
                 (drawn(figure(costs)),),
                 (runs_table(costs),),
             ),
@@ -80,7 +81,7 @@ def findings(costs: Costs) -> Findings:
                 "By stage",
                 "Baseline: neutral settings on validation prompts. Search: candidates. Validation: recommendations. "
                 "Test: neutral and calibrated, once. Other steps: both at other numbers of steps. Comparison pools: "
-                "neutral outputs that a combination compares with.",
+                f"neutral {outputs} that a combination compares with.",
                 (),
                 (stages_table(costs),),
             ),
@@ -95,12 +96,13 @@ def findings(costs: Costs) -> Findings:
         cautions=(() if not _unfinished(costs) else (_unfinished(costs),)),
         stats={
             "runs": f"{count - analyses:,}",
-            "images made": f"{total.images:,}",
-            "images found": f"{total.found:,}",
+            f"{outputs} made": f"{total.images:,}",
+            f"{outputs} found": f"{total.found:,}",
             "device time": duration(total.seconds),
             "wall time": duration(costs.wall_seconds),
             "money": "" if money is None else _money(money),
         },
+        outputs=outputs,
         numbers={
             "price": costs.price,
             "total": _numbers(costs, total),
@@ -138,7 +140,17 @@ def runs_table(costs: Costs) -> Table:
         )
         for run in costs.spenders
     ]
-    head = ["", "knobs", "generations", "images made", "found", "device time", "wall time", *_priced(costs), "gain"]
+    head = [
+        "",
+        "knobs",
+        "generations",
+        f"{costs.outputs} made",
+        "found",
+        "device time",
+        "wall time",
+        *_priced(costs),
+        "gain",
+    ]
     shown = [
         [
             run.name,
@@ -168,7 +180,16 @@ def stages_table(costs: Costs) -> Table:
         )
         for stage, bill in bills.items()
     ]
-    head = ["", "images made", "found", "generating", "scoring", "together", *_priced(costs), "share of the time"]
+    head = [
+        "",
+        f"{costs.outputs} made",
+        "found",
+        "generating",
+        "scoring",
+        "together",
+        *_priced(costs),
+        "share of the time",
+    ]
     shown = [
         [
             stage,
@@ -193,7 +214,7 @@ def models_table(costs: Costs) -> Table:
         (kind, name, bill.images, bill.seconds, _each(bill), bill.hours, costs.money(bill.hours))
         for (kind, name), bill in bills.items()
     ]
-    head = ["", "", "images", "time", "an image", *_priced(costs)]
+    head = ["", "", costs.outputs, "time", one_of(costs.outputs), *_priced(costs)]
     shown = [
         [
             kind,
@@ -224,7 +245,7 @@ def figure(costs: Costs) -> go.Figure:
                 orientation="h",
                 marker={"color": LINES[number % len(LINES)], "line": {"color": GREY, "width": 0}},
                 customdata=[f"{bill.images:,}" for bill in bills],
-                hovertemplate="%{x:.4g} s, %{customdata} images<extra>" + stage + "</extra>",
+                hovertemplate="%{x:.4g} s, %{customdata} " + costs.outputs + "<extra>" + stage + "</extra>",
             )
     made.update_layout(barmode="stack", bargap=0.35, legend_traceorder="normal")
     made.update_yaxes(type="category")

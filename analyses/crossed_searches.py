@@ -19,7 +19,8 @@ class CrossedOptions(Section):
     """What is searched.
 
     Attributes:
-        images: Images of each search; default: `budget.images`, or as many as a finished run's search made.
+        images: Outputs of each search, also called `outputs`; default: `budget.outputs`, or as many as a finished run's
+            search made.
         seeds: The number of searches of each kind, or their seeds.
         granularities: What to compare or to cross with, coarse to fine; default: as the analysis says.
     """
@@ -30,7 +31,7 @@ class CrossedOptions(Section):
 
 
 class CrossedSearches(Analysis):
-    """Searches on equal images, by granularity, reward and seed.
+    """Searches on equally many outputs, by granularity, reward and seed.
 
     Attributes:
         caption: What its table shows, in words.
@@ -68,6 +69,7 @@ class CrossedSearches(Analysis):
             stats=told.stats(crossed),
             numbers=told.numbers(crossed),
             runs=[found.run for found in crossed.tested.values()],
+            outputs=crossed.outputs,
         )
 
     def _crossing(self, store: SqliteStore) -> Crossing:

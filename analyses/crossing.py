@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..engine.nouns import common
 from ..ground.errors import ConfigError, near_misses
+from ..reports.nouns import seeded
 from ..setup.config import Config, plugins_of
 from ..storage import SqliteStore
 from .bench import Bench
@@ -49,7 +51,7 @@ class Crossing:
 
     Args:
         config: The configuration that all share.
-        images: Number of images of each search.
+        images: Number of outputs of each search.
         seeds: The seeds.
         granularities: How sites are tied, coarse to fine; empty for what the configuration says.
         rewards: The rewards that are optimised one by one; empty for what the configuration optimises, all together.
@@ -83,7 +85,7 @@ class Crossing:
         self.work(target)
 
     def work(self, target: Target) -> int:
-        """Return the most work of all searches, in denoising steps of their images."""
+        """Return the most work of all searches, in denoising steps of their outputs."""
         firsts = {member.row: self.configured(member) for member in self.members}
         return sum(planned(target, config) for config in firsts.values()) * len(self.seeds)
 
@@ -155,9 +157,11 @@ class Crossed:
     Attributes:
         crossing: The searches.
         tested: The test evaluations of each.
-        images: Images of each run, made or found.
-        searched: Images of each search, made or found.
+        images: Outputs of each run, made or found.
+        searched: Outputs of each search, made or found.
         generations: Generations of each search.
+        outputs: What the outputs are called.
+        seeded: Whether they depend on seeds.
     """
 
     crossing: Crossing
@@ -165,6 +169,8 @@ class Crossed:
     images: Mapping[Member, int]
     searched: Mapping[Member, int]
     generations: Mapping[Member, int]
+    outputs: str = "images"
+    seeded: bool = True
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -255,8 +261,10 @@ def gather(store: SqliteStore, crossing: Crossing, runs: Mapping[Member, str]) -
     found = {member: tested(store, run) for member, run in runs.items()}
     images = {member: store.num_images(run) for member, run in runs.items()}
     spent = {member: searched(store, run) for member, run in runs.items()}
-    generations = {member: int((store.run(run).outcome or {})["num_generations"]) for member, run in runs.items()}
-    return Crossed(crossing, found, images, spent, generations)
+    outcomes = {member: store.run(run).outcome or {} for member, run in runs.items()}
+    generations = {member: int(each["num_generations"]) for member, each in outcomes.items()}
+    outputs = common(each.get("makes", "image") for each in outcomes.values())
+    return Crossed(crossing, found, images, spent, generations, outputs, all(map(seeded, outcomes.values())))
 
 
 def search(bench: Bench, target: Target, crossing: Crossing) -> dict[Member, str]:

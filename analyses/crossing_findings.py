@@ -24,10 +24,10 @@ MARKS = {
 }
 TINY = 1e-9  # an interval as narrow as this comes of rounding
 LEGEND = (
-    "A mean over seeds with its 95 % interval by prompt; in brackets, the gain of the lowest and of the highest "
-    "seed. \N{BLACK UP-POINTING SMALL TRIANGLE} is better and \N{BLACK DOWN-POINTING SMALL TRIANGLE} worse than the "
-    "best uncalibrated setting: in all seeds, and at the 5 % level by a paired t-test by prompt with Holm's correction "
-    "for all cells."
+    "A mean over {several} with its 95 % interval by prompt; in brackets, the gain of the lowest and of the highest "
+    "{one}. \N{BLACK UP-POINTING SMALL TRIANGLE} is better and \N{BLACK DOWN-POINTING SMALL TRIANGLE} worse than the "
+    "best uncalibrated setting: in all {several}, and at the 5 % level by a paired t-test by prompt with Holm's "
+    "correction for all cells."
 )
 
 
@@ -79,7 +79,7 @@ def searches_table(crossed: Crossed) -> Table:
         )
         for measure in crossed.measures
     ]
-    head = ["", "knobs", "generations", "images of search", "runs"]
+    head = ["", "knobs", "generations", f"{crossed.outputs} of search", "runs"]
     shown = []
     for row in crossed.crossing.rows:
         members = [member for member in crossed.tested if member.row == row]
@@ -157,7 +157,7 @@ def gains_figure(crossed: Crossed) -> go.Figure:
             ring = {"symbol": "circle-open", "size": 7, "color": colour, "line": {"width": 1.3}}
             add_line(figure, [each * unit for each in cell.by_seed], [height] * len(cell.by_seed), title, colour,
                      mode="markers", marker=ring, opacity=0.75, showlegend=False, legendgroup=title,
-                     hovertemplate="a seed: %{x:.3g}<extra>" + f"{name}, {title}</extra>")  # fmt: skip
+                     hovertemplate=f"a {_seeds(crossed, 1)}: %{{x:.3g}}<extra>{name}, {title}</extra>")  # fmt: skip
         means = [each.gain.mean * unit for each, unit in zip(cells, units, strict=True)]
         bars = {
             "type": "data", "symmetric": False, "thickness": 2.2, "width": 5, "color": colour,
@@ -177,8 +177,9 @@ def gains_figure(crossed: Crossed) -> go.Figure:
 def parts(crossed: Crossed, note: str) -> list[Part]:
     """Return the sections that every crossing has."""
     several = len(crossed.measures) > 1
-    unit = " The picture shows them in standard deviations between uncalibrated pictures." if several else ""
-    found = [Part("What each gains", f"{note} {LEGEND}{unit}", (drawn(gains_figure(crossed)),), (matrix(crossed),))]
+    unit = f" The picture shows them in standard deviations between uncalibrated {crossed.outputs}." if several else ""
+    legend = LEGEND.format(several=_seeds(crossed), one=_seeds(crossed, 1))
+    found = [Part("What each gains", f"{note} {legend}{unit}", (drawn(gains_figure(crossed)),), (matrix(crossed),))]
     if crossed.pairs:
         found.append(
             Part(
@@ -196,7 +197,7 @@ def parts(crossed: Crossed, note: str) -> list[Part]:
                 "By the rewards that were not optimised",
                 "How many cells of the table above, without those of the optimised rewards themselves, are better, "
                 "uncertain and worse; and their mean and lowest effect, in standard deviations between uncalibrated "
-                "pictures.",
+                f"{crossed.outputs}.",
                 (),
                 (consistent,),
             )
@@ -235,7 +236,7 @@ def cautions(crossed: Crossed) -> list[str]:
     if first and (sentence := few(first.gain.num_prompts)):
         found.append(f"{sentence[0].upper()}{sentence[1:]}.")
     if len(crossed.crossing.seeds) < 3:
-        found.append("With fewer than three seeds, how far searches differ by chance is not known.")
+        found.append(f"With fewer than three {_seeds(crossed)}, how far searches differ by chance is not known.")
     return found
 
 
@@ -274,12 +275,17 @@ def _titled(measure: str) -> str:
 
 
 def _unit(cell: Cell) -> float:
-    """Return the factor from scores to standard deviations between uncalibrated pictures."""
+    """Return the factor from scores to standard deviations between uncalibrated outputs."""
     return cell.effect / cell.gain.mean if cell.gain.mean else 0.0
 
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+def _seeds(crossed: Crossed, number: int = 2) -> str:
+    """Return what searches of one row differ by: seeds, or searches where the backbone uses no seed."""
+    return ("seed" if number == 1 else "seeds") if crossed.seeded else ("search" if number == 1 else "searches")
 
 
 def _span(values: Sequence[int]) -> str:
@@ -291,9 +297,9 @@ def stats(crossed: Crossed) -> dict[str, str]:
     """Return the numbers for the head of the page."""
     return {
         "searches": str(len(crossed.tested)),
-        "seeds": str(len(crossed.crossing.seeds)),
-        "images of search each": f"{crossed.crossing.images:,}",
-        "images of all these runs": f"{sum(crossed.images.values()):,}",
+        _seeds(crossed): str(len(crossed.crossing.seeds)),
+        f"{crossed.outputs} of search each": f"{crossed.crossing.images:,}",
+        f"{crossed.outputs} of all these runs": f"{sum(crossed.images.values()):,}",
         "test prompts": str(next((cell.gain.num_prompts for cell in crossed.cells.values()), 0)),
     }
 

@@ -43,7 +43,7 @@ def images_of(target: Target, asked: int | None, store: SqliteStore) -> int:
 
     Args:
         target: The target.
-        asked: The option `images`, or None.
+        asked: The option `outputs`, or None.
         store: The open store.
 
     Raises:
@@ -55,7 +55,7 @@ def images_of(target: Target, asked: int | None, store: SqliteStore) -> int:
         return target.config.budget.images
     row = next((row for row in store.runs() if row.id == target.text and row.outcome is not None), None)
     if row is None or not row.config["generations"]:
-        raise ConfigError("say how many images each search may make, such as images=1600")
+        raise ConfigError("say how many images each search may make, such as outputs=1600")
     return searched(store, row.id)
 
 

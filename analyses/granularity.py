@@ -24,10 +24,10 @@ class Granularity(CrossedSearches):
     """See the module."""
 
     kind = "granularity"
-    question = "Which granularity is worth its knobs, on one budget of images?"
+    question = "Which granularity is worth its knobs, on equal budgets?"
     caption = (
         "Gain over the best uncalibrated setting on test prompts, of block, layer and gate knobs that were searched "
-        "with equally many images."
+        "on equal budgets."
     )
     Options = GranularityOptions
 
@@ -41,11 +41,11 @@ class Granularity(CrossedSearches):
         apart = [each for each in others.values() if each.standing != "uncertain"]
         count = f"{len(apart)} of {len(others)} others" if apart else "no other"
         if not gaining:
-            searched = f"With {crossed.crossing.images:,} images of search"
+            searched = f"With {crossed.crossing.images:,} {crossed.outputs} of search"
             return f"{searched}, none gains beyond noise over the best uncalibrated setting."
         gain = gain_text(vars(cell.gain), told.decimals(cell.gain))
         which = f"{told.joined(gaining)} {'gains' if len(gaining) == 1 else 'gain'} beyond noise"
         return (
-            f"With {crossed.crossing.images:,} images of search, {which} over the best uncalibrated setting; "
-            f"{told.row_name(best)} gains the most, {gain}, and {count} can be told from it."
+            f"With {crossed.crossing.images:,} {crossed.outputs} of search, {which} over the best uncalibrated "
+            f"setting; {told.row_name(best)} gains the most, {gain}, and {count} can be told from it."
         )

@@ -79,6 +79,7 @@ def summary(store: SqliteStore, name: str) -> dict[str, Any]:
         "status": row.status,
         "created": row.created,
         "num_evaluations": len(history),
+        "outputs": findings.outputs if findings else "outputs",
         "num_images": sum(each.evaluation.num_images for each in history),
         "num_images_made": sum(each.evaluation.num_images for each in history if each.fresh),
         "runs": list(findings.runs) if findings else [],
@@ -108,7 +109,7 @@ def _header(store: SqliteStore, row: AnalysisRow, findings: Findings) -> str:
     made = sum(each.evaluation.num_images for each in history if each.fresh)
     stats = dict(findings.stats)
     if images:
-        stats |= {"images": f"{images:,}", "of these found in the store": f"{images - made:,}"}
+        stats |= {findings.outputs: f"{images:,}", "of these found in the store": f"{images - made:,}"}
     if findings.runs:
         stats["runs it rests on"] = f"{len(findings.runs):,}"
     stats["time"] = duration(row.seconds)

@@ -17,7 +17,7 @@ from ..engine.knobs import digest
 from ..engine.schema import Config, Section
 from ..ground.errors import ConfigError, StoreError, TrimpotError, near_misses
 from ..ground.folders import DEFAULT_STORE
-from ..setup.mistakes import listed, sentences_of
+from ..setup.mistakes import listed, names_in, sentences_of
 from ..setup.overrides import Override, read_overrides
 from ..storage import Analyses, AnalysisPlaces, AnalysisRow, SqliteStore
 from .analysis import Analysis
@@ -138,7 +138,7 @@ def _options(cls: type[Analysis], typed: Sequence[Override], names: Sequence[str
     Raises:
         ConfigError: If a key is neither, or an option's value is wrong.
     """
-    own, keys = list(cls.Options.model_fields), list(Config.model_fields)
+    own, keys = names_in(cls.Options), list(Config.model_fields)
     values: dict[str, Any] = {}
     rest = []
     for each in typed:

@@ -13,6 +13,7 @@ from ..engine.evaluation import Evaluation
 from ..engine.evaluator import Evaluator
 from ..engine.heldout import best_neutral
 from ..engine.knobs import Setting
+from ..engine.nouns import noun
 from ..engine.run import Run
 from ..engine.schema import MOST_STEPS, Config, Count, Images, Real, Section
 from ..ground.errors import ConfigError
@@ -40,7 +41,8 @@ class StepsOptions(Section):
         steps: Numbers of steps.
         ensembles: How many calibrated members that see the prompt; a guided model has its unconditional one besides.
             Default: 1, 2 and 3, or 1 for a backbone that has no ensembles.
-        images: Images of each search; default: `budget.images`, or as many as a finished run's search made.
+        images: Outputs of each search, also called `outputs`; default: `budget.outputs`, or as many as a finished run's
+            search made.
         seeds: The number of searches of each ensemble, or their seeds; a target that is calibrated already is the
             first of those of its size.
         margin: How much worse than neutral at its best still counts as equal, in units of the score.
@@ -140,7 +142,7 @@ class Steps(Analysis):
         curves = Curves(prompts, neutral, calibrated, self.options.margin)
         found_runs = {row.id for row in bench.store.runs()}
         rests = [name for names in runs.values() for name in names if name in found_runs]
-        return replace(findings(curves, run.adapter.num_steps or 0, runs), runs=rests)
+        return replace(findings(curves, run.adapter.num_steps or 0, runs), runs=rests, outputs=noun(run.adapter.makes))
 
     def _sizes(self, config: Config) -> tuple[int, ...]:
         """Return the sizes of the ensembles, ascending.

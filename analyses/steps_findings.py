@@ -38,7 +38,7 @@ def findings(curves: Curves, own: int, runs: Mapping[str, Sequence[str]]) -> Fin
             "Mean score on test prompts. Neutral is at its best setting at every number of steps, chosen on validation "
             "prompts at that number. Bars are the 95 % interval by prompt of the paired difference to neutral at its "
             f"best steps, drawn around the score; calibrated for {own} steps. The same against passes of the "
-            "transformer (NFE) and against measured seconds of generating a picture. A star marks the 5 % level after "
+            "transformer (NFE) and against measured seconds of generating one. A star marks the 5 % level after "
             "Holm's correction for all gains of the table.",
             tuple(drawn(figure(curves, by)) for by in ("steps", "passes", "seconds") if _has(curves, by)),
             (points_table(curves),),
@@ -109,7 +109,7 @@ def points_table(curves: Curves) -> Table:
                 _gain(away),
             ]
         )
-    head = ["", "steps", "NFE", "a picture", "score", "gain at these steps", "less neutral at its best"]
+    head = ["", "steps", "NFE", "time of one", "score", "gain at these steps", "less neutral at its best"]
     return Table("steps", columns, rows, (head, shown), main=4)
 
 
@@ -169,7 +169,7 @@ def figure(curves: Curves, by: str) -> go.Figure:
     titles = {
         "steps": "steps",
         "passes": "passes of the transformer (NFE)",
-        "seconds": "seconds of generating a picture",
+        "seconds": "seconds of generating one",
     }
     made = new_figure(400, f"{titles[by]}, logarithmic", "score on test prompts")
     for number, (kind, points) in enumerate({NEUTRAL: curves.neutral, **curves.calibrated}.items()):

@@ -57,7 +57,10 @@ def descendant(
         **changes: Fields of the calibration.
     """
     created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    provenance = Provenance(run=name, created=created, config=dict(config), parents=parents)
+    made = first.provenance
+    provenance = Provenance(
+        run=name, created=created, makes=made.makes, uses_seed=made.uses_seed, config=dict(config), parents=parents
+    )
     return first.model_copy(
         update={"gain": None, "by_steps": (), "watched": (), "objectives": {}, "provenance": provenance, **changes}
     )

@@ -43,7 +43,7 @@ def analyse(
 ) -> None:
     """Ask a question on held-out prompts, and get a page, a table and numbers; a stopped analysis goes on.
 
-    Every evaluation is recorded and shared with the runs of the store: an image that was made is not made again.
+    Every evaluation is recorded and shared with the runs of the store: an output that was made is not made again.
 
     Example:  trimpot analyse ablation shapes scales=0,0.5,1.5 seeds=5 test.num_prompts=64
     """
@@ -142,7 +142,7 @@ def show_analysis(name: str, store: Path, as_json: bool) -> None:
     else:
         console.print(f"\n[bold]{escape(found['headline'])}[/]", soft_wrap=True)
     images, made, runs = found["num_images"], found["num_images_made"], len(found["runs"])
-    told = [f"{images:,} images, {made:,} of them made for it"] if images else []
+    told = [f"{images:,} {found['outputs']}, {made:,} of them made for it"] if images else []
     told += [f"{runs:,} run{'s' * (runs > 1)} of the store"] if runs else []
     if told:
         console.print(f"{', '.join(told)}, in {duration(found['seconds'])}")

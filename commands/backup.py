@@ -13,7 +13,10 @@ from .app import FOLDER, JsonOption, StoreOption, app, print_json
 @app.command()
 def backup(
     destination: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
-    images: Annotated[bool, typer.Option("--images/--no-images", help="Whether to copy the kept images too.")] = True,
+    images: Annotated[
+        bool,
+        typer.Option(*("--outputs/--no-outputs", "--images/--no-images"), help="Whether to copy the kept outputs too."),
+    ] = True,
     store: StoreOption = FOLDER,
     as_json: JsonOption = False,
 ) -> None:

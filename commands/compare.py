@@ -44,9 +44,10 @@ def compare(
         ),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="With --contender: runs of each contender.")] = 5,
-    images: Annotated[
-        int | None, typer.Option("--images", min=1, help="With --contender: search images of every run.")
+    outputs: Annotated[
+        int | None, typer.Option("--outputs", min=1, help="With --contender: outputs of every run's search.")
     ] = None,
+    images: Annotated[int | None, typer.Option("--images", min=1, help="The same as --outputs.", hidden=True)] = None,
     name: Annotated[
         str | None, typer.Option("--name", help="With --contender: prefix of the comparison's name.")
     ] = None,
@@ -55,9 +56,9 @@ def compare(
     store: StoreOption = FOLDER,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare optimizers and protocols over several seeds with equal numbers of images; a stopped comparison goes on.
+    """Compare optimizers and protocols over several seeds with equal numbers of outputs; a stopped comparison goes on.
 
-    Example:  trimpot compare shapes --contender cma-es --contender random --seeds 5 --images 4000
+    Example:  trimpot compare shapes --contender cma-es --contender random --seeds 5 --outputs 4000
     """
     from ..comparison.page import write_comparison
     from ..comparison.progress import ComparisonProgress
@@ -65,7 +66,10 @@ def compare(
     from ..setup.config import presets
     from ..storage import SqliteStore
 
-    given = {"overrides": overrides, "contender": contender, "images": images, "name": name}
+    if outputs is not None and images is not None:
+        raise ConfigError("--outputs and --images are two names of one option; leave one of them out")
+    named_so, asked = ("--outputs", outputs) if images is None else ("--images", images)
+    given = {"overrides": overrides, "contender": contender, "images": asked, "name": name, "typed": named_so}
     known = {} if contender else _known(store)
     if known and source not in [*known, *presets()] and not Path(source).exists():
         raise ConfigError(f"no comparison or file {source!r}; {near_misses(source, known)}")
@@ -113,7 +117,7 @@ def _design(source: str, seeds: int, given: dict[str, Any]) -> Design:
 
     if given["contender"]:
         return _asked(source, seeds, given)
-    if stray := [f"--{key}" for key in ("images", "name") if given[key]]:
+    if stray := [option for key, option in (("images", given["typed"]), ("name", "--name")) if given[key]]:
         raise ConfigError(f"{stray[0]} goes with --contender; name at least two contenders, or set it in {source}")
     if given["overrides"]:
         raise ConfigError(f"overrides go with --contender; set {given['overrides'][0]!r} in {source} under 'overrides'")
@@ -125,7 +129,7 @@ def _asked(source: str, seeds: int, given: dict[str, Any]) -> Design:
     from ..setup.config import read_values
 
     if given["images"] is None:
-        raise ConfigError("set the number of images of every search, such as --images 4000")
+        raise ConfigError("set the number of outputs of every search, such as --outputs 4000")
     names = given["contender"]
     shared, _ = read_values(source, given["overrides"] or [])
     return make_design(
@@ -185,7 +189,7 @@ def _command(source: str, seeds: int, given: dict[str, Any], store: Path) -> str
     for label in given["contender"] or []:
         words += ["--contender", label]
     if given["contender"]:
-        words += ["--seeds", str(seeds), "--images", str(given["images"])]
+        words += ["--seeds", str(seeds), given["typed"], str(given["images"])]
     if given["name"]:
         words += ["--name", given["name"]]
     return shlex.join(words) + store_option(store)
@@ -208,7 +212,8 @@ def _print(console: Console, summary: Summary, files: Files) -> None:
         table.add_column("contender")
         targets = summary.target(SHARES[0]) is not None
         headings = [f"to {share:.0%}" for share in SHARES] if targets else []
-        for heading in ("seeds", "gain", *headings):
+        results = summary.results
+        for heading in (results.seeds, "gain", *headings):
             table.add_column(heading, justify="right", no_wrap=heading.startswith("gain"))
         for label, found in summary.gains.items():
             row = [escape(label), str(len(summary.results.of(label))), escape(interval_text(found))]
@@ -217,8 +222,8 @@ def _print(console: Console, summary: Summary, files: Files) -> None:
                 row.append(f"{expected[0]:,.0f}" if expected and expected[1] else "never")
             table.add_row(*row)
         console.print(table)
-        told = "gain: interquartile mean of seeds on test prompts, with its 95 % interval"
+        told = f"gain: interquartile mean of {results.seeds} on test prompts, with its 95 % interval"
         if targets:
-            told += "; to 50%: expected images to half the way from the neutral score to the best reached"
+            told += f"; to 50%: expected {results.noun} to half the way from the neutral score to the best reached"
         console.print(told, style="dim")
     console.print(f"\npage   {escape(str(files.page))}\ntable  {escape(str(files.table))}", soft_wrap=True)

@@ -28,7 +28,7 @@ def delete(
     store: StoreOption = FOLDER,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete runs with their scores, files and kept images; what other runs use too stays.
+    """Delete runs with their scores, files and kept outputs; what other runs use too stays.
 
     What will go is said first. On a terminal you are asked; elsewhere, --yes is needed.
 
@@ -36,18 +36,22 @@ def delete(
     """
     from dataclasses import asdict
 
+    from ..engine.nouns import common
     from ..storage import SqliteStore
     from ..storage.deletion import Deletion
 
     with SqliteStore(store, create=False) as opened:
         deletion = Deletion(opened, names)
         loss = deletion.loss()
+        made = [(opened.run(run).outcome or {}).get("makes", "image") for run in loss.runs]
+        outputs = common([*made, *(["image"] if loss.num_studies else [])])
         if not yes and not sys.stdin.isatty():
             typer.echo(
-                f"trimpot: nothing is deleted, since nobody can be asked here; add --yes for {_told(loss)}", err=True
+                f"trimpot: nothing is deleted, since nobody can be asked here; add --yes for {_told(loss, outputs)}",
+                err=True,
             )
             raise typer.Exit(2)
-        for sentence in (_told(loss), *_told_besides(loss)):
+        for sentence in (_told(loss, outputs), *_told_besides(loss)):
             typer.echo(sentence, err=as_json)
         if not yes:
             typer.confirm("Delete?", abort=True, err=as_json)
@@ -55,19 +59,19 @@ def delete(
     if as_json:
         freed = {"freed_bytes": left.num_bytes, "num_kept_images_left": left.num_kept_images, "compact": left.compact}
         print_json({**asdict(loss), **freed})
-    for sentence in _told_after(left):
+    for sentence in _told_after(left, outputs):
         typer.echo(sentence, err=as_json)
 
 
-def _told(loss: Loss) -> str:
+def _told(loss: Loss, outputs: str) -> str:
     """Return what will go, as a sentence."""
     if not loss.runs and not loss.analyses and not loss.num_studies:
         return f"{', '.join(loss.names)}: what is left of an earlier deletion"
-    evaluations = f"{loss.num_evaluations:,} evaluations with the scores of {loss.num_images:,} images"
+    evaluations = f"{loss.num_evaluations:,} evaluations with the scores of {loss.num_images:,} {outputs}"
     others = [name for name in loss.names if name not in loss.runs]
     told = [evaluations] if loss.runs else []
     told += [f"{loss.num_answers:,} answers of raters"] if loss.num_studies else []
-    told += [f"{loss.num_kept_images:,} kept images", f"{_size(loss.num_bytes)} in all"]
+    told += [f"{loss.num_kept_images:,} kept {outputs}", f"{_size(loss.num_bytes)} in all"]
     return f"{', '.join([*others, *loss.runs])}: {', '.join(told)}"
 
 
@@ -81,11 +85,11 @@ def _told_besides(loss: Loss) -> list[str]:
     return told
 
 
-def _told_after(left: Left) -> list[str]:
+def _told_after(left: Left, outputs: str) -> list[str]:
     told = [f"deleted; {_size(left.num_bytes)} are free again"]
     if left.num_kept_images:
         told.append(
-            f"{left.num_kept_images:,} images stay for now, because a run that is being worked on may use them; "
+            f"{left.num_kept_images:,} {outputs} stay for now, because a run that is being worked on may use them; "
             f"the next `trimpot delete` removes them"
         )
     if not left.compact:

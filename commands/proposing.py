@@ -34,7 +34,7 @@ PriceOption = Annotated[
 ]
 RateOption = Annotated[
     float | None,
-    typer.Option("--rate", min=1e-9, max=1e9, help="Images per second, to tell the hours; see --measure otherwise."),
+    typer.Option("--rate", min=1e-9, max=1e9, help="Outputs per second, to tell the hours; see --measure otherwise."),
 ]
 
 
@@ -102,7 +102,7 @@ def print_forecast(console: Console, found: Mapping[str, Any]) -> None:
     table.add_row(named, f"{sum(found['images'].values()) + found['images_elsewhere']:,}")
     console.print(table)
     if found["seconds"] is None:
-        console.print("hours unknown until the model runs; give --rate IMAGES_PER_SECOND to know them now")
+        console.print(f"hours unknown until the model runs; give --rate {named.upper()}_PER_SECOND to know them now")
         if found["price"] is not None:
             console.print(f"cost unknown with them, at {found['price']:g} a device-hour")
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,7 +83,7 @@ def runs(
         print_json([*found, *others])
     else:
         if found:
-            _print_table(found)
+            _print_table(found, [row for line in lines for row in line.rows])
         _print_others(others, apart=bool(found))
     for sentence in filter(None, (*told, unknown, "no run is all that is asked for" if rows and not asked else "")):
         typer.echo(f"trimpot: {printable(sentence)}", err=True)
@@ -99,7 +100,7 @@ def _comparisons(opened: SqliteStore) -> dict[str, str]:
 
 
 def _read(opened: SqliteStore, row: RunRow, told: list[str], *, whole: bool) -> dict[str, Any] | None:
-    """Return the summary of a run, or only its number of images; None, and a sentence in `told`, if it is damaged."""
+    """Return the summary of a run, or only its number of outputs; None, and a sentence in `told`, if it is damaged."""
     from ..runs.results import summary
 
     try:
@@ -188,10 +189,13 @@ def _for_people(line: Line, read: dict[str, dict[str, Any]]) -> list[str]:
     return [name, line.status, f"{images:,}", duration(line.seconds), gain, str(parent["run"]) if parent else ""]
 
 
-def _print_table(found: list[list[str]]) -> None:
+def _print_table(found: list[list[str]], rows: Sequence[RunRow]) -> None:
+    from ..engine.nouns import common
+
+    outputs = common(row.outcome.get("makes", "image") for row in rows if row.outcome)
     table = Table(box=None, pad_edge=False)
     descends = any(cells[-1] for cells in found)
-    for heading in ("run", "status", "images", "time", "gain", *(("begun at",) if descends else ())):
+    for heading in ("run", "status", outputs, "time", "gain", *(("begun at",) if descends else ())):
         table.add_column(heading)
     for cells in found:
         table.add_row(*map(escape, cells if descends else cells[:-1]))

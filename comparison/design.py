@@ -34,6 +34,7 @@ from ..setup.config import (
     with_protocol,
 )
 from ..setup.mistakes import listed, sentences_of
+from ..setup.overrides import by_stored_keys
 from ..setup.parts import PARTS, anchored_at, parts_of
 from ..setup.plugin_files import files_in
 from ..setup.plugins import Plugins, plugins
@@ -52,7 +53,7 @@ JUDGED_BY = (
     "validation.num_prompts",
     "validation.seed",
 )
-SET_HERE = {"seed": "seeds", "generations": "images", "budget": "images", "name": "name"}
+SET_HERE = {"seed": "seeds", "generations": "outputs", "budget": "outputs", "name": "name"}
 MOST_SEEDS = 10_000
 NEVER = 1_000_000  # checks without a gain before a search stops: no contender stops early
 
@@ -91,8 +92,8 @@ class ComparisonConfig(Section):
         overrides: Changes to the configuration for all contenders.
         contenders: Label to the changes of one contender; a text instead names a protocol or an optimizer.
         seeds: The number of seeds, counted from 0, or a list of seeds.
-        images: Number of images that the search of every run may generate.
-        checks: Approximate number of checks in a run, at equal intervals of images.
+        images: Number of outputs that the search of every run may generate; `outputs` says the same.
+        checks: Approximate number of checks in a run, at equal intervals of outputs.
     """
 
     name: Name | None = None
@@ -216,6 +217,8 @@ def make_design(
         asked = ComparisonConfig.model_validate(values)
     except ValidationError as error:
         raise ConfigError(listed(where, sentences_of(error, values, ComparisonConfig, lines))) from None
+    named = {label: by_stored_keys(changes) for label, changes in asked.contenders.items()}
+    asked = asked.model_copy(update={"overrides": by_stored_keys(asked.overrides), "contenders": named})
     if len(set(asked.seeds)) < len(asked.seeds):
         raise ConfigError(f"{where}: a seed is listed twice in 'seeds'; every run needs one of its own")
     for key in asked.overrides:

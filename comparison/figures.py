@@ -48,7 +48,7 @@ def gains_figure(summary: Summary) -> go.Figure | None:
         colour, found, name = colours(summary)[label], summary.gains[label], escape(label)
         values = [float(value) for value in summary.results.gains(label)]
         ring = {"symbol": "circle-open", "size": 8, "color": colour, "line": {"width": 1.4}}
-        seeds = [f"seed {course.seed}" for course in summary.results.of(label)]
+        seeds = [f"{summary.results.seed} {course.seed}" for course in summary.results.of(label)]
         add_line(figure, values, [name] * len(values), name, colour, mode="markers", marker=ring, opacity=0.75,
                  showlegend=False, text=seeds,
                  hovertemplate="%{text}: %{x:.4g}<extra>" + name + "</extra>")  # fmt: skip
@@ -72,7 +72,8 @@ def curves_figure(summary: Summary, which: str) -> go.Figure | None:
     """
     if not summary.gains:
         return None
-    figure = new_figure(380, "images of search", "validation score")
+    outputs = summary.results.noun
+    figure = new_figure(380, f"{outputs} of search", "validation score")
     grid = np.linspace(0, summary.results.budget, NUM_POINTS)
     for label in summary.gains:
         courses, colour, name = summary.results.of(label), colours(summary)[label], escape(label)
@@ -80,7 +81,7 @@ def curves_figure(summary: Summary, which: str) -> go.Figure | None:
         if np.isfinite(low).all():
             _band(figure, grid, low, high, name, colour)
         add_line(figure, _plain(grid), _plain(middle), name, colour, width=2.5, mode="lines", legendgroup=name,
-                 line_shape="hv", hovertemplate="%{x:,.0f} images: %{y:.4g}<extra>" + name + "</extra>")  # fmt: skip
+                 line_shape="hv", hovertemplate=f"%{{x:,.0f}} {outputs}: %{{y:.4g}}<extra>{name}</extra>")  # fmt: skip
     if summary.start is not None:
         add_level(figure, summary.start, "neutral at its best")
     figure.update_xaxes(tickformat=",")
@@ -91,7 +92,8 @@ def targets_figure(summary: Summary) -> go.Figure | None:
     """Draw the share of all runs' targets reached by number of images: COCO's cumulative distribution."""
     if summary.start is None or summary.best is None or summary.best <= summary.start:
         return None
-    figure = new_figure(380, "images of search (logarithmic)", "share of targets reached")
+    outputs = summary.results.noun
+    figure = new_figure(380, f"{outputs} of search (logarithmic)", "share of targets reached")
     targets = targets_between(summary.start, summary.best)
     budget = summary.results.budget
     first = min(course.images[1] for label in summary.gains for course in summary.results.of(label))
@@ -101,7 +103,7 @@ def targets_figure(summary: Summary) -> go.Figure | None:
         times = summary.times(label, targets)
         colour, name = colours(summary)[label], escape(label)
         reached = share_reached(times, inside)
-        hover = {"hovertemplate": "%{x:,.0f} images: %{y:.1%}<extra>" + name + "</extra>", "legendgroup": name}
+        hover = {"hovertemplate": f"%{{x:,.0f}} {outputs}: %{{y:.1%}}<extra>{name}</extra>", "legendgroup": name}
         add_line(figure, _plain(inside), _plain(reached), name, colour, width=2.5, mode="lines", line_shape="hv",
                  **hover)  # fmt: skip
         later = share_reached(_restarts(times, summary.spent(label)), beyond)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 from html import escape
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..engine.calibration import write_text
+from ..engine.nouns import told_config, told_key
 from ..ground.folders import store_option
 from ..reports.console import duration
 from ..reports.skeleton import chart, made_with, table, whole_page, write_page
@@ -16,7 +17,7 @@ from ..storage import SqliteStore
 from .figures import colours, figures
 from .gains import SIGNIFICANCE
 from .machine import as_csv
-from .results import gather
+from .results import Results, gather
 from .summary import SHARES, Summary
 from .words import decimals_of, description, failures, headline, interval_text, verdict
 
@@ -61,7 +62,7 @@ def render(summary: Summary, folder: Path) -> str:
     parts = (
         _header(summary),
         _gains_section(summary, charts),
-        _search_section(charts),
+        _search_section(summary, charts),
         _targets_section(summary, charts),
         _tests_section(summary, charts),
         _contenders_section(summary),
@@ -82,10 +83,10 @@ def _header(summary: Summary) -> str:
     status = "finished" if summary.num_finished == total else f"{summary.num_finished} of {total} runs"
     stats = {
         "contenders": str(len(results.labels)),
-        "seeds each": str(len(results.design.seeds)),
-        "images of search each": f"{results.budget:,}",
+        f"{results.seeds} each": str(len(results.design.seeds)),
+        f"{results.noun} of search each": f"{results.budget:,}",
         "knobs": str(results.num_knobs or ""),
-        "images in all": f"{sum(each.num_images for each in results.courses.values()):,}",
+        f"{results.noun} in all": f"{sum(each.num_images for each in results.courses.values()):,}",
         "time": duration(sum(each.seconds for each in results.courses.values())),
     }
     listed_stats = "".join(
@@ -119,24 +120,28 @@ def _gains_section(summary: Summary, charts: Charts) -> str:
                 str(len(values)),
             ]
         )
-    head = ["", "gain, interquartile mean", "median", "lowest to highest", "seeds"]
+    results = summary.results
+    head = ["", "gain, interquartile mean", "median", "lowest to highest", results.seeds]
+    and_seeds = " and seeds" if results.seed == "seed" else ""
     return (
         "<section><h2>What a search is worth</h2>"
-        '<p class="note">The gain of what each search chose over the best neutral setting, on test prompts and seeds '
-        "that decided nothing. A ring is one seed; the diamond is their interquartile mean with its 95 % bootstrap "
-        "interval, which says how much another draw of seeds and of prompts would move it on this very space.</p>"
+        '<p class="note">The gain of what each search chose over the best neutral setting, on test prompts'
+        f"{and_seeds} that decided nothing. A ring is one {results.seed}; the diamond is their interquartile mean "
+        f"with its 95 % bootstrap interval, which says how much another draw of {results.seeds} and of prompts would "
+        "move it on this very space.</p>"
         f"{charts['gains']}{table(head, rows, main=1)}</section>"
     )
 
 
-def _search_section(charts: Charts) -> str:
+def _search_section(summary: Summary, charts: Charts) -> str:
     if "chosen" not in charts:
         return ""
+    seeds = summary.results.seeds
     return (
         "<section><h2>On the way</h2>"
         '<p class="note">Validation score of the best recommendation so far, which is what would be kept if the search '
-        "stopped there; interquartile mean over seeds, with 95 % bootstrap bands of other seeds on the same prompts. "
-        "Being the best of several checks, it flatters a little: only the gain above was measured afresh.</p>"
+        f"stopped there; interquartile mean over {seeds}, with 95 % bootstrap bands of other {seeds} on the same "
+        "prompts. Being the best of several checks, it flatters a little: only the gain above was measured afresh.</p>"
         f"{charts['chosen']}"
         "<h3>What was recommended</h3>"
         '<p class="note">The same for the latest recommendation as it is, whether or not an earlier one was better: '
@@ -148,6 +153,7 @@ def _search_section(charts: Charts) -> str:
 def _targets_section(summary: Summary, charts: Charts) -> str:
     if "targets" not in charts:
         return ""
+    outputs = summary.results.noun
     rows = []
     for label in summary.gains:
         cells = [label]
@@ -159,13 +165,13 @@ def _targets_section(summary: Summary, charts: Charts) -> str:
         rows.append(cells)
     head = ["", *(f"{share:.0%} of the way ({_score(summary.target(share))})" for share in SHARES)]
     return (
-        "<section><h2>Images to a target</h2>"
+        f"<section><h2>{outputs.capitalize()} to a target</h2>"
         '<p class="note">Fifty targets lie at equal steps between the common start and the best validation score that '
-        "any run reached. A curve shows how many of all runs' targets were reached by so many images: further left and "
-        "higher is better. Dotted, past the budget, is a search that is begun again whenever it ends short of its "
-        "target, simulated from these runs.</p>"
+        f"any run reached. A curve shows how many of all runs' targets were reached by so many {outputs}: "
+        "further left and higher is better. Dotted, past the budget, is a search that is begun again "
+        "whenever it ends short of its target, simulated from these runs.</p>"
         f"{charts['targets']}{table(head, rows)}"
-        '<p class="note">Expected images to a target with restarts: all that was spent for it, over the runs that '
+        f'<p class="note">Expected {outputs} to a target with restarts: all that was spent for it, over the runs that '
         "reached it. In brackets, how many did.</p></section>"
     )
 
@@ -182,19 +188,21 @@ def _tests_section(summary: Summary, charts: Charts) -> str:
         ]
         for pair in summary.pairs
     ]
+    results = summary.results
     head = ["", "difference in gain", "p, Wilcoxon", "p, Holm"]
     ranks = ""
     if summary.ranking is not None and "ranks" in charts:
         found = summary.ranking
         ranks = (
-            f'<p class="note">Average ranks over {found.num_seeds} seeds, 1 being best. Contenders under one bar '
-            f"cannot be told apart by Nemenyi's critical difference at the 5 % level; Friedman's test that all are "
-            f"alike has p {_p(found.p, equals=True)}.</p>{charts['ranks']}"
+            f'<p class="note">Average ranks over {results.counted(found.num_seeds)}, 1 being best. Contenders under '
+            f"one bar cannot be told apart by Nemenyi's critical difference at the 5 % level; Friedman's test that all "
+            f"are alike has p {_p(found.p, equals=True)}.</p>{charts['ranks']}"
         )
     return (
         "<section><h2>Who is ahead</h2>"
         f"{ranks}"
-        f'<p class="note">Contenders share the training prompts of a seed, so they are compared seed by seed, on the '
+        f'<p class="note">Contenders share the training prompts of a {results.seed}, so they are compared '
+        f"{results.seed} by {results.seed}, on the "
         f"{summary.num_paired} that all of them have finished. Holm's correction is for all pairs; a star marks the "
         "5 % level. What is tested is this one space: another may rank them otherwise.</p>"
         f"{table(head, rows)}</section>"
@@ -219,8 +227,14 @@ def _origin_section(summary: Summary, folder: Path) -> str:
         str(results.row.config.get("command") or ""),
         ("To go on with it, or to make this page again:", again),
         sorted({item for each in results.courses.values() for item in (each.versions or {}).items()}),
-        ("The comparison as a file", yaml.safe_dump(dict(results.design.asked), sort_keys=False, allow_unicode=True)),
+        ("The comparison as a file", yaml.safe_dump(_asked(results), sort_keys=False, allow_unicode=True)),
     )
+
+
+def _asked(results: Results) -> dict[str, Any]:
+    """Return the comparison's file, with every key by the name that fits the outputs."""
+    asked = {told_key(key, results.noun): value for key, value in results.design.asked.items()}
+    return {**asked, "config": told_config(asked["config"], results.noun)}
 
 
 def _score(value: float | None) -> str:

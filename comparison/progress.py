@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
 
 from ..engine.evaluation import Evaluation, Place
+from ..engine.nouns import noun
 from ..engine.run import Run
 from ..engine.watcher import Watcher
 from ..reports.console import SECONDS_BETWEEN_LINES, duration
@@ -41,7 +42,7 @@ class ComparisonProgress:
             transient=True,
         )
         self._task: TaskID | None = None
-        self._title = ""
+        self._title, self._seed = "", "seed"
         self._planned: dict[str, int] = {}
         self._ended = self._within = self._skipped = 0
         self._begun = self._last_line = time.monotonic()
@@ -62,11 +63,13 @@ class ComparisonProgress:
         """Announce the comparison and start the bar."""
         self.comparison, self._begun = comparison, time.monotonic()
         self._planned = {label: planned_work(run) for label, run in zip(design.contenders, firsts, strict=True)}
+        self._seed = "seed" if firsts[0].adapter.uses_seed else "search"
         self._total = len(design.seeds) * sum(self._planned.values())
         self._console.print(
             f"[bold]{escape(comparison)}[/]: {escape(', '.join(design.contenders))} on "
             f"{len(firsts[0].adapter.space)} knobs of {escape(firsts[0].config.adapter.name)}, {len(design.seeds)} "
-            f"seeds each, {design.asked['images']:,} images a search",
+            f"{'seeds' if self._seed == 'seed' else 'searches'} each, {design.asked['images']:,} "
+            f"{noun(firsts[0].adapter.makes)} a search",
             soft_wrap=True,
         )
         if told := belief(firsts[0].adapter.describe()):
@@ -77,7 +80,7 @@ class ComparisonProgress:
 
     def member_started(self, contender: str, seed: int) -> None:
         """Show contender and seed of the run."""
-        self._title, self._within = f"{contender}, seed {seed}", 0
+        self._title, self._within = f"{contender}, {self._seed} {seed}", 0
         self._fresh = False
         self._show()
 
@@ -88,7 +91,9 @@ class ComparisonProgress:
             self._skipped += self._planned[contender]  # it took no time, so it does not count for the pace
         self._within = 0
         if error:
-            self._console.print(f"[yellow]{escape(contender)}, seed {seed}, failed:[/] {escape(error)}", soft_wrap=True)
+            self._console.print(
+                f"[yellow]{escape(contender)}, {self._seed} {seed}, failed:[/] {escape(error)}", soft_wrap=True
+            )
         self._show()
 
     def run_started(self, work_done: int) -> None:

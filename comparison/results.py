@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.nouns import noun
 from ..engine.record import decisive
 from ..engine.search import SEARCH_STAGES
 from ..engine.statistics import sums_by_prompt
+from ..reports.nouns import made_by, seeded
 from ..setup.recorded import record_of
 from ..storage import ComparisonRow, Comparisons, RunRow, SqliteStore
 from ..storage.store import Step
@@ -28,21 +30,23 @@ class Course:
         run: The name of the run in the store, or None if it has not begun.
         status: `finished`, `failed`, `interrupted`, `running` or `not begun`.
         error: Why the run failed, or None.
-        images: Images of the search at each check; the first is 0, when all runs are equal.
+        images: Outputs of the search at each check; the first is 0, when all runs are equal.
         validation: Mean validation value of the setting judged by each check; the first is the best neutral setting.
         chosen: Mean validation value of the best admitted check so far: the result if the search stopped there.
-        gain: Mean, low and high of the gain on test prompts, with its number of images; None unless finished.
+        gain: Mean, low and high of the gain on test prompts, with its number of outputs; None unless finished.
         gain_sums: The paired differences on the test bucket, summed by prompt.
-        gain_sizes: Number of images of each of these prompts.
+        gain_sizes: Number of outputs of each of these prompts.
         stop_reason: Why the search ended.
         population_size: Number of candidates of the first generation.
         groups: Number of groups of the first generation, each with a bucket of its own.
         generations: Number of generations told to the optimizer.
         bucket_sizes: Outputs of a candidate in the first and in the last generation.
-        spent: Images of the search.
-        num_images: Images of all stages.
+        spent: Outputs of the search.
+        num_images: Outputs of all stages.
         seconds: Wall time.
         versions: Versions of the libraries.
+        makes: What the backbone makes; see `Adapter`.
+        seeded: Whether what it makes depends on seeds.
     """
 
     contender: str
@@ -65,6 +69,8 @@ class Course:
     num_images: int = 0
     seconds: float = 0.0
     versions: Mapping[str, str] | None = None
+    makes: str | None = None
+    seeded: bool = True
 
     @property
     def finished(self) -> bool:
@@ -94,8 +100,27 @@ class Results:
         return list(self.design.contenders)
 
     @property
+    def noun(self) -> str:
+        """What the outputs are called."""
+        return noun(next((each.makes for each in self.courses.values() if each.makes), None))
+
+    @property
+    def seed(self) -> str:
+        """What searches of one contender differ by, in one word: a seed, unless the backbone uses none."""
+        return "seed" if all(each.seeded for each in self.courses.values()) else "search"
+
+    def counted(self, number: int) -> str:
+        """Return a number of seeds, or of searches, as text."""
+        return f"{number} {self.seed if number == 1 else self.seeds}"
+
+    @property
+    def seeds(self) -> str:
+        """The plural of `seed`."""
+        return {"seed": "seeds", "search": "searches"}[self.seed]
+
+    @property
     def budget(self) -> int:
-        """Number of images that each search may generate."""
+        """Number of outputs that each search may generate."""
         return int(self.design.asked["images"])
 
     def of(self, label: str) -> list[Course]:
@@ -191,6 +216,8 @@ def _course(store: SqliteStore, contender: str, seed: int, row: RunRow, steps: S
         sum(step.num_images for step in steps),
         row.seconds,
         row.versions,
+        made_by(outcome, record),
+        seeded(outcome),
     )
 
 

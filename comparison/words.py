@@ -21,12 +21,13 @@ def headline(summary: Summary) -> str:
         return f"No result yet: none of {len(summary.results.courses)} runs has finished."
     gain = interval_text(summary.gains[summary.leader])
     num_seeds = len(summary.results.of(summary.leader))
-    runs = f"{num_seeds} seeds" if num_seeds > 1 else "one seed"
+    results = summary.results
+    runs = results.counted(num_seeds) if num_seeds > 1 else f"one {results.seed}"
     how = f"the interquartile mean of {runs}" if num_seeds > 1 else f"on {runs}"
-    images = f"With {summary.results.budget:,} images of search"
+    outputs = f"With {results.budget:,} {results.noun} of search"
     if summary.gains[summary.leader].value <= 0:
-        return f"{images} no contender gains on test prompts; the best, {summary.leader}, has {gain}, {how}."
-    return f"{images}, {summary.leader} gains most on test prompts: {gain}, {how}."
+        return f"{outputs} no contender gains on test prompts; the best, {summary.leader}, has {gain}, {how}."
+    return f"{outputs}, {summary.leader} gains most on test prompts: {gain}, {how}."
 
 
 def verdict(summary: Summary) -> str:
@@ -34,18 +35,18 @@ def verdict(summary: Summary) -> str:
     leader = summary.leader
     if leader is None or len(summary.gains) < 2:
         return ""
-    num, count = summary.num_paired, len(summary.gains)
+    num, count, results = summary.num_paired, len(summary.gains), summary.results
     if smallest_adjusted(num, count) > SIGNIFICANCE:
         of = "two contenders" if count == 2 else f"all pairs of {count} contenders"
         return (
-            f"{num} seed{'s' * (num != 1)} cannot settle who is ahead: tests of {of}, seed by seed, need at least "
-            f"{seeds_needed(count)} seeds before any of them can reach the 5 % level."
+            f"{results.counted(num)} cannot settle who is ahead: tests of {of}, {results.seed} by {results.seed}, need "
+            f"at least {results.counted(seeds_needed(count))} before any of them can reach the 5 % level."
         )
     beaten = [loser for pair in summary.pairs for winner, loser in [_decided(pair)] if winner == leader]
     open_ = [label for label in summary.gains if label not in (leader, *beaten)]
     if not beaten:
         return f"No test can tell {leader} from {listed(open_)} at the 5 % level."
-    text = f"Seed by seed it is ahead of {listed(beaten)} beyond noise"
+    text = f"{results.seed.capitalize()} by {results.seed} it is ahead of {listed(beaten)} beyond noise"
     return text + (f"; {listed(open_)} cannot be told from it." if open_ else ".")
 
 
@@ -58,7 +59,7 @@ def failures(summary: Summary) -> list[str]:
         failed = [each for each in failed if each.status == "failed"]
         if failed:
             seeds = listed([str(each.seed) for each in failed])
-            told.append(f"{label} failed with seed {seeds}: {failed[0].error}")
+            told.append(f"{label} failed with {summary.results.seed} {seeds}: {failed[0].error}")
     rough = few(summary.num_prompts) if summary.num_prompts else ""
     if rough:
         told.append(f"{rough[0].upper()}{rough[1:]}.")
@@ -100,7 +101,7 @@ def description(summary: Summary, label: str) -> list[str]:
     if begun:
         told.append(f"{_span([each.population_size for each in begun])} candidates a generation")
         told.append(f"{_span([each.generations for each in begun])} generations")
-        told.append(f"{_span([each.spent for each in begun])} images of search")
+        told.append(f"{_span([each.spent for each in begun])} {summary.results.noun} of search")
     reasons = [f"{reason} ({count})" for reason, count in stop_reasons(summary, label).most_common()]
     return told + ([f"stopped because {listed(reasons)}"] if reasons else [])
 

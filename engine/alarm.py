@@ -1,6 +1,6 @@
 """The alarm against reward hacking: the optimised score rises while a watched score gets worse.
 
-Watched rewards must not fall, and statistics of the images must not move far in either direction. The alarm compares a
+Watched rewards must not fall, and statistics of the outputs must not move far in either direction. The alarm compares a
 recommendation's validation outputs with the neutral setting's, in pairs. A change raises the alarm only if it is
 significant and also large relative to the spread of that score between outputs. Objectives of watched prompts are held
 to the same: they must not fall there while the optimised score rises on validation.
@@ -53,7 +53,11 @@ class Alarm:
     prompts: str = ""
 
     def __str__(self) -> str:
-        advice = "look at the outputs before believing the score"
+        return self.told()
+
+    def told(self, outputs: str = "outputs") -> str:
+        """Return the alarm as a sentence; `outputs` is what the outputs of the run are called."""
+        advice = f"look at the {outputs} before believing the score"
         if self.prompts:
             advice = f"what is gained there is lost on {self.prompts}"
         return (

@@ -21,10 +21,12 @@ from .knobs import digest
 from .loop import Outcome
 from .run import Run
 from .schema import MOST_STEPS
+from .seams import Medium
 from .statistics import Gain
 
 SCHEMA_VERSION = 1
 CHECKSUM = "checksum"
+_USUAL = {"makes": "image", "uses_seed": True}  # what is true of a file that does not say it
 LARGEST_FILE = 64 << 20  # bytes: hundreds of members of the largest models
 
 Finite = Annotated[float, Field(strict=True, ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
@@ -110,6 +112,8 @@ class Provenance(_Model):
     Attributes:
         run: The run that found it, or a name for what was not found by a run.
         created: The time, in ISO 8601.
+        makes: What the backbone makes, as `Adapter.makes` says it; `image` if a file does not say.
+        uses_seed: Whether its outputs depend on seeds.
         digest: The digest of the run's evaluations.
         stop_reason: Why the search ended.
         num_evaluations: The evaluations of the run.
@@ -121,6 +125,8 @@ class Provenance(_Model):
 
     run: str
     created: str
+    makes: Medium | None = "image"
+    uses_seed: bool = True
     digest: str = ""
     stop_reason: str = ""
     num_evaluations: Count = 0
@@ -170,8 +176,11 @@ class Calibration(_Model):
         return self.provenance.digest or _checksum(self._values())
 
     def _values(self) -> dict[str, Any]:
-        """Return the values of the file; `watched` only if anything was."""
+        """Return the values of the file; `watched` only if anything was, and what is made only if not usual."""
         values: dict[str, Any] = plain(self.model_dump(), "the calibration", CalibrationError)
+        for key, usual in _USUAL.items():
+            if values["provenance"].get(key) == usual:
+                del values["provenance"][key]
         return {key: value for key, value in values.items() if key != "watched" or value}
 
     def save(self, path: Path) -> None:
@@ -353,6 +362,8 @@ def calibration_of(run: Run, outcome: Outcome, totals: dict[str, Any]) -> Calibr
         provenance=Provenance(
             run=run.id,
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            makes=run.adapter.makes,
+            uses_seed=run.adapter.uses_seed,
             digest=totals["digest"],
             stop_reason=outcome.stop_reason,
             num_evaluations=totals["num_evaluations"],

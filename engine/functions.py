@@ -79,7 +79,9 @@ def objective(name: Any = None, /) -> Any:
     return lambda function: _marked(function, "objectives", name, objective_factory(function))
 
 
-def adapter(knobs: Sequence[Knob], *, name: str | None = None, makes: Medium | None = None) -> Callable[[F], F]:
+def adapter(
+    knobs: Sequence[Knob], *, name: str | None = None, makes: Medium | None = None, uses_seed: bool = True
+) -> Callable[[F], F]:
     """Make a backbone of a function `generate(setting, prompt, seed)`, which returns one output.
 
     Write `@trimpot.adapter([...])` above the function. `setting` maps the name of every knob to its value. The same
@@ -91,6 +93,8 @@ def adapter(knobs: Sequence[Knob], *, name: str | None = None, makes: Medium | N
         name: The name for configurations; default: the function's own.
         makes: `image` if the outputs are PIL images, `video` if they are lists of PIL images, `text` if they are texts.
             Reports then show them.
+        uses_seed: Whether an output depends on its seed. Set it to False for a function that ignores `seed`: a prompt
+            then has one output only, and nothing speaks of seeds.
 
     Raises:
         ConfigError: If there are no knobs, or two of one name.
@@ -111,11 +115,13 @@ def adapter(knobs: Sequence[Knob], *, name: str | None = None, makes: Medium | N
         raise PluginError(
             f"@trimpot.adapter is told that it makes {short(makes)}; say {', '.join(map(repr, MEDIA))} or None"
         )
+    if not isinstance(uses_seed, bool):
+        raise PluginError(f"@trimpot.adapter is told uses_seed={short(uses_seed)}; say True or False")
     space = KnobSpace(knobs)
 
     def decorate(function: F) -> F:
         def make(called: Callable[..., Output], options: Mapping[str, Any]) -> Adapter:
-            return FunctionAdapter(called, options, space, makes)
+            return FunctionAdapter(called, options, space, makes, uses_seed)
 
         return _marked(function, "adapters", name, _factory(function, MAKES, make))
 
@@ -172,6 +178,7 @@ class FunctionAdapter(Adapter):
         options: Further arguments, by keyword.
         space: The knobs.
         makes: See `Adapter`.
+        uses_seed: See `Adapter`.
     """
 
     def __init__(
@@ -180,9 +187,10 @@ class FunctionAdapter(Adapter):
         options: Mapping[str, Any],
         space: KnobSpace,
         makes: Medium | None,
+        uses_seed: bool = True,
     ) -> None:
         self._function, self._options = function, dict(options)
-        self.space, self.makes = space, makes
+        self.space, self.makes, self.uses_seed = space, makes, uses_seed
         self._told = False
 
     def generate(self, population: Population, bucket: Bucket) -> Iterator[list[Output]]:

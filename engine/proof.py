@@ -29,8 +29,9 @@ def prove(adapter: Adapter, bucket: Bucket, make: Make) -> None:
     """Make the first output alone, then last in a batch, then alone again, and compare the three.
 
     The second time the output is last, because noise that a batch draws from one generator is right in the first row.
-    The third time shows whether the neighbours changed the adapter's state. The proof makes six outputs, once in the
-    life of an adapter, and neither counts nor keeps them.
+    The third time shows whether the neighbours changed the adapter's state; a backbone that says that it uses no seed
+    is then given another one. The proof makes six outputs, once in the life of an adapter, and neither counts nor keeps
+    them.
 
     Args:
         adapter: The backbone.
@@ -50,23 +51,25 @@ def prove(adapter: Adapter, bucket: Bucket, make: Make) -> None:
     pair = Bucket((bucket.prompts[-1], alone.prompts[0]), (alone.seeds[0] ^ 1, alone.seeds[0]))
     first = make(neutral[None], alone)[0]
     beside = make(np.stack([other, neutral]), pair)[-1]
-    again = make(neutral[None], alone)[0]
+    other_seed = alone if adapter.uses_seed else Bucket(alone.prompts, (alone.seeds[0] ^ (2**31 - 1),))
+    again = make(neutral[None], other_seed)[0]
     if len(first) != 1 or len(again) != 1 or len(beside) != 2:  # wrong counts are refused by `outputs.checked`
         return
     for output in (first[0], again[0], beside[1]):
         if isinstance(output, NotFinite):
             raise ModelError(output.why)
     computes = str(adapter.describe().get("dtype", ""))
+    what = "candidate, prompt and seed" if adapter.uses_seed else "candidate and prompt"
     if differ(first[0], again[0], AGAIN, np.max, computes):
         raise ModelError(
-            f"asked for the same candidate, prompt and seed again, the backbone made another output, so that no score "
+            f"asked for the same {what} again, the backbone made another output, so that no score "
             f"could be believed; {_cause(adapter)}"
         )
     moved = _levels_apart(first[0], beside[0], np.mean)
     if differ(first[0], beside[1], ROUNDING + SHARE * moved, np.mean, computes):
         raise ModelError(
-            f"beside another candidate and prompt the backbone made another output of the same candidate, prompt and "
-            f"seed, so that scores would depend on who shares a batch; {_cause(adapter)}, or set batch_size: 1"
+            f"beside another candidate and prompt the backbone made another output of the same {what}, "
+            f"so that scores would depend on who shares a batch; {_cause(adapter)}, or set batch_size: 1"
         )
     _proved[id(adapter)] = adapter
 
@@ -78,6 +81,8 @@ def _cause(adapter: Adapter) -> str:
             f"its scheduler {scheduler['class']} draws noise that no seed decides (another one draws none, or this one "
             f"with stochastic_sampling: false in scheduler/scheduler_config.json), or a dropout is switched on"
         )
+    if not adapter.uses_seed:
+        return "it says that it uses no seed: set uses_seed to True if it does, and switch dropout off"
     return "let every random number come from the output's own seed, and switch dropout off"
 
 

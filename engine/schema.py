@@ -16,6 +16,7 @@ from ..ground.plain import LARGEST
 from .evaluation import COMBINED
 from .identity import KEYS_CHANGE_NO_NUMBER
 from .knobs import digest
+from .nouns import by_stored_names
 
 MOST = 1_000_000  # prompts, candidates: more would fill any memory before the first image
 MOST_STEPS = 10_000  # of denoising, as many as a calibration file may name
@@ -56,7 +57,7 @@ def listed(value: object) -> object:
 
 
 class Section(BaseModel):
-    """A mapping with known keys only."""
+    """A mapping with known keys only, some of which have two names; see `nouns.ALSO`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -66,6 +67,7 @@ class Section(BaseModel):
         if not isinstance(values, Mapping):
             return values
         fields = cls.model_fields
+        values = by_stored_names(values, fields)
         return {k: v for k, v in values.items() if v is not None or k not in fields or fields[k].default is None}
 
 
@@ -159,8 +161,7 @@ class Validation(Section):
     Attributes:
         num_prompts: Validation prompts, one seed each; the same for every check.
         every: Generations between two checks; or `geometric`, four checks a doubling, see `engine.checking`.
-        every_images: Images of the search between two checks, instead of generations; use this key to check searches
-            with generations of different sizes equally often.
+        every_images: Outputs of the search between two checks, instead of generations; also `every_outputs`.
         patience: The search stops after this many checks in a row without a significant gain over the best before.
         significance: One-sided level of that paired test.
         seed: Draws prompts and seeds; separate from the run's seed, so that runs can be compared.
@@ -229,9 +230,8 @@ class Sensitivity(Section):
         num_prompts: The number of training prompts used.
         step: How far each knob is moved up and down, in units of its spread.
         most: The largest factor of a spread; the smallest is its inverse.
-        measured: The effect of each knob by its name, as an analysis has measured it, so that nothing is measured here.
-            A file of `trimpot analyse ablation` gives it, as `sensitivity.file`. A knob that is not named keeps its
-            spread.
+        measured: The effect of each knob by its name, as an analysis has measured it (`sensitivity.file` names its
+            file), so that nothing is measured here. A knob that is not named keeps its spread.
     """
 
     num_prompts: Count = 8
@@ -249,10 +249,10 @@ class Sensitivity(Section):
 
 
 class Budget(Section):
-    """Limits that stop the search. No generation begins that would exceed `images`, or after the time is spent.
+    """Limits that stop the search. No generation begins that would exceed `outputs`, or after the time is spent.
 
     Attributes:
-        images: Outputs generated for the search.
+        images: Outputs generated for the search; `outputs` says the same.
         seconds: Time of generating and scoring, over all stages and resumes.
         gpu_hours: The same time in hours, multiplied by `devices`.
         devices: The number of devices that `gpu_hours` counts.
@@ -337,7 +337,7 @@ class Config(Section):
         ladder: Coarser granularities to search first, each with its number of generations, coarse to fine; the
             last is the adapter's own.
         sensitivity: An ablation that scales the knobs' spreads.
-        budget: Limits on images and time that stop the search.
+        budget: Limits on outputs and time that stop the search.
         keep: Which images or answers are kept, so that later rewards can score them.
         seed: Drives the optimizer and the training buckets.
         validation: How recommendations are judged.

@@ -16,14 +16,26 @@ from .vetting import blamed, who_made
 
 
 def score_outputs(
-    objectives: Mapping[str, Objective], outputs: Sequence[Output], bucket: Bucket, place: Place
+    objectives: Mapping[str, Objective],
+    outputs: Sequence[Output],
+    bucket: Bucket,
+    place: Place,
+    *,
+    seeded: bool = True,
 ) -> dict[str, tuple[float, ...]]:
     """Score a candidate's outputs by every objective.
+
+    Args:
+        objectives: The objectives by name.
+        outputs: The outputs, one a prompt.
+        bucket: The prompts and seeds.
+        place: The candidate's place, for an error message.
+        seeded: Whether outputs depend on their seeds, so that an error message names them.
 
     Raises:
         ScoreError: If an objective raises, or does not return one finite number an output.
     """
-    return {name: _score(name, objective, outputs, bucket, place) for name, objective in objectives.items()}
+    return {name: _score(name, objective, outputs, bucket, place, seeded) for name, objective in objectives.items()}
 
 
 def combined_values(
@@ -78,7 +90,7 @@ def _in_range(values: ArrayLike, length: int, who: str) -> tuple[float, ...]:
 
 
 def _score(
-    name: str, objective: Objective, outputs: Sequence[Output], bucket: Bucket, place: Place
+    name: str, objective: Objective, outputs: Sequence[Output], bucket: Bucket, place: Place, seeded: bool
 ) -> tuple[float, ...]:
     who = f"{place}: {who_made(objective, f'objective {name!r}')}"
     try:
@@ -93,8 +105,9 @@ def _score(
             f"{who} failed on prompts such as {quoted(bucket.prompts[0])}: {type(error).__name__}: {error}"
         ) from error
     for index in np.flatnonzero(~(np.abs(scores) <= LARGEST)):
+        seed = f" (seed {bucket.seeds[index]})" if seeded else ""
         raise ScoreError(
-            f"{who} returned {scores[index]:g} for prompt {quoted(bucket.prompts[index])} "
-            f"(seed {bucket.seeds[index]}); scores must be finite, and at most {LARGEST:g} in size"
+            f"{who} returned {scores[index]:g} for prompt {quoted(bucket.prompts[index])}{seed}; "
+            f"scores must be finite, and at most {LARGEST:g} in size"
         )
     return tuple(float(score) for score in scores)

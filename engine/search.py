@@ -12,6 +12,7 @@ from .evaluator import Evaluator
 from .jobs import Group
 from .knobs import Setting, Vector
 from .ladder import Rung
+from .nouns import noun
 from .schema import Config
 from .scoring import fitness_of
 from .seams import Optimizer, Population
@@ -83,7 +84,8 @@ class Search:
         bucket = run.bucket(self.generation, size=self._sizer.size if self._sizer else None)
         pool = run.combination.pool(bucket)
         pools = len(pool) * size // group_size(self._optimizer, run.config, size) if pool else 0
-        self.stop_reason = exhausted(run.config.budget, self._spent, size * len(bucket) + pools, evaluator.seconds)
+        following, outputs = size * len(bucket) + pools, noun(run.adapter.makes)
+        self.stop_reason = exhausted(run.config.budget, self._spent, following, evaluator.seconds, outputs)
         return not self.stop_reason
 
     def evaluate(self, population: Population) -> Vector:

@@ -14,7 +14,7 @@ from .statistics import is_better
 #: Configuration key to the reason to stop that a larger value of the key removes.
 _TAKEN_AWAY = {
     "generations": r"all \d+ generations? (is|are) done",
-    "budget.images": r"the budget of \S+ (?:images?|outputs?) is spent",
+    "budget.images": r"the budget of \S+ (?:images|videos|answers|outputs) is spent",
     "budget.seconds": r"the budget of \S+ seconds? is spent",
     "budget.gpu_hours": r"the budget of \S+ GPU-hours? is spent",
     "validation.patience": r"no (further )?gain beyond noise in \d+ checks?",
@@ -33,7 +33,7 @@ class Plateau:
     and seeds, than the last one that counted as better. Slow progress therefore adds up until the test detects it.
 
     Args:
-        prompts: The prompt of each image.
+        prompts: The prompt of each output.
         patience: How many recommendations in a row without a gain end the search.
         significance: Level of the test.
     """
@@ -50,7 +50,7 @@ class Plateau:
         """Add the next judged recommendation; the first call adds the starting point.
 
         Args:
-            values: Shape (num_images,).
+            values: Shape (num_outputs,).
         """
         if self._best is None:
             self._best = values
@@ -73,8 +73,8 @@ def plateau(values: Iterable[NDArray[np.float64]], prompts: Sequence[str], patie
 
     Args:
         values: Values of the starting point, then of every judged recommendation in order, each of shape
-            (num_images,).
-        prompts: The prompt of each image.
+            (num_outputs,).
+        prompts: The prompt of each output.
         patience: How many recommendations in a row without a gain end the search.
         significance: Level of the test.
     """
@@ -84,17 +84,18 @@ def plateau(values: Iterable[NDArray[np.float64]], prompts: Sequence[str], patie
     return found.reason
 
 
-def exhausted(budget: Budget, images: int, next_images: int, seconds: float) -> str:
+def exhausted(budget: Budget, images: int, next_images: int, seconds: float, outputs: str = "outputs") -> str:
     """Return the reason to stop if the next generation would exceed the budget, else an empty string.
 
     Args:
         budget: The configured budget.
-        images: The number of images generated for the search so far.
-        next_images: The number of images of the next generation.
+        images: The number of outputs generated for the search so far.
+        next_images: The number of outputs of the next generation.
         seconds: The time spent on generating and scoring so far, over all stages.
+        outputs: What the outputs are called.
     """
     if budget.images is not None and images + next_images > budget.images:
-        return f"the budget of {budget.images:,} outputs is spent"
+        return f"the budget of {budget.images:,} {outputs} is spent"
     if budget.seconds is not None and seconds >= budget.seconds:
         return f"the budget of {budget.seconds:g} seconds is spent"
     if budget.gpu_hours is not None and seconds * budget.devices / 3600 >= budget.gpu_hours:

@@ -131,16 +131,18 @@ class Worker:
         everything = [output for made in outputs for output in made]
         ends = np.cumsum([len(piece.bucket) for piece in job.pieces]).tolist()
         found: dict[str, list[tuple[float, ...]]] = {}
+        seeded = self._adapters[None].uses_seed
         for name in names:
             objective = {name: self.objectives[name]}
             with self._turns[name]:
                 if objective[name].scores_sets:
                     found[name] = [
-                        score_outputs(objective, made, piece.bucket, piece.place)[name]
+                        score_outputs(objective, made, piece.bucket, piece.place, seeded=seeded)[name]
                         for piece, made in zip(job.pieces, outputs, strict=True)
                     ]
                 else:
-                    scores = score_outputs(objective, everything, together, job.pieces[0].place)[name]
+                    first = job.pieces[0].place
+                    scores = score_outputs(objective, everything, together, first, seeded=seeded)[name]
                     found[name] = [scores[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
         return found
 

@@ -8,12 +8,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..engine.calibration import Calibration, GainRecord
-from ..reports.gallery import Picture
+from ..engine.nouns import noun
+from ..reports.gallery import Picture, Said
 
+PIPELINES = {"image": "text-to-image", "video": "text-to-video", "text": "text-generation"}
 TAGS = ("trimpot", "calibri", "calibration")
 
 
-def model_card(calibration: Calibration, pictures: Sequence[Picture], name: str, licence: str | None) -> str:
+def model_card(
+    calibration: Calibration, pictures: Sequence[Picture], name: str, licence: str | None, answers: Sequence[Said] = ()
+) -> str:
     """Return the card as Markdown with metadata in front.
 
     Args:
@@ -21,14 +25,15 @@ def model_card(calibration: Calibration, pictures: Sequence[Picture], name: str,
         pictures: Before-and-after pictures, which lie in the card's folder under `images`.
         name: The hub id, or a name until there is one.
         licence: The licence of the base model; None if it is unknown.
+        answers: Answers before and after, of a language model.
     """
     parts = [
         f"# {_text(name)}",
         _what(calibration),
         "## Gain\n\n" + _gain(calibration),
         _watched(calibration),
-        "## Use\n\n" + _use(name),
-        _gallery(pictures),
+        "## Use\n\n" + _use(calibration, name),
+        _gallery(calibration, pictures) + _answers(answers),
         "## How it was made\n\n" + _made(calibration),
     ]
     return _front(calibration, licence) + "\n\n".join(part for part in parts if part) + "\n"
@@ -45,7 +50,7 @@ def _front(calibration: Calibration, licence: str | None) -> str:
         base_model=base,
         license=licence,
         library_name="trimpot",
-        pipeline_tag="text-to-video" if frames else "text-to-image",
+        pipeline_tag="text-to-video" if frames else PIPELINES.get(calibration.provenance.makes or ""),
         tags=list(TAGS),
     )
     if base:
@@ -56,8 +61,10 @@ def _front(calibration: Calibration, licence: str | None) -> str:
 def _what(calibration: Calibration) -> str:
     backbone = calibration.backbone
     steps = f" at {calibration.num_steps} steps" if calibration.num_steps else ""
+    transformer = backbone.get("transformer")
+    of_class = f" (`{_text(str(transformer))}`)" if transformer else ""
     return (
-        f"A calibration of {_text(str(backbone.get('id')))} (`{_text(str(backbone.get('transformer')))}`){steps}: "
+        f"A calibration of {_text(str(backbone.get('id')))}{of_class}{steps}: "
         f"{len(calibration.setting)} scalar knobs, tuned by black-box search with trimpot, after *Calibri*. "
         "The base model's weights are unchanged."
     )
@@ -67,9 +74,11 @@ def _gain(calibration: Calibration) -> str:
     if calibration.gain is None:
         return "Nobody has measured the gain of this calibration: `trimpot measure` does, on prompts of your own."
     rewards = ", ".join(f"`{_text(name)}`" for name in _rewards(calibration))
+    label = _text(calibration.neutral_label)
+    best = f"at its best guidance ({label})" if calibration.num_steps else f"at its best ({label})"
     lines = [
-        f"{_verdict(calibration.gain)} The score is {rewards}; neutral is the base model at its best guidance "
-        f"({_text(calibration.neutral_label)}). The difference is paired, on prompts that the search never "
+        f"{_verdict(calibration, calibration.gain)} The score is {rewards}; neutral is the base model {best}. "
+        "The difference is paired, on prompts that the search never "
         "saw; the unit of the 95 % interval is the prompt.",
         "",
         "| steps | neutral | calibrated | difference |",
@@ -103,8 +112,10 @@ def _watched(calibration: Calibration) -> str:
     return "\n".join(lines)
 
 
-def _verdict(gain: GainRecord) -> str:
-    taken = f"{gain.num_images} images" + (f" of {gain.num_prompts} prompts" if gain.num_prompts else "")
+def _verdict(calibration: Calibration, gain: GainRecord) -> str:
+    taken = f"{gain.num_images} {noun(calibration.provenance.makes)}" + (
+        f" of {gain.num_prompts} prompts" if gain.num_prompts else ""
+    )
     if gain.low is not None and gain.low > 0:
         return f"**{gain.told}** on {taken}."
     if gain.high is not None and gain.high < 0:
@@ -112,7 +123,17 @@ def _verdict(gain: GainRecord) -> str:
     return f"No gain beyond noise: {gain.told} on {taken}."
 
 
-def _use(name: str) -> str:
+def _use(calibration: Calibration, name: str) -> str:
+    """Return how the calibration is used, which depends on what the backbone makes."""
+    if calibration.provenance.makes == "text":
+        return (
+            "```python\nimport trimpot\nfrom transformers import AutoModelForCausalLM\n\n"
+            f"model = AutoModelForCausalLM.from_pretrained({json.dumps(str(calibration.backbone.get('id')))})\n"
+            f"trimpot.load_calibration(model, {json.dumps(name)})\n```\n\n"
+            "Every call of the model, `generate` included, is then calibrated."
+        )
+    if calibration.provenance.makes is None:
+        return "`calibration.json` holds the value of every knob; `trimpot measure` measures it on prompts of your own."
     return (
         "```python\nimport trimpot\n\n"
         f"pipe = trimpot.load_pipeline({json.dumps(name)})\n"
@@ -122,18 +143,28 @@ def _use(name: str) -> str:
     )
 
 
-def _gallery(pictures: Sequence[Picture]) -> str:
+def _gallery(calibration: Calibration, pictures: Sequence[Picture]) -> str:
     if not pictures:
         return ""
+    seed = "; the same seed on both sides" if calibration.provenance.uses_seed else ""
     lines = [
         "## Before and after",
         "",
-        f"The first {len(pictures)} test prompts, not chosen; the same seed on both sides.",
+        f"The first {len(pictures)} test prompts, not chosen{seed}.",
     ]
     lines += ["", "| prompt | neutral | calibrated |", "|---|---|---|"]
     for each in pictures:
         sides = " | ".join(f"![{side.stem}](images/{side.name})" for side in (each.neutral, each.calibrated))
         lines.append(f"| {_text(each.prompt)} | {sides} |")
+    return "\n".join(lines)
+
+
+def _answers(answers: Sequence[Said]) -> str:
+    if not answers:
+        return ""
+    lines = ["## Before and after", "", f"The first {len(answers)} test prompts, not chosen."]
+    lines += ["", "| prompt | neutral | calibrated |", "|---|---|---|"]
+    lines += [f"| {' | '.join(map(_text, each))} |" for each in answers]
     return "\n".join(lines)
 
 
@@ -145,9 +176,9 @@ def _made(calibration: Calibration) -> str:
     ]
     return "\n".join(
         [
-            f"Run `{_text(made.run)}` of {made.created}, digest `{_text(made.digest)}`: {made.num_images:,} images, "
-            f"ended because {_text(made.stop_reason)}. `reproduce.yaml` is the configuration, with the versions of all "
-            "packages that can change a number.",
+            f"Run `{_text(made.run)}` of {made.created}, digest `{_text(made.digest)}`: "
+            f"{made.num_images:,} {noun(made.makes)}, ended because {_text(made.stop_reason)}. "
+            "`reproduce.yaml` is the configuration, with the versions of all packages that can change a number.",
             "",
             "Rewards:",
             "",

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from ..applying.located import FILE_NAME
 from ..engine.calibration import Calibration
+from ..engine.nouns import noun
 from ..ground.errors import CalibrationError
 from ..reports.gallery import read_pictures
 from ..reports.skeleton import whole_page, write_page
@@ -65,7 +66,7 @@ def write_catalogue(path: Path, title: str, entries: Sequence[Entry]) -> None:
 
 def _section(entry: Entry) -> str:
     made, gain = entry.calibration, entry.calibration.gain
-    taken = f" on {gain.num_images} images" if gain else ""
+    taken = f" on {gain.num_images} {noun(made.provenance.makes)}" if gain else ""
     steps = f", {made.num_steps} steps" if made.num_steps else ""
     cards = []
     for picture in read_pictures(entry.folder / "images")[:NUM_PICTURES]:

@@ -12,9 +12,10 @@ import yaml
 from ..applying.located import FILE_NAME
 from ..applying.recipe import recipe_of
 from ..engine.calibration import Calibration, write_text
+from ..engine.nouns import noun, told_config
 from ..ground.errors import CalibrationError
 from ..ground.folders import whole_folder
-from ..reports.gallery import INDEX, read_pictures
+from ..reports.gallery import INDEX, read_answers, read_pictures
 from .card import model_card
 
 CARD, REPRODUCE, IMAGES = "README.md", "reproduce.yaml", "images"
@@ -40,10 +41,11 @@ def write_folder(file: Path, folder: Path, name: str, licence: str | None = None
     with whole_folder(folder, error=CalibrationError) as partial:
         calibration.save(partial / FILE_NAME)
         pictures = read_pictures(file.parent / IMAGES)
-        if pictures:
+        answers = read_answers(file.parent / IMAGES)
+        if pictures or answers:
             shutil.copytree(file.parent / IMAGES, partial / IMAGES)
         write_text(partial / REPRODUCE, reproduction(calibration))
-        write_text(partial / CARD, model_card(calibration, pictures, name, licence))
+        write_text(partial / CARD, model_card(calibration, pictures, name, licence, answers))
     return folder
 
 
@@ -54,7 +56,9 @@ def reproduction(calibration: Calibration) -> str:
     """
     made = calibration.provenance
     versions = "".join(f"#   {name} {version}\n" for name, version in sorted(made.versions.items()))
-    config = yaml.safe_dump(_without_homes(made.config), sort_keys=False, allow_unicode=True)
+    config = yaml.safe_dump(
+        _without_homes(told_config(made.config, noun(made.makes))), sort_keys=False, allow_unicode=True
+    )
     return (
         f"# The configuration of run {made.run}, digest {made.digest}. Its versions:\n{versions}"
         f"# trimpot calibrate {REPRODUCE}\n{config}"

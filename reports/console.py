@@ -117,7 +117,7 @@ class ProgressWatcher(Watcher):
 
     def alarm_raised(self, run: Run, alarm: Alarm) -> None:
         """Print the alarm at once."""
-        self._console.print(f"[bold red]ALARM:[/] {escape(str(alarm))}")
+        self._console.print(f"[bold red]ALARM:[/] {escape(alarm.told(noun(run.adapter.makes)))}")
 
     def _show(self) -> None:
         if self._task is not None:

@@ -14,7 +14,7 @@ from ..engine.knobs import Setting
 from ..engine.noise import Noise, estimate_noise
 from ..engine.record import Check, Pair, Record
 from ..setup.recorded import record_of
-from .nouns import made_by, noun
+from .nouns import made_by, noun, seeded
 from .standing import Standing, standing_of
 from .tags import movements_by_tag
 from .watched import Moved, OnWatched, movements, on_watched, rescored_in
@@ -102,6 +102,11 @@ class Facts:
     def noun(self) -> str:
         """What the outputs of the run are called."""
         return noun(made_by(self.row.outcome, self.record))
+
+    @property
+    def seeded(self) -> bool:
+        """Whether the outputs of the run depend on seeds."""
+        return seeded(self.row.outcome)
 
     @property
     def validation_pair(self) -> Pair | None:

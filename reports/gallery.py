@@ -83,7 +83,7 @@ def write_images(adapter: Adapter, outcome: Outcome, bucket: Bucket, folder: Pat
         (partial / INDEX).write_text(json.dumps(index, indent=2, ensure_ascii=bool(said)) + "\n", encoding="utf-8")
         partial.rename(folder)
     except OSError as error:
-        raise StoreError(f"cannot write the images in {folder}: {error.strerror or error}") from None
+        raise StoreError(f"cannot write the pictures or answers in {folder}: {error.strerror or error}") from None
 
 
 def read_pictures(folder: Path) -> list[Picture]:

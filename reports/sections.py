@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from ..engine.nouns import one_of, told_config
 from ..ground.folders import store_option
 from .console import duration
 from .facts import Facts, decimals_for
@@ -52,7 +53,7 @@ def header(facts: Facts) -> str:
         "evaluations": f"{totals['num_evaluations']:,}",
         "generations": str(len(facts.generations)),
         "knobs": str(len(facts.neutral)) if facts.neutral else "",
-        f"steps {_one(facts.noun)}": str(steps) if steps else "",
+        f"steps {one_of(facts.noun)}": str(steps) if steps else "",
         "time": duration(row.seconds),
         "stopped because": row.stop_reason or "",
     }
@@ -69,11 +70,6 @@ def header(facts: Facts) -> str:
         f'<h1>{escape(row.id)}<span class="pill {escape(facts.status)}">{escape(facts.status)}</span></h1>'
         f'<p class="lede">{sentence}</p>{warning}{resume}<dl class="stats">{listed}</dl></header>'
     )
-
-
-def _one(noun: str) -> str:
-    """Return a noun in the singular, with its article."""
-    return f"{'an' if noun[0] in 'aio' else 'a'} {noun.removesuffix('s')}"
 
 
 def _resume_note(facts: Facts) -> str:
@@ -102,10 +98,15 @@ def gallery_section(facts: Facts, pictures: Sequence[Picture]) -> str:
         )
     return (
         f"<section><h2>Before and after</h2>"
-        f'<p class="note">The first {len(pictures)} test prompts, not chosen; the same seed on both sides.'
+        f'<p class="note">The first {len(pictures)} test prompts, not chosen{same_seed(facts)}.'
         f"{' The number is the score.' if scores else ''}</p>"
         f'<div class="gallery">{"".join(cards)}</div></section>'
     )
+
+
+def same_seed(facts: Facts) -> str:
+    """Return the end of a sentence on pairs of outputs, if a seed had a part in them."""
+    return "; the same seed on both sides" if facts.seeded else ""
 
 
 def answer_card(said: Said, values: tuple[float, float] | None) -> str:
@@ -370,7 +371,7 @@ def configuration_section(facts: Facts) -> str:
     import yaml
 
     row = facts.row
-    config = yaml.safe_dump(row.config, sort_keys=False, allow_unicode=True)
+    config = yaml.safe_dump(told_config(row.config, facts.noun), sort_keys=False, allow_unicode=True)
     versions = [[name, version] for name, version in row.versions.items()]
     return (
         "<section><h2>Made with</h2>"

@@ -1,4 +1,4 @@
-"""The page's sections on watched scores and on rewards that scored the images after the run."""
+"""The page's sections on watched scores and on rewards that scored the outputs after the run."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _row(each: OnWatched, change: Moved | None) -> list[str]:
 def _raised(facts: Facts, *, elsewhere: bool) -> str:
     """Return the alarms of watched scores, or those of watched prompts, as paragraphs."""
     alarms = [alarm for alarm in facts.record.alarms if bool(alarm.prompts) == elsewhere]
-    return "".join(f'<p class="verdict">Alarm: {escape(str(alarm))}.</p>' for alarm in alarms)
+    return "".join(f'<p class="verdict">Alarm: {escape(alarm.told(facts.noun))}.</p>' for alarm in alarms)
 
 
 def _rows(facts: Facts, moved: Mapping[str, Moved]) -> list[list[str]]:

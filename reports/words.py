@@ -69,8 +69,8 @@ def alarm_verdict(facts: Facts) -> str:
     fell = ", ".join(f"{alarm.what} from {alarm.neutral:.3g} to {alarm.now:.3g}" for alarm in alarms if alarm.prompts)
     hacked = (
         f"ALARM: while the optimised score rose, watched scores moved away, in standard deviations between neutral "
-        f"outputs: {moved}. The search may have found a hole in its reward; look at the {facts.noun} before believing "
-        f"the score."
+        f"{facts.noun}: {moved}. The search may have found a hole in its reward; look at the {facts.noun} before "
+        f"believing the score."
     )
     lost = f"ALARM: while the optimised score rose, other prompts got worse: {fell}."
     return " ".join([*([hacked] if moved else []), *([lost] if fell else [])])

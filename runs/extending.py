@@ -14,6 +14,7 @@ from typing import Any
 
 from ..engine.identity import KEYS_CHANGE_NO_NUMBER
 from ..engine.knobs import digest
+from ..engine.nouns import noun, told_key
 from ..engine.run import Run
 from ..engine.stopping import taken_away_by
 from ..ground.errors import ConfigError, StoreError, TrimpotError
@@ -53,10 +54,10 @@ def added(row: RunRow, overrides: Overrides) -> list[Override]:
 
 def _sum(row: RunRow, override: Override) -> Override:
     if override.key not in _keys(row):
-        raise _refusal(row, override.key)
+        raise _refusal(row, override.key, {override.key: override.path})
     value = _leaves(_asked(row))[override.key]
     if value is None:
-        raise ConfigError(f"run {row.id} has no {override.key} to add to; leave {override.text} out")
+        raise ConfigError(f"run {row.id} has no {'.'.join(override.path)} to add to; leave {override.text} out")
     if not override.value > 0:
         raise ConfigError(f"{override.text} asks for no more than the {value:g} that run {row.id} has")
     total = value + override.value
@@ -78,6 +79,7 @@ def extension_of(row: RunRow, overrides: Sequence[Override], live: Live | None, 
     """
     config = load_config(row.config, overrides, live)
     before, after = _leaves(_asked(row)), _leaves(config.model_dump(mode="json"))
+    typed = {each.key: each.path for each in overrides}
     changed = [key for key in {**before, **after} if before.get(key, _ABSENT) != after.get(key, _ABSENT)]
     if not changed:
         return None
@@ -85,13 +87,14 @@ def extension_of(row: RunRow, overrides: Sequence[Override], live: Live | None, 
         raise ConfigError(f"run {row.id} measures a given setting and searches nothing; {_instead(row)}")
     for key in changed:
         if key not in _keys(row) or key not in after:
-            raise _refusal(row, key)
+            raise _refusal(row, key, typed)
         if _size(after[key]) < _size(before[key]):
             has = "no such limit" if before[key] is None else f"{before[key]:g}"
             raise ConfigError(
-                f"{key}={after[key]:g} is less than run {row.id} has, {has}; a run can be made longer, not shorter"
+                f"{_told(row, key, typed)}={after[key]:g} is less than run {row.id} has, {has}; a run can be made "
+                "longer, not shorter"
             )
-    _check_reason(row, changed)
+    _check_reason(row, changed, typed)
     _check_ladder(row, changed)
     known = plugins_of(config, live)
     if planned_evaluations(as_recorded(row.config), known) != planned_evaluations(config, known):
@@ -149,7 +152,7 @@ def _keys(row: RunRow) -> tuple[str, ...]:
     return (f"ladder.{list(ladder)[-1]}", *LONGER[1:]) if ladder else LONGER
 
 
-def _check_reason(row: RunRow, changed: Sequence[str]) -> None:
+def _check_reason(row: RunRow, changed: Sequence[str], typed: Mapping[str, Sequence[str]]) -> None:
     """Refuse changes that do not remove the reason for which the run ended."""
     if row.outcome is None:
         return
@@ -158,9 +161,11 @@ def _check_reason(row: RunRow, changed: Sequence[str]) -> None:
         key = _keys(row)[0]
     if key in changed:
         return
-    given = " and ".join(changed)
+    given = " and ".join(_told(row, each, typed) for each in changed)
     if key:
-        raise StoreError(f"run {row.id} ended because {row.stop_reason}, which {given} cannot change; give more {key}")
+        raise StoreError(
+            f"run {row.id} ended because {row.stop_reason}, which {given} cannot change; give more {_told(row, key)}"
+        )
     raise StoreError(
         f"run {row.id} ended because its optimizer did ({row.stop_reason}), which {given} cannot change; "
         f"{_instead(row)}"
@@ -176,11 +181,19 @@ def _check_ladder(row: RunRow, changed: Sequence[str]) -> None:
         )
 
 
-def _refusal(row: RunRow, key: str) -> ConfigError:
-    *others, last = _keys(row)
+def _refusal(row: RunRow, key: str, typed: Mapping[str, Sequence[str]]) -> ConfigError:
+    *others, last = (_told(row, each) for each in _keys(row))
     return ConfigError(
-        f"{key} of run {row.id} cannot change, only {', '.join(others)} and {last} can, to more; {_instead(row)}"
+        f"{_told(row, key, typed)} of run {row.id} cannot change, only {', '.join(others)} and {last} can, to more; "
+        f"{_instead(row)}"
     )
+
+
+def _told(row: RunRow, key: str, typed: Mapping[str, Sequence[str]] | None = None) -> str:
+    """Return a key as it was typed, or else by the name that fits what the run makes, as far as its outcome says."""
+    if typed and key in typed:
+        return ".".join(typed[key])
+    return told_key(key, noun((row.outcome or {}).get("makes")))
 
 
 def _instead(row: RunRow) -> str:

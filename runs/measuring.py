@@ -37,7 +37,7 @@ UNWATCHED = "watch={}"  # the override of whoever takes only the other parts of 
 NEEDED = ("adapter", "objectives", "prompts")
 #: Keys of a search, which a measurement has none of; the same keys below `validation` as well.
 OF_A_SEARCH = ("start", "generations", "seed", "ladder", "sensitivity", "budget", "bucket_size", "group_size")
-OF_CHECKS = ("every", "every_images", "patience", "significance")
+OF_CHECKS = ("every", "every_images", "every_outputs", "patience", "significance")
 
 
 def configured(

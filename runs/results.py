@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..engine.record import decisive
-from ..reports.nouns import made_by
+from ..reports.nouns import made_by, noun
 from ..setup.recorded import record_of
 from ..storage import RunRow, SqliteStore
 
@@ -54,20 +54,20 @@ def summary(store: SqliteStore, row: RunRow) -> dict[str, Any]:
     files = Files.of(store.folder / row.id)
     record = record_of(row, store.evaluations(row.id, decisive(row.config)))
     comparisons = row.outcome["comparisons"] if row.outcome else []
-    totals = store.totals(row.id)
+    totals, makes = store.totals(row.id), made_by(row.outcome, record)
     spent = totals.pop("generate_seconds") + totals.pop("score_seconds")
     return {
         "run": row.id,
         "status": row.status,
         "created": row.created,
         **totals,
-        "makes": made_by(row.outcome, record),
+        "makes": makes,
         "seconds": row.seconds,
         "engine_share": max(0.0, 1 - spent / row.seconds) if row.outcome and row.seconds else None,
         "gain": comparisons[0]["gain"] if comparisons else None,
         "stop_reason": row.stop_reason,
         "error": row.error,
-        "alarms": [{**asdict(alarm), "text": str(alarm)} for alarm in record.alarms],
+        "alarms": [{**asdict(alarm), "text": alarm.told(noun(makes))} for alarm in record.alarms],
         "calibration": str(files.calibration) if os.path.exists(files.calibration) else None,
         "report": str(files.report) if os.path.exists(files.report) else None,
         "outcome": row.outcome,

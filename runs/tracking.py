@@ -23,6 +23,7 @@ from ..engine.alarm import Alarm, own_name
 from ..engine.evaluation import Evaluation, Place
 from ..engine.knobs import Setting, digest
 from ..engine.loop import Outcome
+from ..engine.nouns import noun
 from ..engine.record import Check, Record, decisive
 from ..engine.run import Run
 from ..engine.statistics import paired_gain
@@ -95,7 +96,7 @@ class Tracking(Watcher):
                 each.begin(seen)
 
     def evaluation_recorded(self, run: Run, place: Place, evaluation: Evaluation) -> None:
-        """Count the images that were made now."""
+        """Count the outputs that were made now."""
         self._made += evaluation.num_images
 
     def generation_told(
@@ -114,7 +115,7 @@ class Tracking(Watcher):
             values["search/sigma"] = sigma
         now = time.monotonic()
         if self._made and now > self._since:
-            values["search/images_per_second"] = self._made / (now - self._since)
+            values[f"search/{noun(run.adapter.makes)}_per_second"] = self._made / (now - self._since)
         self._made, self._since = 0, now
         self._log(values)
 
@@ -155,7 +156,7 @@ class Tracking(Watcher):
             values |= {f"{group}/gain_high": seen.gain.high}
         for each in self._held.values():
             each.summarize(values, self._images)
-            for name, picture, caption in _pictures(files):
+            for name, picture, caption in _pictures(files, run.adapter.uses_seed):
                 each.log_picture(name, picture, caption, self._images)
 
     def end(self, *, finished: bool, seconds: float | None = None) -> None:
@@ -336,7 +337,7 @@ def _knobs(setting: Setting) -> tuple[dict[str, Any], dict[str, float]]:
     return spread, {f"knobs/{name}": setting[name] for name in groups.single}
 
 
-def _pictures(files: Files) -> Iterator[tuple[str, Image, str]]:
+def _pictures(files: Files, seeded: bool) -> Iterator[tuple[str, Image, str]]:
     """Yield name, picture and caption of the first test prompts: neutral on the left, calibrated on the right."""
     from PIL import Image
 
@@ -348,4 +349,5 @@ def _pictures(files: Files) -> Iterator[tuple[str, Image, str]]:
             pair = Image.new("RGB", (width, max(before.height, after.height)), "white")
             pair.paste(before.convert("RGB"), (0, 0))
             pair.paste(after.convert("RGB"), (before.width + GAP, 0))
-        yield f"pictures/{number}", pair, f"{each.prompt} (seed {each.seed}; neutral left, calibrated right)"
+        seed = f"seed {each.seed}; " if seeded else ""
+        yield f"pictures/{number}", pair, f"{each.prompt} ({seed}neutral left, calibrated right)"

@@ -65,7 +65,12 @@ def work(
                 totals = store.totals(run.id)
                 made = calibration_of(run, outcome, totals)
                 with_descent(made, run.config, store.run(run.id).parent).save(files.calibration)
-                found = {**asdict(outcome), "tags": tags_of(run), "makes": run.adapter.makes}
+                found = {
+                    **asdict(outcome),
+                    "tags": tags_of(run),
+                    "makes": run.adapter.makes,
+                    "uses_seed": run.adapter.uses_seed,
+                }
                 store.update_run(
                     run.id, outcome=found, stop_reason=outcome.stop_reason, unreported=1 if illustrated else None
                 )

@@ -8,6 +8,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from ..engine.nouns import ALSO
 from ..ground.errors import near_misses
 from ..ground.plain import short
 
@@ -62,12 +63,14 @@ def _line(path: tuple[str, ...], errors: Sequence[ErrorDetails], lines: Mapping[
 
 
 def _path(error: ErrorDetails, values: Any) -> tuple[str, ...]:
-    """Return the keys that lead to a value, without the names of union members that pydantic inserts."""
+    """Return the keys that lead to a value, as they were written, without the names of union members of pydantic."""
     path: list[str] = []
     for part in error["loc"]:
         keys = (
             values if isinstance(values, Mapping) else range(len(values)) if isinstance(values, (list, tuple)) else ()
         )
+        if part not in keys and ALSO.get(str(part)) in keys:
+            part = ALSO[str(part)]
         if part in keys:
             values = values[part]
         elif error["type"] != "missing" or part != error["loc"][-1]:
@@ -81,7 +84,7 @@ def _sentence(path: tuple[str, ...], errors: Sequence[ErrorDetails], root: type[
     if first["type"] == "extra_forbidden":
         return f"unknown key {short(key)}; {near_misses(path[-1], _keys(path[:-1], root))}"
     if first["type"] == "missing":
-        return f"key {short(key)} is missing"
+        return f"key {short('.'.join([*path[:-1], ALSO.get(path[-1], path[-1])]))} is missing"
     messages = dict.fromkeys(each["msg"].removeprefix("Value error, ") for each in errors)
     if not path:
         return " or ".join(messages)
@@ -112,4 +115,10 @@ def _keys(path: Sequence[str], root: Any) -> Sequence[str]:
         annotation = model.model_fields[part].annotation
         model = next(kind for kind in (annotation, *get_args(annotation)) if hasattr(kind, "model_fields"))
         by_name = get_origin(annotation) is dict
-    return list(model.model_fields) if model is not None else []
+    return names_in(model) if model is not None else []
+
+
+def names_in(model: type[BaseModel]) -> list[str]:
+    """Return the keys of a section, by all their names."""
+    fields = list(model.model_fields)
+    return [*fields, *(ALSO[name] for name in fields if name in ALSO)]

@@ -8,12 +8,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..engine.nouns import ALSO
 from ..ground.errors import ConfigError
 from ..ground.plain import plain, short
 from .mistakes import listed
 from .yaml_text import read_yaml
 
 EXAMPLE = "such as optimizer.sigma0=0.1"
+#: The parts of a dotted key by its general name to those by its name in a stored configuration; see `engine.nouns`.
+_STORED: dict[tuple[str, ...], tuple[str, ...]] = {
+    (section, ALSO[key]): (section, key) for section, key in (("budget", "images"), ("validation", "every_images"))
+}
+_OTHER = {**_STORED, **{stored: general for general, stored in _STORED.items()}}
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,7 @@ class Override:
 
     Attributes:
         text: The pair as it was typed.
-        path: The parts of the dotted key.
+        path: The parts of the dotted key, as it was typed.
         value: The value, read as YAML.
     """
 
@@ -32,8 +38,8 @@ class Override:
 
     @property
     def key(self) -> str:
-        """The dotted key."""
-        return ".".join(self.path)
+        """The dotted key, as a stored configuration names it."""
+        return ".".join(stored_key(self.path))
 
     @property
     def adds(self) -> bool:
@@ -64,7 +70,7 @@ def read_overrides(pairs: Overrides) -> list[Override]:
         ]
     for new in read:
         for old in found:
-            if old.path == new.path:
+            if old.key == new.key:
                 raise ConfigError(
                     f"{new.key} is given twice: {short(old.text)} and {short(new.text)}; keep one of them"
                 )
@@ -100,7 +106,7 @@ def apply(values: dict[str, Any], override: Override, parts: Sequence[str] = ())
     if override.adds:
         raise ConfigError(
             f"override {short(override.text)}: a plus sign extends a run, and only `trimpot resume` does that; "
-            f"write {override.key}={override.text.partition('=')[2][1:]}"
+            f"write {override.text.replace('=+', '=', 1)}"
         )
     *parents, last = override.path
     section = values
@@ -119,7 +125,35 @@ def apply(values: dict[str, Any], override: Override, parts: Sequence[str] = ())
             raise ConfigError(f"override {short(override.text)}: {parent!r} is a single value and has no key {last!r}")
         section[parent] = dict(inner)
         section = section[parent]
+    section.pop(_OTHER.get(override.path, ("",))[-1], None)
     section[last] = override.value
+
+
+def stored_key(path: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the parts of a dotted key by the name under which it is stored."""
+    return _STORED.get(path, path)
+
+
+def by_stored_keys(changes: Mapping[str, Any], section: str = "") -> dict[str, Any]:
+    """Return changes to a configuration with every key by the name under which it is stored.
+
+    Args:
+        changes: Keys, which may be dotted, to their new values.
+        section: The section that the keys lie in.
+
+    Raises:
+        ConfigError: If a key is given by both its names.
+    """
+    result: dict[str, Any] = {}
+    for key, value in changes.items():
+        path = (section, key) if section else tuple(str(key).split("."))
+        if isinstance(value, Mapping) and not section and any(path == stored[:1] for stored in _STORED):
+            value = by_stored_keys(value, str(key))
+        name = stored_key(path)[-1] if section else ".".join(stored_key(path)) if path in _STORED else key
+        if name in result:
+            raise ConfigError(f"{key} and {name} are two names of one key; leave one of them out")
+        result[name] = value
+    return result
 
 
 def by_key(value: Any) -> Any:

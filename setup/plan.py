@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from ..engine.bucket import Bucket
 from ..engine.checking import num_checks
 from ..engine.ladder import Rung
+from ..engine.nouns import noun, told_key
 from ..engine.run import Run
 from ..engine.search import group_size
 from ..ground.errors import ConfigError
@@ -22,7 +23,7 @@ class Plan:
         generations: The largest number of generations.
         images: The number of outputs at the calibrated number of steps, by stage.
         images_elsewhere: The number of outputs at other numbers of steps.
-        work: The number of denoising steps of all outputs, or of images if the adapter has no steps.
+        work: The number of denoising steps of all outputs, or their number if the adapter has no steps.
     """
 
     population_size: int
@@ -74,7 +75,7 @@ def plan(run: Run) -> Plan:
 
 
 def check_budget(run: Run) -> None:
-    """Check that the budget of images suffices for a run's first generation.
+    """Check that the budget of outputs suffices for a run's first generation.
 
     Raises:
         ConfigError: If the budget does not suffice.
@@ -86,10 +87,12 @@ def check_budget(run: Run) -> None:
     images = asked * config.bucket_size
     ablated = config.sensitivity.num_prompts * (1 + 2 * len(rung.space)) if config.sensitivity else 0
     before = config.bucket_size + ablated + _search_pools(run, [(rung, asked)], config.bucket_size)
+    outputs = noun(run.adapter.makes)
     if before + images > config.budget.images:
         raise ConfigError(
-            f"budget.images {config.budget.images:,} is smaller than one generation: {asked} candidates on "
-            f"{config.bucket_size} prompts are {images:,} images, after {before:,} images for comparison; raise it"
+            f"{told_key('budget.images', outputs)} {config.budget.images:,} is smaller than one generation: {asked} "
+            f"candidates on {config.bucket_size} prompts are {images:,} {outputs}, after {before:,} {outputs} for "
+            f"comparison; raise it"
         )
 
 
@@ -129,5 +132,5 @@ def _pool_size(run: Run, bucket: Bucket) -> int:
 
 
 def planned_work(run: Run) -> int:
-    """Return the largest number of denoising steps of a run, over all its images. See `Plan.work`."""
+    """Return the largest number of denoising steps of a run, over all its outputs. See `Plan.work`."""
     return plan(run).work

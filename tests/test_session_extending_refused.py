@@ -57,7 +57,7 @@ REFUSED: dict[str, tuple[Mapping[str, Any], list[str], str]] = {
     "not what ended it": (
         {"budget": {"images": 80}, "generations": 50},
         ["generations=+4"],
-        "ended because the budget of 80 outputs is spent, which generations cannot change; give more budget.images",
+        "ended because the budget of 80 outputs is spent, which generations cannot change; give more budget.outputs",
     ),
     "a plateau": (
         {"generations": 50, "validation": {"num_prompts": 4, "every": 1, "patience": 1}},

@@ -189,7 +189,7 @@ def test_a_run_that_there_is_not_is_said(
         (["plan", "shapes", "--devices", "0"], 2, "--devices"),
         # comparisons
         (["compare", "shapes"], 1, "names no contenders"),
-        (["compare", "shapes", "-c", "random"], 1, "set the number of images of every search"),
+        (["compare", "shapes", "-c", "random"], 1, "set the number of outputs of every search"),
         (["compare", "shapes", "-c", "random", "--images", "9"], 1, "at least 2 items"),
         (["compare", "shapes", "-c", "random", "-c", "random", "--images", "9"], 1, "a contender is named twice"),
         (["compare", "shapes", "-c", "randm", "-c", "cma-es", "--images", "9000"], 1, "'randm'"),

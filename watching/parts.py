@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ..engine.nouns import one_of, told_config
 from ..ground.folders import store_option
 from ..reports.console import duration
 from ..reports.facts import Facts, decimals_for
 from ..reports.gallery import Said
-from ..reports.sections import answer_card, apply_section
+from ..reports.nouns import seeded
+from ..reports.sections import answer_card, apply_section, same_seed
 from ..reports.watched_sections import prompts_section, watched_section
 from ..reports.words import alarm_verdict, caution, gain_text, headline, silence, verdict
 from ..storage import AnalysisRow, RunRow
@@ -261,7 +263,7 @@ def _head(view: View) -> str:
         "left, at most": _left(view),
         f"{facts.noun} a second": f"{progress.speed.images:.3g}" if progress.speed and row.status == "running" else "",
         "knobs": str(len(facts.neutral)) if facts.neutral else "",
-        "steps an image": str(steps) if steps else "",
+        f"steps {one_of(facts.noun)}": str(steps) if steps else "",
         "time": duration(row.seconds),
         "stopped because": row.stop_reason or "",
     }
@@ -333,8 +335,8 @@ def _pictures(view: View) -> str:
             f'<figure><div class="pair">{"".join(sides)}</div><figcaption>{escape(pair.prompt)}</figcaption></figure>'
         )
     return (
-        f"<section><h2>Pictures</h2><p class=note>The first {len(view.pictures)} {escape(view.pictured)}, not chosen; "
-        f'the same seed on both sides.</p><div class="gallery">{"".join(cards)}</div></section>'
+        f"<section><h2>Pictures</h2><p class=note>The first {len(view.pictures)} {escape(view.pictured)}, not chosen"
+        f'{same_seed(view.facts)}.</p><div class="gallery">{"".join(cards)}</div></section>'
     )
 
 
@@ -359,7 +361,7 @@ def _workers(view: View) -> str:
         size = view.facts.sizes["training"]
         told["candidates differ by"] = f"{noise.candidates:.3g}"
         told["prompts differ by"] = f"{noise.prompts:.3g}"
-        told["an image scatters by"] = f"{noise.scatter:.3g}"
+        told[f"{one_of(view.facts.noun)} scatters by"] = f"{noise.scatter:.3g}"
         told[f"a mean over {size} by"] = f"{noise.of_a_mean(size):.3g}"
     why = (
         '<p class="note">Noise, in standard deviations, from the scores of the latest generations: prompts differ, '
@@ -397,7 +399,7 @@ def _next(view: View, folder: Path) -> str:
 def _config(view: View) -> str:
     import yaml
 
-    config = yaml.safe_dump(view.row.config, sort_keys=False, allow_unicode=True)
+    config = yaml.safe_dump(told_config(view.row.config, view.facts.noun), sort_keys=False, allow_unicode=True)
     return f'<details id="configuration"><summary>Configuration</summary><pre>{escape(config)}</pre></details>'
 
 
@@ -416,7 +418,8 @@ def comparison(scene: Scene, folder: Path, name: str) -> dict[str, str]:
             "" if row is None else _gain(row) if row.outcome is not None else _short(view) if view is not None else ""
         )
         rows.append(
-            f"<li><h3>{escape(contender)}, seed {seed} {pill(how)}</h3>"
+            f"<li><h3>{escape(contender)}, {'seed' if row is None or seeded(row.outcome) else 'search'} {seed} "
+            f"{pill(how)}</h3>"
             f"{bar(view.progress.share, run_name) if view is not None and row and row.outcome is None else ''}"
             f"<p>{link('run', run_name)}</p>{f'<p>{told}</p>' if told else ''}</li>"
         )

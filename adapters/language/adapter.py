@@ -19,6 +19,7 @@ from ...engine.seams import Adapter, Population
 from ...ground.batches import Batches
 from ...ground.devices import first_sentence, keep_freed_memory
 from ...ground.errors import ModelError
+from ...ground.plain import quoted
 from ..layout import Layout
 from ..likeness import weights_of
 from ..liveness import dead_sites
@@ -26,7 +27,7 @@ from ..scaling import Scaling
 from ..sites import find_sites
 from .asking import Manner, Manners
 from .generation import generated
-from .items import Item, Limits, Wording, item_of, shown
+from .items import Item, Limits, Wording, item_of
 from .likelihood import Coarse, Passage, Predicted, caches, predicted
 from .options import LanguageOptions, mistake
 from .probing import check_causal, run_on_tokens, sharing
@@ -318,7 +319,7 @@ class LanguageAdapter(LanguageOutline):
                 texts, pairs = [prompt], [self._wording.prose(prompt)]
             else:
                 raise ModelError(
-                    f"the prompt {shown(prompt)} has neither an answer nor options, whose likelihood could be "
+                    f"the prompt {quoted(prompt)} has neither an answer nor options, whose likelihood could be "
                     "computed; give records with an answer, or set mode: generate, or prose: true for texts alone"
                 )
             passages = [Passage(tuple(given), tuple(text)) for given, text in pairs]

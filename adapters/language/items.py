@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...ground.errors import ModelError, first_line
+from ...ground.plain import quoted
 from .formats import Asked, Format
-
-SHOWN = 60  # characters of a prompt in an error message
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def item_of(prompt: str, metadata: Mapping[str, Any]) -> Item:
     Raises:
         ModelError: If the answer or an option is something else, or the answer is none of the options.
     """
-    of = f"of the prompt {shown(prompt)}"
+    of = f"of the prompt {quoted(prompt)}"
     given = metadata.get("options")
     if given is not None and (not isinstance(given, Sequence) or isinstance(given, str) or len(given) < 2):
         raise ModelError(f"the options {of} are {given!r}; give a list of at least two texts")
@@ -67,11 +66,6 @@ def _text(value: Any, what: str) -> str:
     if not text:
         raise ModelError(f"{what} is empty; give a text")
     return text
-
-
-def shown(prompt: str) -> str:
-    """Return a prompt's beginning as error messages show it."""
-    return repr(prompt if len(prompt) <= SHOWN else f"{prompt[: SHOWN - 3]}...")
 
 
 def _examples(asked: Asked) -> str:
@@ -133,14 +127,14 @@ class Wording:
         if not ids:
             start = self._tokenizer.bos_token_id
             if start is None:
-                raise ModelError(f"the prompt {shown(prompt)} has no tokens, and the model has no token to start with")
+                raise ModelError(f"the prompt {quoted(prompt)} has no tokens, and the model has no token to start with")
             ids = [start]
         limits = self._limits
         self._check_fit(asked, len(ids), len(ids))
         given = len(ids) + max(limits.written - 1, 0)  # all but the last token that is written
         if limits.context is not None and given > limits.context:
             raise ModelError(
-                f"the prompt {shown(prompt)}{_examples(asked)} has {len(ids)} tokens, and with max_new_tokens: "
+                f"the prompt {quoted(prompt)}{_examples(asked)} has {len(ids)} tokens, and with max_new_tokens: "
                 f"{limits.written} there would be {given}, of which the model takes at most {limits.context}; shorten "
                 f"it, {'give fewer shots, ' if asked.examples else ''}or lower max_new_tokens"
             )
@@ -160,16 +154,16 @@ class Wording:
         whole = self._ids(self._worded(asked) + reply, special=not chat)
         tail = whole[len(context) :] if whole[: len(context)] == context else self._ids(reply, special=False)
         if not tail:
-            raise ModelError(f"the answer {text!r} of the prompt {shown(prompt)} has no tokens; give another")
+            raise ModelError(f"the answer {text!r} of the prompt {quoted(prompt)} has no tokens; give another")
         limits = self._limits
         if len(tail) > limits.answer:
             raise ModelError(
-                f"an answer or option of the prompt {shown(prompt)} has {len(tail)} tokens, and max_answer_tokens is "
+                f"an answer or option of the prompt {quoted(prompt)} has {len(tail)} tokens, and max_answer_tokens is "
                 f"{limits.answer}; shorten it, or raise the option"
             )
         if limits.context is not None and len(context) + len(tail) > limits.context + 1:
             raise ModelError(
-                f"the prompt {shown(prompt)} and its answer have {len(context) + len(tail)} tokens, and at most "
+                f"the prompt {quoted(prompt)} and its answer have {len(context) + len(tail)} tokens, and at most "
                 f"{limits.context} fit; shorten them"
             )
         return context, tail
@@ -185,7 +179,7 @@ class Wording:
         if start is not None and ids[:1] != [start]:
             ids = [start, *ids]
         if len(ids) < 2:
-            raise ModelError(f"the prompt {shown(prompt)} has fewer than two tokens, so that nothing is predicted")
+            raise ModelError(f"the prompt {quoted(prompt)} has fewer than two tokens, so nothing is predicted")
         self._check_fit(Asked(prompt, Format()), len(ids), len(ids) - 1)
         return ids[:1], ids[1:]
 
@@ -203,7 +197,7 @@ class Wording:
         fit = min((each for each in (self._limits.prompt, self._limits.context) if each is not None), default=given)
         if given > fit:
             raise ModelError(
-                f"the prompt {shown(asked.prompt)}{_examples(asked)} has {size} tokens, and at most {fit} fit; shorten "
+                f"the prompt {quoted(asked.prompt)}{_examples(asked)} has {size} tokens, and at most {fit} fit; shorten "
                 f"it{', or give fewer shots' if asked.examples else ''}"
             )
 
@@ -220,7 +214,7 @@ class Wording:
         ids = [int(each) for each in self._tokenizer(text, add_special_tokens=special)["input_ids"]]
         if max(ids, default=0) >= self._limits.vocabulary:
             raise ModelError(
-                f"the tokenizer makes token {max(ids)} of {shown(text)}, and the model has {self._limits.vocabulary} "
+                f"the tokenizer makes token {max(ids)} of {quoted(text)}, and the model has {self._limits.vocabulary} "
                 "tokens; give the tokenizer that belongs to the model"
             )
         return ids

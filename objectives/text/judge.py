@@ -15,7 +15,8 @@ from ...engine.seams import Output
 from ...ground.errors import ConfigError, ScoreError
 from ...ground.plain import number, quoted, short
 from ..asking import AWAY, Asked, check_url, colon, error_in
-from .texts import KeyedObjective, compiled
+from .patterns import Pattern
+from .texts import KeyedObjective
 
 TOKEN_VARIABLE = "TRIMPOT_JUDGE_TOKEN"
 BUSY = 429
@@ -87,7 +88,7 @@ class Judge(KeyedObjective):
         if low >= high:
             raise ConfigError(f"objective 'judge': low {low:g} must lie below high {high:g}")
         self.model, self._template, self._system, self._low, self._high = model, template, system, low, high
-        self._pattern, self._unparsed = compiled(pattern, "option pattern"), unparsed
+        self._pattern, self._unparsed = Pattern(pattern, "objective 'judge': option pattern"), unparsed
         self._max_tokens, self._parallel = max_tokens, parallel
         name, away = f"the chat server at {url.rstrip('/')}", (*AWAY, BUSY)
         self._server = Asked(url, name, "a judge", timeout=timeout, patience=patience, token=token, away=away)
@@ -112,9 +113,9 @@ class Judge(KeyedObjective):
 
     def _judged(self, message: str, prompt: str) -> float:
         reply = self._reply(message)
-        found = [match[1] if match.re.groups else match[0] for match in self._pattern.finditer(reply)]
+        found = self._pattern.found(reply)
         try:
-            score = float(found[-1])
+            score = float(found[-1])  # type: ignore[arg-type]  # a group that took no part is refused below
         except (IndexError, ValueError, TypeError):
             if self._unparsed is not None:
                 return self._unparsed

@@ -9,7 +9,8 @@ from ...engine.answer import Answer
 from ...engine.seams import Output
 from ...ground.errors import ScoreError
 from ...ground.plain import quoted
-from .texts import Ignored, KeyedObjective, Part, compiled, normal_form
+from .patterns import Pattern
+from .texts import Ignored, KeyedObjective, Part, normal_form
 
 
 class ExactMatch(KeyedObjective):
@@ -67,8 +68,8 @@ class Matches(KeyedObjective):
     def __init__(self, pattern: str | None, whole: bool) -> None:
         super().__init__("regex", () if pattern is not None else ("pattern",), pattern=pattern, whole=whole)
         self._whole = whole
-        self._own = None if pattern is None else compiled(pattern, "option pattern")
-        self._compiled = functools.lru_cache(4096)(compiled)
+        self._own = None if pattern is None else Pattern(pattern, "objective 'regex': option pattern")
+        self._compiled = functools.lru_cache(4096)(Pattern)
 
     def worth(self, output: Output, prompt: str) -> float:
         """See `TextObjective.worth`."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ from ...engine.seams import Output
 from ...ground.errors import ConfigError, ScoreError
 from ...ground.extras import require
 from ...ground.plain import quoted
+from .patterns import Pattern
 from .texts import KeyedObjective, json_of, unfenced
 
 REFERRING = ("$ref", "$dynamicRef", "$recursiveRef")
@@ -83,7 +87,27 @@ def _validator(schema: Any, whose: str, error: type[ConfigError | ScoreError]) -
     for reference in _references(schema):
         if not reference.startswith("#"):
             raise error(f"{whose} refers to {reference[:80]!r}, which is not read; put it into the schema itself")
-    return kind(schema)  # which would fetch only what was refused above
+    limited = jsonschema.validators.extend(kind, _within_limits(whose))
+    return limited(schema)  # which would fetch only what was refused above
+
+
+def _within_limits(whose: str) -> dict[str, Any]:
+    """Return how a validator matches the expressions of a schema, so that none of them takes forever."""
+    import jsonschema
+
+    compiled = functools.lru_cache(256)(partial(Pattern, whose=f"{whose}: pattern", error=ScoreError))
+
+    def pattern(validator: Any, wanted: str, instance: Any, schema: Any) -> Iterator[Any]:
+        if validator.is_type(instance, "string") and not compiled(wanted).search(instance):
+            yield jsonschema.ValidationError(f"it does not match {wanted!r}")
+
+    def pattern_properties(validator: Any, wanted: Any, instance: Any, schema: Any) -> Iterator[Any]:
+        for key, value in instance.items() if validator.is_type(instance, "object") else ():
+            for each, inner in wanted.items():
+                if compiled(each).search(key):
+                    yield from validator.descend(value, inner, path=key, schema_path=each)
+
+    return {"pattern": pattern, "patternProperties": pattern_properties}
 
 
 def _references(schema: Any) -> list[str]:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from ...engine.answer import Answer, Likelihood, text_of
 from ...engine.seams import Objective, Output
-from ...ground.errors import ConfigError, ScoreError
-from ...ground.plain import quoted, short
+from ...ground.errors import ScoreError
+from ...ground.plain import quoted
 
 Ignored = Literal["case", "punctuation", "whitespace", "articles"]
 Part = Literal["whole", "first-line", "last-line", "first-number", "last-number"]
@@ -227,18 +227,6 @@ def unfenced(text: str) -> str:
     """Return what stands in the first block of a text between lines of three backticks, or the text without one."""
     found = _FENCE.search(text)
     return found[1] if found else text
-
-
-def compiled(pattern: str, whose: str, error: type[ConfigError | ScoreError] = ConfigError) -> re.Pattern[str]:
-    """Compile a regular expression.
-
-    Raises:
-        TrimpotError: Of the class `error`, if it is none.
-    """
-    try:
-        return re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as problem:
-        raise error(f"{whose} {short(pattern)} is no regular expression: {problem}") from None
 
 
 def json_of(text: str) -> Any:

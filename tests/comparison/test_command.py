@@ -70,7 +70,7 @@ def shown(*arguments: str) -> dict[str, Any]:
 
 def test_options_name_a_comparison_that_goes_by_its_name_afterwards(here: Path) -> None:
     text = typed("sphere.yaml", *OPTIONS)
-    assert "With 80 images of search" in " ".join(text.split())
+    assert "With 80 outputs of search" in " ".join(text.split())
     page = here / "trimpot-runs" / "compare-sphere-1" / "comparison.html"
     assert str(page.relative_to(here)) in text
     content = page.read_text()
@@ -101,7 +101,7 @@ def test_reports_are_written_if_asked_for(here: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["sphere.yaml", "-c", "cma-es", "-c", "random"], "set the number of images of every search, such as"),
+        (["sphere.yaml", "-c", "cma-es", "-c", "random"], "set the number of outputs of every search, such as"),
         (["sphere.yaml"], "sphere.yaml names no contenders; add --contender NAME at least twice"),
         (["spheer"], "no preset or file 'spheer'"),
         (["sphere.yaml", *OPTIONS, "-c", "cma"], "no protocol or optimizer 'cma'; did you mean 'cma-es'?"),

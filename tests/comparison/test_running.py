@@ -221,10 +221,10 @@ def test_two_processes_do_not_work_on_one_comparison(installed: Installed, tmp_p
         (
             {"contenders": {"a": {"bucket_size": 7}, "b": {}}},
             ConfigError,
-            "contender 'a': budget.images 60 is smaller than one generation: 8 candidates on 7 prompts are 56 images, "
-            "after 7",
+            "contender 'a': budget.outputs 60 is smaller than one generation: 8 candidates on 7 prompts are 56 "
+            "outputs, after 7",
         ),
-        ({"images": 3}, ConfigError, "contender 'cma-es': budget.images 3 is smaller than one generation"),
+        ({"images": 3}, ConfigError, "contender 'cma-es': budget.outputs 3 is smaller than one generation"),
     ],
 )
 def test_what_cannot_be_done_leaves_nothing_behind(

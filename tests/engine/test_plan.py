@@ -89,7 +89,9 @@ def test_a_budget_is_enough_to_the_last_image_of_the_first_generation(case: str)
     calibrate(run, MemoryStore(), notes := Notes())
     searched = [each for each in notes.evaluations if each.place.stage == "search"]
     assert [each.place.generation for each in searched] == [0] * 6
-    with pytest.raises(ConfigError, match=rf"budget.images {enough - 1} is smaller .* after {enough - 18} images for"):
+    with pytest.raises(
+        ConfigError, match=rf"budget.outputs {enough - 1} is smaller .* after {enough - 18} outputs for"
+    ):
         hill_run({**FULL, **config, "budget": {"images": enough - 1}}, adapter=Ridge())
 
 

@@ -321,7 +321,7 @@ def test_a_budget_of_images_ends_the_search_and_judges_where_it_stands() -> None
 
 def test_a_budget_below_one_generation_is_refused() -> None:
     with pytest.raises(
-        ConfigError, match=r"budget.images 17 is smaller than one generation: 6 candidates on 3 prompts"
+        ConfigError, match=r"budget.outputs 17 is smaller than one generation: 6 candidates on 3 prompts"
     ):
         hill_run({"optimizer": FIXED, "budget": {"images": 17}})
 

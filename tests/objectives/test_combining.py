@@ -338,7 +338,7 @@ def test_a_budget_of_images_counts_a_pool_once() -> None:
     assert spent == 3 + 9 + outcome.num_generations * (18 + 9) <= 200 < spent + 27
     first = 3 + 9 + 18 + 9
     calibrate(run_of(COMBINATIONS[1], {**config, "budget": {"images": first}}), MemoryStore(), Notes())
-    with pytest.raises(ConfigError, match="6 candidates on 3 prompts are 18 images, after 21 images for comparison"):
+    with pytest.raises(ConfigError, match="6 candidates on 3 prompts are 18 outputs, after 21 outputs for comparison"):
         run_of(COMBINATIONS[1], {**config, "budget": {"images": first - 1}})
 
 

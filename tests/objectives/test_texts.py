@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -276,6 +277,49 @@ def test_options_that_cannot_be_used_are_one_sentence(tmp_path: Path) -> None:
     ]:
         with pytest.raises(ConfigError, match=said):
             known().make("objectives", name, options)
+
+
+ENDLESS = "(a|aa)+$"
+NEVER = [
+    ("regex", {"pattern": ENDLESS}, {}),
+    ("regex", {"pattern": ENDLESS, "whole": True}, {}),
+    ("regex", {}, {"pattern": ENDLESS}),
+    ("json", {"by_prompt": True}, {"schema": {"pattern": ENDLESS}}),
+    ("json", {"by_prompt": True}, {"schema": {"patternProperties": {ENDLESS: {}}}}),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "record"), NEVER)
+def test_an_expression_that_never_ends_is_stopped_and_named(
+    name: str, options: dict[str, Any], record: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trimpot.objectives.text.patterns.SECONDS", 0.05)
+    text = "a" * 60 + "b"
+    said = json.dumps({text: 1} if "patternProperties" in str(record) else text) if name == "json" else text
+    with pytest.raises(
+        ScoreError, match=r"'\(a\|aa\)\+\$' takes more than 0.05 s on the text .*; write it so"
+    ) as caught:
+        worth(name, said, record, **options)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "matches"),
+    [
+        (r"\d{2,3}", "a 42", 1.0), (r"^yes", "no\nyes", 0.0), (r"(?m)^yes", "no\nyes", 1.0), (r"(?i)YES", "yes", 1.0),
+        (r"(\w+) \1", "so so", 1.0), (r"a(?=b)", "ab", 1.0), (r"(?<!a)b", "ab", 0.0), (r"\{e\}", "{e}", 1.0),
+        (r"(?P<n>x)(?P=n)", "xx", 1.0), (r"a.c", "a\nc", 0.0), (r"(?s)a.c", "a\nc", 1.0), ("", "", 1.0),
+        (r"\bß\b", "ß", 1.0), (r"[\]\[]", "[", 1.0),
+    ],
+)  # fmt: skip
+def test_an_expression_means_what_it_means_in_python(pattern: str, text: str, matches: float) -> None:
+    assert (re.search(pattern, text) is not None) == matches == worth("regex", text, {}, pattern=pattern)
+
+
+@pytest.mark.parametrize("pattern", ["(?:yes){e<=1}", "a{e}", "[[:alpha:]]", "[a&&b]", "[[a]"])
+def test_an_expression_that_two_libraries_read_otherwise_is_refused(pattern: str) -> None:
+    with pytest.raises(ConfigError, match="can be understood in two ways"):
+        known().make("objectives", "regex", {"pattern": pattern})
 
 
 @pytest.mark.parametrize("name", ["jpeg-size", "entropy", "shapes", "value"])
