@@ -90,7 +90,6 @@ def _loaded(options: LanguageOptions, device: str) -> tuple[Any, Any, dict[str, 
     narrow(model, device)
     if not options.quantization or device == "cpu":
         model.to(device)
-    _forget_habits(model)
     return model.eval(), tokenizer, source
 
 
@@ -269,7 +268,7 @@ def _quantization(options: LanguageOptions) -> Any:
     return transformers.TorchAoConfig(kind())
 
 
-def _forget_habits(model: Any) -> None:
+def forget_habits(model: Any) -> None:
     """Keep of a model's own defaults for generating only its special tokens: penalties and the like are not asked."""
     from transformers import GenerationConfig
 

@@ -16,12 +16,11 @@ from trimpot.proofs.transformers import EXAMPLES, VARIANTS
 from trimpot.testing.transformer import output
 
 ALL = {**EXAMPLES, **VARIANTS}
-# Their sites are made by no rows of a layer: gates from a shared table or a sum, norms without weights, and networks
-# that two branches share.
+# Their sites are made by no parameters of their own: gates from a shared table or an input, norms without weights, and
+# networks that two branches share.
 REFUSED = {
     "ChromaTransformer2DModel",
     "CosmosTransformer3DModel",
-    "HiDreamImageTransformer2DModel",
     "MochiTransformer3DModel",
 }
 
@@ -58,12 +57,12 @@ def test_quantized_weights_are_refused_and_nothing_is_scaled() -> None:
     model, call = EXAMPLES["FluxTransformer2DModel"].build(), EXAMPLES["FluxTransformer2DModel"].arguments(1)
     sites = find_sites(model)
     places = folds(model, sites, call)
-    last = model.get_submodule(places[-1].path)
+    last = model.get_submodule(places[-1][0].name.rpartition(".")[0])
     last.weight = nn.Parameter(torch.zeros(last.weight.shape, dtype=torch.int8), requires_grad=False)
-    first = model.get_submodule(places[0].path).weight.clone()
+    first = model.get_parameter(places[0][0].name).clone()
     with pytest.raises(CalibrationError, match="quantized or not in memory"):
         fold(model, places, [2.0] * len(places))
-    assert torch.equal(model.get_submodule(places[0].path).weight, first)
+    assert torch.equal(model.get_parameter(places[0][0].name), first)
 
 
 def test_weights_are_rounded_once() -> None:
@@ -73,8 +72,8 @@ def test_weights_are_rounded_once() -> None:
     sites = find_sites(model)
     places = folds(model, sites, example.arguments(1))
     model.to(torch.bfloat16)
-    place = places[0]
-    before = model.get_submodule(place.path).weight[place.begin : place.end].clone()
+    parts = [part.of(model.get_parameter(part.name)) for part in places[0]]
+    before = [part.clone() for part in parts]
     fold(model, places[:1], [1.003])
-    after = model.get_submodule(place.path).weight[place.begin : place.end]
-    assert torch.equal(after, (before.double() * 1.003).to(torch.bfloat16))
+    for after, one in zip(parts, before, strict=True):
+        assert torch.equal(after, (one.double() * 1.003).to(torch.bfloat16))
