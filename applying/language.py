@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..adapters.language.checkpoints import load_language_model
+from ..adapters.language.checkpoints import load_language_model, silent
 from ..adapters.language.generation import generated
 from ..adapters.language.items import Wording, most_tokens, padding
 from ..adapters.language.options import LanguageOptions, mistake
@@ -34,8 +34,6 @@ def load_text_pipeline(calibration: Calibration, loading: Mapping[str, Any]) -> 
     Raises:
         ModelError: If an option is unknown or invalid, or the model cannot be loaded.
     """
-    from transformers import TextGenerationPipeline
-
     source = calibration.backbone.get("source")
     source = source if isinstance(source, Mapping) else {}
     revision = {"revision": source["revision"]} if source.get("revision") and "model" not in loading else {}
@@ -49,7 +47,8 @@ def load_text_pipeline(calibration: Calibration, loading: Mapping[str, Any]) -> 
             stacklevel=3,
         )
     placed = {} if getattr(model, "hf_device_map", None) else {"device": model.device}
-    return TextGenerationPipeline(model=model, tokenizer=tokenizer, **placed)
+    with silent() as transformers:
+        return transformers.TextGenerationPipeline(model=model, tokenizer=tokenizer, **placed)
 
 
 def writing(calibration: Calibration, given: Mapping[str, Any]) -> LanguageOptions:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..adapters.language.checkpoints import silent
 from ..adapters.rows import transformer_of, unwrapped
 from ..adapters.scaling import Scaling
 from ..adapters.sites import site_at
@@ -67,7 +68,8 @@ def bake_language(pipe: Any, calibration: Calibration, folder: Path) -> int:
 
 def _save(part: Any, folder: Path) -> None:
     try:
-        part.save_pretrained(str(folder))
+        with silent():
+            part.save_pretrained(str(folder))
     except (ValueError, TypeError, RuntimeError) as error:  # of settings that a checkpoint of old days has
         raise CalibrationError(f"transformers cannot save the {type(part).__name__}: {first_line(error)}") from error
 
@@ -117,7 +119,8 @@ def _native(model: Any, folder: Path) -> Iterator[Any]:
 @contextmanager
 def _baked(model: Any, folder: Path) -> Iterator[Any]:
     kind: Any = type(unwrapped(model))
-    baked = kind.from_pretrained(str(folder), dtype=model.dtype, local_files_only=True, use_safetensors=True)
+    with silent():
+        baked = kind.from_pretrained(str(folder), dtype=model.dtype, local_files_only=True, use_safetensors=True)
     yield baked.to(model.device).eval()
 
 
