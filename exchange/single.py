@@ -22,6 +22,7 @@ PROBE = "a photo of a cat"
 def tokens(model: Any, num_rows: int = 1, num_tokens: int = 12) -> dict[str, Any]:
     """Return the arguments of a call of a language model, with random tokens of its vocabulary."""
     size = model.get_input_embeddings().weight.shape[0]
+    size = min(size, getattr(model.config.get_text_config(decoder=True), "vocab_size", size))
     ids = torch.randint(0, size, (num_rows, num_tokens), generator=torch.Generator().manual_seed(0))
     return {"input_ids": ids.to(model.device), **({"use_cache": False} if caches(model) else {})}
 
