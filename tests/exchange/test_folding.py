@@ -77,3 +77,45 @@ def test_weights_are_rounded_once() -> None:
     fold(model, places[:1], [1.003])
     for after, one in zip(parts, before, strict=True):
         assert torch.equal(after, (one.double() * 1.003).to(torch.bfloat16))
+
+
+class Experts(nn.Module):
+    """A sum of two experts of a list, the second of which only long inputs are sent to, and a network for all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(nn.Sequential(nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 8)) for _ in range(2))
+        self.shared = nn.Linear(8, 8, bias=False)
+        self.router = nn.Linear(8, 1)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        expert = self.experts[int(hidden.shape[1] > 4)]
+        return self.router(hidden).sigmoid() * expert(hidden) + self.shared(hidden)
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.mlp = Experts()
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden + self.mlp(hidden)
+
+
+def test_a_sum_is_folded_into_all_its_terms_and_into_experts_that_did_not_run() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(Block())
+    nn.init.zeros_(model[0].mlp.experts[0][2].bias)  # a bias of 0 in one expert need not be 0 in others
+    sites = find_sites(model, {"Block": "block: mlp.text=mlp"})
+    [place] = folds(model, sites, {"input": torch.randn(1, 3, 8)})
+    assert {part.name for part in place} == {
+        "0.mlp.experts.0.2.weight",
+        "0.mlp.experts.0.2.bias",
+        "0.mlp.experts.1.2.weight",
+        "0.mlp.experts.1.2.bias",
+        "0.mlp.shared.weight",
+    }
+    given = torch.randn(1, 6, 8)
+    branch = model[0].mlp(given)
+    fold(model, [place], [0.5])
+    assert torch.equal(model[0].mlp(given), 0.5 * branch)

@@ -239,6 +239,17 @@ def test_a_branch_whose_weights_are_used_elsewhere_is_refused(tmp_path: Path) ->
         export(model, calibration, "baked", tmp_path / "out")
 
 
+def test_a_model_that_uses_a_branch_in_another_place_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    model = tiny.model("llama")
+    weight = model.model.layers[0].mlp.down_proj.weight
+    model.lm_head.register_forward_hook(lambda _module, _args, output: output + weight.abs().sum())
+    calibration = Calibration.load(of(model, tmp_path / "calibration.json"))
+    kept = weight.clone()
+    with pytest.raises(CalibrationError, match=r"uses weights in more places .* apply the calibration with trimpot"):
+        export(model, calibration, "baked", tmp_path / "out")
+    assert torch.equal(weight, kept) and not list(tmp_path.glob("*out*"))
+
+
 def test_a_quantized_model_is_refused(homes: Callable[[str], Path], tmp_path: Path) -> None:
     pytest.importorskip("torchao")
     file = homes("llama") / "calibration.json"
