@@ -74,18 +74,17 @@ def verify(
 
     Example:  trimpot verify shapes-1 shapes-calibrated
     """
-    from ..adapters.rows import is_language_model, transformer_of
     from ..applying.base import load_pipeline
     from ..applying.located import located_calibration
-    from ..exchange.roads import difference, loader_of, road_of
+    from ..exchange.roads import compared, difference, loader_of, road_of
     from ..setup.config import parse_options
 
     file = located_calibration(calibration, store=store)
     road = road_of(folder)
     loader_of(folder)  # before a large model is loaded
     pipe = load_pipeline(file, **parse_options(option or []))
-    of = "logits" if is_language_model(transformer_of(pipe)) else "final latents"
-    if of == "final latents":
+    of = compared(pipe)
+    if hasattr(pipe, "set_progress_bar_config"):  # of diffusers
         pipe.set_progress_bar_config(disable=True)
     largest = difference(pipe, file, folder)
     if as_json:

@@ -169,6 +169,11 @@ def loader_of(folder: Path) -> Callable[[Any, Path], Any]:
     return loaded
 
 
+def compared(pipe: Any) -> str:
+    """Return the name of what `difference` compares of a pipeline."""
+    return "logits" if is_language_model(transformer_of(pipe)) else "final latents"
+
+
 def difference(pipe: Any, calibration: Path, folder: Path) -> float:
     """Compare an export, loaded by its own side, with the calibration applied by trimpot.
 
