@@ -8,9 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ..adapters.language.adapter import limits, padding
 from ..adapters.language.checkpoints import load_language_model, silent
 from ..adapters.language.generation import generated
-from ..adapters.language.items import Wording, most_tokens, padding
+from ..adapters.language.items import Wording
 from ..adapters.language.options import LanguageOptions, mistake
 from ..engine.calibration import Calibration
 from ..ground.errors import ModelError, Notice, near_misses
@@ -88,13 +89,7 @@ def texts(
     from transformers import GenerationConfig
 
     model, tokenizer = pipe.model, pipe.tokenizer
-    wording = Wording(
-        tokenizer,
-        chat=options.chat,
-        system=options.system,
-        most_prompt=options.max_prompt_tokens or most_tokens(model),
-        most_answer=options.max_answer_tokens,
-    )
+    wording = Wording(tokenizer, limits(model, options), chat=options.chat, system=options.system)
     pad, strength, habits = padding(model, tokenizer), applied.strength, model.generation_config
     model.generation_config = GenerationConfig(  # penalties that the model's files suggest were not measured
         bos_token_id=habits.bos_token_id, eos_token_id=habits.eos_token_id, pad_token_id=habits.pad_token_id
