@@ -26,15 +26,26 @@ def unwrapped(model: Any) -> Any:
     return model
 
 
-def transformers(pipe: Any) -> dict[str, nn.Module]:
-    """Return a pipeline's transformers by the prefix of their knobs and addresses: empty, and `transformer_2.`.
+def is_language_model(model: Any) -> bool:
+    """Return whether a model is one of transformers, and not of diffusers."""
+    return any(each.__name__ == "PreTrainedModel" for each in type(unwrapped(model)).__mro__)
 
-    A model that is called by itself, such as a language model, is its own.
+
+def transformer_of(pipe: Any) -> Any:
+    """Return a pipeline's transformer, the first if there are two; None if there is none.
+
+    A model that is called by itself, such as a language model, is its own; pipelines of transformers call it `model`.
     """
     if isinstance(pipe, Module):
-        return {"": pipe}
-    second = getattr(pipe, SECOND, None)
-    return {"": pipe.transformer, **({} if second is None else {f"{SECOND}.": second})}
+        return pipe
+    model = getattr(pipe, "model", None)
+    return getattr(pipe, "transformer", model if isinstance(model, Module) and is_language_model(model) else None)
+
+
+def transformers(pipe: Any) -> dict[str, nn.Module]:
+    """Return a pipeline's transformers by the prefix of their knobs and addresses: empty, and `transformer_2.`."""
+    second = None if isinstance(pipe, Module) else getattr(pipe, SECOND, None)
+    return {"": transformer_of(pipe), **({} if second is None else {f"{SECOND}.": second})}
 
 
 def site_within(models: Mapping[str, nn.Module], address: str) -> Site:

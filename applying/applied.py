@@ -16,7 +16,7 @@ from ..adapters.ensemble import Condition, Ensemble, OwnGuidance
 from ..adapters.families import Family, as_inputs, encode_prompt, family_with
 from ..adapters.likeness import warning
 from ..adapters.pipelines import Hooked
-from ..adapters.rows import StackedRows, transformers, unwrapped
+from ..adapters.rows import StackedRows, transformer_of, transformers, unwrapped
 from ..adapters.scaling import is_compiled
 from ..adapters.sites import Site
 from ..engine.calibration import Calibration
@@ -52,8 +52,7 @@ class AppliedCalibration:
         strength = number(strength, "strength", low=-1, high=2, error=CalibrationError)
         self.calibration = calibration
         recipe = recipe_of(calibration)
-        own = pipe if isinstance(pipe, torch.nn.Module) else getattr(pipe, "transformer", None)
-        transformer: Any = unwrapped(own)
+        transformer: Any = unwrapped(transformer_of(pipe))
         if transformer is not None and any(map(is_compiled, transformers(pipe).values())):
             raise CalibrationError("the transformer is compiled already; apply the calibration, then compile")
         kind = type(transformer).__name__
@@ -222,7 +221,7 @@ class AppliedCalibration:
 def load_calibration(
     pipe: Any, source: str | os.PathLike[str], strength: float = 1.0, *, revision: str | None = None
 ) -> AppliedCalibration:
-    """Apply a calibration to a stock diffusers pipeline.
+    """Apply a calibration to a stock pipeline of diffusers, or to a language model of transformers.
 
     Call the pipeline with the arguments that the calibration was measured with: `**calibration.recommended`. If the
     calibration has an unconditional member, its weights replace the pipeline's guidance, and the guidance argument has
@@ -239,7 +238,7 @@ def load_calibration(
 
     Args:
         pipe: A pipeline whose transformer has the class that the calibration was made for; or a language model of
-            transformers, whose calls, `generate` included, are then scaled.
+            transformers, or its pipeline, whose calls, `generate` included, are then scaled.
         source: A calibration file, a folder that holds a `calibration.json`, the name of a run, or a hub id.
         strength: 0 gives the neutral model at its best guidance, 1 applies the calibration in full; other values
             from -1 to 2 interpolate or extrapolate.
@@ -273,7 +272,8 @@ def _compare(pipe: Any, calibration: Calibration, recipe: Recipe, stacklevel: in
     """Warn if a pipeline is not, or may not be, the one that a calibration was made on."""
     weights = recipe.weights.model_dump() if recipe.weights else {}
     models = {prefix: unwrapped(model) for prefix, model in transformers(pipe).items()}
-    likeness = warning(pipe, models, calibration.backbone, weights)
+    named = pipe if hasattr(pipe, "name_or_path") else models[""]
+    likeness = warning(named, models, calibration.backbone, weights)
     for told in (likeness, _told(other_scheduler(pipe, calibration)), _told_asking(recipe)):
         if told:
             warnings.warn(told, Notice, stacklevel=stacklevel)

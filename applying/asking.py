@@ -42,9 +42,13 @@ class Asking(BaseModel):
             raise ValueError(problem)
         return given
 
+    def put(self, prompt: str) -> Asked:
+        """Return a prompt in its format, with its examples."""
+        return Asked(prompt, Format(self.format, self.chat), self.examples)
+
     def asked(self, prompt: str) -> str | list[dict[str, str]]:
         """Return a prompt as it was put to the model: a text, or the messages of a chat."""
-        found = Asked(prompt, Format(self.format, self.chat), self.examples)
+        found = self.put(prompt)
         return found.messages(self.system) if self.chat else found.text
 
     @property

@@ -14,7 +14,7 @@ from ..adapters.loading import Loading
 from ..engine.calibration import Calibration
 from ..ground.errors import CalibrationError, ModelError, Notice, near_misses
 from .located import located_calibration
-from .recipe import recipe_of
+from .recipe import is_of_language, recipe_of
 
 
 def load_pipeline(
@@ -26,10 +26,12 @@ def load_pipeline(
         calibration: A calibration file, its folder, a run, a hub id, or a calibration that was read before.
         revision: The calibration's branch, tag or commit on the hub.
         **loading: Changes of how to load: `device`, `dtype`, `offload`, `quantization` and the other fields of
-            `adapters.loading.Loading`, and `model`, where the checkpoint lies now.
+            `adapters.loading.Loading`, and `model`, where the checkpoint lies now. A language model knows `model`,
+            `revision`, `dtype`, `device`, `quantization`, `lora` and `lora_revision`.
 
     Returns:
-        The stock diffusers pipeline, without the calibration.
+        The stock diffusers pipeline, without the calibration; for a language model, transformers' pipeline that
+        generates text, with its `model` and `tokenizer`.
 
     Warns:
         Notice: If the weights found differ from those that were calibrated.
@@ -44,6 +46,11 @@ def load_pipeline(
         >>> pipe("two red circles", **calibration.recommended).images[0].show()
     """
     made = calibration if isinstance(calibration, Calibration) else _read(calibration, revision)
+    if is_of_language(made):
+        recipe_of(made)
+        from .language import load_text_pipeline
+
+        return load_text_pipeline(made, loading)
     adapter = made.provenance.config.get("adapter")
     adapter = adapter if isinstance(adapter, Mapping) else {}
     name = adapter.get("name")

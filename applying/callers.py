@@ -33,15 +33,16 @@ class PipelineCall:
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # compiled code has no stack to look at
 def pipeline_call() -> PipelineCall | None:
     """Return this thread's innermost call of a diffusers pipeline that is in progress, or None."""
-    from diffusers import DiffusionPipeline
-
+    diffusers = sys.modules.get("diffusers")
+    if diffusers is None:  # nobody calls a pipeline of a library that is not imported
+        return None
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
         if code.co_name == "__call__" and code.co_argcount:
             found = frame.f_locals
             pipe = found.get(code.co_varnames[0])
-            if isinstance(pipe, DiffusionPipeline):
+            if isinstance(pipe, diffusers.DiffusionPipeline):
                 names = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
                 return PipelineCall(pipe, {name: found[name] for name in names if name in found})
         frame = frame.f_back

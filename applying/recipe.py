@@ -22,6 +22,7 @@ from .asking import Asking
 
 if TYPE_CHECKING:
     from torch import nn
+LANGUAGE = "transformers"  # the adapter for language models
 DISAGREES = "the calibration's setting and what it applies say different things"
 _WEIGHT = re.compile(r"member(\d+)\.weight")
 CLOSE = 1e-6  # of a value in the setting and the same value applied: a soup calculates the two apart
@@ -77,6 +78,12 @@ class Recipe(BaseModel):
         return self.asking.neutral_bias if self.asking and knob == BIAS else 1.0
 
 
+def is_of_language(calibration: Calibration) -> bool:
+    """Return whether a calibration was made with the adapter for language models."""
+    adapter = calibration.provenance.config.get("adapter")
+    return isinstance(adapter, Mapping) and adapter.get("name") == LANGUAGE
+
+
 def recipe_of(calibration: Calibration) -> Recipe:
     """Read the recipe of a calibration.
 
@@ -122,7 +129,7 @@ def _check_consistent(calibration: Calibration, recipe: Recipe) -> None:
     if made_on not in (None, recipe.transformer):
         raise CalibrationError(f"the calibration was made on a {made_on}, and says it is for a {recipe.transformer}")
     adapter = calibration.provenance.config.get("adapter")
-    if not isinstance(adapter, Mapping) or adapter.get("name") not in NAMED:
+    if not isinstance(adapter, Mapping) or adapter.get("name") not in (*NAMED, LANGUAGE):
         return
     frozen, scopes = calibration.backbone.get("frozen"), 1 if adapter.get("tie_members") else len(recipe.members)
     if calibration.backbone.get("granularity") == "gate" and isinstance(frozen, list):
@@ -135,7 +142,8 @@ def _check_consistent(calibration: Calibration, recipe: Recipe) -> None:
         for number, each in enumerate(recipe.members, start=1)
         for name, value in {"weight": each.weight, **each.scales}.items()
     }
-    setting = calibration.setting
+    language = adapter.get("name") == LANGUAGE  # whose scales are named by block; other knobs word its prompts
+    setting = {knob: value for knob, value in calibration.setting.items() if "." in knob or not language}
     for knob, value in zip(setting, _far([*setting.values()], [*applied.values()]), strict=True):
         if value is not None:
             raise CalibrationError(f"{DISAGREES}: {knob} is {value:g}, and nothing applies that")

@@ -12,6 +12,7 @@ from ..ground.plain import plain
 from .callers import PipelineCall
 
 SIZES = ("height", "width")
+MODES = ("generate", "likelihood")  # of language models
 
 
 def recommended_call(calibration: Calibration, pipe: Any) -> dict[str, Any]:
@@ -26,6 +27,8 @@ def recommended_call(calibration: Calibration, pipe: Any) -> dict[str, Any]:
         pipe: The pipeline that will be called.
     """
     backbone = calibration.backbone
+    if backbone.get("mode") in MODES:
+        return _text_call(backbone)
     call: dict[str, Any] = {"num_inference_steps": calibration.num_steps}
     if isinstance(backbone.get("call"), Mapping):  # of the adapter for any pipeline
         call |= backbone["call"]
@@ -38,6 +41,17 @@ def recommended_call(calibration: Calibration, pipe: Any) -> dict[str, Any]:
                 call[family.distilled] = backbone.get("guidance_scale")
     takes = inspect.signature(type(pipe).__call__).parameters
     return {name: value for name, value in call.items() if name in takes and _is_plain(value)}
+
+
+def _text_call(backbone: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `generate` that a language model wrote texts with; none if it wrote none."""
+    if backbone["mode"] == "likelihood":
+        return {}
+    temperature = backbone.get("temperature")
+    call = {"max_new_tokens": backbone.get("max_new_tokens"), "do_sample": bool(temperature), "repetition_penalty": 1.0}
+    if temperature:  # 0 and 1 are all tokens, where the model's files may say fewer
+        call |= {"temperature": temperature, "top_k": backbone.get("top_k") or 0, "top_p": backbone.get("top_p") or 1.0}
+    return {name: value for name, value in call.items() if _is_plain(value)}
 
 
 def family_of_backbone(calibration: Calibration) -> Family | None:

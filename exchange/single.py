@@ -1,12 +1,14 @@
-"""What a calibration of one member does to one pipeline: its folds and its scales, ready for other formats."""
+"""What a calibration of one member does to one model: its folds and its scales, ready for other formats."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 
-from ..adapters.rows import transformers, unwrapped
+from ..adapters.language.likelihood import caches
+from ..adapters.rows import is_language_model, transformers, unwrapped
 from ..adapters.stock import first_inputs
 from ..applying.recipe import recipe_of, sites_of
 from ..applying.recommended import recommended_call
@@ -15,6 +17,14 @@ from ..ground.errors import CalibrationError, ModelError
 from .folding import Fold, folds
 
 PROBE = "a photo of a cat"
+
+
+def tokens(model: Any, num_rows: int = 1, num_tokens: int = 12) -> dict[str, Any]:
+    """Return the arguments of a call of a language model, with random tokens of its vocabulary."""
+    size = model.get_input_embeddings().weight.shape[0]
+    size = min(size, getattr(model.config.get_text_config(decoder=True), "vocab_size", size))
+    ids = torch.randint(0, size, (num_rows, num_tokens), generator=torch.Generator().manual_seed(0))
+    return {"input_ids": ids.to(model.device), **({"use_cache": False} if caches(model) else {})}
 
 
 class Folded(NamedTuple):
@@ -59,8 +69,10 @@ def folded(pipe: Any, calibration: Calibration) -> Folded:
         )
     try:
         sites = sites_of(models, recipe)
-        call = recommended_call(calibration, pipe)
-        given = first_inputs(pipe, call, [PROBE])  # the first call of the transformer, not a whole image
+        if is_language_model(model):
+            given = tokens(model)
+        else:  # the first call of the transformer, not a whole image
+            given = first_inputs(pipe, recommended_call(calibration, pipe), [PROBE])
     except ModelError as error:
         raise CalibrationError(f"the calibration does not fit this pipeline: {error}") from None
     scales = list(recipe.members[0].scales.values())

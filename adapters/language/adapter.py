@@ -117,8 +117,8 @@ class LanguageAdapter(LanguageOutline):
     def __init__(self, model: Any, tokenizer: Any, source: Mapping[str, Any], options: LanguageOptions) -> None:
         super().__init__(model, source, options)
         chat = any(each.chat for each in self._manners.formats)
-        self._wording = Wording(tokenizer, _limits(model, options), chat=chat, system=options.system)
-        self._pad = _padding(model, tokenizer)
+        self._wording = Wording(tokenizer, limits(model, options), chat=chat, system=options.system)
+        self._pad = padding(model, tokenizer)
         check_causal(model)
         writes = options.mode == "generate"
         self._sharing = sharing(model, self._pad, "front" if writes else "end")
@@ -377,7 +377,7 @@ def _unsorted(made: Sequence[Any], order: Sequence[int]) -> list[Any]:
     return back
 
 
-def _limits(model: Any, options: LanguageOptions) -> Limits:
+def limits(model: Any, options: LanguageOptions) -> Limits:
     """Return how many tokens a model and the options allow.
 
     Raises:
@@ -409,7 +409,7 @@ def _most_tokens(model: Any) -> int | None:
     return most
 
 
-def _padding(model: Any, tokenizer: Any) -> int:
+def padding(model: Any, tokenizer: Any) -> int:
     """Return a token to fill rows with; it is masked, so that any token of the vocabulary will do."""
     found = tokenizer.pad_token_id
     size = model.get_input_embeddings().weight.shape[0]

@@ -38,10 +38,8 @@ def load_language_model(options: LanguageOptions) -> tuple[Any, Any, dict[str, A
     device = resolve(options.device, ModelError)
     if options.quantization:
         _check_quantization(options, device)
-    with quiet_import():
-        import transformers
     try:
-        with _silent(transformers):
+        with silent():
             return _loaded(options, device)
     except ModelError:
         raise
@@ -63,9 +61,7 @@ def outlined(options: LanguageOptions) -> tuple[Any, dict[str, Any]]:
     """
     import torch
 
-    with quiet_import():
-        import transformers
-    with _silent(transformers):
+    with silent():
         place = located(options.model, "model", _INSTEAD, options.revision)
         if isinstance(place, OnHub) and not place.inside:
             folder = hub_file(place.repository, CONFIG, place.revision, error=ModelError).parent
@@ -90,7 +86,6 @@ def _loaded(options: LanguageOptions, device: str) -> tuple[Any, Any, dict[str, 
     narrow(model, device)
     if not options.quantization or device == "cpu":
         model.to(device)
-    _forget_habits(model)
     return model.eval(), tokenizer, source
 
 
@@ -269,7 +264,7 @@ def _quantization(options: LanguageOptions) -> Any:
     return transformers.TorchAoConfig(kind())
 
 
-def _forget_habits(model: Any) -> None:
+def forget_habits(model: Any) -> None:
     """Keep of a model's own defaults for generating only its special tokens: penalties and the like are not asked."""
     from transformers import GenerationConfig
 
@@ -280,14 +275,17 @@ def _forget_habits(model: Any) -> None:
 
 
 @contextlib.contextmanager
-def _silent(transformers: Any) -> Iterator[None]:
-    """Silence the library's notices while loading; what matters in them is reported as errors."""
+def silent() -> Iterator[Any]:
+    """Give transformers, with its notices and bars silenced; what matters in them is reported as errors."""
+    with quiet_import():
+        import transformers
+        from transformers import PreTrainedModel, TextGenerationPipeline  # noqa: F401  # what they import may remark
     logging = transformers.utils.logging
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        yield transformers
     finally:
         logging.set_verbosity(verbosity)
         if bars:

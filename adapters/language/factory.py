@@ -13,13 +13,14 @@ from .options import LanguageOptions, mistake
 def make_transformers(options: LanguageOptions) -> Adapter:
     """Any causal language model of transformers whose decoder trimpot covers: likelihoods of answers, or texts."""
     from .adapter import LanguageAdapter, LanguageOutline
-    from .checkpoints import load_language_model, outlined
+    from .checkpoints import forget_habits, load_language_model, outlined
 
     if problem := mistake(options):
         raise ModelError(problem)
     if options.outline:
         return LanguageOutline(*outlined(options), options)
     model, tokenizer, source = load_language_model(options)
+    forget_habits(model)
     return LanguageAdapter(model, tokenizer, source, options)
 
 

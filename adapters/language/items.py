@@ -197,8 +197,8 @@ class Wording:
         fit = min((each for each in (self._limits.prompt, self._limits.context) if each is not None), default=given)
         if given > fit:
             raise ModelError(
-                f"the prompt {quoted(asked.prompt)}{_examples(asked)} has {size} tokens, and at most {fit} fit; shorten "
-                f"it{', or give fewer shots' if asked.examples else ''}"
+                f"the prompt {quoted(asked.prompt)}{_examples(asked)} has {size} tokens, and at most {fit} fit; "
+                f"shorten it{', or give fewer shots' if asked.examples else ''}"
             )
 
     def _worded(self, asked: Asked) -> str:

@@ -58,6 +58,35 @@ def test_an_applied_calibration_answers_as_it_was_measured(kind: str, tmp_path: 
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
+@pytest.mark.parametrize("kind", ["llama", "gemma2", "gpt2", "mixtral", "mamba", "bert"])
+def test_it_is_switched_off_and_on_and_removed_to_the_bit(kind: str, tmp_path: Path) -> None:
+    file, setting, adapter = made(kind, tmp_path / "calibration.json")
+    adapter.close()
+    model = tiny.model(kind)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    before = logits(model)
+    with trimpot.load_calibration(model, file) as applied:
+        after = logits(model)
+        assert not torch.equal(after, before)
+        applied.disable()
+        assert torch.equal(logits(model), before) and not applied.enabled
+        applied.enable()
+        assert torch.equal(logits(model), after)
+        applied.strength = 0.5
+        half = logits(model)
+        assert not torch.equal(half, before) and not torch.equal(half, after)
+        applied.strength = 0.0
+        assert torch.equal(logits(model), before)
+        applied.strength = 1.0
+        assert torch.equal(logits(model), after)
+    assert torch.equal(logits(model), before)
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    middle = adapter.space.to_setting((adapter.space.to_vector(setting) + 1) / 2)
+    between = calibrated(adapter, middle, tmp_path / "between.json")  # type: ignore[arg-type]
+    with trimpot.load_calibration(model, between):
+        torch.testing.assert_close(logits(model), half)
+
+
 def test_only_a_wrapper_of_peft_is_looked_into() -> None:
     """Some language models have a `base_model` with a `model` of their own."""
     with quiet():
