@@ -12,10 +12,11 @@ import trimpot
 from applied import calibrated
 from trimpot.adapters.language.adapter import LanguageAdapter
 from trimpot.adapters.language.factory import make_transformers
-from trimpot.engine.bucket import Bucket
+from trimpot.engine.bucket import Bucket, PromptSet
 from typer.testing import CliRunner
 
 PROMPTS = ("12+13=", "what is it")
+SUMS = {"1+1=": {"answer": "2"}, "2+1=": {"answer": "3"}}
 
 
 def made(home: Path, **options: object) -> tuple[Path, dict[str, list[str]]]:
@@ -24,6 +25,7 @@ def made(home: Path, **options: object) -> tuple[Path, dict[str, list[str]]]:
     given = {"model": str(tiny.folder(home / "model", "llama")), **written}
     adapter = make_transformers(**given)
     assert isinstance(adapter, LanguageAdapter)
+    adapter.take_prompts(PromptSet(("1+1=", "2+1="), ("a",), ("b",), metadata=SUMS))
     vector = 1 + np.random.default_rng(0).uniform(-0.8, 0.8, len(adapter.space))
     file = calibrated(adapter, adapter.space.to_setting(vector), home / "calibration.json")  # type: ignore[arg-type]
     values = json.loads(file.read_text())
@@ -53,6 +55,15 @@ def test_prompts_are_printed_with_neutral_and_calibrated_answers(tmp_path: Path)
         for prompt, neutral, ours in zip(PROMPTS, said["neutral"], said["calibrated"], strict=True)
         for line in (prompt, f"  neutral: {neutral}", f"  calibrated: {ours}")
     ]
+
+
+def test_prompts_are_put_in_the_format_and_after_the_examples_of_the_run(tmp_path: Path) -> None:
+    file, said = made(tmp_path / "asked", formats=["q {prompt}\na {answer}"], shots=[1])
+    _, plainly = made(tmp_path / "plain")
+    assert said["calibrated"] != plainly["calibrated"]
+    told = json.loads(run(str(file), *PROMPTS, "--compare", "--json"))
+    for side, texts in said.items():
+        assert [each[side] for each in told["answers"]] == texts
 
 
 def test_drawn_answers_are_those_of_their_seeds(tmp_path: Path) -> None:
