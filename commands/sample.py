@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -99,7 +100,7 @@ def _answer(
     from ..applying.applied import load_calibration
     from ..applying.base import load_pipeline
     from ..applying.language import WRITING, asking, texts, writing
-    from ..ground.errors import CalibrationError
+    from ..ground.errors import CalibrationError, Notice
 
     options = writing(calibration, {name: value for name, value in given.items() if name in WRITING})
     if seeds and seeds > 1 and options.temperature == 0:
