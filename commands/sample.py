@@ -109,7 +109,9 @@ def _answer(
         )
     seeds = seeds or (4 if options.temperature else 1)
     pipe = load_pipeline(calibration, **{name: value for name, value in given.items() if name not in WRITING})
-    applied = load_calibration(pipe, file, strength)
+    with warnings.catch_warnings():  # prompts are put here as they were put when it was measured
+        warnings.filterwarnings("ignore", "the calibration was measured with", Notice)
+        applied = load_calibration(pipe, file, strength)
     made = texts(
         pipe,
         applied,
