@@ -44,6 +44,7 @@ METHODS = {
     **{name: [f"protocol={name}"] for name in protocols()},
     "published, sigma0 0.1": ["protocol=published", "optimizer.sigma0=0.1"],
     "grouped, drop 1": ["protocol=grouped", "optimizer.drop=1.0"],
+    "grouped-cma, 128": ["protocol=grouped-cma", "optimizer.population_size=128"],
 }
 FORM = "+.3f"
 

@@ -32,8 +32,8 @@ from .rewards import all_wait, entry, leading, names_of, score_pictures, sized, 
 from .settings import OWN, Settings, family_of_adapter, settings_of
 
 PROMPTS = "compositional"
-SIZES = {"generations": 100, "validation": {"num_prompts": 64}, "test": {"num_prompts": 256}}
-VIDEO_SIZES = {"generations": 40, "validation": {"num_prompts": 16}, "test": {"num_prompts": 32}}
+SIZES = {"generations": 50, "validation": {"num_prompts": 64}, "test": {"num_prompts": 256}}
+VIDEO_SIZES = {"generations": 20, "validation": {"num_prompts": 16}, "test": {"num_prompts": 32}}
 GIVEN = "as you gave it"
 _UNNAMED = re.compile(r"[^A-Za-z0-9_.-]+")
 

@@ -45,7 +45,7 @@ def make_cma_es(
     mirrored: bool = False,
     average: bool = True,
 ) -> Optimizer:
-    """CMA-ES by pycma, with the paper's defaults: sigma0 0.25, population 4 + floor(3 ln d); `large` is 64 or 128."""
+    """CMA-ES by pycma, with the paper's defaults: sigma0 0.25, population 4 + floor(3 ln d); `large` is 64 to 256."""
     from .cma_es import CmaEs
     from .population import default_population_size, large_population_size
 

@@ -153,7 +153,7 @@ def test_population_sizes_are_those_of_the_paper(num_knobs: int, size: int) -> N
         assert len(optimizer(space, start=space.defaults, seed=0).ask()) == size
 
 
-@pytest.mark.parametrize(("num_knobs", "size"), [(26, 64), (114, 64), (216, 128), (482, 128)])
+@pytest.mark.parametrize(("num_knobs", "size"), [(26, 64), (57, 128), (114, 128), (216, 256), (482, 256)])
 def test_a_large_population_can_be_split_into_groups_of_eight(num_knobs: int, size: int) -> None:
     space = KnobSpace([Knob(f"knob.{index}") for index in range(num_knobs)])
     options = {"population_size": "large", "mirrored": True}
