@@ -73,7 +73,7 @@ def of_protocol(name: str) -> Method:
     return Method(told.optimizer.name, told.optimizer.options, told.bucket_size, told.group_size, told.adaptive_bucket)
 
 
-BEST_STEP = "published, sigma0 0.1"  # of 0.25, 0.1, 0.05 and 0.03
+BEST_STEP = "published, sigma0 0.05"  # of 0.25, 0.1, 0.05 and 0.03
 DIAGONAL = {"diagonal": True, "mirrored": True, "sigma0": 0.1}
 LARGE = {**DIAGONAL, "population_factor": 4}
 METHODS = {
@@ -87,6 +87,9 @@ METHODS = {
     "cma-es, diagonal": Method("cma-es", {"diagonal": True, "sigma0": 0.1}),
     "cma-es, diagonal mirrored": Method("cma-es", DIAGONAL),
     "grouped-cma, 128": Method("cma-es", {**DIAGONAL, "population_size": 128}, 1, group_size=8),
+    "grouped-cma, 128, sigma0 0.05": Method(
+        "cma-es", {**DIAGONAL, "population_size": 128, "sigma0": 0.05}, 1, group_size=8
+    ),
     "grouped-cma, 256": Method("cma-es", {**DIAGONAL, "population_size": 256}, 1, group_size=8),
     "grouped, sigma0 0.25": Method("grouped", {}, 1),
     "grouped, drop 1": Method("grouped", {"sigma0": 0.1, "drop": 1.0}, 1),
