@@ -43,6 +43,7 @@ from trimpot.storage import SqliteStore
 METHODS = {
     **{name: [f"protocol={name}"] for name in protocols()},
     "published, sigma0 0.1": ["protocol=published", "optimizer.sigma0=0.1"],
+    "published, sigma0 0.05": ["protocol=published", "optimizer.sigma0=0.05"],
     "grouped, drop 1": ["protocol=grouped", "optimizer.drop=1.0"],
     "grouped-cma, 128": ["protocol=grouped-cma", "optimizer.population_size=128"],
 }
