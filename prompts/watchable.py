@@ -41,7 +41,8 @@ PROSE = (
     "The train was late again, so we sat on the bench and watched the rain run down the windows of the station.",
     "Bread needs only flour, water, salt and time; most of the work is done by the yeast while nobody is looking.",
     "When the sun goes down behind the hills, the valley cools and a thin mist gathers near the river.",
-    "To change a tyre, loosen the nuts a little before you lift the car, since the wheel will turn once it is in the air.",
+    "To change a tyre, loosen the nuts a little before you lift the car, "
+    "since the wheel will turn once it is in the air.",
     "My grandmother kept every letter that she ever received in a wooden box under the stairs.",
     "Water boils at a lower temperature on a high mountain, since the pressure of the air is lower there.",
     "The committee agreed to meet again in March, after the members had read the report and spoken with their offices.",
