@@ -73,12 +73,13 @@ def rewards_of(folder: Path, name: str) -> dict[str, tuple[float, float, Gain]]:
         row = store.run(name)
         record = record_of(row, store.evaluations(name))
     assert record.pair is not None, "it has finished"
+    configured = row.config["objectives"]
     pairs = {"": record.pair, **{f"{key}: ": each.pair for key, each in record.watched_sets.items() if each.pair}}
     made = {}
     for title, (before, after) in pairs.items():
         for reward, scores in before.scores.items():
             own = reward.rpartition("/")[2]
-            if own != "combined":
+            if reward in configured or title:
                 gain = paired_gain(np.array(after.scores[reward]), np.array(scores), before.bucket.prompts)
                 made[title + own] = float(np.mean(scores)), float(np.mean(after.scores[reward])), gain
     return made
