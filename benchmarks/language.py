@@ -93,8 +93,29 @@ def told(seed: str, name: str, neutral: float, calibrated: float, gain: Gain) ->
 def sweep(options: argparse.Namespace) -> None:
     """Scale one block after the other, and print what remains beyond noise."""
     found = analysed("ablation", PRESET, [*SWEPT, *options.overrides], options.store)
-    print(found["headline"])
-    print(found["numbers"])
+    numbers = found["numbers"]
+    print(
+        f"{found['headline']}\n{found['seconds']:.0f} s\n\nscale  mean change  blocks higher  lower (beyond noise)  most"
+    )
+    scales = list(next(iter(numbers["scales"].values())))
+    for scale in scales:
+        each = {block: row[scale] for block, row in numbers["scales"].items()}
+        beyond = [one["mean"] for one in each.values() if one["beyond_noise"]]
+        most = max(each, key=lambda block: each[block]["mean"])
+        print(
+            f"{scale:<5}  {statistics.mean(one['mean'] for one in each.values()):>+11.3f}  "
+            f"{sum(mean > 0 for mean in beyond):>13}  {sum(mean < 0 for mean in beyond):>5}  {'':<14}  "
+            f"{most} {told_gain(each[most])}"
+        )
+    print("\nbest scale: chosen on one half of the prompts, judged on the other")
+    for block, best in numbers["best"].items():
+        judged = best["judged"]
+        print(f"{block}  {best['scale']:<5g}{'' if judged is None else told_gain(judged)}")
+
+
+def told_gain(gain: dict[str, Any]) -> str:
+    """Return a difference with its interval and its corrected p-value."""
+    return f"{gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}], p {gain['p_holm']:.2g}"
 
 
 def rate(options: argparse.Namespace) -> None:
