@@ -94,9 +94,8 @@ def sweep(options: argparse.Namespace) -> None:
     """Scale one block after the other, and print what remains beyond noise."""
     found = analysed("ablation", PRESET, [*SWEPT, *options.overrides], options.store)
     numbers = found["numbers"]
-    print(
-        f"{found['headline']}\n{found['seconds']:.0f} s\n\nscale  mean change  blocks higher  lower (beyond noise)  most"
-    )
+    print(f"{found['headline']}\n{found['seconds']:.0f} s\n")
+    print("scale  mean change  blocks higher  lower (beyond noise)  most")
     scales = list(next(iter(numbers["scales"].values())))
     for scale in scales:
         each = {block: row[scale] for block, row in numbers["scales"].items()}
