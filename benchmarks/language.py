@@ -39,7 +39,7 @@ from trimpot.storage import SqliteStore
 
 PRESET = "smollm2-addition"
 STORE = Path("trimpot-runs/language")
-SWEPT = ["seeds=1", "test.num_prompts=64", "watch={}", "validation.num_prompts=8"]
+SWEPT = ["seeds=1", "test.num_prompts=64", "validation.num_prompts=8"]
 
 
 def addition(options: argparse.Namespace) -> None:
