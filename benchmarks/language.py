@@ -2,7 +2,8 @@
 
     python benchmarks/language.py addition [--seeds 5] [--first 0] [--store DIR] [--done] [KEY=VALUE ...]
     python benchmarks/language.py sweep [--store DIR] [KEY=VALUE ...]
-    python benchmarks/language.py rate [--repeats 5] [KEY=VALUE ...]
+    python benchmarks/language.py written CALIBRATION
+    python benchmarks/language.py rate [--repeats 5] [--cpu] [KEY=VALUE ...]
 
 `addition` runs the preset `smollm2-addition` with several optimizer seeds. It prints, for each seed and every reward on
 test questions and watched prompts, neutral, calibrated, and the paired difference with its 95 % interval, whose unit is
@@ -10,6 +11,9 @@ the prompt; then the median over the seeds. Seeds that the store holds are not r
 
 `sweep` multiplies one block after the other by 0, 0.5, 0.75, 1.25 and 1.5 (`trimpot analyse ablation`), and prints for
 how many blocks a difference remains beyond noise after Holm's correction for all of them, by scale and reward.
+
+`written` applies a calibration to the model as transformers loads it, lets `generate` write the answers to the test
+questions, and prints the share that is right, neutral and calibrated.
 
 `rate` answers the questions of a generation, 64 candidates in 8 groups of one question each, alternately in one call
 and group by group, and prints medians of answers a second.
@@ -117,6 +121,32 @@ def told_gain(gain: dict[str, Any]) -> str:
     return f"{gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}], p {gain['p_holm']:.2g}"
 
 
+def written(options: argparse.Namespace) -> None:
+    """Print how many answers are right that transformers writes by itself."""
+    import trimpot
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trimpot.adapters.language.gguf import converted
+    from trimpot.adapters.sources import located
+
+    config = load_config(PRESET)
+    place = located(config.adapter.options["model"], "model", "another")
+    assert isinstance(place, Path), "it is a file of a package"
+    model = AutoModelForCausalLM.from_pretrained(converted(place))
+    tokenizer = AutoTokenizer.from_pretrained(converted(place))
+    prompts = plugins().make("prompts", config.prompts.name, config.prompts.options)
+    asked = tokenizer(list(prompts.test), return_tensors="pt")
+    [calibration] = options.overrides
+    with trimpot.load_calibration(model, calibration) as applied:
+        for applied.strength in (0.0, 1.0):
+            made = model.generate(**asked, max_new_tokens=4, do_sample=False, pad_token_id=0)
+            texts = tokenizer.batch_decode(made[:, asked["input_ids"].shape[1] :])
+            right = [
+                text.split("\n")[0] == prompts.metadata[prompt]["answer"]
+                for text, prompt in zip(texts, prompts.test, strict=True)
+            ]
+            print(f"strength {applied.strength:g}: {statistics.mean(right):.3f} of {len(right)} right", flush=True)
+
+
 def rate(options: argparse.Namespace) -> None:
     """Print answers a second of a whole generation in one call, and group by group."""
     config = load_config(PRESET, [*options.overrides, "watch={}"])
@@ -151,7 +181,7 @@ def rate(options: argparse.Namespace) -> None:
 def main() -> None:
     """Print the table that was asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("table", choices=["addition", "sweep", "rate"])
+    parser.add_argument("table", choices=["addition", "sweep", "written", "rate"])
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
@@ -160,7 +190,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--cpu", action="store_true", help="count seconds of this process alone, on a busy machine")
     options = parser.parse_intermixed_args()
-    {"addition": addition, "sweep": sweep, "rate": rate}[options.table](options)
+    {"addition": addition, "sweep": sweep, "written": written, "rate": rate}[options.table](options)
 
 
 if __name__ == "__main__":
