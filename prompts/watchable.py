@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 from ..engine.bucket import PromptSet
 from .draws import Draws
@@ -92,22 +93,23 @@ PROSE = (
 
 def capital_prompts() -> PromptSet:
     """Return the questions: the capital of a country, and the country of a capital, each with four options."""
-    train, validation, test = _split(sorted(CAPITALS))
-    metadata = {}
-    pools = []
-    for countries in (train, validation, test):
+    metadata: dict[str, dict[str, Any]] = {}
+    pools: list[tuple[str, ...]] = []
+    for countries in _split(sorted(CAPITALS)):
         asked = {f"The capital of {country} is": f" {CAPITALS[country]}" for country in countries}
         back = {f"The city of {CAPITALS[country]} is the capital of": f" {country}" for country in countries}
         for questions in (asked, back):
             for prompt, answer in questions.items():
                 metadata[prompt] = {"answer": answer, "options": _options(prompt, answer, list(questions.values()))}
         pools.append((*asked, *back))
-    return PromptSet(*pools, source="prompts 'capitals'", metadata=metadata)
+    train, validation, test = pools
+    return PromptSet(train, validation, test, source="prompts 'capitals'", metadata=metadata)
 
 
 def prose_prompts() -> PromptSet:
     """Return the texts."""
-    return PromptSet(*_split(PROSE), source="prompts 'prose'")
+    train, validation, test = _split(PROSE)
+    return PromptSet(train, validation, test, source="prompts 'prose'")
 
 
 def _options(prompt: str, answer: str, others: Sequence[str]) -> list[str]:
@@ -118,8 +120,8 @@ def _options(prompt: str, answer: str, others: Sequence[str]) -> list[str]:
     return sorted(found)
 
 
-def _split(items: Sequence[str]) -> list[tuple[str, ...]]:
+def _split(items: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Divide items into a few for training, a sixth for validation, and the rest for the test, by their digests."""
     ordered = sorted(items, key=lambda each: hashlib.sha256(each.encode()).digest())
     first, second = len(items) // 12, len(items) // 4
-    return [tuple(ordered[:first]), tuple(ordered[first:second]), tuple(ordered[second:])]
+    return tuple(ordered[:first]), tuple(ordered[first:second]), tuple(ordered[second:])
