@@ -195,11 +195,17 @@ def search_keys() -> tuple[str, ...]:
 def expanded(values: Mapping[str, Any]) -> dict[str, Any]:
     """Fill in the keys of the protocol that a configuration names, or of the default protocol if it names none.
 
+    An optimizer that is not named is the protocol's own, with other options.
+
     Raises:
         ConfigError: If there is no such protocol.
     """
     if values.get("protocol") is not None:
-        return {**_protocol(values["protocol"]), **values}
+        protocol = _protocol(values["protocol"])
+        given = values.get("optimizer")
+        if isinstance(given, Mapping) and "name" not in given:
+            values = {**values, "optimizer": {**protocol["optimizer"], **given}}
+        return {**protocol, **values}
     if names_a_search(values):
         return dict(values)
     return {**values, **_protocol(DEFAULT_PROTOCOL), "protocol": DEFAULT_PROTOCOL}

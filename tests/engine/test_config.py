@@ -36,6 +36,18 @@ def test_a_protocol_goes_before_the_preset_and_after_the_command_line(tmp_path: 
     assert load_config(mine.model_dump(mode="json")) == mine
 
 
+@pytest.mark.parametrize("protocol", protocols())
+def test_an_optimizer_without_a_name_is_the_protocols_own_with_other_options(protocol: str) -> None:
+    """In a file and on the command line alike; an optimizer with a name is that optimizer and nothing more."""
+    bare = {"adapter": "shapes", "objectives": "shapes", "prompts": "shapes", "protocol": protocol}
+    own = load_config(bare).optimizer
+    filed = load_config({**bare, "optimizer": {"sigma0": 0.07}})
+    assert (filed.optimizer.name, filed.optimizer.options) == (own.name, {**own.options, "sigma0": 0.07})
+    assert load_config(bare, ["optimizer.sigma0=0.07"]) == filed
+    named = load_config({**bare, "optimizer": {"name": "cma-es", "sigma0": 0.07}}).optimizer
+    assert (named.name, named.options) == ("cma-es", {"sigma0": 0.07})
+
+
 def test_without_a_search_of_its_own_a_configuration_gets_the_default_protocol(tmp_path: Path) -> None:
     bare = {"adapter": "shapes", "objectives": "shapes", "prompts": "shapes"}
     default = load_config(bare)
