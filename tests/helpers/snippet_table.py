@@ -91,7 +91,7 @@ STANDS_FOR = (
 #: Commands that are not run here, and why.
 LEFT_OUT = (
     (r"pip install ", "downloads packages; every other command runs from an installed wheel"),
-    (r"(pytest|pytest tests|pytest \S+\.py)$", "this suite"),
+    (r"(pytest|pytest tests|pytest (-m slow )?\S+\.py)$", "this suite"),
     (r"python (benchmarks|training)/", "run by hand: minutes to hours"),
     (r"python -m trimpot\.(proofs\.rewards|defaults)$", "its rows are tested one by one"),
     (r"python -m trimpot\.calibrations\.schema ", "what it prints is compared by tests/calibrations/test_format.py"),
