@@ -14,8 +14,9 @@ method whose buckets grow, as many as if they did not).
 
 Columns: `gain`, the share of the reachable gain that the last recommendation has; `saving`, how many times fewer images
 than a reference a method needs until every later recommendation has the score of the reference's last mean; `to 84 %`,
-images until every later recommendation has this share of the reachable gain. Numbers are medians, with quartiles in
-brackets; a dash means not reached.
+images until every later recommendation has this share of the reachable gain; `chosen`, the gain lost if the best
+training score chooses the result instead of the recommendation. Numbers are medians, with quartiles in brackets; a dash
+means not reached.
 """
 
 from __future__ import annotations
@@ -213,7 +214,7 @@ def tasks(options: argparse.Namespace) -> Iterator[Task]:
 def report(found: dict[Task, dict[str, Any]], options: argparse.Namespace) -> None:
     """Print a table for every number of knobs and variant."""
     heads = [f"saving, {name.removeprefix('published, ')}" for name in options.references]
-    heads += [f"to {level:.0%}" for level in LEVELS]
+    heads += [*(f"to {level:.0%}" for level in LEVELS), "chosen"]
     for num_knobs, variant in itertools.product(options.knobs, options.variants):
         curves: dict[str, dict[int, list[list[float]]]] = {}
         for task, each in found.items():
@@ -231,6 +232,7 @@ def report(found: dict[Task, dict[str, Any]], options: argparse.Namespace) -> No
                 saved = (theirs[seed][0] / images if images else None for seed, images in needed.items())
                 cells.append(quartiles(saved, ".1f", 0))
             cells += [quartiles((images_to(each, level) for each in mine.values()), ",.0f", np.inf) for level in LEVELS]
+            cells.append(quartiles((curve[-1][2] - curve[-1][1] for curve in mine.values()), "+.2f", np.nan))
             gain = quartiles((curve[-1][1] for curve in mine.values()), ".2f", np.nan)
             spent = max(curve[-1][0] for curve in mine.values())
             print(f"{method:<24} {spent:>8,.0f}  {gain:<20} " + " ".join(f"{cell:<24}" for cell in cells))
