@@ -119,7 +119,7 @@ def test_the_command_line_extends_a_run_and_shows_what_it_was(store: Path, monke
     assert json.loads(made.stdout)["digest"] == show(store)["digest"] != was
     assert "extended" not in json.loads(made.stdout)
     said = " ".join(_command("show", "hill-1", "--store", str(store)).output.split())
-    assert f"images (all 3 generations are done; digest {was})" in said
+    assert f"outputs (all 3 generations are done; digest {was})" in said
     monkeypatch.setattr(CmaEs, "ask", lambda self: np.ones((8, 5)))
     with pytest.raises(ReplayError, match=r"which is as it was$"):  # no hint to go on with what has ended
         _command("resume", "hill-1", "generations=+1", "--store", str(store))

@@ -10,7 +10,7 @@ import pytest
 import tiny_language as tiny
 import torch
 from trimpot.adapters.language.adapter import LanguageAdapter
-from trimpot.adapters.language.checkpoints import _forget_habits
+from trimpot.adapters.language.checkpoints import forget_habits
 from trimpot.adapters.language.options import LanguageOptions
 from trimpot.engine.answer import Answer
 from trimpot.engine.bucket import Bucket
@@ -55,7 +55,7 @@ def adapter_of(kind: str, **options: Any) -> LanguageAdapter:
         model: Any = examples()[kind].build()
     if hasattr(model.config, "sliding_window"):
         model.config.sliding_window = 8
-    _forget_habits(model)
+    forget_habits(model)
     adapter = LanguageAdapter(model, tiny.tokenizer(), {"id": kind}, LanguageOptions(model=kind, **options))
     adapter.take_metadata({prompt: {"answer": "is a b"} for prompt in PROMPTS})
     adapter.check_prompts(PROMPTS)

@@ -106,6 +106,7 @@ LEFT_OUT = (
     (r"trimpot study ", "answers until it is stopped, or needs answers; tests/studies"),
     (r"trimpot sites( --library transformers)?$", "a minute; its rows are tested one by one"),
     (r"trimpot knobs .*GRANULARITY", "tests/test_docs_examples.py"),
+    (r"trimpot (sample|export|verify) sums-1\b", "needs a calibrated language model; tests/exchange/test_language.py"),
     (r"trimpot (calibrate|analyse ablation|measure) smollm2-addition", "needs a model of 93 MB; tests/test_smollm2.py"),
     (r"trimpot calibrate \S+ workers\.ray=", "needs a Ray cluster"),
     (r"trimpot calibrate my\.safetensors ", "tests/defaults/test_single_file.py"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from trimpot.objectives.text import REWARDS
 from trimpot.proofs.rewards import (
     _chats,
     attending,
@@ -73,6 +74,7 @@ NEEDS_NO_MODEL = {
     "saturation",
     "shapes",
     "value",
+    *REWARDS,
 }
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from trimpot.objectives.text import REWARDS
 from trimpot.proofs.rewards import Proof, proofs
 from trimpot.proofs.rewards.__main__ import main
 from trimpot.setup.plugins import plugins
 
-# What is tested elsewhere: the checker of the embedded world, and rewards that are somebody else's number.
-ELSEWHERE = {"shapes", "shapes-diversity", "remote", "value"}
+# What is tested elsewhere: the checker of the embedded world, rewards that are somebody else's number, and of texts.
+ELSEWHERE = {"shapes", "shapes-diversity", "remote", "value", *REWARDS}
 
 
 @pytest.mark.parametrize("proof", proofs(), ids=lambda proof: proof.objective)

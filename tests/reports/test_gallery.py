@@ -90,5 +90,5 @@ def test_outputs_that_are_no_images_leave_nothing(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(StoreError, match="cannot write the images in"):
+    with pytest.raises(StoreError, match="cannot write the pictures or answers in"):
         write_images(Shade(), outcome(), BUCKET, tmp_path / "file" / "images")

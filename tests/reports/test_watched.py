@@ -62,7 +62,7 @@ def test_alarms_come_first_and_are_those_that_the_run_raised(begin: Any) -> None
     header = text[text.index("<header>") : text.index("</header>")]
     assert "ALARM: while the optimised score rose" in header
     for alarm in facts.record.alarms:
-        assert alarm.objective in header and str(alarm) in text
+        assert alarm.objective in header and alarm.told(facts.noun) in text
     assert text.index('id="watched"') < text.index("<h2>Before and after") < text.index("<h2>The search")
 
 
@@ -104,11 +104,11 @@ def test_an_unfinished_run_shows_its_alarms_too(begin: Any, tmp_path: Path) -> N
     assert "ALARM" in text and "likeness (alarm)" in rows(text, "watched")
     with SqliteStore(tmp_path, create=False) as store:
         shown = summary(store, store.run("hill-1"))
-    assert [alarm["text"] for alarm in shown["alarms"]] == [str(alarm) for alarm in heard]
+    assert [alarm["text"] for alarm in shown["alarms"]] == [alarm.told(facts.noun) for alarm in heard]
     console = Console(file=io.StringIO(), width=400)
     print_alarms(console, shown)
     said = console.file.getvalue()  # type: ignore[attr-defined]
-    assert said.count("ALARM") == len(heard) and str(heard[0]) in said
+    assert said.count("ALARM") == len(heard) and heard[0].told(facts.noun) in said
 
 
 def test_the_terminal_says_an_alarm_at_once(begin: Any) -> None:
