@@ -87,10 +87,7 @@ METHODS = {
     "adaptive, not mirrored": Method("cma-es", {**LARGE, "mirrored": False}, 2, adaptive=AdaptiveBucket()),
     "cma-es, diagonal": Method("cma-es", {"diagonal": True, "sigma0": 0.1}),
     "cma-es, diagonal mirrored": Method("cma-es", DIAGONAL),
-    "grouped-cma, 128": Method("cma-es", {**DIAGONAL, "population_size": 128}, 1, group_size=8),
-    "grouped-cma, 128, sigma0 0.05": Method(
-        "cma-es", {**DIAGONAL, "population_size": 128, "sigma0": 0.05}, 1, group_size=8
-    ),
+    "grouped-cma, 64": Method("cma-es", {**DIAGONAL, "population_size": 64}, 1, group_size=8),
     "grouped-cma, 256": Method("cma-es", {**DIAGONAL, "population_size": 256}, 1, group_size=8),
     "grouped, sigma0 0.25": Method("grouped", {}, 1),
     "grouped, drop 1": Method("grouped", {"sigma0": 0.1, "drop": 1.0}, 1),

@@ -45,7 +45,7 @@ METHODS = {
     "published, sigma0 0.1": ["protocol=published", "optimizer.sigma0=0.1"],
     "published, sigma0 0.05": ["protocol=published", "optimizer.sigma0=0.05"],
     "grouped, drop 1": ["protocol=grouped", "optimizer.drop=1.0"],
-    "grouped-cma, 128": ["protocol=grouped-cma", "optimizer.population_size=128"],
+    "grouped-cma, 64": ["protocol=grouped-cma", "optimizer.population_size=64"],
 }
 FORM = "+.3f"
 
