@@ -2,6 +2,7 @@
 
     python benchmarks/stopping.py --out DIR [--adapters simulated simulated-bounded] [--knobs 57 114]
         [--protocols grouped-cma grouped] [--drop 1.0] [--seeds 10] [--per-knob 450] [--generations 200]
+        [--population-size 64]
 
 Every search goes on to the end of its outputs, `--per-knob` for each knob, and its recommendation is judged every 4
 generations on 64 validation prompts, as a run does. DIR keeps a file per search. From these checks the table says where
@@ -47,13 +48,16 @@ class Task:
     num_knobs: int
     protocol: str
     drop: float | None
+    population_size: int | None
     seed: int
     outputs: int
 
     @property
     def kind(self) -> str:
         """The search, for a table."""
-        return f"{self.protocol}, drop {self.drop:g}" if self.drop and self.protocol == "grouped" else self.protocol
+        if self.protocol == "grouped":
+            return f"grouped, drop {self.drop:g}" if self.drop else "grouped"
+        return f"{self.protocol}, {self.population_size}" if self.population_size else self.protocol
 
     @property
     def file(self) -> str:
@@ -106,7 +110,10 @@ class Judged:
 
 def search(task: Task) -> Judged:
     """Search to the end, and judge a recommendation every `DENSE` generations."""
-    optimizer_options = {"drop": task.drop} if task.drop and task.protocol == "grouped" else {}
+    own: tuple[str, float | None] = (
+        ("drop", task.drop) if task.protocol == "grouped" else ("population_size", task.population_size)
+    )
+    optimizer_options = dict([own]) if own[1] else {}
     config = load_config(
         {
             "adapter": {"name": task.adapter, "num_knobs": task.num_knobs, "world": task.seed},
@@ -165,7 +172,9 @@ def tasks(options: argparse.Namespace) -> Iterator[Task]:
     """Return all tasks, shortest first."""
     for num_knobs, seed in itertools.product(sorted(options.knobs), range(options.seeds)):
         for adapter, protocol in itertools.product(options.adapters, options.protocols):
-            yield Task(adapter, num_knobs, protocol, options.drop, seed, options.per_knob * num_knobs)
+            yield Task(
+                adapter, num_knobs, protocol, options.drop, options.population_size, seed, options.per_knob * num_knobs
+            )
 
 
 @dataclass(frozen=True)
@@ -249,6 +258,7 @@ def main() -> None:
     parser.add_argument("--knobs", type=int, nargs="+", default=[57, 114])
     parser.add_argument("--protocols", nargs="+", default=["grouped-cma", "grouped"])
     parser.add_argument("--drop", type=float, help="option of the optimizer `grouped`, instead of the protocol's")
+    parser.add_argument("--population-size", type=int, help="candidates of the other protocols, instead of their own")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--per-knob", type=int, default=450, help="outputs of a search for each knob")
     parser.add_argument("--generations", type=int, default=200, help="of the search that a rule may stop")
