@@ -240,8 +240,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--knobs", type=int, nargs="+", default=[57, 114], choices=sorted(PUBLISHED_IMAGES))
-    parser.add_argument("--variants", nargs="+", default=["default"], choices=[*sorted(VARIANTS), "bounded"])
-    parser.add_argument("--methods", nargs="+", default=["adaptive", "grouped", "grouped-cma"], choices=sorted(METHODS))
+    parser.add_argument("--variants", nargs="+", default=["default", "bounded"], choices=[*sorted(VARIANTS), "bounded"])
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        default=["grouped-cma", "adaptive", "grouped", "grouped, drop 1"],
+        choices=sorted(METHODS),
+    )
     parser.add_argument(
         "--references",
         nargs="+",
