@@ -299,6 +299,8 @@ def _shared(source: str | Mapping[str, Any]) -> dict[str, Any]:
     values = read_values(source)[0]
     own = set(values) if names_a_search(values) else set()
     shared = load_config(values).model_dump(mode="json")
+    if _of_protocol(values):
+        shared["optimizer"] = values["optimizer"]  # as little as is said of it
     return {key: value for key, value in shared.items() if key not in search_keys() or key in own}
 
 
@@ -338,12 +340,19 @@ def _searching(shared: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[st
     if changes.get("protocol") is not None:
         return expanded(_changed(shared, changes))
     if _optimizer_of(changes) is not None:
-        values = {**shared, "protocol": None}
+        values = {key: value for key, value in shared.items() if key != "optimizer" or not _of_protocol(shared)}
+        values["protocol"] = None
     elif names_a_search(shared):
         values = {**expanded(shared), "protocol": None}
     else:
         values = dict(shared) if names_a_search(heads) else expanded(shared)
     return merged(values, {key: change for key, change in changes.items() if key != "protocol"})
+
+
+def _of_protocol(values: Mapping[str, Any]) -> bool:
+    """Return whether the optimizer of a configuration is its protocol's own, with other options."""
+    optimizer = values.get("optimizer")
+    return values.get("protocol") is not None and isinstance(optimizer, Mapping) and "name" not in optimizer
 
 
 def _optimizer_of(changes: Mapping[str, Any]) -> str | None:

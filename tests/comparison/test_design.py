@@ -48,6 +48,16 @@ def test_the_default_protocol_is_a_contender_s_who_names_no_other_search(known: 
     assert make_design(yaml.safe_load(yaml.safe_dump(dict(design.asked)))).identity(known) == design.identity(known)
 
 
+def test_an_optimizer_that_is_the_protocols_own_belongs_to_no_other_contender() -> None:
+    bare = {key: value for key, value in SHARED.items() if key not in ("optimizer", "bucket_size")}
+    config = {**bare, "protocol": "grouped-cma", "optimizer": {"population_size": 32}}
+    design = small(config=config, contenders={"d": None, "c": "cma-es", "p": "published", "r": "random"}, images=2000)
+    own = load_config(config).optimizer
+    assert design.contenders["d"].optimizer == own and own.options["population_size"] == 32
+    assert design.contenders["c"].optimizer.options == design.contenders["r"].optimizer.options == {}
+    assert "population_size" not in design.contenders["p"].optimizer.options
+
+
 def test_a_protocol_may_be_changed_in_turn() -> None:
     design = small(
         contenders={"p": {"protocol": "published", "optimizer.sigma0": 0.1, "bucket_size": 4}, "r": "random"}

@@ -30,7 +30,8 @@ GIVEN_BY_THE_ENGINE = {"start", "seed"}
 KEY_OF = {"adapters": "adapter", "combinations": "combination", "optimizers": "optimizer"}
 VALUES = [
     *(1, 2, 0.25, 0.5, 57, 76, 8, 16, 64, 128, True, False, "one", "two", "DE", "PSO"),
-    *(["conditional"], ["conditional", "conditional"], ["single_object"], ["two_object"], [2.0], [2.0, 3.0], [0.5], [0.5, 1.0]),
+    *(["conditional"], ["conditional", "conditional"], ["single_object"], ["two_object"]),
+    *([2.0], [2.0, 3.0], [0.5], [0.5, 1.0]),
     *({"one": "two"}, {"one": "three"}, {"one": 1.0}, {"one": 2.0}, {"block": 2}),
 ]
 
