@@ -69,7 +69,7 @@ def test_the_built_ins_register_through_the_same_hooks() -> None:
         ("adapters", "shape", "no adapter 'shape'; did you mean 'shapes'"),
         ("optimizers", "cmaes", "no optimizer 'cmaes'; did you mean 'cma-es'"),
         ("objectives", "shaeps", "no objective 'shaeps'; did you mean 'shapes'"),
-        ("prompts", "qqqq", "'qqqq'; known: 'calibri', .*'files', .*'numbers', .*'shapes'"),
+        ("prompts", "qqqq", "'qqqq'; known: 'addition', 'calibri', .*'files', .*'numbers', .*'shapes'"),
     ],
 )
 def test_an_unknown_name_lists_near_misses(kind: str, name: str, said: str) -> None:

@@ -212,7 +212,7 @@ def test_what_scores_watched_prompts_is_part_of_the_identity_and_of_its_own_scor
         ({"cities": None}, "'watch.cities': Input should be a valid dictionary"),
         ({"big cities": CITIES["cities"]}, "'watch.big cities': String should match pattern"),
         ({"a/b": CITIES["cities"]}, "'watch.a/b': String should match pattern"),
-        ({"cities": {"prompts": "citys"}}, "no prompts 'citys'; did you mean 'cities'?"),
+        ({"cities": {"prompts": "citys"}}, "no prompts 'citys'; did you mean 'cities'"),
         ({"cities": {"prompts": {"name": "cities", "size": 3}}}, "prompts 'cities' takes no option 'size'"),
         ({"cities": {"prompts": "cities", "objectives": "heigth"}}, "no objective 'heigth'; did you mean 'height'"),
         ({"cities": {"prompts": "cities", "objectives": {"depth": {"time": 1}}}}, "did you mean 'times'?"),
