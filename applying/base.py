@@ -80,14 +80,19 @@ def load_pipeline(
 
     kind = NAMED[name][1] or getattr(options, "pipeline", None)
     pipe, found = load(kind, options.model, how)
+    tell_of_other_weights(options.model, source, found, stacklevel=3)
+    return pipe
+
+
+def tell_of_other_weights(model: str, source: Mapping[str, Any], found: Mapping[str, Any], *, stacklevel: int) -> None:
+    """Warn if a checkpoint does not hold the weights that `source`, a calibration's record of its own, names."""
     if "weights" in source and found.get("weights") != source["weights"]:
         warnings.warn(
-            f"{options.model} does not hold the weights that were calibrated: their digest is {found.get('weights')}, "
+            f"{model} does not hold the weights that were calibrated: their digest is {found.get('weights')}, "
             f"not {source['weights']}",
             Notice,
-            stacklevel=2,
+            stacklevel=stacklevel,
         )
-    return pipe
 
 
 def _read(source: str | os.PathLike[str], revision: str | None) -> Calibration:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,9 +13,10 @@ from ..adapters.language.generation import generated
 from ..adapters.language.items import Wording
 from ..adapters.language.options import LanguageOptions, mistake
 from ..engine.calibration import Calibration
-from ..ground.errors import ModelError, Notice, near_misses
+from ..ground.errors import ModelError, near_misses
 from .applied import AppliedCalibration
 from .asking import Asking
+from .base import tell_of_other_weights
 from .recipe import recipe_of
 from .samples import Sample
 
@@ -42,13 +42,7 @@ def load_text_pipeline(calibration: Calibration, loading: Mapping[str, Any]) -> 
     revision = {"revision": source["revision"]} if source.get("revision") and "model" not in loading else {}
     options = _options(calibration, {**revision, **loading}, LOADING)
     model, tokenizer, found = load_language_model(options)
-    if "weights" in source and found.get("weights") != source["weights"]:
-        warnings.warn(
-            f"{options.model} does not hold the weights that were calibrated: their digest is {found.get('weights')}, "
-            f"not {source['weights']}",
-            Notice,
-            stacklevel=3,
-        )
+    tell_of_other_weights(options.model, source, found, stacklevel=4)
     placed = {} if getattr(model, "hf_device_map", None) else {"device": model.device}
     with silent() as transformers:
         return transformers.TextGenerationPipeline(model=model, tokenizer=tokenizer, **placed)

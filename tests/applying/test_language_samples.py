@@ -99,3 +99,12 @@ def test_what_cannot_be_sampled_is_one_sentence(tmp_path: Path, arguments: tuple
     with pytest.raises(trimpot.TrimpotError, match=told) as error:
         run(str(file), "a", *arguments)
     assert "\n" not in str(error.value)
+
+
+def test_a_model_of_other_weights_than_were_calibrated_is_told_where_it_is_loaded(tmp_path: Path) -> None:
+    file, _ = made(tmp_path)
+    trimpot.load_pipeline(file)  # without a warning, which would be an error here
+    other = tiny.folder(tmp_path / "other", "llama", seed=1)
+    with pytest.warns(trimpot.Notice, match="does not hold the weights that were calibrated") as told:
+        trimpot.load_pipeline(file, model=str(other))
+    assert [each.filename for each in told] == [__file__]
