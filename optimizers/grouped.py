@@ -12,21 +12,28 @@ Generation t, with n candidates, mean m, step size s and standard deviations D; 
 
     (1)  x = m + s y and m - s y, y = D z, z normal; clipped to the bounds, after which y is (x - m) / s for each
     (2)  a = score - mean score of its group
-    (3)  v_i = ln((n + 1)/2) - ln i for the i-th best a; w_i = v_i / sum of positive v, or v_i / |sum of negative v|
-    (4)  m <- m + c(t) s sum_i w_i y_i,  c(t) = (1 + t/T)^-0.8
-    (5)  p <- (1 - c_c) p + sqrt(c_c (2 - c_c) / sum_i w_i^2) sum_i w_i y_i
-    (6)  D^2 <- (1 - c_1 - c_mu) D^2 + c_1 p^2 + c_mu sum_{w_i > 0} w_i y_i^2,  c_1 and c_mu times c(t) (d + 2)/3;
+    (3)  s <- s (r half / drop)^(1/(t + 1))
+    (4)  v_i = ln((n + 1)/2) - ln i for the i-th best a; w_i = v_i / sum of positive v, or v_i / |sum of negative v|
+    (5)  m <- m + c(t) s sum_i w_i y_i,  c(t) = (1 + t/T)^-0.8
+    (6)  p <- (1 - c_c) p + sqrt(c_c (2 - c_c) / sum_i w_i^2) sum_i w_i y_i
+    (7)  D^2 <- (1 - c_1 - c_mu) D^2 + c_1 p^2 + c_mu sum_{w_i > 0} w_i y_i^2,  c_1 and c_mu times c(t) (d + 2)/3;
          here y_i is the longer step of a pair, so that D does not vanish at a bound. Then s is multiplied by the
          geometric mean of D / spread, and D and p are divided by it
-    (7)  s <- s (r(t) half / drop)^c_s,  r(t) = r_end + (r_0 - r_end) (1 + t/T)^-0.8
     (8)  average <- average + (e + 1)/(t + e + 1) (m - average)
 
-Under noise, a step size that is adapted by path length goes to zero or to infinity. Instead, (7) compares two running
-means. `drop` is the average difference between the centre's score and those of the candidates, which grows like s^2;
-the estimated effect of clipping is subtracted. `half` is the root mean square of half the score difference of a pair,
-due to slope and noise, which grows at most like s. The ratio drop / half has no unit, and (7) steers it to r(t). On a
-noiseless sphere of d knobs, s is then proportional to the distance to the optimum, like the best step size: about
-1.6 r/d of it, and (4) moves about 3.2 r/d of it. That would overshoot with few knobs, so that there r is d/5 of r.
+**The step finds itself.** Under noise, a step size that is adapted by path length goes to zero or to infinity. (3)
+compares two differences of a generation's scores instead. `drop` is the average difference between the centre's score
+and those of the candidates, which grows like s^2; the estimated effect of clipping is subtracted. `half` is the root
+mean square of half the score difference of a pair, due to slope and noise, which grows at most like s. Where drop is
+about half, so that r = 1, a pair tells the most about the best setting (docs/limit.md): shorter steps drown in noise,
+longer ones see no slope. By (3) the step is the geometric mean of the steps at which the generations until now would
+have had the ratio r. So a first step that is several times too short or too long is put right at once. But the step
+does not follow what is measured near the best setting, where it would grow and pull towards settings that are good for
+long steps, and it cannot run away. What fades is the learning (5), not the step.
+
+Compared with CMA-ES, (3) is in place of cumulative step-size adaptation, the mean learns at a rate c(t) that fades, and
+the covariance is diagonal; sampling, weights, (6) and (7) are those of CMA-ES. With few knobs, (5) would overshoot, so
+that r is d/5 of it with d < 5.
 """
 
 from __future__ import annotations
@@ -39,11 +46,10 @@ from numpy.typing import NDArray
 from ..engine.knobs import KnobSpace, Vector
 from ..engine.seams import Optimizer, Population
 from ..ground.errors import ConfigError
+from .population import large_population_size
 
-FADING = 0.8  # exponent of c(t) and r(t)
-FIRST_DROP = 1.5  # r_0 / r_end
-STEP_RATE = 0.6  # c_s
-MEMORY = 0.3  # weight of a generation in the running means
+FADING = 0.8  # exponent of c(t)
+FARTHEST = 4.0  # the largest r half / drop, and its reciprocal the smallest
 FEW = 5  # knobs below which r is smaller
 AVERAGING = 3  # e: the average covers roughly the last quarter of the generations
 
@@ -59,11 +65,11 @@ class GroupedSearch(Optimizer):
         start: First mean, shape (num_knobs,).
         seed: Seeds a private generator.
         sigma0: First step size, in units of the spreads.
-        population_size: Candidates per generation, without centres; by default 64, or 128 from 100 knobs on.
+        population_size: Candidates per generation, without centres; by default `large_population_size`, rounded down
+            to a whole number of groups.
         group_size: Candidates that share a bucket, without their centre; even, because pairs stay together.
         fade: T, the generations after which learning begins to fade; by default 20, or 40 from 100 knobs on.
-        drop: r_end, the target for the candidates' average drop below the centre, in units of `half`. A smaller value
-            gives shorter steps, which suit a reward that collapses far from neutral.
+        drop: r, the target for the candidates' average drop below the centre, in units of `half`.
 
     Raises:
         ConfigError: If the population is not a whole number of groups of pairs.
@@ -82,7 +88,7 @@ class GroupedSearch(Optimizer):
         drop: float = 1.0,
     ) -> None:
         num_knobs = len(space)
-        size = population_size or _default_population_size(num_knobs, group_size)
+        size = population_size or group_size * max(1, large_population_size(num_knobs) // group_size)
         if group_size % 2 or size % group_size:
             raise ConfigError(
                 f"optimizer 'grouped' cannot split {size} candidates into groups of {group_size}; "
@@ -99,9 +105,8 @@ class GroupedSearch(Optimizer):
         self._sigma = sigma0
         self._path = np.zeros(num_knobs)
         self._fade = fade or (20.0 if num_knobs < 100 else 40.0)
-        self._last_ratio = drop * min(1.0, num_knobs / FEW)
+        self._ratio = drop * min(1.0, num_knobs / FEW)
         self._generation = 0
-        self._drop = self._half_squared = 0.0
         self._weights = _weights(size)
         self._rates = _rates(self._weights, num_knobs)
 
@@ -130,10 +135,10 @@ class GroupedSearch(Optimizer):
         points = population.reshape(self._num_groups, -1, len(self._mean))[:, 1:]
         steps = (points - self._mean) / self._sigma
         advantages = (candidates - candidates.mean(axis=1, keepdims=True)).ravel()  # (2)
-        weights = np.empty(len(advantages))
-        weights[np.argsort(-advantages, kind="stable")] = self._weights  # (3)
-        self._move(weights, steps.reshape(-1, len(self._mean)))
         self._steer(groups[:, 0], candidates, steps.reshape(-1, 2, len(self._mean)))
+        weights = np.empty(len(advantages))
+        weights[np.argsort(-advantages, kind="stable")] = self._weights  # (4)
+        self._move(weights, steps.reshape(-1, len(self._mean)))
         self._generation += 1
         share = (AVERAGING + 1) / (self._generation + AVERAGING)
         self._average += share * (self._mean - self._average)  # (8)
@@ -153,47 +158,34 @@ class GroupedSearch(Optimizer):
         """The geometric mean of the knobs' standard deviations, in units of the spreads."""
         return float(self._sigma)
 
-    def _move(self, weights: Vector, steps: NDArray[np.float64]) -> None:
-        """Apply equations (4) to (6)."""
-        mass, of_path, of_one, of_many = self._rates
-        faded = self._faded()
-        of_one, of_many = faded * of_one, faded * of_many
-        # Sum by numpy instead of BLAS, because the order of BLAS's additions can depend on its threads.
-        step = (weights[:, None] * steps).sum(axis=0)
-        longer = np.repeat(np.abs(steps.reshape(-1, 2, len(step))).max(axis=1), 2, axis=0)
-        squares = (np.maximum(weights, 0)[:, None] * longer**2).sum(axis=0)
-        self._mean = np.clip(self._mean + faded * self._sigma * step, self._low, self._high)  # (4)
-        self._path = (1 - of_path) * self._path + np.sqrt(of_path * (2 - of_path) * mass) * step  # (5)
-        kept = (1 - of_one - of_many) * self._widths**2
-        self._widths = np.sqrt(kept + of_one * self._path**2 + of_many * squares)  # (6)
-        overall = float(np.exp(np.log(self._widths / self._spreads).mean()))
-        self._widths, self._path, self._sigma = self._widths / overall, self._path / overall, self._sigma * overall
-
     def _steer(self, centres: Vector, candidates: NDArray[np.float64], pairs: NDArray[np.float64]) -> None:
-        """Apply equation (7), limited to a factor e^c_s and to steps that keep half the knobs within their bounds."""
+        """Apply equation (3), limited to a factor of 4 and to steps that keep half the knobs within their bounds."""
         halves = ((candidates[:, 0::2] - candidates[:, 1::2]) / 2).ravel()
         lopsided = pairs.mean(axis=(0, 1))  # 0 without clipping, whose share in the drop grows like s, not s^2
         across = (pairs[:, 0] - pairs[:, 1]) / 2
         slopes = (halves[:, None] * across).sum(axis=0) / np.maximum(np.square(across).sum(axis=0), 1e-300)
         drop = float((centres - candidates.mean(axis=1)).mean() + (slopes * lopsided).sum())
-        half_squared = float(np.square(halves).mean())
-        memory = MEMORY if self._generation else 1.0
-        self._drop += memory * (drop - self._drop)
-        self._half_squared += memory * (half_squared - self._half_squared)
-        ratio = self._last_ratio * (1 + (FIRST_DROP - 1) * self._faded())
-        wanted = ratio * math.sqrt(self._half_squared)
-        if wanted > 0:
-            excess = math.log(max(self._drop / wanted, 1e-9))
-            self._sigma *= math.exp(-STEP_RATE * min(1.0, max(-1.0, excess)))
+        half = math.sqrt(float(np.square(halves).mean()))
+        if half > 0:
+            longer = min(FARTHEST, max(1 / FARTHEST, self._ratio * half / max(drop, 1e-300)))
+            self._sigma *= longer ** (1 / (1 + self._generation))
             self._sigma = min(self._sigma, float(np.median((self._high - self._low) / self._widths)))
 
-    def _faded(self) -> float:
-        return float((1 + self._generation / self._fade) ** -FADING)
-
-
-def _default_population_size(num_knobs: int, group_size: int) -> int:
-    """Return 64, or 128 from 100 knobs on, rounded to a whole number of groups."""
-    return group_size * max(1, (64 if num_knobs < 100 else 128) // group_size)
+    def _move(self, weights: Vector, steps: NDArray[np.float64]) -> None:
+        """Apply equations (5) to (7)."""
+        mass, of_path, of_one, of_many = self._rates
+        faded = float((1 + self._generation / self._fade) ** -FADING)
+        of_one, of_many = faded * of_one, faded * of_many
+        # Sum by numpy instead of BLAS, because the order of BLAS's additions can depend on its threads.
+        step = (weights[:, None] * steps).sum(axis=0)
+        longer = np.repeat(np.abs(steps.reshape(-1, 2, len(step))).max(axis=1), 2, axis=0)
+        squares = (np.maximum(weights, 0)[:, None] * longer**2).sum(axis=0)
+        self._mean = np.clip(self._mean + faded * self._sigma * step, self._low, self._high)  # (5)
+        self._path = (1 - of_path) * self._path + np.sqrt(of_path * (2 - of_path) * mass) * step  # (6)
+        kept = (1 - of_one - of_many) * self._widths**2
+        self._widths = np.sqrt(kept + of_one * self._path**2 + of_many * squares)  # (7)
+        overall = float(np.exp(np.log(self._widths / self._spreads).mean()))
+        self._widths, self._path, self._sigma = self._widths / overall, self._path / overall, self._sigma * overall
 
 
 def _weights(size: int) -> Vector:

@@ -41,7 +41,7 @@ def test_the_default_protocol_is_a_contender_s_who_names_no_other_search(known: 
     bare = {key: value for key, value in SHARED.items() if key not in ("optimizer", "bucket_size")}
     contenders = {"d": None, "c": "cma-es", "t": {"optimizer.sigma0": 0.1}, "p": "published", "b": {"bucket_size": 4}}
     design = small(config=bare, contenders=contenders, images=2000)
-    expected = {"d": ("grouped-cma", "cma-es", 1), "c": (None, "cma-es", 16), "t": (None, "cma-es", 16)}
+    expected = {"d": ("grouped", "grouped", 1), "c": (None, "cma-es", 16), "t": (None, "cma-es", 16)}
     expected |= {"p": ("published", "cma-es", 16), "b": (None, "cma-es", 4)}
     for label, config in design.contenders.items():
         assert (config.protocol, config.optimizer.name, config.bucket_size) == expected[label]

@@ -51,8 +51,8 @@ def test_an_optimizer_without_a_name_is_the_protocols_own_with_other_options(pro
 def test_without_a_search_of_its_own_a_configuration_gets_the_default_protocol(tmp_path: Path) -> None:
     bare = {"adapter": "shapes", "objectives": "shapes", "prompts": "shapes"}
     default = load_config(bare)
-    assert (default.protocol, default.optimizer.name, default.bucket_size) == ("grouped-cma", "cma-es", 1)
-    assert default.group_size == 8 and default.optimizer.options["mirrored"]
+    assert (default.protocol, default.optimizer.name, default.bucket_size) == ("grouped", "grouped", 1)
+    assert default.group_size is None and default.optimizer.options == {"sigma0": 0.1}
     assert load_config(default.model_dump(mode="json")) == default
     for key, value in (("optimizer", "cma-es"), ("optimizer", {"sigma0": 0.25}), ("group_size", 4)):
         config = load_config({**bare, key: value})

@@ -17,7 +17,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
     **{name: {"protocol": name} for name in protocols()},
     "cma-es": {"optimizer": "cma-es"},
     "cma-es, large": {"optimizer": {"name": "cma-es", "population_size": "large"}, "bucket_size": 2},
-    "grouped, drop 1": {"optimizer": {"name": "grouped", "sigma0": 0.1, "drop": 1.0}, "bucket_size": 1},
+    "grouped, first step 1": {"optimizer": {"name": "grouped", "sigma0": 1.0}, "bucket_size": 1},
     "random": {"optimizer": "random"},
     "nevergrad:TwoPointsDE": {"optimizer": "nevergrad:TwoPointsDE", "bucket_size": 2},
 }
@@ -59,6 +59,6 @@ def test_few_knobs_are_calibrated(search: str, num_knobs: int) -> None:
 @pytest.mark.parametrize("search", EACH)
 def test_a_thousand_knobs_are_searched_and_nothing_worse_than_neutral_is_chosen(search: str) -> None:
     """In a few generations that is all that can be asked: a searcher's own choice may well be worse."""
-    outcome, _, gain = searched(search, 1000, 500)
+    outcome, _, gain = searched(search, 1000, 600)
     assert outcome.num_generations >= 1 and len(outcome.checks) >= 2
     assert gain >= -0.05
