@@ -1,7 +1,7 @@
 """Which rule stops a search in time: outputs saved, gain lost, and what checking costs, on two simulations.
 
     python benchmarks/stopping.py --out DIR [--adapters simulated simulated-bounded] [--knobs 57 114]
-        [--protocols grouped-cma grouped] [--drop 1.0] [--seeds 10] [--per-knob 450] [--generations 200]
+        [--protocols grouped] [--seeds 10] [--per-knob 510] [--generations 100]
         [--population-size 64]
 
 Every search goes on to the end of its outputs, `--per-knob` for each knob, and its recommendation is judged every 4
@@ -47,7 +47,6 @@ class Task:
     adapter: str
     num_knobs: int
     protocol: str
-    drop: float | None
     population_size: int | None
     seed: int
     outputs: int
@@ -55,8 +54,6 @@ class Task:
     @property
     def kind(self) -> str:
         """The search, for a table."""
-        if self.protocol == "grouped":
-            return f"grouped, drop {self.drop:g}" if self.drop else "grouped"
         return f"{self.protocol}, {self.population_size}" if self.population_size else self.protocol
 
     @property
@@ -110,10 +107,6 @@ class Judged:
 
 def search(task: Task) -> Judged:
     """Search to the end, and judge a recommendation every `DENSE` generations."""
-    own: tuple[str, float | None] = (
-        ("drop", task.drop) if task.protocol == "grouped" else ("population_size", task.population_size)
-    )
-    optimizer_options = dict([own]) if own[1] else {}
     config = load_config(
         {
             "adapter": {"name": task.adapter, "num_knobs": task.num_knobs, "world": task.seed},
@@ -123,7 +116,7 @@ def search(task: Task) -> Judged:
             "validation": {"num_prompts": PROMPTS},
             "seed": task.seed,
         },
-        [f"optimizer.{key}={value}" for key, value in optimizer_options.items()],
+        [f"optimizer.population_size={task.population_size}"] if task.population_size else [],
     )
     run = assemble("", config, plugins())
     reward = run.adapter
@@ -172,9 +165,7 @@ def tasks(options: argparse.Namespace) -> Iterator[Task]:
     """Return all tasks, shortest first."""
     for num_knobs, seed in itertools.product(sorted(options.knobs), range(options.seeds)):
         for adapter, protocol in itertools.product(options.adapters, options.protocols):
-            yield Task(
-                adapter, num_knobs, protocol, options.drop, options.population_size, seed, options.per_knob * num_knobs
-            )
+            yield Task(adapter, num_knobs, protocol, options.population_size, seed, options.per_knob * num_knobs)
 
 
 @dataclass(frozen=True)
@@ -256,12 +247,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--adapters", nargs="+", default=["simulated", "simulated-bounded"])
     parser.add_argument("--knobs", type=int, nargs="+", default=[57, 114])
-    parser.add_argument("--protocols", nargs="+", default=["grouped-cma", "grouped"])
-    parser.add_argument("--drop", type=float, help="option of the optimizer `grouped`, instead of the protocol's")
+    parser.add_argument("--protocols", nargs="+", default=["grouped"])
     parser.add_argument("--population-size", type=int, help="candidates of the other protocols, instead of their own")
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--per-knob", type=int, default=450, help="outputs of a search for each knob")
-    parser.add_argument("--generations", type=int, default=200, help="of the search that a rule may stop")
+    parser.add_argument("--per-knob", type=int, default=510, help="outputs of a search for each knob")
+    parser.add_argument("--generations", type=int, default=100, help="of the search that a rule may stop")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     report({task: kept(task, given.out) for task in tasks(given)}, given.generations)
