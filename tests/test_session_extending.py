@@ -132,7 +132,7 @@ def test_the_default_protocol_is_extended_too(installed: Installed, tmp_path: Pa
     session.start(load_config({**config, "generations": 4}), tmp_path / "short")
     session.resume("hill-1", tmp_path / "short", (), ["generations=+4"])
     session.start(load_config({**config, "generations": 8}), tmp_path / "long")
-    assert show(tmp_path / "long")["config"]["optimizer"]["population_size"] == "large"
+    assert show(tmp_path / "long")["config"]["optimizer"] == {"name": "grouped", "sigma0": 0.1}
     assert_same(tmp_path / "short", tmp_path / "long")
 
 

