@@ -24,13 +24,13 @@ from ..setup.config import (
     expanded,
     lines_in,
     load_config,
-    names_a_search,
     pinned,
     plugins_of,
     protocols,
     read_file,
     read_values,
     search_keys,
+    with_default,
     with_protocol,
 )
 from ..setup.mistakes import listed, sentences_of
@@ -296,12 +296,11 @@ def _shared(source: str | Mapping[str, Any]) -> dict[str, Any]:
 
     A protocol is not expanded into its keys: they belong only to the contenders that search by it.
     """
-    values = read_values(source)[0]
-    own = set(values) if names_a_search(values) else set()
+    values = with_default(read_values(source)[0])
     shared = load_config(values).model_dump(mode="json")
     if _of_protocol(values):
         shared["optimizer"] = values["optimizer"]  # as little as is said of it
-    return {key: value for key, value in shared.items() if key not in search_keys() or key in own}
+    return {key: value for key, value in shared.items() if key not in search_keys() or key in values}
 
 
 def _changed(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -333,19 +332,16 @@ def _config(label: str, changes: Mapping[str, Any], shared: Mapping[str, Any], a
 def _searching(shared: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the shared configuration with the changes of one contender.
 
-    A contender searches by its own protocol or optimizer if it names one, otherwise as the shared configuration says,
-    otherwise by the default protocol. If it names an optimizer, the keys of the shared protocol do not apply to it.
+    A contender searches by its own protocol or optimizer if it names one, otherwise as the shared configuration does.
+    If it names an optimizer, the keys of the shared protocol do not apply to it.
     """
-    heads = {key.partition(".")[0]: key for key in changes}
     if changes.get("protocol") is not None:
         return expanded(_changed(shared, changes))
     if _optimizer_of(changes) is not None:
         values = {key: value for key, value in shared.items() if key != "optimizer" or not _of_protocol(shared)}
         values["protocol"] = None
-    elif names_a_search(shared):
-        values = {**expanded(shared), "protocol": None}
     else:
-        values = dict(shared) if names_a_search(heads) else expanded(shared)
+        values = expanded(shared)
     return merged(values, {key: change for key, change in changes.items() if key != "protocol"})
 
 

@@ -326,7 +326,7 @@ class Config(Section):
         prompts: The source of prompts; `files` takes `train`, `validation` and `test` paths.
         protocol: A named set of search keys (`trimpot plugins` lists the names). Keys in the file override the
             protocol; a protocol given on the command line overrides the file's keys. Defaults to
-            `setup.config.DEFAULT_PROTOCOL` if neither a protocol nor any key that a protocol sets is given.
+            `setup.config.DEFAULT_PROTOCOL` if neither a protocol nor an optimizer is named.
         optimizer: The searcher and its options.
         generations: The most generations to search; 0 measures the setting of `start`, without a search.
         bucket_size: Outputs a candidate makes in a generation; with `adaptive_bucket`, in the first one.

@@ -159,7 +159,7 @@ def group_size(optimizer: Optimizer, config: Config, population_size: int) -> in
     if own and asked and own != asked:
         raise ConfigError(
             f"group_size {asked} cannot be used: optimizer {config.optimizer.name!r} makes groups of {own} by itself; "
-            f"leave group_size empty, and set the optimizer's own option if it has one"
+            f"leave group_size empty and set the optimizer's own option if it has one, or name another optimizer"
         )
     size = own or asked or population_size
     if population_size % size:
@@ -170,7 +170,7 @@ def group_size(optimizer: Optimizer, config: Config, population_size: int) -> in
     if config.adaptive_bucket and size < population_size:
         raise ConfigError(
             f"adaptive_bucket sizes the one bucket of a generation, and optimizer {config.optimizer.name!r} makes "
-            f"groups of {size} with a bucket each; leave adaptive_bucket empty"
+            f"groups of {size} with a bucket each; leave adaptive_bucket empty, or name another optimizer"
         )
     return size
 

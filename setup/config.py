@@ -43,7 +43,6 @@ __all__ = [
     "expanded",
     "lines_in",
     "load_config",
-    "names_a_search",
     "parse_options",
     "pinned",
     "plugins_of",
@@ -54,6 +53,7 @@ __all__ = [
     "search_keys",
     "source_of",
     "typed_options",
+    "with_default",
     "with_protocol",
 ]
 
@@ -71,7 +71,7 @@ def protocols() -> list[str]:
 
 
 def load_config(source: ConfigSource, overrides: Overrides = (), live: Live | None = None) -> Config:
-    """Read and validate a configuration. A configuration that sets nothing of the search gets the default protocol.
+    """Read and validate a configuration. One that names neither protocol nor optimizer gets the default protocol.
 
     This is the one place where a source becomes a configuration.
 
@@ -182,9 +182,13 @@ def _plugin_files(values: Mapping[str, Any], folder: Path, overrides: Sequence[O
     return files_in(values.get("plugins"), folder)
 
 
-def names_a_search(values: Mapping[str, Any]) -> bool:
-    """Tell whether a configuration names a protocol or sets a key of one, and so does not get the default protocol."""
-    return any(values.get(key) is not None for key in search_keys())
+def with_default(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Name the default protocol in a configuration that names neither a protocol nor an optimizer."""
+    optimizer = values.get("optimizer")
+    named = optimizer.get("name") if isinstance(optimizer, Mapping) else optimizer
+    if values.get("protocol") is None and named is None:
+        return {**values, "protocol": DEFAULT_PROTOCOL}
+    return dict(values)
 
 
 @cache
@@ -201,15 +205,14 @@ def expanded(values: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: If there is no such protocol.
     """
-    if values.get("protocol") is not None:
-        protocol = _protocol(values["protocol"])
-        given = values.get("optimizer")
-        if isinstance(given, Mapping) and "name" not in given:
-            values = {**values, "optimizer": {**protocol["optimizer"], **given}}
-        return {**protocol, **values}
-    if names_a_search(values):
-        return dict(values)
-    return {**values, **_protocol(DEFAULT_PROTOCOL), "protocol": DEFAULT_PROTOCOL}
+    values = with_default(values)
+    if values.get("protocol") is None:
+        return values
+    protocol = _protocol(values["protocol"])
+    given = values.get("optimizer")
+    if isinstance(given, Mapping) and "name" not in given:
+        values = {**values, "optimizer": {**protocol["optimizer"], **given}}
+    return {**protocol, **values}
 
 
 def with_protocol(values: Mapping[str, Any], name: object) -> dict[str, Any]:

@@ -39,12 +39,13 @@ def test_a_contender_is_an_optimizer_a_protocol_or_changes() -> None:
 
 def test_the_default_protocol_is_a_contender_s_who_names_no_other_search(known: Plugins) -> None:
     bare = {key: value for key, value in SHARED.items() if key not in ("optimizer", "bucket_size")}
-    contenders = {"d": None, "c": "cma-es", "t": {"optimizer.sigma0": 0.1}, "p": "published", "b": {"bucket_size": 4}}
+    contenders = {"d": None, "c": "cma-es", "t": {"optimizer.sigma0": 0.2}, "p": "published", "b": {"bucket_size": 4}}
     design = small(config=bare, contenders=contenders, images=2000)
-    expected = {"d": ("grouped", "grouped", 1), "c": (None, "cma-es", 16), "t": (None, "cma-es", 16)}
-    expected |= {"p": ("published", "cma-es", 16), "b": (None, "cma-es", 4)}
+    expected = {"d": ("grouped", "grouped", 1), "c": (None, "cma-es", 16), "t": ("grouped", "grouped", 1)}
+    expected |= {"p": ("published", "cma-es", 16), "b": ("grouped", "grouped", 4)}
     for label, config in design.contenders.items():
         assert (config.protocol, config.optimizer.name, config.bucket_size) == expected[label]
+    assert design.contenders["t"].optimizer.options == {"sigma0": 0.2}
     assert make_design(yaml.safe_load(yaml.safe_dump(dict(design.asked)))).identity(known) == design.identity(known)
 
 

@@ -22,6 +22,7 @@ CONFIG = {
     "adapter": SPACE,
     "objectives": "value",
     "prompts": "numbers",
+    "optimizer": "cma-es",
     "generations": 16,
     "bucket_size": 6,
     "validation": {"num_prompts": 24, "every": 2},

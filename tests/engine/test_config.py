@@ -48,16 +48,21 @@ def test_an_optimizer_without_a_name_is_the_protocols_own_with_other_options(pro
     assert (named.name, named.options) == ("cma-es", {"sigma0": 0.07})
 
 
-def test_without_a_search_of_its_own_a_configuration_gets_the_default_protocol(tmp_path: Path) -> None:
+def test_without_a_search_of_its_own_a_configuration_gets_the_default_protocol() -> None:
+    """Another key of the search changes this key alone, never the optimizer behind the user's back."""
     bare = {"adapter": "shapes", "objectives": "shapes", "prompts": "shapes"}
     default = load_config(bare)
     assert (default.protocol, default.optimizer.name, default.bucket_size) == ("grouped", "grouped", 1)
     assert default.group_size is None and default.optimizer.options == {"sigma0": 0.1}
     assert load_config(default.model_dump(mode="json")) == default
-    for key, value in (("optimizer", "cma-es"), ("optimizer", {"sigma0": 0.25}), ("group_size", 4)):
+    for key, value in (("optimizer", {"sigma0": 0.25}), ("bucket_size", 4), ("adaptive_bucket", None)):
         config = load_config({**bare, key: value})
+        assert load_config(bare, [f"{key}={'null' if value is None else value}"]) == config
+        assert config == load_config({**bare, "protocol": "grouped", key: value})
+    for named in ("cma-es", {"name": "cma-es", "sigma0": 0.25}):
+        config = load_config({**bare, "optimizer": named})
         assert (config.protocol, config.optimizer.name, config.bucket_size) == (None, "cma-es", 16)
-        assert load_config(bare, [f"{key}={value}"]) == config
+        assert load_config(bare, [f"optimizer={named}"]) == config
     assert load_config(bare, ["protocol=published"]) == load_config({**bare, "protocol": "published"})
 
 
@@ -272,7 +277,7 @@ def test_words_for_truth_values_reach_options_that_are_one(tmp_path: Path, word:
     path = tmp_path / "mine.yaml"
     path.write_text(
         f"adapter: {{name: diffusers, model: a/b, vae_tiling: {word}, compile: off}}\nobjectives: value\n"
-        f"prompts: numbers\noptimizer: {{diagonal: {word}}}\n"
+        f"prompts: numbers\noptimizer: {{name: cma-es, diagonal: {word}}}\n"
     )
     config = load_config(path)
     for kind, part in (("optimizers", config.optimizer), ("adapters", config.adapter)):
