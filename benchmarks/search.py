@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from searches import images_to, in_processes, quartiles
+from searches import images_to, in_processes, quartiles, with_validation
 from threadpoolctl import threadpool_limits
 from trimpot.adapters.spaces import make_numbers
 from trimpot.adapters.spaces.bounded import BoundedReward
@@ -39,13 +39,11 @@ from trimpot.adapters.spaces.simulated import VARIANTS, SimulatedReward
 from trimpot.adapters.spaces.simulation import Simulation
 from trimpot.engine.bucket import draw_bucket
 from trimpot.engine.bucket_sizing import BucketSizer
-from trimpot.engine.checking import is_geometric
 from trimpot.engine.schema import AdaptiveBucket
 from trimpot.setup.config import load_config, protocols
 from trimpot.setup.plugins import plugins
 
 LEVELS = (0.7, 0.84, 0.9)  # shares of the reachable gain
-VALIDATION = 64  # images of a check
 PUBLISHED_IMAGES = {57: 51_200, 76: 104_960, 114: 276_480, 216: 729_600, 482: 221_760}
 
 
@@ -104,14 +102,6 @@ def generation_size(method: str, num_knobs: int) -> int:
     made = METHODS[method]
     optimizer = plugins().make("optimizers", made.optimizer, made.options, space, start=space.defaults, seed=0)
     return len(optimizer.ask()) * made.bucket_size
-
-
-def with_validation(curve: list[list[float]], method: str, num_knobs: int) -> list[list[float]]:
-    """Return a curve whose images are those of the search and of the checks until then."""
-    size = generation_size(method, num_knobs)
-    due = np.cumsum([is_geometric(done) for done in range(1, int(curve[-1][0]) // size + 2)])
-    checks = [0, *(int(each) for each in due)]
-    return [[images + VALIDATION * checks[int(images) // size], *values] for images, *values in curve]
 
 
 @dataclass(frozen=True)
@@ -216,7 +206,9 @@ def report(found: dict[Task, dict[str, Any]], options: argparse.Namespace) -> No
         for task, each in found.items():
             if (task.num_knobs, task.variant) == (num_knobs, variant):
                 of_method = curves.setdefault(task.method, {})
-                of_method[task.seed] = with_validation(each["curve"], task.method, num_knobs)
+                size = generation_size(task.method, num_knobs)
+                generations = [int(images) // size for images, *_ in each["curve"]]
+                of_method[task.seed] = with_validation(each["curve"], generations)
         print(f"\n{num_knobs} knobs, {variant}, {options.seeds} models")
         print(f"{'method':<24} {'images':>8}  {'gain':<20} " + " ".join(f"{head:<24}" for head in heads))
         for method in dict.fromkeys([*options.references, *options.methods]):

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from trimpot.engine.checking import is_geometric
 from trimpot.engine.evaluation import Evaluation, Place
 
 Task = TypeVar("Task")
+VALIDATION = 64  # images of a check
 
 
 def in_processes(
@@ -34,6 +36,20 @@ def images_spent(evaluations: Iterable[tuple[Place, Evaluation]], num_generation
         if place.stage == "search":
             images[place.generation + 1] += evaluation.num_images
     return [int(spent) for spent in np.cumsum(images)]
+
+
+def with_validation(curve: Sequence[Sequence[float]], generations: Sequence[int]) -> list[list[float]]:
+    """Return a curve whose images are those of the search and of the default's ever rarer checks until then.
+
+    Args:
+        curve: Images of the search and value of every recommendation, in order; further columns are kept.
+        generations: The number of generations before each recommendation.
+    """
+    due = np.cumsum([0, *(is_geometric(done) for done in range(1, max(generations) + 1))])
+    return [
+        [images + VALIDATION * int(due[done]), *values]
+        for (images, *values), done in zip(curve, generations, strict=True)
+    ]
 
 
 def images_to(curve: Sequence[Sequence[float]], level: float) -> float | None:

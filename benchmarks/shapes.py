@@ -8,6 +8,8 @@ With `--preset smollm2-addition --granularities layer` a language model learns t
 
 Every search is an ordinary run in DIR, so an interrupted benchmark goes on where it stopped and the table can be
 printed again. The reference has `--images` images and 4 checks, the others have `--share` of the images and 8 checks.
+Images are counted as they would be without the benchmark's checks: those of the search, and 64 of validation at each of
+the default's ever rarer checks.
 
 Columns: `validation`, the gain of the last recommendation over the best neutral setting on prompts that no search saw
 (96, or 64 questions); `saving`, how many times fewer images than the reference a method needs until its recommendation
@@ -30,7 +32,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from searches import images_spent, images_to, in_processes, quartiles
+from searches import images_spent, images_to, in_processes, quartiles, with_validation
 from trimpot.engine.bucket import Bucket
 from trimpot.engine.evaluation import Place
 from trimpot.engine.knobs import Setting
@@ -100,9 +102,9 @@ def search(task: Task, folder: Path) -> dict[str, Any]:
     """Search, and compare the result with the candidate that has the best training score.
 
     Returns:
-        `curve`, a list of [images, gain of the recommendation on validation prompts]; `chosen` and `training`, the
-        gains of the result and of that candidate on test prompts; `shipped`, the latter on validation prompts; and
-        `knobs`, their number.
+        `curve`, a list of [images of the search, gain of the recommendation on validation prompts]; `generations`, the
+        number of generations before each; `chosen` and `training`, the gains of the result and of that candidate on
+        test prompts; `shipped`, the latter on validation prompts; and `knobs`, their number.
     """
     torch.set_num_threads(1)
     config, folder = task.config, folder / task.granularity
@@ -123,6 +125,7 @@ def search(task: Task, folder: Path) -> dict[str, Any]:
     test = outcome["comparisons"][0]
     return {
         "curve": [[spent[each["generation"]], each["score"] - neutral] for each in outcome["checks"]],
+        "generations": [each["generation"] for each in outcome["checks"]],
         "chosen": test["gain"]["mean"],
         "training": value(run, shipped, run.test_bucket) - test["neutral"],
         "shipped": value(run, shipped, run.validation_bucket) - neutral,
@@ -159,8 +162,12 @@ def tasks(options: argparse.Namespace) -> Iterator[Task]:
 def report(found: dict[Task, dict[str, Any]], options: argparse.Namespace) -> None:
     """Print a table for every granularity."""
     for granularity in options.granularities:
-        here = {task: each for task, each in found.items() if task.granularity == granularity}
-        published = {task.seed: (task.images, each) for task, each in here.items() if task.method == options.reference}
+        here = {
+            task: {**each, "curve": with_validation(each["curve"], each["generations"])}
+            for task, each in found.items()
+            if task.granularity == granularity
+        }
+        published = {task.seed: each for task, each in here.items() if task.method == options.reference}
         knobs = next(iter(here.values()))["knobs"]
         print(f"\n{granularity}, {knobs} knobs, {len(published)} seeds")
         print(
@@ -171,9 +178,9 @@ def report(found: dict[Task, dict[str, Any]], options: argparse.Namespace) -> No
             mine = {task.seed: each for task, each in here.items() if task.method == method}
             savings: dict[str, list[float | None]] = {"mean": [], "shipped": []}
             for seed, each in mine.items():
-                images, theirs = published[seed]
-                for what, level in (("mean", theirs["curve"][-1][1]), ("shipped", theirs["shipped"])):
-                    needed = images_to(each["curve"], level)
+                images, level = published[seed]["curve"][-1]
+                for what, reached in (("mean", level), ("shipped", published[seed]["shipped"])):
+                    needed = images_to(each["curve"], reached)
                     savings[what].append(None if needed is None else images / needed)
             columns = [
                 quartiles((each["curve"][-1][1] for each in mine.values()), FORM, np.nan),

@@ -1,77 +1,23 @@
-"""The live page before, during and after runs: what it shows, to how many, and what it refuses."""
+"""The live page before, during and after runs: what it shows, and what it refuses."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import sqlite3
-import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
+from browsing import Told, asked, page, watching
 from closed_form import SMALL
 from sessions import Installed, interrupt
 from trimpot.runs import session
 from trimpot.setup.config import load_config
 from trimpot.storage import Analyses, Comparisons, SqliteStore
 from trimpot.storage.database import FILE_NAME
-from trimpot.watching import watch_server
-from trimpot.watching.parts import RUN_PARTS
-from trimpot.web import Server
 from watched import HOSTILE, Held, hostile_prompts, painted, put, stepped
 
 pytestmark = pytest.mark.usefixtures("short_reports")
-PACE = 0.05
-CLIENT: httpx.Client
-
-
-@pytest.fixture(autouse=True)
-def _client() -> Iterator[None]:
-    global CLIENT
-    with httpx.Client(trust_env=False, timeout=30, verify=False) as CLIENT:
-        yield
-
-
-@contextlib.contextmanager
-def watching(folder: Path) -> Iterator[Server]:
-    with watch_server(folder, pace=PACE).serving() as server:
-        yield server
-
-
-def page(server: Server, path: str = "", status: int = 200) -> str:
-    answer = CLIENT.get(server.url + path)
-    assert answer.status_code == status, answer.text
-    return answer.text
-
-
-class Told:
-    """What a browser is told of a page, until it has heard enough."""
-
-    def __init__(self, server: Server, path: str) -> None:
-        self.parts: dict[str, str] = {}
-        self.titles: list[str] = []
-        self.messages = 0
-        self._stream = CLIENT.stream("GET", f"{server.url}events/{path}", timeout=20)
-        self._lines = self._stream.__enter__().iter_lines()
-
-    def until(self, text: str, seconds: float = 20) -> None:
-        """Listen until the page holds a text."""
-        begun = time.monotonic()
-        while text not in " ".join([*self.parts.values(), *self.titles[-1:]]):
-            assert time.monotonic() - begun < seconds, (text, self.parts)
-            line = next(self._lines)
-            if line.startswith("data: "):
-                told = json.loads(line[6:])
-                self.parts |= told["parts"]
-                self.titles.append(told["title"])
-                self.messages += 1
-
-    def close(self) -> None:
-        self._stream.__exit__(None, None, None)
 
 
 def test_before_any_run_the_page_says_how_to_begin_one_and_then_shows_it(installed: Installed, tmp_path: Path) -> None:
@@ -112,28 +58,6 @@ def test_a_run_is_followed_from_its_first_evaluation_to_its_gain(installed: Inst
         told.close()
 
 
-def test_five_readers_see_the_same_and_the_run_ends_where_it_ends_alone(installed: Installed, tmp_path: Path) -> None:
-    """One of them goes away in the middle."""
-    with stepped(tmp_path / "watched") as (steps, _), watching(tmp_path / "watched") as server:
-        readers = [Told(server, "run/hill-1") for _ in range(5)]
-        for each in readers:
-            each.until("none of at most")
-        steps.go(9)
-        readers.pop().close()
-        steps.finish()
-        for each in readers:
-            each.until('pill finished">')
-        assert len({json.dumps(each.parts, sort_keys=True) for each in readers}) == 1
-        for each in readers:
-            each.close()
-    session.start(load_config(SMALL), tmp_path / "alone")
-    digests = set()
-    for folder in (tmp_path / "watched", tmp_path / "alone"):
-        with SqliteStore(folder, create=False) as store:
-            digests.add(store.totals("hill-1")["digest"])
-    assert len(digests) == 1
-
-
 def test_nothing_in_the_folder_is_changed_by_being_watched(installed: Installed, tmp_path: Path) -> None:
     interrupt(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
@@ -142,22 +66,6 @@ def test_nothing_in_the_folder_is_changed_by_being_watched(installed: Installed,
             page(server, path, 404 if "none" in path else 200)
         assert "interrupted" in page(server) and "No process works on it" in page(server, "run/hill-1")
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
-
-
-def test_what_does_not_change_is_not_told_again(installed: Installed, tmp_path: Path) -> None:
-    interrupt(tmp_path)
-    with watching(tmp_path) as server:
-        told = Told(server, "run/hill-1")
-        told.until("hill-1")
-        threading.Timer(0.4, lambda: _note(tmp_path)).start()
-        told.until("an error of its own")
-        assert told.messages <= 3
-        told.close()
-
-
-def _note(folder: Path) -> None:
-    with SqliteStore(folder) as store:
-        store.update_run("hill-1", error="an error of its own")
 
 
 def hostile_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -212,7 +120,7 @@ def test_whatever_a_store_holds_is_text_on_every_page(tmp_path: Path, monkeypatc
             (f"run/{quote(HOSTILE, safe='')}", HOSTILE),
             (f"comparison/{quote(HOSTILE, safe='')}", HOSTILE),
         ):
-            answer = CLIENT.get(server.url + path)
+            answer = asked(server, path)
             held = Held(answer.text)
             for tag, attribute, value in held.attributes:
                 assert attribute in ALLOWED[tag], (path, tag, attribute)
@@ -232,7 +140,7 @@ def test_kept_pictures_are_shown_beside_neutral_s(tmp_path: Path, monkeypatch: p
         sources = [v or "" for t, a, v in Held(told.parts["pictures"]).attributes if (t, a) == ("img", "src")]
         assert len(sources) == 2 * 4
         for each in sources:
-            answer = CLIENT.get(server.url + each[1:])
+            answer = asked(server, each[1:])
             assert answer.status_code == 200 and answer.headers["content-type"] == "image/png"
             assert "immutable" in answer.headers["cache-control"]
         told.close()
@@ -270,7 +178,7 @@ def test_a_large_picture_is_sent_reduced(tmp_path: Path) -> None:
 
     name = write_output(tmp_path / "images", Image.effect_noise((1300, 700), 60).convert("RGB"))
     with watching(tmp_path) as server:
-        answer = CLIENT.get(f"{server.url}image/{name}")
+        answer = asked(server, f"image/{name}")
     assert answer.headers["content-type"] == "image/jpeg"
     assert Image.open(io.BytesIO(answer.content)).size == (640, 345)
 
@@ -280,88 +188,10 @@ def test_a_report_is_shown_shut_off_from_this_server(installed: Installed, tmp_p
     (tmp_path / "hill-1" / "report.html").write_text("<!doctype html><p>the report")
     with watching(tmp_path) as server:
         assert 'href="/report/hill-1"' in page(server, "run/hill-1")
-        answer = CLIENT.get(f"{server.url}report/hill-1")
+        answer = asked(server, "report/hill-1")
     assert answer.text.endswith("the report")
     policy = answer.headers["content-security-policy"]
     assert "sandbox allow-scripts" in policy and "default-src 'none'" in policy and "same-origin" not in policy
-
-
-def damage(folder: Path, what: str) -> None:
-    with contextlib.closing(sqlite3.connect(folder / FILE_NAME)) as connection:
-        connection.execute(what)
-        connection.commit()
-
-
-@pytest.mark.parametrize(
-    ("what", "where"),
-    [
-        ("UPDATE runs SET config = '{' WHERE id = 'hill-1'", ""),
-        ("UPDATE candidates SET position = 40 WHERE run = 'hill-1' AND number = 3", "run/hill-1"),
-        ("DELETE FROM candidates WHERE run = 'hill-1' AND number = 3", "run/hill-1"),
-        (
-            "DELETE FROM evaluations WHERE key IN"
-            " (SELECT evaluation FROM candidates WHERE run = 'hill-1' AND stage = 'search')",
-            "run/hill-1",
-        ),
-        ("UPDATE tallies SET number = 99 WHERE counted = 'generations' AND owner = 'hill-1'", "run/hill-1"),
-    ],
-)
-def test_of_a_damaged_run_a_sentence_is_shown_and_the_others_are_shown(
-    installed: Installed, tmp_path: Path, what: str, where: str
-) -> None:
-    interrupt(tmp_path)
-    session.start(load_config({**SMALL, "seed": 1}), tmp_path)
-    damage(tmp_path, what)
-    with watching(tmp_path) as server:
-        assert "restore the file from a backup" in page(server, where)
-        assert "hill-2" in page(server) and "gain <b" in page(server)
-        assert "calibrated scores" in page(server, "run/hill-2")
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"no database at all, but long enough to be one" * 30, "corrupt or no SQLite database"),
-        (b"", "There is no run in|is empty"),
-        (b"SQLite format 3\0", "cut off|corrupt"),
-    ],
-)
-def test_of_a_file_that_is_no_store_a_sentence_is_shown(tmp_path: Path, content: bytes, said: str) -> None:
-    import re
-
-    (tmp_path / FILE_NAME).write_bytes(content)
-    with watching(tmp_path) as server:
-        text = " ".join(Held(page(server)).texts)
-        assert re.search(said, text), text
-    assert (tmp_path / FILE_NAME).read_bytes() == content
-
-
-def test_a_store_of_another_version_is_a_sentence_until_it_is_one_of_this(installed: Installed, tmp_path: Path) -> None:
-    interrupt(tmp_path)
-    damage(tmp_path, "DELETE FROM _sqlite_migrations WHERE name = 'm007_views'")
-    with watching(tmp_path) as server:
-        told = Told(server, "overview")
-        told.until("written by an earlier trimpot")
-        damage(tmp_path, "DROP VIEW plain_runs")
-        SqliteStore(tmp_path).close()
-        told.until("interrupted")
-        damage(tmp_path, "UPDATE _sqlite_migrations SET name = 'm900' WHERE name = 'm007_views'")
-        told.until("written by a newer trimpot")
-        told.close()
-
-
-def test_a_run_that_is_deleted_or_a_store_that_is_removed_leaves_a_sentence(
-    installed: Installed, tmp_path: Path
-) -> None:
-    interrupt(tmp_path)
-    with watching(tmp_path) as server:
-        told = Told(server, "run/hill-1")
-        told.until("interrupted")
-        (tmp_path / FILE_NAME).unlink()
-        told.until("there is no run hill-1".capitalize())
-        assert set(told.parts) == set(RUN_PARTS)
-        told.close()
-        assert page(server, "run/hill-1", 404)
 
 
 def test_a_comparison_shows_its_runs_and_how_many_are_done(installed: Installed, tmp_path: Path) -> None:
@@ -399,84 +229,4 @@ def test_an_analysis_shows_its_answer_or_how_far_it_is(tmp_path: Path) -> None:
 def test_the_page_takes_no_request_that_could_change_anything(tmp_path: Path) -> None:
     with watching(tmp_path) as server:
         for method in ("POST", "PUT", "DELETE", "PATCH"):
-            assert CLIENT.request(method, server.url).status_code == 405
-
-
-def test_many_requests_cost_one_look_a_second(installed: Installed, tmp_path: Path, monkeypatch: Any) -> None:
-    from trimpot.watching import reading
-
-    session.start(load_config(SMALL), tmp_path)
-    looks: list[float] = []
-    look = reading.Look
-
-    def counted(folder: Path) -> Any:
-        looks.append(time.monotonic())
-        return look(folder)
-
-    monkeypatch.setattr(reading, "Look", counted)
-    with watch_server(tmp_path, pace=5.0).serving() as server:
-        for number in range(20):
-            page(server)
-            page(server, "run/hill-1")
-            page(server, f"run/none-{number}", 404)
-    assert len(looks) == 2, "one for the list, and one more for the run that somebody wants to see"
-
-
-def test_a_further_reader_costs_no_look_and_no_drawing(
-    installed: Installed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What readers in step are told is one text, and a part is drawn again only if what it shows has changed."""
-    from trimpot.watching import parts
-    from trimpot.watching.reading import Folder
-    from trimpot.watching.site import Site
-
-    drawn = {"curves": 0, "knobs": 0, "watched_section": 0}
-
-    def counting(name: str) -> Any:
-        draw = getattr(parts, name)
-
-        def counted(*given: Any) -> Any:
-            drawn[name] += 1
-            return draw(*given)
-
-        return counted
-
-    for name in drawn:
-        monkeypatch.setattr(parts, name, counting(name))
-    folder, changes = Folder(tmp_path, 0.0), 0
-    monkeypatch.setattr("trimpot.watching.reading.SHARE", 1e9)
-    site, before = Site(folder), None
-    with stepped(tmp_path) as (steps, thread):
-        while thread.is_alive() and steps.go_if_it_can(2):
-            now = site._made("run", "hill-1")
-            if before is not None:
-                first, *others = (site._news("run", before, now) for _ in range(5))
-                assert first and all(each is first for each in others)
-            changes, before = changes + 1, now
-    before, looked = site._made("run", "hill-1"), dict(drawn)
-    with SqliteStore(tmp_path) as store:
-        store.update_run("hill-1", error="of no matter")
-    assert site._made("run", "hill-1") is not before and drawn == looked
-    assert changes > 10 and drawn["watched_section"] < changes / 2 and drawn["curves"] < changes / 2, (drawn, changes)
-
-
-def test_looking_and_drawing_take_a_small_share_of_a_core(
-    installed: Installed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What drawing takes puts the next look off, in the time of the core that it took and not of a busy machine."""
-    from trimpot.watching.reading import SHARE, Folder
-
-    interrupt(tmp_path)
-    clock = [0.0]
-    monkeypatch.setattr(time, "thread_time", lambda: clock[0])
-    folder = Folder(tmp_path, 1.0)
-
-    def slow(_: Any) -> dict[str, str]:
-        clock[0] += 3.0
-        return {}
-
-    begun = time.monotonic()
-    folder.made("overview", "", slow)
-    assert folder._due - begun >= 3.0 / SHARE
-    folder.made("overview", "", slow)
-    assert clock[0] == 3.0, "what is drawn already is not drawn again"
+            assert asked(server, method=method).status_code == 405
