@@ -13,45 +13,19 @@ import numpy as np
 import pytest
 import tiny_language as tiny
 import torch
+from asked_models import made, refusal
 from safetensors.torch import load_file, save_file
 from trimpot.adapters.language import gguf
 from trimpot.adapters.language.adapter import LanguageAdapter
-from trimpot.adapters.language.factory import make_transformers
-from trimpot.adapters.language.options import OF_MODE, LanguageOptions, mistake
-from trimpot.engine.bucket import Bucket, PromptSet
+from trimpot.adapters.language.options import LanguageOptions
+from trimpot.engine.bucket import Bucket
 from trimpot.ground import extras
-from trimpot.ground.errors import ModelError, TrimpotError
+from trimpot.ground.errors import ModelError
 
 State = dict[str, Any]
 Spoil = Callable[[Path], object]
 WRITES: Any = {"mode": "generate", "max_new_tokens": 4}
 QUANTIZED = {"quantization_config": {"quant_method": "unheard-of", "bits": 4}}
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    home = tmp_path_factory.mktemp("models")
-
-    def folder(kind: str) -> Path:
-        return home / kind if (home / kind).exists() else tiny.folder(home / kind, kind)
-
-    return folder
-
-
-def made(path: Path, **options: Any) -> LanguageAdapter:
-    adapter = make_transformers(**{"model": str(path), "device": "cpu", **options})
-    assert isinstance(adapter, LanguageAdapter)
-    return adapter
-
-
-def refusal(work: Callable[[], object]) -> str:
-    """The one sentence with which something is refused."""
-    with pytest.raises(TrimpotError) as refused, warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        work()
-    said = str(refused.value)
-    assert "\n" not in said
-    return said
 
 
 def configured(**values: Any) -> Spoil:
@@ -136,9 +110,11 @@ FOLDERS: Mapping[str, tuple[Spoil, str]] = {
 
 
 @pytest.mark.parametrize("case", FOLDERS)
-def test_a_folder_that_is_no_whole_model_is_refused(folders: Callable[[str], Path], tmp_path: Path, case: str) -> None:
+def test_a_folder_that_is_no_whole_model_is_refused(
+    language_folders: Callable[[str], Path], tmp_path: Path, case: str
+) -> None:
     spoil, said = FOLDERS[case]
-    shutil.copytree(folders("llama"), tmp_path / "model")
+    shutil.copytree(language_folders("llama"), tmp_path / "model")
     spoil(tmp_path / "model")
     assert said in refusal(lambda: made(tmp_path / "model"))
 
@@ -256,7 +232,12 @@ def test_no_tensor_that_transformers_loads_is_taken_for_one_too_many() -> None:
     ],
 )
 def test_a_lora_of_another_model_is_refused(
-    folders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, config: Any, said: str
+    language_folders: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    config: Any,
+    said: str,
 ) -> None:
     peft = pytest.importorskip("peft")
     name, sizes = tiny.KINDS["llama"]
@@ -266,7 +247,7 @@ def test_a_lora_of_another_model_is_refused(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         wrapped.save_pretrained(tmp_path / "lora")
-    assert said in refusal(lambda: made(folders("llama"), lora=str(tmp_path / "lora")))
+    assert said in refusal(lambda: made(language_folders("llama"), lora=str(tmp_path / "lora")))
 
 
 A = {"a": {"answer": "b"}}
@@ -287,10 +268,10 @@ ASKED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("kind", "options", "records", "said"), ASKED, ids=lambda each: str(each)[:40])
 def test_more_than_fits_is_refused_before_anything_is_made(
-    folders: Callable[[str], Path], kind: str, options: dict[str, Any], records: dict[str, Any], said: str
+    language_folders: Callable[[str], Path], kind: str, options: dict[str, Any], records: dict[str, Any], said: str
 ) -> None:
     def ask() -> LanguageAdapter:
-        adapter = made(folders(kind), **options)
+        adapter = made(language_folders(kind), **options)
         adapter.take_metadata(records)
         adapter.check_prompts(list(records))
         return adapter
@@ -303,9 +284,11 @@ def test_more_than_fits_is_refused_before_anything_is_made(
 
 @pytest.mark.parametrize("options", [{}, {"prose": True}, WRITES, {**WRITES, "max_new_tokens": 1}], ids=str)
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma2"])
-def test_what_just_fits_is_computed(folders: Callable[[str], Path], kind: str, options: dict[str, Any]) -> None:
+def test_what_just_fits_is_computed(
+    language_folders: Callable[[str], Path], kind: str, options: dict[str, Any]
+) -> None:
     """The longest prompt that is not refused needs no place that the model lacks."""
-    adapter = made(folders(kind), **options)
+    adapter = made(language_folders(kind), **options)
     written = adapter.options.max_new_tokens if options.get("mode") else 0
     prompt = "a" * (64 - max(written - 1, 0))
     adapter.take_metadata({} if options.get("prose") else {prompt: {"answer": "b"}})
@@ -314,8 +297,8 @@ def test_what_just_fits_is_computed(folders: Callable[[str], Path], kind: str, o
     assert answer.finite
 
 
-def test_a_tokenizer_of_another_model_is_refused(folders: Callable[[str], Path], tmp_path: Path) -> None:
-    shutil.copytree(folders("llama"), tmp_path / "model")
+def test_a_tokenizer_of_another_model_is_refused(language_folders: Callable[[str], Path], tmp_path: Path) -> None:
+    shutil.copytree(language_folders("llama"), tmp_path / "model")
     small_vocabulary(tmp_path / "model")
     adapter = made(tmp_path / "model")
     adapter.take_metadata({"a": {"answer": "="}, "=": {"answer": "a"}})
@@ -336,16 +319,16 @@ def test_a_tokenizer_of_another_model_is_refused(folders: Callable[[str], Path],
     ],
 )
 def test_a_chat_without_its_template_is_refused(
-    folders: Callable[[str], Path], tmp_path: Path, template: str | None, options: dict[str, Any], said: str
+    language_folders: Callable[[str], Path], tmp_path: Path, template: str | None, options: dict[str, Any], said: str
 ) -> None:
-    shutil.copytree(folders("llama"), tmp_path / "model")
+    shutil.copytree(language_folders("llama"), tmp_path / "model")
     (tmp_path / "model" / "chat_template.jinja").unlink()
     tiny.tokenizer(template=template).save_pretrained(tmp_path / "model")
     assert said in refusal(lambda: made(tmp_path / "model", chat=True, **options))
 
 
 def test_too_little_memory_for_the_weights_is_one_sentence(
-    folders: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    language_folders: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import transformers
 
@@ -353,104 +336,16 @@ def test_too_little_memory_for_the_weights_is_one_sentence(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
     monkeypatch.setattr(transformers.LlamaForCausalLM, "from_pretrained", full)
-    said = refusal(lambda: made(folders("llama")))
+    said = refusal(lambda: made(language_folders("llama")))
     assert "there is not enough memory to load" in said and "on cpu; choose dtype: bfloat16 or quantization" in said
 
 
 def test_a_quantization_without_its_package_is_one_sentence(
-    folders: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    language_folders: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(extras, "is_installed", lambda package: package != "torchao")
-    said = refusal(lambda: made(folders("llama"), quantization="torchao-int8"))
+    said = refusal(lambda: made(language_folders("llama"), quantization="torchao-int8"))
     assert "torchao" in said and "pip install" in said
-
-
-#: For every option, options with which it is used, beside those of the mode: answers, knobs or the source change; or
-#: what is said of it, where it cannot be used here.
-USED: Mapping[str, dict[str, Any] | str] = {
-    "model": {"model": "another"},
-    "mode": WRITES,
-    "granularity": {"granularity": "block"},
-    "chat": {"chat": True},
-    "system": {"chat": True, "system": "z"},
-    "formats": {"formats": ["q {prompt}"]},
-    "shots": {"shots": [1]},
-    "bias_grid": {"bias_grid": [0.5]},
-    "content_free": {"bias_grid": [0.5], "content_free": "so"},
-    "prose": {"prose": True},
-    "divergence": {"divergence": True},
-    "max_new_tokens": {**WRITES, "max_new_tokens": 2},
-    "temperature": {**WRITES, "temperature": 2.0},
-    "top_k": {**WRITES, "temperature": 2.0, "top_k": 2},
-    "top_p": {**WRITES, "temperature": 2.0, "top_p": 0.2},
-    "stop": {**WRITES, "stop": ["a", "e", "i", "o", "u", "s"]},
-    "max_prompt_tokens": "has 6 tokens, and at most 2 fit",
-    "max_answer_tokens": "has 2 tokens, and max_answer_tokens is 1",
-    "batch_size": {"batch_size": 2},
-    "low": {"low": 0.5},
-    "high": {"high": 1.5},
-    "blocks": {"blocks": {"LlamaDecoderLayer": "layer: attn.text=self_attn"}},
-    "revision": "is not on the hub, so it has no revision 'main'; leave the revision out",
-    "dtype": {"dtype": "bfloat16"},
-    "device": "there is no device 'cuda:77' here",
-    "quantization": {"quantization": "torchao-int8"},
-    "lora": {"lora": "lora"},
-    "lora_revision": "lora_revision is of a LoRA, and there is none; give lora, or leave lora_revision out",
-    "outline": {"outline": True},
-}
-GIVEN = {"max_prompt_tokens": 2, "max_answer_tokens": 1, "revision": "main", "device": "cuda:77", "lora_revision": "v1"}
-
-
-def made_of(adapter: Any) -> Any:
-    """Everything that an option can change."""
-    shown = (adapter.describe(), adapter.space.names, [*map(tuple, adapter.space.bounds)], adapter.outputs_per_call)
-    if not isinstance(adapter, LanguageAdapter):
-        return shown
-    asked = {"12+13=": {"answer": "25", "options": ["25", "31"]}, "it is": {"answer": "so", "options": ["so", "no"]}}
-    records = {"12+13=": {"answer": "25"}, "it is": {}} if adapter.options.prose else asked
-    adapter.take_metadata(records)
-    adapter.take_prompts(PromptSet(("a", "12+13="), ("it is",), ("so",), metadata={"a": {"answer": "b"}, **records}))
-    adapter.check_prompts(list(records))
-    return shown, adapter.generate(adapter.space.defaults[None] * 1.1, Bucket(tuple(records), (0, 1)))
-
-
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-@pytest.mark.parametrize("option", LanguageOptions.model_fields)
-def test_every_option_is_used_or_refused(folders: Callable[[str], Path], tmp_path: Path, option: str) -> None:
-    known = USED[option]
-    if isinstance(known, str):
-        assert known in refusal(lambda: made_of(made(folders("llama"), **{option: GIVEN[option]})))
-        return
-    given = dict(known)
-    if option == "quantization":
-        pytest.importorskip("torchao")
-    if option == "model":
-        given["model"] = str(tiny.folder(tmp_path / "another", seed=1))
-    if option == "lora":
-        peft = pytest.importorskip("peft")
-        config = peft.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
-        peft.get_peft_model(tiny.model("llama"), config).save_pretrained(tmp_path / "lora")
-        given["lora"] = str(tmp_path / "lora")
-    beside = {name: value for name, value in given.items() if name != option}
-    if option == "mode":
-        beside = {}
-    if option == "max_new_tokens":
-        beside = WRITES  # the default is more than fits here
-    plain, changed = (
-        make_transformers(**{"model": str(folders("llama")), "device": "cpu", **each}) for each in (beside, given)
-    )
-    assert made_of(plain) != made_of(changed)
-
-
-def test_the_options_of_one_mode_are_refused_in_the_other() -> None:
-    values: dict[str, Any] = {"top_k": 3, "top_p": 0.5, "stop": ["a"], "temperature": 1.0, "bias_grid": [0.5]}
-    for mode, names in OF_MODE.items():
-        other = next(each for each in OF_MODE if each != mode)
-        for name in names:
-            default = LanguageOptions.model_fields[name].default
-            value = values.get(name, default + 1 if isinstance(default, int) and default > 1 else True)
-            said = mistake(LanguageOptions(model="m", mode=other, **{name: value}))
-            assert said == f"{name} is of mode: {mode}, and the mode is {other}; leave {name} out"
 
 
 def test_a_refusal_is_a_model_error(tmp_path: Path) -> None:
