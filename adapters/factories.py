@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from ..engine.hooks import Factory
 from ..engine.seams import Adapter
 from ..ground.errors import ModelError
+from ..ground.wording import first_mistake
 from .checkpoints import SETTINGS_FILE, load_pipeline, own_settings
 from .loading import Loading
 from .options import DiffusionOptions, KnobOptions, StockOptions, takes
@@ -111,8 +112,7 @@ def options_of(name: str, given: dict[str, Any]) -> KnobOptions:
     try:
         options: KnobOptions = factory.read(**given)  # type: ignore[attr-defined]
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ModelError(f"adapter {name!r}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise ModelError(f"adapter {name!r}: {first_mistake(error)}") from None
     return _located(options)
 
 
@@ -164,6 +164,4 @@ def _completed(options: Options, published: dict[str, Any]) -> Options:
     try:
         return type(options)(**{**published, **own_settings(options.model), **given})
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ModelError(f"{options.model}: {SETTINGS_FILE}: {where}: {first['msg']}") from None
+        raise ModelError(f"{options.model}: {SETTINGS_FILE}: {first_mistake(error)}") from None

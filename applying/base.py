@@ -13,6 +13,7 @@ from ..adapters.factories import NAMED, options_of
 from ..adapters.loading import Loading
 from ..engine.calibration import Calibration
 from ..ground.errors import CalibrationError, ModelError, Notice, near_misses
+from ..ground.wording import first_mistake
 from .located import located_calibration
 from .recipe import is_of_language, recipe_of
 
@@ -75,7 +76,7 @@ def load_pipeline(
             unknown = str(first["loc"][0])
             known = near_misses(unknown, ["model", *Loading.model_fields])
             raise ModelError(f"no option of loading is called {unknown!r}; {known}") from None
-        raise ModelError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise ModelError(first_mistake(error)) from None
     from ..adapters.checkpoints import load_pipeline as load
 
     kind = NAMED[name][1] or getattr(options, "pipeline", None)

@@ -14,6 +14,7 @@ from ..adapters.language.items import Wording
 from ..adapters.language.options import LanguageOptions, mistake
 from ..engine.calibration import Calibration
 from ..ground.errors import ModelError, near_misses
+from ..ground.wording import first_mistake
 from .applied import AppliedCalibration
 from .asking import Asking
 from .base import tell_of_other_weights
@@ -121,4 +122,4 @@ def _options(calibration: Calibration, given: Mapping[str, Any], known: Sequence
         name = str(first["loc"][0])
         if first["type"] == "extra_forbidden":
             raise ModelError(f"no option is called {name!r}; {near_misses(name, known)}") from None
-        raise ModelError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise ModelError(first_mistake(error)) from None

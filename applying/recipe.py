@@ -18,6 +18,7 @@ from ..adapters.sites import Site, find_sites
 from ..engine.calibration import Calibration, Finite
 from ..ground.errors import CalibrationError, ModelError, near_misses
 from ..ground.plain import number
+from ..ground.wording import first_mistake
 from .asking import Asking
 
 if TYPE_CHECKING:
@@ -97,9 +98,7 @@ def recipe_of(calibration: Calibration) -> Recipe:
         blocks = made_with.get("blocks") if isinstance(made_with, dict) else None
         recipe = Recipe.model_validate({**({"blocks": blocks} if blocks else {}), **calibration.apply})
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise CalibrationError(f"the calibration's apply.{where}: {first['msg']}") from None
+        raise CalibrationError(f"the calibration's apply.{first_mistake(error)}") from None
     names = [set(member.scales) for member in recipe.members]
     if not names or any(other != names[0] for other in names):
         raise CalibrationError("the calibration's members must scale the same modules")

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..ground import folders
 from ..ground.errors import CalibrationError
 from ..ground.plain import LARGEST, plain, short
+from ..ground.wording import first_mistake
 from .alarm import own_name
 from .knobs import digest
 from .loop import Outcome
@@ -213,9 +214,7 @@ class Calibration(_Model):
         try:
             calibration = cls.model_validate(values)
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part)[:60] for part in first["loc"]) or "the file"
-            raise CalibrationError(f"{path} is not a calibration: {key}: {first['msg']}") from None
+            raise CalibrationError(f"{path} is not a calibration: {first_mistake(error, 'the file')}") from None
         gains = {"gain": calibration.gain} if calibration.gain else {}
         for index, each in enumerate(calibration.by_steps):
             gains[f"by_steps.{index}.gain"] = each.gain

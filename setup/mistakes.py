@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 from ..engine.nouns import ALSO
 from ..ground.errors import near_misses
 from ..ground.plain import short
+from ..ground.wording import wording
 
 MOST_TOLD = 20
 
@@ -85,15 +86,15 @@ def _sentence(path: tuple[str, ...], errors: Sequence[ErrorDetails], root: type[
         return f"unknown key {short(key)}; {near_misses(path[-1], _keys(path[:-1], root))}"
     if first["type"] == "missing":
         return f"key {short('.'.join([*path[:-1], ALSO.get(path[-1], path[-1])]))} is missing"
-    messages = dict.fromkeys(each["msg"].removeprefix("Value error, ") for each in errors)
+    messages = list(dict.fromkeys(map(wording, errors)))
     if not path:
         return " or ".join(messages)
-    return f"{short(key)}: {_said(list(messages))}, not {short(first['input'])}{_hint(path[-1], first)}"
+    return f"{short(key)}: {_said(messages)}, not {short(first['input'])}{_hint(path[-1], first)}"
 
 
 def _said(messages: Sequence[str]) -> str:
     """Join the messages about a value that could have had several types."""
-    rest = [message.removeprefix("Input should be ") for message in messages[1:]]
+    rest = [message.removeprefix("should be ") for message in messages[1:]]
     return " or ".join([messages[0], *rest])
 
 

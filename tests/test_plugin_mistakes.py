@@ -126,7 +126,7 @@ def test_a_class_as_a_factory_is_its_own_schema(installed) -> None:
     assert known.mistakes("objectives", "mine", {"powr": 1, "deep": 3}) == [
         "objective 'mine' needs the option 'power'",
         "objective 'mine' takes no option 'powr'; did you mean 'power'?",
-        "objective 'mine': option 'deep': Input should be a valid boolean, unable to interpret input, not 3",
+        "objective 'mine': option 'deep': should be true or false, not 3",
     ]
 
 

@@ -33,7 +33,7 @@ def folders(
     [
         ("fluxx", (), "no adapter 'fluxx'; did you mean 'flux'?"),
         ("flux", ("granularty=gate",), "takes no option 'granularty'; did you mean 'granularity'?"),
-        ("flux", ("granularity=gates",), "'granularity': Input should be 'block', 'layer' or 'gate', not 'gates'"),
+        ("flux", ("granularity=gates",), "'granularity': should be 'block', 'layer' or 'gate', not 'gates'"),
         ("sd3", ("low=3", "high=1"), "low 3 must lie below high 1"),
         ("sd3", ("members=nobody",), "option 'members'"),
         ("sd3", ("model=NOWHERE",), "give a folder with a model_index.json, or a hub id"),

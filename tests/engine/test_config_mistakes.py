@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from trimpot.ground.errors import ConfigError
+from trimpot.engine import schema
+from trimpot.ground.errors import ConfigError, TrimpotError
 from trimpot.setup.assembly import assemble
 from trimpot.setup.config import load_config
 from trimpot.setup.plugins import plugins
@@ -25,12 +26,12 @@ def test_every_mistake_is_told_and_counted(tmp_path: Path) -> None:
     assert "\n" not in said
     for mistake in (
         "unknown key 'generation'; did you mean 'generations'?",
-        "'bucket_size': Input should be a valid integer",
-        "'validation.num_prompts': Input should be greater than or equal to 2, not 1",
+        "'bucket_size': should be a whole number",
+        "'validation.num_prompts': should be at least 2, not 1",
         "unknown key 'validation.evry'; did you mean 'every'?",
         "no adapter 'spher'; did you mean 'sphere'?",
         "optimizer 'random' takes no option 'sigma'; did you mean 'sigma0'?",
-        "optimizer 'random': option 'population_size': Input should be greater than or equal to 2, not 1",
+        "optimizer 'random': option 'population_size': should be at least 2, not 1",
     ):
         assert mistake in said
     lines = [int(line) for line in re.findall(r"\(\d\) line (\d):", said)]
@@ -114,3 +115,26 @@ def test_a_file_in_which_a_mistake_could_hide_is_refused(tmp_path: Path, text: s
         load_config(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+SECTIONS = {
+    "": schema.Config,
+    "validation.": schema.Validation,
+    "test.": schema.Test,
+    "by_steps.": schema.BySteps,
+    "adaptive_bucket.": schema.AdaptiveBucket,
+    "sensitivity.": schema.Sensitivity,
+    "budget.": schema.Budget,
+    "workers.": schema.Workers,
+}
+KEYS = [section + name for section, model in SECTIONS.items() for name in model.model_fields]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_what_is_wrong_with_a_value_is_said_in_plain_words(key: str) -> None:
+    """Of every key: not a word of the library that checks it, whatever kind of value is given."""
+    for value in ("many", -1.5, [[1]], {"a": {"b": 1}}, True):
+        try:
+            load_config({"adapter": "sphere", "objectives": "value", "prompts": "numbers"}, {key: value})
+        except TrimpotError as error:
+            assert not re.search("Input|valid |parse|instance|interpret|validat(e|or) ", str(error)), error

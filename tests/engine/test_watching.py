@@ -209,7 +209,7 @@ def test_what_scores_watched_prompts_is_part_of_the_identity_and_of_its_own_scor
     ("watch", "said"),
     [
         ({"cities": {}}, "key 'watch.cities.prompts' is missing"),
-        ({"cities": None}, "'watch.cities': Input should be a valid dictionary"),
+        ({"cities": None}, "'watch.cities': should be a mapping"),
         ({"big cities": CITIES["cities"]}, "'watch.big cities': String should match pattern"),
         ({"a/b": CITIES["cities"]}, "'watch.a/b': String should match pattern"),
         ({"cities": {"prompts": "citys"}}, "no prompts 'citys'; did you mean 'cities'"),
@@ -219,9 +219,9 @@ def test_what_scores_watched_prompts_is_part_of_the_identity_and_of_its_own_scor
         ({"cities": {"prompts": "cities", "objectives": {"depth": {"weight": 0}}}}, "watched prompts have no weight"),
         ({"cities": {"prompts": "cities", "num_prompt": 4}}, "unknown key 'watch.cities.num_prompt'; did you mean"),
         ({"prompts": {"prompts": "cities", "num_prompt": 4}}, "unknown key 'watch.prompts.num_prompt'; did you mean"),
-        ({"cities": {"prompts": "cities", "num_prompts": 1}}, "watch.cities.num_prompts': Input should be greater"),
-        ("cities", "'watch': Input should be a valid dictionary"),
-        (["cities"], "'watch': Input should be a valid dictionary"),
+        ({"cities": {"prompts": "cities", "num_prompts": 1}}, "watch.cities.num_prompts': should be at least 2"),
+        ("cities", "'watch': should be a mapping"),
+        (["cities"], "'watch': should be a mapping"),
     ],
 )  # fmt: skip
 def test_a_wrong_watch_is_one_sentence(watch: Any, said: str) -> None:
