@@ -258,7 +258,7 @@ def test_damage_to_an_analysis_is_noticed() -> None:
             "scale 2.5 takes knob member1.double.00.attn to 2.5, outside",
         ),
         ("ablation tower.yaml scales.a=0", "has no parts"),
-        ("ablation tower.yaml seeds=0", "greater than or equal to 1"),
+        ("ablation tower.yaml seeds=0", "should be at least 1"),
         ("ablation tower.yaml seeds=true", "should be a number"),
         ("ablation tower.yaml granularity=blok", "'block', 'layer', 'gate' or 'knob'"),
         ("ablation tower.yaml scale=0", "ablation takes no 'scale'; did you mean 'scales'"),
