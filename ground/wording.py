@@ -33,7 +33,8 @@ def wording(error: Mapping[str, Any]) -> str:
     """
     known = WORDS.get(error["type"])
     if known is not None:
-        return known.format(**error.get("ctx", {}))
+        limits = error.get("ctx", {}).items()
+        return known.format(**{name: f"{limit:g}" if isinstance(limit, float) else limit for name, limit in limits})
     said: str = error["msg"]
     return said.removeprefix("Value error, ").removeprefix("Input ")
 

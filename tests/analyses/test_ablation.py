@@ -180,7 +180,7 @@ def test_a_search_takes_the_sensitivity_and_measures_nothing_itself() -> None:
             ["sensitivity.file=other.json"],
             "measured on other knobs, such as 'knob.9'; make the ablation with this very",
         ),
-        (["sensitivity.file=negative.json"], "greater than or equal to 0"),
+        (["sensitivity.file=negative.json"], "at least 0"),
         (["sensitivity={file: other.json, measured: {a: 1}}"], "say the same"),
         (["sensitivity={measured: {member1.weight: 1}, step: 0.5}"], "leave step out"),
         (["sensitivity.measured={}"], "at least 1 item"),

@@ -69,7 +69,7 @@ def test_a_calibration_that_makes_pictures_alike_is_found_out_with_all_rewards_b
         ("tower-1 tower-1 measures=spread", "named twice"),
         ("tower-1 measures=half", "'half' does not compare the pictures of a prompt"),
         ("tower-1 measures=sprea", "'spread'"),
-        ("tower-1 seeds=1", "greater than or equal to 2"),
+        ("tower-1 seeds=1", "at least 2"),
         ("tower-1 measures=spread seeds_per_prompt=3", "has the option seeds for it"),
         ("tower-1 generations=3", "generations is of a search"),
     ],

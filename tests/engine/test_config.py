@@ -116,8 +116,8 @@ def test_a_missing_key_is_named(key: str) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"generations": "many"}, "'generations': .*integer.*not 'many'"),
-        ({"generations": -1}, "'generations': .*greater than or equal to 0.*not -1"),
+        ({"generations": "many"}, "'generations': should be a whole number, not 'many'"),
+        ({"generations": -1}, "'generations': .*at least 0.*not -1"),
         ({"generations": 0}, "generations: 0 measures .*start"),
         ({"bucket_size": 1.5}, "'bucket_size': .*not 1.5"),
         ({"seed": -1}, "'seed': .*not -1"),

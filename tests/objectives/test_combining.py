@@ -404,13 +404,13 @@ def test_what_falls_short_on_validation_is_never_chosen() -> None:
     [
         ("winrates", "no combination 'winrates'; did you mean 'winrate'?"),
         ({"name": "winrate", "temperatur": 2}, "takes no option 'temperatur'; did you mean 'temperature'?"),
-        ({"name": "winrate", "references": 0}, "'references'.*greater than or equal to 1, not 0"),
+        ({"name": "winrate", "references": 0}, "'references'.*at least 1, not 0"),
         ({"name": "winrate", "temperature": 0}, "temperature of 'height' is 0; it must be positive and finite"),
         ({"name": "winrate", "temperature": {"hight": 1}}, "temperature names 'hight', .* did you mean 'height'?"),
         ({"name": "constrained"}, "combination 'constrained' needs the option 'floors'"),
         ({"name": "constrained", "floors": {}}, "option 'floors': .* at least 1 item"),
         ({"name": "constrained", "floors": {"nearnes": 0}}, "combine names the objective 'nearnes'; did you mean 'nea"),
-        ({"name": "constrained", "floors": {"height": 0}, "penalty": 0}, "'penalty': .* greater than 0, not 0"),
+        ({"name": "constrained", "floors": {"height": 0}, "penalty": 0}, "'penalty': should be more than 0, not 0"),
     ],
 )
 def test_a_mistake_is_one_sentence(combine: Any, said: str) -> None:
