@@ -23,7 +23,7 @@ from .memory import told
 from .options import DiffusionOptions
 from .pipelines import PipelineAdapter
 from .row_noise import row_noise
-from .sizes import check_size
+from .sizes import check_size, check_steps
 from .transformer import TransformerAdapter
 
 
@@ -46,6 +46,7 @@ class DiffusionAdapter(PipelineAdapter):
         self.family = family_of(pipe)
         self._empty = self.family.empty if options.empty is None else options.empty
         check_size(pipe, options.height, options.width)
+        check_steps(pipe, options.num_inference_steps)
         self._encodings = Encodings()
         super().__init__(pipe.transformer, source, options, **_layout(self.family, options, pipe.transformer))
         members = [member for member in self.layout.members if member != "all"]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from copy import copy
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -20,8 +19,11 @@ from .compiling import compile_transformer
 from .decoding import Decoding
 from .memory import no_room
 from .rows import transformers
-from .sizes import check_made
+from .sizes import check_made, check_steps
 from .transformer import TransformerAdapter
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Hooked(Protocol):
@@ -143,11 +145,14 @@ class PipelineAdapter(TransformerAdapter):
             },
         }
 
-    def with_steps(self, num_steps: int) -> PipelineAdapter:
-        """Return an adapter of the same pipeline with another number of steps; nothing is loaded again."""
-        other = copy(self)
-        other.num_steps = num_steps
-        return other
+    def with_steps(self, num_steps: int) -> Self:
+        """Return an adapter of the same pipeline with another number of steps; nothing is loaded again.
+
+        Raises:
+            ModelError: If the pipeline's scheduler cannot make so few.
+        """
+        check_steps(self.pipe, num_steps)
+        return super().with_steps(num_steps)
 
     def close(self) -> None:
         """Remove the hooks and restore the stock pipeline; this adapter can no longer generate."""

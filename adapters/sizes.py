@@ -1,4 +1,4 @@
-"""Check that outputs have the requested size.
+"""Check that a pipeline can make what is requested: outputs of a size, in a number of steps.
 
 Pipelines round an unsuitable height, width or number of frames, most of them silently.
 """
@@ -56,3 +56,16 @@ def _size(output: Any) -> dict[str, int]:
     if isinstance(measured, tuple) and len(measured) == 2:
         size |= {"width": int(measured[0]), "height": int(measured[1])}
     return size
+
+
+def check_steps(pipe: Any, num_steps: int | None) -> None:
+    """Refuse one step if the scheduler stretches its schedule: of one step, it would make a time that is no number.
+
+    Raises:
+        ModelError: If the scheduler cannot make so few steps.
+    """
+    if num_steps == 1 and pipe.scheduler.config.get("shift_terminal"):
+        raise ModelError(
+            f"the {type(pipe.scheduler).__name__} of this model stretches its schedule (shift_terminal), which takes "
+            "at least 2 denoising steps, not 1"
+        )

@@ -24,6 +24,7 @@ from .pipelines import PipelineAdapter
 from .prompt_cache import PromptCache
 from .row_noise import row_noise
 from .rows import StackedRows, transformers
+from .sizes import check_steps
 
 if TYPE_CHECKING:
     from torch import nn
@@ -60,6 +61,7 @@ class StockAdapter(PipelineAdapter):
         takes = inspect.signature(type(pipe).__call__).parameters
         steps = options.num_inference_steps or takes["num_inference_steps"].default
         self.options = options = options.model_copy(update={"num_inference_steps": steps})
+        check_steps(pipe, steps)
         example = self._look([PROBE])
         if options.batch_size > 1:
             self._look([PROBE] * 2, checking=True)
@@ -117,7 +119,9 @@ class StockAdapter(PipelineAdapter):
     def _look(self, prompts: list[str], *, checking: bool = False) -> dict[str, Any]:
         """Return the first inputs of the transformer for some prompts, which are encoded in the process."""
         with told("encode prompts", self.options), self._prompts.remembering(checking=checking):
-            return first_inputs(self.pipe, {**self._arguments, "num_inference_steps": 1}, prompts)
+            return first_inputs(
+                self.pipe, {**self._arguments, "num_inference_steps": self.options.num_inference_steps}, prompts
+            )
 
     def _asked(self) -> Mapping[str, Any]:
         """Return the sizes that the pipeline's call gets; some pipelines call the number of frames `video_length`."""

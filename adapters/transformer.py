@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from ..engine.bucket import Bucket
@@ -14,6 +15,7 @@ from .sites import Site, find_sites
 
 if TYPE_CHECKING:
     from torch import nn
+    from typing_extensions import Self
 
     from ..engine.knobs import Setting
 
@@ -93,6 +95,12 @@ class TransformerAdapter(Adapter):
         if not self._grid:
             return {"neutral": self.space.to_setting(self.space.defaults)}
         return {f"guidance {guidance:g}": self.layout.guided(guidance) for guidance in self._grid}
+
+    def with_steps(self, num_steps: int) -> Self:
+        """Return the same adapter with another number of steps. See `Adapter.with_steps`."""
+        other = copy(self)
+        other.num_steps = num_steps
+        return other
 
     def tied(self, granularity: str) -> dict[str, list[str]]:
         """Map coarser knobs to the knobs of this space that they tie. See `Adapter.tied`."""

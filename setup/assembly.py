@@ -148,6 +148,8 @@ def assemble(
             f"by_steps.steps asks for {list(config.by_steps.steps)} steps, but adapter {config.adapter.name!r} "
             f"has no denoising steps to vary; leave it empty"
         )
+    for steps in config.by_steps.steps:
+        adapter.with_steps(steps)  # refused now, and not after the search
 
     def optimizer(space: KnobSpace, start: Vector) -> Optimizer:
         part = config.optimizer

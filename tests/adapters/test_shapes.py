@@ -15,7 +15,11 @@ from trimpot.adapters.checkpoints import load_pipeline, shipped
 from trimpot.adapters.diffusion import DiffusionAdapter
 from trimpot.engine.bucket import Bucket
 from trimpot.engine.seams import Adapter
+from trimpot.ground.errors import ModelError
 from trimpot.objectives.shapes import check, prompts
+from trimpot.setup.assembly import assemble
+from trimpot.setup.config import load_config
+from trimpot.setup.plugins import plugins
 from trimpot.testing import AdapterContract
 
 
@@ -103,3 +107,20 @@ def test_no_prompt_is_cut_off(pipe: Any) -> None:
     for split in ("train", "validation", "test"):
         for prompt in prompts(split):  # type: ignore[arg-type]
             assert len(pipe.tokenizer(prompt)["input_ids"]) <= pipe.tokenizer.model_max_length, prompt
+
+
+def test_one_step_of_a_stretched_schedule_is_refused_before_a_run(loaded: Adapter) -> None:
+    """The scheduler would divide by zero; the generic adapter looks at a call of as many steps as it will make."""
+    said = "stretches its schedule .shift_terminal., which takes at least 2 denoising steps, not 1"
+    options: dict[str, Any] = {"model": str(shipped("shapes")), "dtype": "float32", "device": "cpu"}
+    stock = plugins().make("adapters", "diffusers", options)
+    assert len(stock.generate(stock.space.defaults[None], Bucket(("a red circle",), (0,)))[0]) == 1
+    for adapter in (loaded, stock):
+        assert adapter.with_steps(2).num_steps == 2
+        with pytest.raises(ModelError, match=said):
+            adapter.with_steps(1)
+    for name, given in (("shapes", {}), ("diffusers", options)):
+        with pytest.raises(ModelError, match=said):
+            plugins().make("adapters", name, {**given, "num_inference_steps": 1})
+    with pytest.raises(ModelError, match=said):
+        assemble("", load_config("shapes", ["by_steps.steps=[1, 8]"]), plugins())
