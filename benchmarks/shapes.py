@@ -17,7 +17,7 @@ has the validation score of the reference's last mean, and `saving (shipped)`, t
 protocol's result, the candidate with the best training score; `test`, the gain of the setting chosen on validation
 prompts, on as many other prompts; `training choice`, the gain there of the candidate with the best training score, and
 `lost`, the difference. Numbers are medians, with quartiles in brackets; a dash means not reached. A level at or below
-neutral is reached at the first check, so a saving then means no more than that.
+neutral is reached at the first check, so a saving then means no more than that. Methods are also paired by seed.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import stats
 from searches import images_spent, images_to, in_processes, quartiles, with_validation
 from trimpot.engine.bucket import Bucket
 from trimpot.engine.evaluation import Place
@@ -194,6 +195,23 @@ def report(found: dict[Task, dict[str, Any]], options: argparse.Namespace) -> No
             spent = max(each["curve"][-1][0] for each in mine.values())
             cells = " ".join(f"{column:<{width}}" for column, width in zip(columns, widths, strict=True))
             print(f"{method:<24} {spent:>6,}  {cells}")
+        if options.seeds > 2:
+            for first, other in itertools.combinations(options.methods, 2):
+                compare(here, first, other)
+
+
+def compare(here: dict[Task, dict[str, Any]], first: str, other: str) -> None:
+    """Print the differences between two methods, paired by seed, with 95 % t intervals."""
+    told = []
+    sides = {
+        method: {task.seed: each for task, each in here.items() if task.method == method} for method in (first, other)
+    }
+    for what, value_of in (("validation", lambda each: each["curve"][-1][1]), ("test", lambda each: each["chosen"])):
+        differences = [value_of(sides[first][seed]) - value_of(sides[other][seed]) for seed in sides[first]]
+        middle, error = np.mean(differences), stats.sem(differences)
+        low, high = stats.t.interval(0.95, len(differences) - 1, middle, error)
+        told.append(f"{what} {middle:{FORM}} [{low:{FORM}}, {high:{FORM}}]")
+    print(f"{first} less {other}, paired by seed: {', '.join(told)}")
 
 
 def main() -> None:
