@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from ..engine.hooks import Factory
 from ..engine.seams import Adapter
 from ..ground.errors import ModelError
-from ..ground.wording import first_mistake
+from ..ground.mistakes import first_mistake
 from .checkpoints import SETTINGS_FILE, load_pipeline, own_settings
 from .loading import Loading
 from .options import DiffusionOptions, KnobOptions, StockOptions, takes

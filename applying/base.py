@@ -13,7 +13,7 @@ from ..adapters.factories import NAMED, options_of
 from ..adapters.loading import Loading
 from ..engine.calibration import Calibration
 from ..ground.errors import CalibrationError, ModelError, Notice, near_misses
-from ..ground.wording import first_mistake
+from ..ground.mistakes import first_mistake
 from .located import located_calibration
 from .recipe import is_of_language, recipe_of
 

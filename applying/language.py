@@ -14,7 +14,7 @@ from ..adapters.language.items import Wording
 from ..adapters.language.options import LanguageOptions, mistake
 from ..engine.calibration import Calibration
 from ..ground.errors import ModelError, near_misses
-from ..ground.wording import first_mistake
+from ..ground.mistakes import first_mistake
 from .applied import AppliedCalibration
 from .asking import Asking
 from .base import tell_of_other_weights

@@ -17,8 +17,8 @@ from ..adapters.rows import site_within, unwrapped
 from ..adapters.sites import Site, find_sites
 from ..engine.calibration import Calibration, Finite
 from ..ground.errors import CalibrationError, ModelError, near_misses
+from ..ground.mistakes import first_mistake
 from ..ground.plain import number
-from ..ground.wording import first_mistake
 from .asking import Asking
 
 if TYPE_CHECKING:

@@ -1,15 +1,15 @@
-"""Would cheap pictures save images: how alike mirrored pairs score at fewer steps, on the shipped model.
+"""Would cheap images save dear ones: how alike mirrored pairs score at fewer steps, on the shipped model.
 
     python benchmarks/correlation.py [--granularities block layer gate] [--steps 4 20] [--cheap 2 4] [--length 0.1]
         [--pairs 400]
 
-A search could make most pictures at fewer denoising steps, and use a few at the calibrated number to correct them: a
+A search could make most images at fewer denoising steps, and use a few at the calibrated number to correct them: a
 control variate. Each pair of mirrored settings is scored on one prompt and one seed at both numbers of steps.
-`correlation` is that of half the difference of a pair; `cost`, the cheap picture's share of the dear one's steps. If
+`correlation` is that of half the difference of a pair; `cost`, the cheap image's share of the dear one's steps. If
 all pairs are scored cheaply, and the best share of them dearly too, the same precision costs less by the factor
 1 / (sqrt(1 - r^2) + r sqrt(c))^2 for a correlation r and a cost c (a control variate whose mean is estimated: Giles
-2013, arXiv:1304.5472, section 1.1); that is `saving`, or 1 where it does not pay. Intervals are 95 % bootstrap
-intervals over pairs.
+2013, arXiv:1304.5472, section 1.1); that is `saving`, or 1 where it does not pay. `from` is the correlation
+2 sqrt(c) / (1 + c) from which it pays. Intervals are 95 % bootstrap intervals over pairs.
 """
 
 from __future__ import annotations
@@ -18,11 +18,9 @@ import argparse
 import math
 
 import numpy as np
-from shapes import PRESETS
+from shapes import PRESETS, worth
 from trimpot.engine.bucket import draw_bucket
-from trimpot.engine.evaluation import Place
 from trimpot.engine.knobs import Vector
-from trimpot.engine.scoring import score_outputs
 from trimpot.setup.assembly import assemble
 from trimpot.setup.config import load_config
 from trimpot.setup.plugins import plugins
@@ -40,18 +38,14 @@ def halves(granularity: str, steps: int, length: float, num_pairs: int) -> Vecto
     moves = length * space.spreads * np.random.default_rng(0).standard_normal((num_pairs, len(space)))
     points = np.clip(np.stack([space.defaults + moves, space.defaults - moves], axis=1), *space.bounds)
     buckets = [draw_bucket(run.prompts.train, 1, 0, pair) for pair in range(num_pairs) for _ in range(2)]
-    values = []
     made = run.adapter.generate_each(points.reshape(-1, len(space)), buckets)
-    for outputs, bucket in zip(made, buckets, strict=True):
-        scores = score_outputs(run.objectives, outputs, bucket, Place("test", 0, 0))
-        values.append(sum(weight * float(np.mean(scores[name])) for name, weight in config.weights.items()))
-    pairs = np.reshape(values, (num_pairs, 2))
-    half: Vector = (pairs[:, 0] - pairs[:, 1]) / 2
+    values = [worth(run, outputs, bucket) for outputs, bucket in zip(made, buckets, strict=True)]
+    half: Vector = np.reshape(values, (num_pairs, 2)) @ (0.5, -0.5)
     return half
 
 
 def saving(correlation: float, cost: float) -> float:
-    """Return how many times less a given precision costs with cheap pictures, at least 1."""
+    """Return how many times less a given precision costs with cheap images, at least 1."""
     spread = math.sqrt(max(0.0, 1 - correlation**2)) + max(0.0, correlation) * math.sqrt(cost)
     return max(1.0, spread**-2)
 
@@ -66,7 +60,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=400)
     options = parser.parse_args()
     resamples = np.random.default_rng(0).integers(0, options.pairs, (RESAMPLES, options.pairs))
-    print("knobs   steps  cheap  cost  correlation          saving")
+    print("knobs   steps  cheap  cost  correlation          saving  from")
     for granularity in options.granularities:
         made = {
             steps: halves(granularity, steps, options.length, options.pairs)
@@ -80,7 +74,7 @@ def main() -> None:
                 cost = cheap / steps
                 print(
                     f"{granularity:<7} {steps:>5}  {cheap:>5}  {cost:>4.2f}  "
-                    f"{correlation:.2f} [{low:+.2f}, {high:+.2f}]  {saving(correlation, cost):.2f}",
+                    f"{correlation:.2f} [{low:+.2f}, {high:+.2f}]  {saving(correlation, cost):.2f}    {2 * math.sqrt(cost) / (1 + cost):.2f}",
                     flush=True,
                 )
 

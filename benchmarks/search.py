@@ -88,8 +88,6 @@ METHODS = {
     "grouped-cma, 64": Method("cma-es", {**DIAGONAL, "population_size": 64}, 1, group_size=8),
     "grouped-cma, 256": Method("cma-es", {**DIAGONAL, "population_size": 256}, 1, group_size=8),
     **{f"grouped, sigma0 {step}": Method("grouped", {"sigma0": step}, 1) for step in (0.02, 0.4)},
-    **{f"grouped, drop {ratio}": Method("grouped", {"sigma0": 0.1, "drop": ratio}, 1) for ratio in (0.5, 2.0)},
-    "grouped, 64": Method("grouped", {"sigma0": 0.1, "population_size": 64}, 1),
     "nevergrad DiagonalCMA": Method("nevergrad:DiagonalCMA"),
     "nevergrad TBPSA": Method("nevergrad:TBPSA", {}, 4),
 }

@@ -25,7 +25,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from trimpot.engine.evaluation import Place
 from trimpot.engine.knobs import Setting
 from trimpot.engine.run import Run
 from trimpot.engine.scoring import score_outputs
+from trimpot.engine.seams import Output
 from trimpot.runs.work import work
 from trimpot.setup.assembly import assemble
 from trimpot.setup.config import DEFAULT_PROTOCOL, Config, load_config, protocols
@@ -50,8 +51,6 @@ STAGES = ("validation", "test")
 METHODS = {
     **{name: [f"protocol={name}"] for name in protocols()},
     **{f"published, sigma0 {step}": ["protocol=published", f"optimizer.sigma0={step}"] for step in (0.03, 0.05, 0.1)},
-    "grouped, 64": ["protocol=grouped", "optimizer.population_size=64"],
-    "grouped-cma, 64": ["protocol=grouped-cma", "optimizer.population_size=64"],
 }
 FORM = "+.3f"
 PRESETS = {
@@ -137,6 +136,11 @@ def search(task: Task, folder: Path) -> dict[str, Any]:
 def value(run: Run, setting: Setting, bucket: Bucket) -> float:
     """Return the mean value of a setting on a bucket."""
     [outputs] = run.adapter.generate(run.adapter.space.to_vector(setting)[None], bucket)
+    return worth(run, outputs, bucket)
+
+
+def worth(run: Run, outputs: Sequence[Output], bucket: Bucket) -> float:
+    """Return the mean value of a candidate's outputs on a bucket."""
     scores = score_outputs(run.objectives, outputs, bucket, Place("test", 0, 0))
     return float(sum(weight * np.mean(scores[name]) for name, weight in run.config.weights.items()))
 

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..ground import folders
 from ..ground.errors import CalibrationError
+from ..ground.mistakes import first_mistake
 from ..ground.plain import LARGEST, plain, short
-from ..ground.wording import first_mistake
 from .alarm import own_name
 from .knobs import digest
 from .loop import Outcome

@@ -32,7 +32,7 @@ from .plugins import Plugins, plugins
 from .yaml_text import lines_of, read_yaml
 
 ConfigSource = str | os.PathLike[str] | Mapping[str, Any] | Config
-# It ends highest on both simulations, and behind no other beyond noise on the shipped model: docs/searching.md.
+# It ends highest on both simulations, and level with others on real models, except with few knobs: docs/searching.md.
 DEFAULT_PROTOCOL = "grouped"
 
 __all__ = [

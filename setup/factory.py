@@ -16,8 +16,8 @@ from typing import Any, get_type_hints
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from ..ground.errors import ConfigError, PluginError, near_misses
+from ..ground.mistakes import mistake_of
 from ..ground.plain import LARGEST, short
-from ..ground.wording import wording
 from .mistakes import sentences_of
 
 MOST_WHOLE = 2**63 - 1
@@ -184,7 +184,7 @@ def _spelled_out(schema: TypeAdapter[Any], name: str, value: Any) -> None:
     try:
         schema.validate_python({name: spelled(value)})
     except ValidationError as error:
-        raise _RefusedError(f"{wording(error.errors()[0])}, not {short(value)}") from None
+        raise _RefusedError(f"{mistake_of(error.errors()[0])}, not {short(value)}") from None
 
 
 def _check_leaves(value: Any, free: bool) -> None:

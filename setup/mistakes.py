@@ -10,8 +10,8 @@ from pydantic_core import ErrorDetails
 
 from ..engine.nouns import ALSO
 from ..ground.errors import near_misses
+from ..ground.mistakes import mistake_of
 from ..ground.plain import short
-from ..ground.wording import wording
 
 MOST_TOLD = 20
 
@@ -86,7 +86,7 @@ def _sentence(path: tuple[str, ...], errors: Sequence[ErrorDetails], root: type[
         return f"unknown key {short(key)}; {near_misses(path[-1], _keys(path[:-1], root))}"
     if first["type"] == "missing":
         return f"key {short('.'.join([*path[:-1], ALSO.get(path[-1], path[-1])]))} is missing"
-    messages = list(dict.fromkeys(map(wording, errors)))
+    messages = list(dict.fromkeys(map(mistake_of, errors)))
     if not path:
         return " or ".join(messages)
     return f"{short(key)}: {_said(messages)}, not {short(first['input'])}{_hint(path[-1], first)}"

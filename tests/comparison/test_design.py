@@ -165,7 +165,7 @@ def test_a_file_s_paths_are_its_own(tmp_path: Path) -> None:
             "contender 'a': no protocol 'publishd'; did",
         ),
         ({"contenders": {"a": {"bucket_size": -1}, "b": {}}}, "contender 'a': 'bucket_size': should be at least 1"),
-        ({"contenders": ["cma-es"]}, "'contenders': Dictionary should have at least 2 items"),
+        ({"contenders": ["cma-es"]}, "'contenders': should have 2 or more entries"),
         ({"contenders": ["random", "random"]}, "a contender is named twice"),
         ({"seeds": [1, 1]}, "a seed is listed twice in 'seeds'"),
         ({"seeds": 0}, "'seeds'"),

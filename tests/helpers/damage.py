@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -45,6 +47,13 @@ def put(folder: Path, content: bytes) -> None:
     for leftover in folder.glob(f"{FILE_NAME}*"):
         leftover.unlink()
     (folder / FILE_NAME).write_bytes(content)
+
+
+def edit(folder: Path, change: str) -> None:
+    """Execute one SQL statement on the folder's database, as another program would."""
+    with contextlib.closing(sqlite3.connect(folder / FILE_NAME)) as connection:
+        connection.execute(change)
+        connection.commit()
 
 
 def told(folder: Path) -> dict[str, Any] | StoreError:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from closed_form import SMALL
+from damage import edit
 from sessions import Installed, interrupt
 from trimpot.ground.errors import StoreError
 from trimpot.runs import session
@@ -167,19 +168,11 @@ def test_what_is_read_piece_by_piece_is_what_is_read_at_once(installed: Installe
 
 
 def test_a_lost_evaluation_is_noticed_piece_by_piece(folder: Path) -> None:
-    with contextlib.closing(sqlite3.connect(folder / FILE_NAME)) as connection:
-        connection.execute("DELETE FROM candidates WHERE number = 7")
-        connection.commit()
+    edit(folder, "DELETE FROM candidates WHERE number = 7")
     with Look(folder) as look:
         with pytest.raises(StoreError, match="lost records"):
             look.since("hill-1", 0, 0)
         assert look.since("hill-1", 8, 0) is None
-
-
-def steps_of(folder: Path, change: str) -> None:
-    with contextlib.closing(sqlite3.connect(folder / FILE_NAME)) as connection:
-        connection.execute(change)
-        connection.commit()
 
 
 @pytest.mark.parametrize(
@@ -190,7 +183,7 @@ def steps_of(folder: Path, change: str) -> None:
     ],
 )
 def test_a_store_of_another_version_is_a_sentence_and_stays_as_it_is(folder: Path, change: str, said: str) -> None:
-    steps_of(folder, change)
+    edit(folder, change)
     before = files(folder)
     with pytest.raises(StoreError, match=said):
         Look(folder)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
 from pathlib import Path
 
 import pytest
 from browsing import Told, page, watching
 from closed_form import SMALL
+from damage import edit
 from sessions import Installed, interrupt
 from trimpot.runs import session
 from trimpot.setup.config import load_config
@@ -18,12 +17,6 @@ from trimpot.watching.parts import RUN_PARTS
 from watched import Held
 
 pytestmark = pytest.mark.usefixtures("short_reports")
-
-
-def damage(folder: Path, what: str) -> None:
-    with contextlib.closing(sqlite3.connect(folder / FILE_NAME)) as connection:
-        connection.execute(what)
-        connection.commit()
 
 
 @pytest.mark.parametrize(
@@ -45,7 +38,7 @@ def test_of_a_damaged_run_a_sentence_is_shown_and_the_others_are_shown(
 ) -> None:
     interrupt(tmp_path)
     session.start(load_config({**SMALL, "seed": 1}), tmp_path)
-    damage(tmp_path, what)
+    edit(tmp_path, what)
     with watching(tmp_path) as server:
         assert "restore the file from a backup" in page(server, where)
         assert "hill-2" in page(server) and "gain <b" in page(server)
@@ -72,14 +65,14 @@ def test_of_a_file_that_is_no_store_a_sentence_is_shown(tmp_path: Path, content:
 
 def test_a_store_of_another_version_is_a_sentence_until_it_is_one_of_this(installed: Installed, tmp_path: Path) -> None:
     interrupt(tmp_path)
-    damage(tmp_path, "DELETE FROM _sqlite_migrations WHERE name = 'm007_views'")
+    edit(tmp_path, "DELETE FROM _sqlite_migrations WHERE name = 'm007_views'")
     with watching(tmp_path) as server:
         told = Told(server, "overview")
         told.until("written by an earlier trimpot")
-        damage(tmp_path, "DROP VIEW plain_runs")
+        edit(tmp_path, "DROP VIEW plain_runs")
         SqliteStore(tmp_path).close()
         told.until("interrupted")
-        damage(tmp_path, "UPDATE _sqlite_migrations SET name = 'm900' WHERE name = 'm007_views'")
+        edit(tmp_path, "UPDATE _sqlite_migrations SET name = 'm900' WHERE name = 'm007_views'")
         told.until("written by a newer trimpot")
         told.close()
 

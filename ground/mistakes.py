@@ -7,25 +7,29 @@ from typing import Any
 
 from pydantic import ValidationError
 
-NUMBER, WHOLE, TRUTH = "should be a number", "should be a whole number", "should be true or false"
-LIST, MAPPING = "should be a list", "should be a mapping"
-#: By the type of pydantic's error; in braces, what its context holds. Other errors keep pydantic's words.
+#: By the type of pydantic's error; in braces, what its context holds. The rest is said as pydantic says it.
 WORDS = {
-    **dict.fromkeys(("int_type", "int_parsing", "int_parsing_size", "int_from_float"), WHOLE),
-    **dict.fromkeys(("float_type", "float_parsing"), NUMBER),
-    **dict.fromkeys(("bool_type", "bool_parsing"), TRUTH),
-    **dict.fromkeys(("list_type", "tuple_type", "set_type", "frozen_set_type"), LIST),
-    **dict.fromkeys(("dict_type", "mapping_type", "model_type", "model_attributes_type"), MAPPING),
+    **dict.fromkeys(("int_type", "int_parsing", "int_parsing_size", "int_from_float"), "should be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "should be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "should be true or false"),
+    **dict.fromkeys(("list_type", "tuple_type", "set_type", "frozen_set_type"), "should be a list"),
+    **dict.fromkeys(("dict_type", "mapping_type", "model_type", "model_attributes_type"), "should be a mapping"),
     "string_type": "should be a text",
     "finite_number": "should be a finite number",
     "greater_than": "should be more than {gt}",
     "greater_than_equal": "should be at least {ge}",
     "less_than": "should be less than {lt}",
     "less_than_equal": "should be at most {le}",
+    "too_short": "should have {min_length} or more entries",
+    "too_long": "should have {max_length} or fewer entries",
+    "string_too_short": "should have {min_length} or more characters",
+    "string_too_long": "should have {max_length} or fewer characters",
+    "string_pattern_mismatch": "should match the pattern {pattern}",
+    "missing": "is missing",
 }
 
 
-def wording(error: Mapping[str, Any]) -> str:
+def mistake_of(error: Mapping[str, Any]) -> str:
     """Return what is wrong with a value, as the end of a sentence that begins with its name.
 
     Args:
@@ -48,4 +52,4 @@ def first_mistake(error: ValidationError, root: str = "") -> str:
     """
     first = error.errors()[0]
     where = ".".join(str(part)[:60] for part in first["loc"]) or root
-    return f"{where}: {wording(first)}"
+    return f"{where}: {mistake_of(first)}"
