@@ -46,7 +46,7 @@ def halves(granularity: str, steps: int, length: float, num_pairs: int) -> Vecto
 
 def saving(correlation: float, cost: float) -> float:
     """Return how many times less a given precision costs with cheap images, at least 1."""
-    spread = math.sqrt(max(0.0, 1 - correlation**2)) + max(0.0, correlation) * math.sqrt(cost)
+    spread = math.sqrt(1 - correlation**2) + abs(correlation) * math.sqrt(cost)
     return max(1.0, spread**-2)
 
 
@@ -72,9 +72,10 @@ def main() -> None:
                 drawn = [float(np.corrcoef(made[steps][each], made[cheap][each])[0, 1]) for each in resamples]
                 low, high = np.quantile(drawn, (0.025, 0.975))
                 cost = cheap / steps
+                pays = 2 * math.sqrt(cost) / (1 + cost)
                 print(
-                    f"{granularity:<7} {steps:>5}  {cheap:>5}  {cost:>4.2f}  "
-                    f"{correlation:.2f} [{low:+.2f}, {high:+.2f}]  {saving(correlation, cost):.2f}    {2 * math.sqrt(cost) / (1 + cost):.2f}",
+                    f"{granularity:<7} {steps:>5}  {cheap:>5}  {cost:>4.2f}  {correlation:.2f} [{low:+.2f}, {high:+.2f}]  "
+                    f"{saving(correlation, cost):>6.2f}  {pays:.2f}",
                     flush=True,
                 )
 
