@@ -74,8 +74,8 @@ def main() -> None:
                 cost = cheap / steps
                 pays = 2 * math.sqrt(cost) / (1 + cost)
                 print(
-                    f"{granularity:<7} {steps:>5}  {cheap:>5}  {cost:>4.2f}  {correlation:.2f} [{low:+.2f}, {high:+.2f}]  "
-                    f"{saving(correlation, cost):>6.2f}  {pays:.2f}",
+                    f"{granularity:<7} {steps:>5}  {cheap:>5}  {cost:>4.2f}  "
+                    f"{correlation:.2f} [{low:+.2f}, {high:+.2f}]  {saving(correlation, cost):>6.2f}  {pays:.2f}",
                     flush=True,
                 )
 
