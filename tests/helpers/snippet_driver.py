@@ -75,10 +75,14 @@ def prepare(base: Path, plan: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def small_keys(words: list[str]) -> dict[str, Any]:
-    """Return the overrides of a command line as keys for `trimpot.calibrate`."""
+    """Return the overrides of a command line as keys for `trimpot.calibrate`.
+
+    The number of workers stays the snippet's own: workers cannot have all that a program holds.
+    """
     import yaml
 
-    return {key: yaml.safe_load(value) for key, value in (word.split("=", 1) for word in words)}
+    keys = {key: yaml.safe_load(value) for key, value in (word.split("=", 1) for word in words)}
+    return {key: value for key, value in keys.items() if key != "workers"}
 
 
 def run(step: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
