@@ -190,7 +190,7 @@ def test_a_run_that_there_is_not_is_said(
         # comparisons
         (["compare", "shapes"], 1, "names no contenders"),
         (["compare", "shapes", "-c", "random"], 1, "set the number of outputs of every search"),
-        (["compare", "shapes", "-c", "random", "--images", "9"], 1, "at least 2 items"),
+        (["compare", "shapes", "-c", "random", "--images", "9"], 1, "2 or more entries"),
         (["compare", "shapes", "-c", "random", "-c", "random", "--images", "9"], 1, "a contender is named twice"),
         (["compare", "shapes", "-c", "randm", "-c", "cma-es", "--images", "9000"], 1, "'randm'"),
         (["compare", "shapes", "--seeds", "0"], 2, "--seeds"),

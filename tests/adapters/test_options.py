@@ -140,7 +140,7 @@ def test_named_adapters_take_every_loading_option() -> None:
     ("name", "options", "message"),
     [
         ("sd3", {"granularty": "gate"}, "did you mean 'granularity'"),
-        ("sd3", {"members": []}, "at least 1 item"),
+        ("sd3", {"members": []}, "1 or more entries"),
         ("sd3", {"members": ["conditioned"]}, "'conditional' or 'unconditional'"),
         ("sd3", {"batch_size": 0}, "at least 1"),
         ("flux", {"guidance_grid": [3.5]}, "takes no option 'guidance_grid'"),

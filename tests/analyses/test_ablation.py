@@ -183,7 +183,7 @@ def test_a_search_takes_the_sensitivity_and_measures_nothing_itself() -> None:
         (["sensitivity.file=negative.json"], "at least 0"),
         (["sensitivity={file: other.json, measured: {a: 1}}"], "say the same"),
         (["sensitivity={measured: {member1.weight: 1}, step: 0.5}"], "leave step out"),
-        (["sensitivity.measured={}"], "at least 1 item"),
+        (["sensitivity.measured={}"], "1 or more entries"),
     ],
 )
 def test_a_sensitivity_that_cannot_be_used_is_refused(words: list[str], said: str) -> None:

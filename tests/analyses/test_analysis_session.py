@@ -250,7 +250,7 @@ def test_damage_to_an_analysis_is_noticed() -> None:
         ("ablation tower.yaml scales=.inf", "finite number"),
         ("ablation tower.yaml scales=1e400", "finite number"),
         ("ablation tower.yaml scales=zero", "should be a number, not 'zero'"),
-        ("ablation tower.yaml scales=[]", "at least 1 item"),
+        ("ablation tower.yaml scales=[]", "1 or more entries"),
         ("ablation tower.yaml scales=0,1", "leave 1 out, which is the backbone as it is"),
         ("ablation tower.yaml scales=0,0.0", "each scale once"),
         (

@@ -76,7 +76,7 @@ def renamed(values: Any, change: Any) -> None:
         (lambda values: renamed(values, lambda _: "proj_out"), "proj_out is not a site"),
         (lambda values: renamed(values, lambda _: "../x"), "not a module address"),
         (lambda values: renamed(values, lambda _: "transformer_2.proj_out"), "no module 'transformer_2"),
-        (lambda values: values["apply"].update(members=values["apply"]["members"] * 10_000), "at most 64"),
+        (lambda values: values["apply"].update(members=values["apply"]["members"] * 10_000), "64 or fewer entries"),
         (lambda values: [each.update(sees="unconditional") for each in values["apply"]["members"]], "conditional"),
         (lambda values: values["apply"]["members"][0].update(sees="all"), "must be its only member"),
         (lambda values: [each.update(scales={}) for each in values["apply"]["members"]], "scales"),

@@ -124,7 +124,7 @@ def test_a_missing_key_is_named(key: str) -> None:
         ({"validation": 5}, "'validation': .*not 5"),
         ({"adapter": {"granularity": "gate"}}, "'adapter.name' is missing"),
         ({"adapter": 7}, "'adapter': .*not 7"),
-        ({"objectives": {}}, "'objectives': .*at least 1"),
+        ({"objectives": {}}, "'objectives': should have 1 or more entries"),
         ({"objectives": {"value": {"weight": "heavy"}}}, "'objectives.value.weight': .*not 'heavy'"),
         ({"objectives": {"value": {"weight": float("nan")}}}, "'objectives.value.weight': .*finite"),
         ({"by_steps": {"steps": [4, 0]}}, r"'by_steps.steps.1': .*not 0"),

@@ -408,7 +408,7 @@ def test_what_falls_short_on_validation_is_never_chosen() -> None:
         ({"name": "winrate", "temperature": 0}, "temperature of 'height' is 0; it must be positive and finite"),
         ({"name": "winrate", "temperature": {"hight": 1}}, "temperature names 'hight', .* did you mean 'height'?"),
         ({"name": "constrained"}, "combination 'constrained' needs the option 'floors'"),
-        ({"name": "constrained", "floors": {}}, "option 'floors': .* at least 1 item"),
+        ({"name": "constrained", "floors": {}}, "option 'floors': .* 1 or more entries"),
         ({"name": "constrained", "floors": {"nearnes": 0}}, "combine names the objective 'nearnes'; did you mean 'nea"),
         ({"name": "constrained", "floors": {"height": 0}, "penalty": 0}, "'penalty': should be more than 0, not 0"),
     ],
